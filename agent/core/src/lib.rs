@@ -1,0 +1,19 @@
+//! Headrace's decisions, and nothing else: no I/O, no clock, no async.
+//!
+//! `Core::apply` folds one `Observation` into the state; `Core::orders` takes what should be done about
+//! it. The same observations give the same orders, live or from a recording (`trace`).
+
+pub mod units;
+
+pub mod observation;
+
+pub mod order;
+
+pub mod view;
+
+pub mod core;
+
+pub use core::{Core, Limits};
+pub use observation::{Actor, Entry, EntryKind, Observation, OrderId, Outcome, Via};
+pub use order::{Anchored, Door, Extent, Order};
+pub use units::{FileKey, MountId, Nanos, PAGE, Pages, Reader, pages_of};
