@@ -1,14 +1,30 @@
-//! The fold: observations in, orders and happenings out, views on demand.
+//! The fold: observations in, orders and happenings out.
+//!
+//! This file holds the state and says which part of the fold each observation goes to: `access` (what a
+//! read means), `supply` (what to ask for next), `settle` (what became of it), `memory` (runs that end and
+//! the profiles they leave), `views` (what a person may ask).
 
-use crate::observation::Observation;
-use crate::order::Order;
-use crate::units::Nanos;
-use crate::view::{Explanation, FileView, Happening, LedgerRow, NodeView, WorkloadView};
+use std::collections::VecDeque;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::catalog::{Catalog, DirId, FileId};
+use crate::ledger::Ledger;
+use crate::observation::{Actor, Observation, OrderId};
+use crate::order::{Door, Order};
+use crate::profile::Profile;
+use crate::ranges::RangeSet;
+use crate::residency::Owner;
+use crate::run::Run;
+use crate::store::Store;
+use crate::stream::Streams;
+use crate::units::{MountId, Nanos};
+use crate::view::Happening;
 
 /// Bounds on what the core keeps and asks for; limits, never tuning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Files known at most; the directories longest unused are forgotten first.
+    /// Names known at most; beyond, the catalog is emptied and learned anew.
     pub files: usize,
     /// Share of MemAvailable, in per cent, that unread prefetched bytes may take.
     pub memory_percent: u8,
@@ -18,68 +34,210 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            files: 1 << 18,
-            memory_percent: 25,
-            prefetch: true,
-        }
+        Self { files: 1 << 18, memory_percent: 25, prefetch: true }
     }
+}
+
+/// Workloads told apart; the ones that come later share a row.
+pub(crate) const WORKLOADS: usize = 4096;
+
+/// Files whose streams are followed at once; those silent longest are let go.
+pub(crate) const ACTIVE: usize = 4096;
+
+/// Happenings kept for the next `happenings` call.
+const HAPPENINGS: usize = 4096;
+
+#[derive(Debug)]
+pub(crate) struct Workload {
+    pub key: Box<str>,
+    pub label: Box<str>,
+    pub runs: u32,
+}
+
+/// A file that is being read.
+#[derive(Debug, Default)]
+pub(crate) struct Active {
+    pub streams: Streams,
+    /// Pages read during this visit.
+    pub read: RangeSet,
+    pub tgid: u32,
+    pub tid: u32,
+    pub last: Nanos,
+}
+
+/// An order under way.
+#[derive(Debug)]
+pub(crate) enum Flight {
+    List { mount: MountId, dir: DirId },
+    Fetch(FetchFlight),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct FetchFlight {
+    pub mount: MountId,
+    pub file: FileId,
+    pub owner: Owner,
+    pub door: Door,
+    /// Bytes expected to come.
+    pub expected: u64,
+    /// Pages seen to enter the cache.
+    pub added: u64,
+    /// The second fetch of a file whose pages came before: do they survive an open?
+    pub trial: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    pub reads: u64,
+    pub read_bytes: u64,
+    pub covered_bytes: u64,
+    pub fetched_bytes: u64,
+    pub lost_records: u64,
+    pub unnamed: u64,
 }
 
 #[derive(Debug)]
 pub struct Core {
-    limits: Limits,
+    pub(crate) limits: Limits,
+    pub(crate) catalog: Catalog,
+    pub(crate) stores: FxHashMap<MountId, Store>,
+    pub(crate) workloads: Vec<Workload>,
+    pub(crate) workload_ids: FxHashMap<Box<str>, u32>,
+    pub(crate) processes: FxHashMap<u32, u32>,
+    pub(crate) runs: FxHashMap<(u32, MountId), Run>,
+    pub(crate) taught: FxHashMap<(Box<str>, Box<str>), Profile>,
+    pub(crate) changed: Vec<(Box<str>, Box<str>, Vec<u8>)>,
+    pub(crate) saved: Nanos,
+    pub(crate) active: FxHashMap<FileId, Active>,
+    pub(crate) flights: FxHashMap<OrderId, Flight>,
+    /// Fetches under way per file, with the owner of the last.
+    pub(crate) in_flight: FxHashMap<FileId, (u32, Owner)>,
+    /// Files that hold claims.
+    pub(crate) claimed: FxHashSet<FileId>,
+    pub(crate) ledger: Ledger,
+    pub(crate) available: u64,
+    pub(crate) psi: u32,
+    pub(crate) expected_bytes: u64,
+    pub(crate) totals: Totals,
+    next_order: u64,
+    pub(crate) out: Vec<Order>,
+    happenings: VecDeque<Happening>,
 }
 
 impl Core {
     pub fn new(limits: Limits) -> Self {
-        Self { limits }
+        let unknown = Workload { key: "unknown".into(), label: "unknown process".into(), runs: 0 };
+        Self {
+            limits,
+            catalog: Catalog::default(),
+            stores: FxHashMap::default(),
+            workloads: vec![unknown],
+            workload_ids: FxHashMap::default(),
+            processes: FxHashMap::default(),
+            runs: FxHashMap::default(),
+            taught: FxHashMap::default(),
+            changed: Vec::new(),
+            saved: Nanos(0),
+            active: FxHashMap::default(),
+            flights: FxHashMap::default(),
+            in_flight: FxHashMap::default(),
+            claimed: FxHashSet::default(),
+            ledger: Ledger::default(),
+            // Until the first sample: little enough for the smallest node.
+            available: 1 << 30,
+            psi: 0,
+            expected_bytes: 0,
+            totals: Totals::default(),
+            next_order: 0,
+            out: Vec::new(),
+            happenings: VecDeque::new(),
+        }
     }
 
-    /// Folds one observation into the state.
-    pub fn apply(&mut self, _observation: &Observation, _now: Nanos) {
-        let _ = self.limits;
+    /// Folds one observation into the state. `now` never runs far backwards; equal stamps are fine.
+    pub fn apply(&mut self, observation: &Observation, now: Nanos) {
+        match observation {
+            Observation::Mount { mount, dev, source, fstype, read_ahead_bytes } => {
+                self.stores.insert(*mount, Store::new(*mount, *dev, source, fstype, *read_ahead_bytes));
+            }
+            Observation::Unmount { mount } => self.unmount(*mount, now),
+            Observation::Process { tgid, workload, label } => self.identify(*tgid, workload, label),
+            Observation::Profile { workload, source, bytes } => self.teach(workload, source, bytes),
+            Observation::Exit { tgid } => self.exit(*tgid),
+            Observation::Sight { file, mount, path, size, mtime: _ } => {
+                if self.catalog.names() >= self.limits.files {
+                    self.start_over(now);
+                }
+                let id = self.catalog.file_at(*mount, path);
+                self.catalog.bind(id, *file, *size);
+            }
+            Observation::Access { file, reader, pages, via, count, size } => {
+                self.access(*file, *reader, pages, *via, *count, *size, now);
+            }
+            Observation::Added { file, pages, by } => match by {
+                Actor::Agent => self.added_by_agent(*file, pages),
+                Actor::Thread(_) | Actor::Reclaim => self.added_by_thread(*file, pages, now),
+            },
+            Observation::Removed { file, pages, by } => self.removed(*file, pages, *by),
+            Observation::Resident { file, pages } => {
+                if let Some(residency) = self.residency(*file) {
+                    residency.counted(pages);
+                }
+            }
+            Observation::Miss { file, latency, bytes: _ } => {
+                let mount = self.catalog.by_key(*file).and_then(|id| self.catalog.mount_of(id));
+                if let Some(store) = mount.and_then(|mount| self.stores.get_mut(&mount)) {
+                    store.missed(*latency);
+                }
+            }
+            Observation::Listing { id, mount: _, dir: _, outcome, complete: _, entries } => {
+                self.listed(*id, *outcome, entries, now);
+            }
+            Observation::Fetched { id, outcome, file, size, bytes, took } => {
+                self.fetched(*id, *outcome, *file, *size, *bytes, *took, now);
+            }
+            Observation::Memory { available, total: _, psi } => {
+                self.available = *available;
+                self.psi = *psi;
+            }
+            Observation::Lost { records } => {
+                self.totals.lost_records += records;
+                self.happen(Happening::Lost { records: *records });
+            }
+            Observation::Tick => self.tick(now),
+        }
     }
 
     /// Takes the orders that have become due, in the order in which they should be carried out.
-    pub fn orders(&mut self, _now: Nanos) -> Vec<Order> {
-        Vec::new()
+    pub fn orders(&mut self) -> Vec<Order> {
+        std::mem::take(&mut self.out)
     }
 
     /// Takes what is worth showing since the last call; bounded, the oldest are dropped.
     pub fn happenings(&mut self) -> Vec<Happening> {
-        Vec::new()
+        self.happenings.drain(..).collect()
     }
 
-    pub fn node(&self) -> NodeView {
-        NodeView::default()
+    pub(crate) fn happen(&mut self, happening: Happening) {
+        if self.happenings.len() == HAPPENINGS {
+            self.happenings.pop_front();
+        }
+        self.happenings.push_back(happening);
     }
 
-    pub fn workloads(&self) -> Vec<WorkloadView> {
-        Vec::new()
+    pub(crate) fn order_id(&mut self) -> OrderId {
+        self.next_order += 1;
+        OrderId(self.next_order)
     }
 
-    /// Files whose path starts with `prefix`, most read bytes first, at most `limit`.
-    pub fn files(&self, _prefix: &[u8], _limit: usize) -> Vec<FileView> {
-        Vec::new()
-    }
-
-    pub fn explain(&self, _file: crate::FileKey) -> Option<Explanation> {
-        None
-    }
-
-    pub fn ledger(&self) -> Vec<LedgerRow> {
-        Vec::new()
-    }
-
-    /// The profiles that changed since the last call, as (workload, mount source, bytes): the edge stores
-    /// them and hands them back through `Core::learn` at the next start.
-    pub fn changed_profiles(&mut self, _now: Nanos) -> Vec<(Box<str>, Box<str>, Vec<u8>)> {
-        Vec::new()
-    }
-
-    /// Takes over a stored profile. Damaged bytes are refused with a sentence.
-    pub fn learn(&mut self, _workload: &str, _source: &str, _profile: &[u8]) -> Result<(), String> {
-        Ok(())
+    /// Bytes that may still be brought in and wait unread: a share of the memory that is available, less
+    /// as memory gets scarce (PSI `some` of 10 % or more: nothing).
+    pub(crate) fn room(&self) -> u64 {
+        if !self.limits.prefetch {
+            return 0;
+        }
+        let share = self.available / 100 * u64::from(self.limits.memory_percent);
+        let calm = u64::from(1_000u32.saturating_sub(self.psi));
+        (share / 1_000 * calm).saturating_sub(self.ledger.pending() + self.expected_bytes)
     }
 }

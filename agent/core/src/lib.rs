@@ -11,9 +11,48 @@ pub mod order;
 
 pub mod view;
 
-pub mod core;
+mod ranges;
+
+mod residency;
+
+mod catalog;
+
+mod rate;
+
+mod stream;
+
+mod shape;
+
+mod class;
+
+mod walk;
+
+mod past;
+
+mod profile;
+
+mod ledger;
+
+mod store;
+
+mod run;
+
+mod core;
+
+mod explain;
+
+mod memory;
+
+mod settle;
+
+mod supply;
+
+mod access;
+
+mod views;
 
 pub use core::{Core, Limits};
 pub use observation::{Actor, Entry, EntryKind, Observation, OrderId, Outcome, Via};
 pub use order::{Anchored, Door, Extent, Order};
+pub use shape::resolve;
 pub use units::{FileKey, MountId, Nanos, PAGE, Pages, Reader, pages_of};

@@ -71,40 +71,20 @@ pub struct OrderId(pub u64);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Observation {
     /// A file system is being watched from now on. `source` (mountinfo's) keys what is learned of it.
-    Mount {
-        mount: MountId,
-        dev: u32,
-        source: Box<str>,
-        fstype: Box<str>,
-        read_ahead_bytes: u64,
-    },
+    Mount { mount: MountId, dev: u32, source: Box<str>, fstype: Box<str>, read_ahead_bytes: u64 },
     /// It is watched no more (unmounted, or told so).
     Unmount { mount: MountId },
     /// Who a process is: `workload` keys its profile, `label` is what a person calls it.
-    Process {
-        tgid: u32,
-        workload: Box<str>,
-        label: Box<str>,
-    },
+    Process { tgid: u32, workload: Box<str>, label: Box<str> },
+    /// What was learned of a workload on this source before, as `Core::changed_profiles` gave it out; comes
+    /// before the workload's first access.
+    Profile { workload: Box<str>, source: Box<str>, bytes: Box<[u8]> },
     /// The process has ended.
     Exit { tgid: u32 },
     /// First sight of an inode, always before its first access: its name as the kernel's dentry has it.
-    Sight {
-        file: FileKey,
-        mount: MountId,
-        path: Box<[u8]>,
-        size: u64,
-        mtime: i64,
-    },
+    Sight { file: FileKey, mount: MountId, path: Box<[u8]>, size: u64, mtime: i64 },
     /// Pages were read; consecutive accesses of one reader to one file come merged, `count` of them.
-    Access {
-        file: FileKey,
-        reader: Reader,
-        pages: Pages,
-        via: Via,
-        count: u32,
-        size: u64,
-    },
+    Access { file: FileKey, reader: Reader, pages: Pages, via: Via, count: u32, size: u64 },
     /// Pages entered the page cache (not yet filled).
     Added { file: FileKey, pages: Pages, by: Actor },
     /// Pages left the page cache.
@@ -112,11 +92,7 @@ pub enum Observation {
     /// Residency as counted by cachestat or mincore, replacing what was known.
     Resident { file: FileKey, pages: Vec<Pages> },
     /// A miss of this long, from the first page added to the read's end.
-    Miss {
-        file: FileKey,
-        latency: Nanos,
-        bytes: u64,
-    },
+    Miss { file: FileKey, latency: Nanos, bytes: u64 },
     /// Answer to `Order::List`: the first `entries` of the directory, in listing order.
     Listing {
         id: OrderId,
@@ -128,14 +104,7 @@ pub enum Observation {
     },
     /// Answer to `Order::Fetch`. `file` and `size` are what the edge found when it opened the path (the
     /// order's own `file` in descriptor mode); `bytes` is what it asked the store for.
-    Fetched {
-        id: OrderId,
-        outcome: Outcome,
-        file: Option<FileKey>,
-        size: u64,
-        bytes: u64,
-        took: Nanos,
-    },
+    Fetched { id: OrderId, outcome: Outcome, file: Option<FileKey>, size: u64, bytes: u64, took: Nanos },
     /// Memory, sampled once a second: MemAvailable and the `some avg10` of PSI memory in hundredths of a
     /// per cent (0 where PSI is off).
     Memory { available: u64, total: u64, psi: u32 },

@@ -40,13 +40,7 @@ pub enum Door {
 pub enum Order {
     /// List a directory, at most `limit` entries. `via` is a process through whose root the mount can be
     /// reached (the reader may live in another mount namespace).
-    List {
-        id: OrderId,
-        mount: MountId,
-        dir: Box<[u8]>,
-        limit: usize,
-        via: u32,
-    },
+    List { id: OrderId, mount: MountId, dir: Box<[u8]>, limit: usize, via: u32 },
     Fetch {
         id: OrderId,
         mount: MountId,
@@ -63,6 +57,8 @@ pub enum Order {
     Cancel { id: OrderId },
     /// How many fetches may be under way at this mount from now on.
     Depth { mount: MountId, fetches: u32 },
+    /// The catalog was full and has been emptied: the probe should send the names of this file system again.
+    Resight { mount: MountId },
     /// Tell the probe that counters are enough for this file (its pattern is predicted), or that details
     /// are wanted again.
     Detail { file: FileKey, wanted: bool },

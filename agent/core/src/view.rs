@@ -138,6 +138,14 @@ impl Predictor {
         Self::Shape,
     ];
 
+    /// Whether it predicts files that are not open yet, as opposed to ranges of one that is.
+    pub const fn is_among_files(self) -> bool {
+        match self {
+            Self::Directory | Self::Repetition | Self::Epoch | Self::Shape => true,
+            Self::Sequential | Self::Strided | Self::Reverse | Self::WholeFile => false,
+        }
+    }
+
     pub const fn name(self) -> &'static str {
         match self {
             Self::Sequential => "sequential",
@@ -164,31 +172,9 @@ pub struct LedgerRow {
 /// What the live event stream shows (`headrace events`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Happening {
-    Read {
-        file: FileKey,
-        path: Box<[u8]>,
-        tgid: u32,
-        pages: Pages,
-        count: u32,
-        covered: bool,
-    },
-    Fetch {
-        file: Option<FileKey>,
-        path: Box<[u8]>,
-        predictor: Predictor,
-        reason: Box<str>,
-        bytes: u64,
-    },
-    Pattern {
-        path: Box<[u8]>,
-        tgid: u32,
-        pattern: Box<str>,
-    },
-    Mount {
-        source: Box<str>,
-        survival: Survival,
-    },
-    Lost {
-        records: u64,
-    },
+    Read { file: FileKey, path: Box<[u8]>, tgid: u32, pages: Pages, count: u32, covered: bool },
+    Fetch { file: Option<FileKey>, path: Box<[u8]>, predictor: Predictor, reason: Box<str>, bytes: u64 },
+    Pattern { path: Box<[u8]>, tgid: u32, pattern: Box<str> },
+    Mount { source: Box<str>, survival: Survival },
+    Lost { records: u64 },
 }

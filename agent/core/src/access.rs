@@ -1,0 +1,231 @@
+//! What a read means: coverage, claims redeemed, the visit it belongs to, the stream it continues.
+
+use crate::catalog::FileId;
+use crate::class::Class;
+use crate::core::{ACTIVE, Core};
+use crate::observation::Via;
+use crate::order::Door;
+use crate::residency::{Owner, Residency};
+use crate::run::{Run, Visit};
+use crate::stream::{Pattern, Terms, Want};
+use crate::units::{FileKey, MountId, Nanos, PAGE, Pages, Reader, pages_of};
+use crate::view::{Happening, Predictor, Survival};
+
+/// Bytes one stream may be ahead of its reader, whatever its speed: a tenth of a second of a 40 Gbit/s link.
+const STREAM_LIMIT: u64 = 512 << 20;
+
+/// Files up to this size are completed in one go once their first page is read and their kind is read whole.
+const SMALL: u64 = 1 << 20;
+
+impl Core {
+    pub(crate) fn residency(&mut self, key: FileKey) -> Option<&mut Residency> {
+        let id = self.catalog.by_key(key)?;
+        let file = self.catalog.file_mut(id)?;
+        Some(file.residency.get_or_insert_default())
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the fields of one observation, destructured by the caller"
+    )]
+    pub(crate) fn access(
+        &mut self,
+        key: FileKey,
+        reader: Reader,
+        pages: &Pages,
+        via: Via,
+        count: u32,
+        size: u64,
+        now: Nanos,
+    ) {
+        let Some(id) = self.catalog.by_key(key) else {
+            // Its first sight was lost; the next one will name it.
+            self.totals.unnamed += 1;
+            return;
+        };
+        let Some(mount) = self.catalog.mount_of(id) else {
+            return;
+        };
+        let workload = self.processes.get(&reader.tgid).copied().unwrap_or(0);
+        let Some(file) = self.catalog.file_mut(id) else {
+            return;
+        };
+        if size > 0 {
+            file.size = size;
+        }
+        let size = file.size;
+        let pages = pages.start..pages.end.min(pages_of(size).max(pages.start));
+        let found = match via {
+            Via::Read | Via::Fault | Via::Mapped => file.residency.get_or_insert_default().read(&pages),
+            Via::Direct => crate::residency::Found { missed: pages.end - pages.start, claimed: Vec::new() },
+        };
+        let bytes = (pages.end * PAGE).min(size).saturating_sub(pages.start * PAGE);
+        let missed = (found.missed * PAGE).min(bytes);
+        if via != Via::Mapped {
+            file.reads = file.reads.saturating_add(count);
+            file.read_bytes += bytes;
+            file.covered_bytes += bytes - missed;
+            self.totals.reads += u64::from(count);
+            self.totals.read_bytes += bytes;
+            self.totals.covered_bytes += bytes - missed;
+        }
+        self.redeem(id, mount, &found.claimed);
+
+        if !self.runs.contains_key(&(workload, mount)) {
+            self.begin_run(workload, mount);
+        }
+        let Some(run) = self.runs.get_mut(&(workload, mount)) else {
+            return;
+        };
+        if !run.tgids.contains(&reader.tgid) && run.tgids.len() < ACTIVE {
+            run.tgids.push(reader.tgid);
+        }
+        if via != Via::Mapped {
+            run.read_bytes += bytes;
+            run.covered_bytes += bytes - missed;
+        }
+        run.rate.sample(bytes, now);
+        let before = run.walkers.get(&reader.tid).and_then(|walker| walker.last());
+        if run.visit(&self.catalog, reader.tid, id, now) == Visit::New
+            && let Some(before) = before
+        {
+            self.finish_visit(workload, mount, before, reader.tid);
+        }
+        let covered = missed == 0;
+        let path = self.catalog.path(id);
+        self.happen(Happening::Read {
+            file: key,
+            path,
+            tgid: reader.tgid,
+            pages: pages.clone(),
+            count,
+            covered,
+        });
+        if via != Via::Direct {
+            self.follow(id, workload, mount, reader, &pages, now);
+        }
+        self.supply(mount, now);
+    }
+
+    /// Claims that a read redeemed: hits, or late where the fetch is still under way.
+    fn redeem(&mut self, id: FileId, mount: MountId, claimed: &[(Owner, u64)]) {
+        if claimed.is_empty() {
+            return;
+        }
+        let late = self.in_flight.contains_key(&id);
+        for (owner, pages) in claimed {
+            self.ledger.hit(*owner, pages * PAGE, late);
+            if owner.predictor.is_among_files()
+                && let Some(store) = self.stores.get_mut(&mount)
+            {
+                store.met_open(true);
+            }
+        }
+    }
+
+    /// Ends a thread's visit to a file: what was read of it teaches its kind.
+    pub(crate) fn finish_visit(&mut self, workload: u32, mount: MountId, id: FileId, tid: u32) {
+        if self.active.get(&id).is_none_or(|active| active.tid != tid) {
+            return;
+        }
+        let Some(active) = self.active.remove(&id) else {
+            return;
+        };
+        let (Some(run), Some(file)) = (self.runs.get_mut(&(workload, mount)), self.catalog.file(id)) else {
+            return;
+        };
+        if let Some(class) = run.class_mut(&file.name) {
+            class.finished(&active.read, file.size);
+        }
+    }
+
+    /// Follows the streams of a file and fetches what they want next.
+    fn follow(
+        &mut self,
+        id: FileId,
+        workload: u32,
+        mount: MountId,
+        reader: Reader,
+        pages: &Pages,
+        now: Nanos,
+    ) {
+        if self.active.len() >= ACTIVE && !self.active.contains_key(&id) {
+            let oldest = self.active.iter().min_by_key(|(id, active)| (active.last, **id)).map(|(id, _)| *id);
+            if let Some(oldest) = oldest {
+                self.active.remove(&oldest);
+            }
+        }
+        let room = self.room();
+        let (Some(file), Some(store)) = (self.catalog.file(id), self.stores.get(&mount)) else {
+            return;
+        };
+        let Some(run) = self.runs.get_mut(&(workload, mount)) else {
+            return;
+        };
+        let mut spare = Class::default();
+        let class = run.class_mut(&file.name).unwrap_or(&mut spare);
+        let active = self.active.entry(id).or_default();
+        active.tgid = reader.tgid;
+        active.tid = reader.tid;
+        active.last = now;
+        active.read.insert(pages);
+        let before = active.streams.latest();
+        let stream = active.streams.observe(reader, pages, &mut class.bursts, now);
+        let pattern = active.streams.pattern(stream);
+        let wanted = if class.whole > class.part && file.size <= SMALL && file.size > 0 {
+            // The rest of a small file, at its first page.
+            let rest = pages.end..pages_of(file.size);
+            (pages.start == 0 && !rest.is_empty() && !self.in_flight.contains_key(&id)).then(|| {
+                let ranges = vec![rest];
+                (Predictor::WholeFile, Want { pattern, ranges })
+            })
+        } else {
+            let owner = |predictor| Owner { workload, predictor };
+            let predictor = predictor_of(pattern);
+            let trust = self.ledger.trust(owner(predictor));
+            let limit = (room as f64 * trust) as u64;
+            let terms = Terms {
+                latency: store.latency(),
+                file_pages: pages_of(file.size),
+                limit: limit.min(STREAM_LIMIT),
+            };
+            active.streams.want(stream, &class.bursts, terms).map(|want| (predictor_of(want.pattern), want))
+        };
+        // Where an open drops the file's pages, or is refused, or may: through the reader's descriptor.
+        let door = match store.survival {
+            Survival::Kept => Door::Open,
+            Survival::Unknown | Survival::Dropped | Survival::Refused => {
+                Door::Descriptor { tgid: reader.tgid }
+            }
+        };
+        if before != pattern && pattern != Pattern::New {
+            let path = self.catalog.path(id);
+            let pattern = crate::explain::words(pattern).into();
+            self.happen(Happening::Pattern { path, tgid: reader.tgid, pattern });
+        }
+        if let Some((predictor, want)) = wanted
+            && room > 0
+        {
+            let owner = Owner { workload, predictor };
+            self.fetch_ranges(id, mount, owner, door, want.ranges, now);
+        }
+    }
+
+    fn begin_run(&mut self, workload: u32, mount: MountId) {
+        let mut run = Run::new(workload, mount);
+        if let Some(known) = self.workloads.get_mut(workload as usize) {
+            known.runs = known.runs.saturating_add(1);
+        }
+        self.recall(&mut run);
+        self.runs.insert((workload, mount), run);
+    }
+}
+
+/// The row of the ledger in which a stream's predictions are kept.
+fn predictor_of(pattern: Pattern) -> Predictor {
+    match pattern {
+        Pattern::Strided { .. } => Predictor::Strided,
+        Pattern::Reverse { .. } => Predictor::Reverse,
+        Pattern::New | Pattern::Sequential | Pattern::Random { .. } => Predictor::Sequential,
+    }
+}

@@ -1,0 +1,285 @@
+//! The names the core knows: directories and files of the watched file systems, by dense numbers.
+//!
+//! A file is known by its path from the first sight or from a listing, and by its inode once it has been
+//! seen. The catalog only grows until `Core` drops it whole at its limit: numbers are never used again
+//! for another name, so that whoever holds one may trust it.
+
+use std::hash::{Hash, Hasher};
+
+use rustc_hash::{FxHashMap, FxHasher};
+
+use crate::observation::{Entry, EntryKind};
+use crate::residency::Residency;
+use crate::units::{FileKey, MountId};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DirId(pub u32);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId(pub u32);
+
+/// What is known of a directory's contents.
+#[derive(Debug, Default)]
+pub enum Listing {
+    #[default]
+    Unknown,
+    Asked,
+    Known {
+        files: Vec<FileId>,
+        dirs: Vec<DirId>,
+        /// Positions in `files`, sorted by name.
+        by_name: Vec<u32>,
+        /// Positions in `files`, sorted by inode number (a guess at creation order).
+        by_ino: Vec<u32>,
+    },
+    /// It cannot be listed (gone, refused, failed).
+    Closed,
+}
+
+#[derive(Debug)]
+pub struct Dir {
+    pub mount: MountId,
+    pub parent: Option<DirId>,
+    pub name: Box<[u8]>,
+    pub listing: Listing,
+}
+
+#[derive(Debug)]
+pub struct File {
+    pub dir: DirId,
+    pub name: Box<[u8]>,
+    /// Bytes; 0 while unknown.
+    pub size: u64,
+    /// 0 while unknown.
+    pub ino: u64,
+    /// Position in its directory's listing.
+    pub slot: u32,
+    pub key: Option<FileKey>,
+    pub reads: u32,
+    pub read_bytes: u64,
+    pub covered_bytes: u64,
+    pub residency: Option<Box<Residency>>,
+}
+
+#[derive(Debug, Default)]
+pub struct Catalog {
+    dirs: Vec<Dir>,
+    files: Vec<File>,
+    /// Hash of (directory, name) → file; a collision moves on to the next number.
+    names: FxHashMap<u64, FileId>,
+    dir_names: FxHashMap<(MountId, Option<DirId>, Box<[u8]>), DirId>,
+    keys: FxHashMap<FileKey, FileId>,
+}
+
+fn name_hash(dir: DirId, name: &[u8]) -> u64 {
+    let mut hasher = FxHasher::default();
+    (dir.0, name).hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Catalog {
+    /// Names held, of files and directories.
+    pub fn names(&self) -> usize {
+        self.files.len() + self.dirs.len()
+    }
+
+    pub fn file_count(&self) -> usize {
+        self.files.len()
+    }
+
+    pub fn files(&self) -> impl Iterator<Item = (FileId, &File)> {
+        (0u32..).map(FileId).zip(&self.files)
+    }
+
+    /// Numbers come only from this catalog, so the look-up cannot fail; `None` keeps the proof local.
+    pub fn file(&self, id: FileId) -> Option<&File> {
+        self.files.get(id.0 as usize)
+    }
+
+    pub fn file_mut(&mut self, id: FileId) -> Option<&mut File> {
+        self.files.get_mut(id.0 as usize)
+    }
+
+    pub fn dir(&self, id: DirId) -> Option<&Dir> {
+        self.dirs.get(id.0 as usize)
+    }
+
+    pub fn by_key(&self, key: FileKey) -> Option<FileId> {
+        self.keys.get(&key).copied()
+    }
+
+    pub fn mount_of(&self, file: FileId) -> Option<MountId> {
+        Some(self.dir(self.file(file)?.dir)?.mount)
+    }
+
+    /// The directory at a path, made when it is new.
+    pub fn dir_at(&mut self, mount: MountId, path: &[u8]) -> DirId {
+        let mut at = self.child_dir(mount, None, b"");
+        for component in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            at = self.child_dir(mount, Some(at), component);
+        }
+        at
+    }
+
+    fn child_dir(&mut self, mount: MountId, parent: Option<DirId>, name: &[u8]) -> DirId {
+        let next = DirId(u32::try_from(self.dirs.len()).unwrap_or(u32::MAX));
+        let id = *self.dir_names.entry((mount, parent, name.into())).or_insert(next);
+        if id == next {
+            self.dirs.push(Dir { mount, parent, name: name.into(), listing: Listing::Unknown });
+        }
+        id
+    }
+
+    /// The file of this name in a directory, made when it is new.
+    pub fn file_in(&mut self, dir: DirId, name: &[u8]) -> FileId {
+        let mut hash = name_hash(dir, name);
+        while let Some(&id) = self.names.get(&hash) {
+            match self.file(id) {
+                Some(file) if file.dir == dir && *file.name == *name => return id,
+                _ => hash = hash.wrapping_add(1),
+            }
+        }
+        let id = FileId(u32::try_from(self.files.len()).unwrap_or(u32::MAX));
+        self.names.insert(hash, id);
+        self.files.push(File {
+            dir,
+            name: name.into(),
+            size: 0,
+            ino: 0,
+            slot: 0,
+            key: None,
+            reads: 0,
+            read_bytes: 0,
+            covered_bytes: 0,
+            residency: None,
+        });
+        id
+    }
+
+    pub fn file_at(&mut self, mount: MountId, path: &[u8]) -> FileId {
+        let (dir, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            Some(slash) => (&path[..slash], &path[slash + 1..]),
+            None => (&b""[..], path),
+        };
+        let dir = self.dir_at(mount, dir);
+        self.file_in(dir, name)
+    }
+
+    /// The file at a path if it is known; makes nothing.
+    pub fn find(&self, mount: MountId, path: &[u8]) -> Option<FileId> {
+        self.files()
+            .find(|(id, _)| self.mount_of(*id) == Some(mount) && *self.path(*id) == *path)
+            .map(|(id, _)| id)
+    }
+
+    /// Joins a name and an inode. A name that has become another inode starts afresh.
+    pub fn bind(&mut self, id: FileId, key: FileKey, size: u64) {
+        let Some(file) = self.files.get_mut(id.0 as usize) else {
+            return;
+        };
+        if let Some(old) = file.key
+            && old != key
+        {
+            self.keys.remove(&old);
+            file.residency = None;
+        }
+        file.key = Some(key);
+        file.size = size;
+        if file.ino == 0 {
+            file.ino = key.ino;
+        }
+        self.keys.insert(key, id);
+    }
+
+    /// Path of a file, relative to the root of its file system.
+    pub fn path(&self, id: FileId) -> Box<[u8]> {
+        let Some(file) = self.file(id) else {
+            return Box::default();
+        };
+        let mut path = self.dir_path(file.dir).into_vec();
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(&file.name);
+        path.into()
+    }
+
+    pub fn dir_path(&self, id: DirId) -> Box<[u8]> {
+        let mut names = Vec::new();
+        let mut at = Some(id);
+        while let Some(dir) = at.and_then(|id| self.dir(id)) {
+            if !dir.name.is_empty() {
+                names.push(&*dir.name);
+            }
+            at = dir.parent;
+        }
+        names.reverse();
+        names.join(&b'/').into()
+    }
+
+    /// Marks a directory as being listed; `false` when there is nothing to ask.
+    pub fn ask(&mut self, id: DirId) -> bool {
+        match self.dirs.get_mut(id.0 as usize) {
+            Some(dir) if matches!(dir.listing, Listing::Unknown) => {
+                dir.listing = Listing::Asked;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes over a listing; `None` when it failed.
+    pub fn listed(&mut self, id: DirId, entries: Option<&[Entry]>) {
+        let Some(mount) = self.dir(id).map(|dir| dir.mount) else {
+            return;
+        };
+        let listing = match entries {
+            None => Listing::Closed,
+            Some(entries) => {
+                let (mut files, mut dirs) = (Vec::new(), Vec::new());
+                for entry in entries {
+                    match entry.kind {
+                        EntryKind::File => {
+                            let file = self.file_in(id, &entry.name);
+                            if let Some(known) = self.files.get_mut(file.0 as usize) {
+                                known.ino = entry.ino;
+                                known.slot = u32::try_from(files.len()).unwrap_or(u32::MAX);
+                            }
+                            files.push(file);
+                        }
+                        EntryKind::Directory => dirs.push(self.child_dir(mount, Some(id), &entry.name)),
+                        EntryKind::Other => {}
+                    }
+                }
+                let sorted = |key: &dyn Fn(&File) -> (u64, Box<[u8]>)| {
+                    let mut order: Vec<u32> = (0..u32::try_from(files.len()).unwrap_or(u32::MAX)).collect();
+                    order.sort_by_cached_key(|slot| {
+                        files.get(*slot as usize).and_then(|id| self.file(*id)).map(key)
+                    });
+                    order
+                };
+                let by_name = sorted(&|file| (0, file.name.clone()));
+                let by_ino = sorted(&|file| (file.ino, Box::default()));
+                Listing::Known { files, dirs, by_name, by_ino }
+            }
+        };
+        if let Some(dir) = self.dirs.get_mut(id.0 as usize) {
+            dir.listing = listing;
+        }
+    }
+
+    /// Forgets what a mount's inodes were (it has gone); the names stay.
+    pub fn unbind_mount(&mut self, mount: MountId) {
+        for file in &mut self.files {
+            if self.dirs.get(file.dir.0 as usize).is_some_and(|dir| dir.mount == mount) {
+                if let Some(key) = file.key.take() {
+                    self.keys.remove(&key);
+                }
+                file.residency = None;
+            }
+        }
+        for dir in self.dirs.iter_mut().filter(|dir| dir.mount == mount) {
+            dir.listing = Listing::Unknown;
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Runs that begin and end, and the profiles they leave behind.
+
+use crate::catalog::{Catalog, FileId};
+use crate::core::{Core, WORKLOADS, Workload};
+use crate::order::Order;
+use crate::profile::{MAX_FILES, Profile};
+use crate::run::Run;
+use crate::units::{MountId, Nanos};
+use crate::view::Survival;
+
+/// A run without processes is over after this: a shell loop starts the next `cat` sooner.
+const GRACE: Nanos = Nanos::from_millis(2_000);
+
+/// Profiles of runs under way are given out this often, so that a crash loses little.
+const SAVE_EVERY: Nanos = Nanos::from_millis(30_000);
+
+/// Runs with fewer visits teach nothing about sets of files.
+const WORTH_KEEPING: usize = 4;
+
+/// Profiles taken over and not asked for yet.
+const TAUGHT: usize = 64;
+
+/// Processes known at once: more than a node's pid limit in common settings.
+const PROCESSES: usize = 1 << 16;
+
+impl Core {
+    pub(crate) fn identify(&mut self, tgid: u32, workload: &str, label: &str) {
+        let id = match self.workload_ids.get(workload) {
+            Some(id) => *id,
+            None if self.workloads.len() < WORKLOADS => {
+                let id = u32::try_from(self.workloads.len()).unwrap_or(0);
+                self.workloads.push(Workload { key: workload.into(), label: label.into(), runs: 0 });
+                self.workload_ids.insert(workload.into(), id);
+                id
+            }
+            None => 0,
+        };
+        if self.processes.len() >= PROCESSES {
+            // Exits were lost; the processes that still read are identified again.
+            self.processes.clear();
+        }
+        self.processes.insert(tgid, id);
+    }
+
+    pub(crate) fn exit(&mut self, tgid: u32) {
+        self.processes.remove(&tgid);
+        for run in self.runs.values_mut() {
+            run.tgids.retain(|running| *running != tgid);
+        }
+    }
+
+    pub(crate) fn teach(&mut self, workload: &str, source: &str, bytes: &[u8]) {
+        // A damaged profile is one that was never learned; the edge has told of it when it read it.
+        if let Ok(profile) = Profile::decode(bytes) {
+            if self.taught.len() >= TAUGHT {
+                self.taught.clear();
+            }
+            self.taught.insert((workload.into(), source.into()), profile);
+        }
+    }
+
+    /// Whether a stored profile of this workload would be of use now.
+    pub fn wants_profile(&self, workload: &str, mount: MountId) -> bool {
+        let Some(store) = self.stores.get(&mount) else {
+            return false;
+        };
+        let live = self.workload_ids.get(workload).is_some_and(|id| self.runs.contains_key(&(*id, mount)));
+        !live && !self.taught.contains_key(&(workload.into(), store.source.clone()))
+    }
+
+    /// Hands what was learned before to a run that begins.
+    pub(crate) fn recall(&mut self, run: &mut Run) {
+        let Some(store) = self.stores.get_mut(&run.mount) else {
+            return;
+        };
+        let Some(workload) = self.workloads.get(run.workload as usize) else {
+            return;
+        };
+        let Some(profile) = self.taught.remove(&(workload.key.clone(), store.source.clone())) else {
+            return;
+        };
+        let Profile { survival, share, dirs, files, classes } = profile;
+        if store.survival == Survival::Unknown {
+            store.survival = survival;
+        }
+        if self.catalog.names() + files.len() > self.limits.files {
+            return;
+        }
+        let dirs: Vec<_> = dirs.iter().map(|path| self.catalog.dir_at(run.mount, path)).collect();
+        let mut order = Vec::with_capacity(files.len());
+        for (dir, name, size) in files {
+            let Some(dir) = dirs.get(dir as usize) else {
+                continue;
+            };
+            let id = self.catalog.file_in(*dir, &name);
+            if let Some(file) = self.catalog.file_mut(id)
+                && file.key.is_none()
+            {
+                file.size = size;
+            }
+            order.push(id);
+        }
+        run.recall(order, share, classes);
+    }
+
+    pub(crate) fn tick(&mut self, now: Nanos) {
+        let mut over: Vec<(u32, MountId)> = self
+            .runs
+            .iter()
+            .filter(|(_, run)| run.tgids.is_empty() && now.since(run.last) > GRACE)
+            .map(|(key, _)| *key)
+            .collect();
+        over.sort_unstable();
+        for key in over {
+            if let Some(run) = self.runs.remove(&key) {
+                self.end_run(run, true);
+            }
+        }
+        if now.since(self.saved) > SAVE_EVERY {
+            self.saved = now;
+            self.save_all();
+        }
+        let mut mounts: Vec<MountId> = self.stores.keys().copied().collect();
+        mounts.sort_unstable();
+        for mount in mounts {
+            self.supply(mount, now);
+            self.guess(mount, now);
+        }
+    }
+
+    fn save_all(&mut self) {
+        let mut keys: Vec<(u32, MountId)> = self.runs.keys().copied().collect();
+        keys.sort_unstable();
+        for key in keys {
+            if let Some(run) = self.runs.get(&key)
+                && let Some(changed) = self.profile_of(run)
+            {
+                self.changed.push(changed);
+            }
+        }
+    }
+
+    /// Ends a run: its visits teach, its unread bytes are waste, its profile is given out.
+    fn end_run(&mut self, mut run: Run, finished: bool) {
+        let lasts: Vec<(u32, FileId)> =
+            run.walkers.iter().filter_map(|(tid, walker)| Some((*tid, walker.last()?))).collect();
+        let (workload, mount) = (run.workload, run.mount);
+        for (tid, file) in lasts {
+            if let Some(active) = self.active.get(&file)
+                && active.tid == tid
+                && let Some(active) = self.active.remove(&file)
+                && let Some(known) = self.catalog.file(file)
+                && let Some(class) = run.class_mut(&known.name)
+            {
+                class.finished(&active.read, known.size);
+            }
+        }
+        if finished && run.distinct() >= WORTH_KEEPING {
+            let share = run.share_read();
+            run.share.note(share);
+        }
+        if let Some(changed) = self.profile_of(&run) {
+            // The next run may begin before the edge has written this one down.
+            if let Ok(profile) = Profile::decode(&changed.2)
+                && finished
+            {
+                self.taught.insert((changed.0.clone(), changed.1.clone()), profile);
+            }
+            self.changed.push(changed);
+        }
+        if !self.runs.keys().any(|(other, at)| *other == workload && *at != mount) {
+            self.abandon(workload);
+        }
+    }
+
+    fn profile_of(&self, run: &Run) -> Option<(Box<str>, Box<str>, Vec<u8>)> {
+        let store = self.stores.get(&run.mount)?;
+        let workload = self.workloads.get(run.workload as usize)?;
+        // Process 0 stands for all that could not be told apart: nothing to learn from.
+        if run.workload == 0 || run.distinct() < WORTH_KEEPING && run.past.is_empty() {
+            return None;
+        }
+        // A run that quits early does not replace the order of one that read all.
+        let order = if run.visits().len() * 2 >= run.past.len() { run.visits() } else { run.past.order() };
+        let mut profile = Profile {
+            survival: store.survival,
+            share: run.share.clone(),
+            classes: run.classes.iter().map(|(kind, class)| (kind.clone(), class.clone())).collect(),
+            ..Profile::default()
+        };
+        profile.classes.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut places = rustc_hash::FxHashMap::default();
+        for file in order.iter().take(MAX_FILES).filter_map(|id| self.catalog.file(*id)) {
+            let next = u32::try_from(places.len()).unwrap_or(u32::MAX);
+            let place = *places.entry(file.dir).or_insert(next);
+            if place == next {
+                profile.dirs.push(self.catalog.dir_path(file.dir));
+            }
+            profile.files.push((place, file.name.clone(), file.size));
+        }
+        Some((workload.key.clone(), store.source.clone(), profile.encode()))
+    }
+
+    /// Takes the profiles that changed since the last call, as (workload, mount source, bytes): the edge
+    /// stores them and hands them back as `Observation::Profile` when the workload is next seen.
+    pub fn changed_profiles(&mut self) -> Vec<(Box<str>, Box<str>, Vec<u8>)> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// The agent stops: runs whose processes are gone have ended, the others go on without us.
+    pub fn close(&mut self) {
+        let mut runs: Vec<Run> = self.runs.drain().map(|(_, run)| run).collect();
+        runs.sort_by_key(|run| (run.workload, run.mount));
+        for run in runs {
+            let finished = run.tgids.is_empty();
+            self.end_run(run, finished);
+        }
+    }
+
+    pub(crate) fn unmount(&mut self, mount: MountId, _now: Nanos) {
+        let mut keys: Vec<(u32, MountId)> =
+            self.runs.keys().filter(|(_, at)| *at == mount).copied().collect();
+        keys.sort_unstable();
+        for key in keys {
+            if let Some(run) = self.runs.remove(&key) {
+                self.end_run(run, true);
+            }
+        }
+        let gone = |catalog: &Catalog, file: FileId| catalog.mount_of(file) == Some(mount);
+        self.active.retain(|file, _| !gone(&self.catalog, *file));
+        self.catalog.unbind_mount(mount);
+        self.stores.remove(&mount);
+    }
+
+    /// The catalog is full: all names are let go and learned anew. Runs leave their profiles first.
+    pub(crate) fn start_over(&mut self, _now: Nanos) {
+        let runs: Vec<Run> = self.runs.drain().map(|(_, run)| run).collect();
+        for run in runs {
+            self.end_run(run, false);
+        }
+        self.active.clear();
+        self.in_flight.clear();
+        self.claimed.clear();
+        self.flights.clear();
+        self.expected_bytes = 0;
+        self.catalog = Catalog::default();
+        let mut mounts: Vec<MountId> = self.stores.keys().copied().collect();
+        mounts.sort_unstable();
+        for mount in mounts {
+            if let Some(store) = self.stores.get_mut(&mount) {
+                store.outstanding = 0;
+            }
+            self.out.push(Order::Resight { mount });
+        }
+    }
+}

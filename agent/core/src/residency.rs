@@ -1,0 +1,165 @@
+//! Which pages of a file are in the page cache, who brought them, and which of the agent's wait unread.
+
+use crate::ranges::RangeSet;
+use crate::units::Pages;
+use crate::view::Predictor;
+
+/// Pages the agent brought in and nobody has read yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    start: u32,
+    end: u32,
+    pub owner: Owner,
+}
+
+/// In whose name bytes were fetched: a row of the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Owner {
+    pub workload: u32,
+    pub predictor: Predictor,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Residency {
+    pub reader: RangeSet,
+    pub readahead: RangeSet,
+    pub agent: RangeSet,
+    /// Added by a thread and not read since: the next access that covers them missed; the rest of them
+    /// was the kernel's read-ahead.
+    pub fresh: RangeSet,
+    claims: Vec<Claim>,
+}
+
+/// Pages of one access by how they were found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    pub missed: u64,
+    pub claimed: Vec<(Owner, u64)>,
+}
+
+impl Residency {
+    pub fn pages(&self) -> u64 {
+        self.reader.pages() + self.readahead.pages() + self.agent.pages() + self.fresh.pages()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.pages() == 0 && self.claims.is_empty()
+    }
+
+    pub fn claimed_pages(&self) -> u64 {
+        self.claims.iter().map(|claim| u64::from(claim.end - claim.start)).sum()
+    }
+
+    /// The parts of `range` that are in no set.
+    pub fn gaps(&self, range: &Pages) -> Vec<Pages> {
+        let mut gaps = vec![range.clone()];
+        for set in [&self.reader, &self.readahead, &self.agent, &self.fresh] {
+            gaps = gaps.iter().flat_map(|gap| set.gaps(gap)).collect();
+        }
+        gaps
+    }
+
+    fn forget(&mut self, range: &Pages) {
+        for set in [&mut self.reader, &mut self.readahead, &mut self.agent, &mut self.fresh] {
+            set.remove(range);
+        }
+    }
+
+    pub fn added_by_thread(&mut self, range: &Pages) {
+        self.forget(range);
+        self.fresh.insert(range);
+    }
+
+    pub fn added_by_agent(&mut self, range: &Pages, owner: Option<Owner>) {
+        self.forget(range);
+        self.agent.insert(range);
+        let Some(owner) = owner else { return };
+        let to = |page: u64| u32::try_from(page).unwrap_or(u32::MAX);
+        let (start, end) = (to(range.start), to(range.end));
+        match self.claims.last_mut() {
+            Some(last) if last.owner == owner && last.end == start => last.end = end,
+            _ => self.claims.push(Claim { start, end, owner }),
+        }
+    }
+
+    /// What is known is replaced by a count of the page cache; who brought it in stays where it is known.
+    pub fn counted(&mut self, resident: &[Pages]) {
+        let mut now = RangeSet::default();
+        for range in resident {
+            now.insert(range);
+        }
+        let everything = 0..u64::from(u32::MAX);
+        for gone in now.gaps(&everything) {
+            self.forget(&gone);
+        }
+        for range in resident {
+            for gap in self.gaps(range) {
+                self.readahead.insert(&gap);
+            }
+        }
+    }
+
+    /// An access reached `range`: what it missed, and whose claims it redeemed.
+    pub fn read(&mut self, range: &Pages) -> Found {
+        let missed = self.fresh.overlap(range);
+        if !self.fresh.is_empty() {
+            let fresh = std::mem::take(&mut self.fresh);
+            for span in fresh.iter() {
+                self.readahead.insert(&span);
+            }
+            for span in fresh.iter() {
+                let (start, end) = (span.start.max(range.start), span.end.min(range.end));
+                if start < end {
+                    self.readahead.remove(&(start..end));
+                    self.reader.insert(&(start..end));
+                }
+            }
+        }
+        Found { missed, claimed: self.take_claims(range) }
+    }
+
+    /// Pages left the cache: whose claims went with them, unread.
+    pub fn removed(&mut self, range: &Pages) -> Vec<(Owner, u64)> {
+        self.forget(range);
+        self.take_claims(range)
+    }
+
+    /// Gives up every claim (the run has ended).
+    pub fn abandon(&mut self, workload: u32) -> Vec<(Owner, u64)> {
+        let mut lost = Vec::new();
+        self.claims.retain(|claim| {
+            let mine = claim.owner.workload == workload;
+            if mine {
+                lost.push((claim.owner, u64::from(claim.end - claim.start)));
+            }
+            !mine
+        });
+        lost
+    }
+
+    fn take_claims(&mut self, range: &Pages) -> Vec<(Owner, u64)> {
+        if self.claims.is_empty() {
+            return Vec::new();
+        }
+        let to = |page: u64| u32::try_from(page).unwrap_or(u32::MAX);
+        let (start, end) = (to(range.start), to(range.end));
+        let mut taken = Vec::new();
+        let mut kept = Vec::with_capacity(self.claims.len());
+        for claim in self.claims.drain(..) {
+            let (from, till) = (claim.start.max(start), claim.end.min(end));
+            if from >= till {
+                kept.push(claim);
+                continue;
+            }
+            taken.push((claim.owner, u64::from(till - from)));
+            if claim.start < from {
+                kept.push(Claim { end: from, ..claim });
+            }
+            if till < claim.end {
+                kept.push(Claim { start: till, ..claim });
+            }
+        }
+        self.claims = kept;
+        taken
+    }
+}

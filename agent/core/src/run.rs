@@ -1,0 +1,320 @@
+//! One run of a workload on one file system: who reads, which files were visited in which order, and
+//! which of the predictors among files explains it.
+
+use std::collections::VecDeque;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::catalog::{Catalog, DirId, FileId, Listing};
+use crate::class::{Class, kind_of};
+use crate::past::{Past, REPEAT_PROOF};
+use crate::profile::{MAX_FILES, Share};
+use crate::rate::Rate;
+use crate::units::{MountId, Nanos};
+use crate::walk::{WALK_PROOF, Walker};
+
+/// Threads whose walks are told apart; those silent longest are forgotten first.
+const WALKERS: usize = 256;
+
+/// Visits before a set of files read in no order is taken for an epoch that draws without replacement.
+pub const EPOCH_PROOF: usize = 8;
+
+/// Bytes fetched per byte read while nothing but this run itself tells that it goes on. A reader that has
+/// read n files is as likely to stop before 2n as after (the usual prior for a process of unknown length);
+/// this bounds what a stop costs to fewer bytes than three times those read.
+pub const SPECULATION: f64 = 2.8;
+
+/// Directories one run may ask to have listed for each file it visited.
+const LISTINGS_PER_VISIT: usize = 2;
+
+/// Kinds of file told apart per run.
+const CLASSES: usize = 64;
+
+#[derive(Debug, Default)]
+pub struct Run {
+    pub workload: u32,
+    pub mount: MountId,
+    pub tgids: Vec<u32>,
+    pub last: Nanos,
+    pub walkers: FxHashMap<u32, Walker>,
+    pub past: Past,
+    /// The cursor of `past` on which the last visit stood.
+    pub cursor: Option<usize>,
+    visits: Vec<FileId>,
+    visited: FxHashSet<FileId>,
+    pub visit_count: u64,
+    repeats: u64,
+    pub epochs: u32,
+    pub rate: Rate,
+    pub read_bytes: u64,
+    pub covered_bytes: u64,
+    /// Bytes fetched as a guess at an epoch, since the run began.
+    pub guessed_bytes: u64,
+    pub classes: FxHashMap<Box<[u8]>, Class>,
+    /// Directories of visited files and, once two of them were visited, their siblings.
+    domain: FxHashSet<DirId>,
+    visited_dirs: FxHashSet<DirId>,
+    pub to_list: VecDeque<DirId>,
+    listings: usize,
+    /// Files in the listed directories of the domain.
+    domain_files: usize,
+    /// Files an epoch may still want. In the order of the past where there is one, otherwise drawn at random.
+    pool: VecDeque<FileId>,
+    pool_ordered: bool,
+    pub share: Share,
+    /// Share of recent visits that a walk or a repetition foresaw.
+    explained: f64,
+    draw: u64,
+}
+
+/// What a visit changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visit {
+    /// The thread is still at a file it has begun.
+    Same,
+    New,
+}
+
+impl Run {
+    pub fn new(workload: u32, mount: MountId) -> Self {
+        Self { workload, mount, draw: 0x9E37_79B9_7F4A_7C15, ..Self::default() }
+    }
+
+    /// A process through whose root the file system can be reached; 0 when none is known.
+    pub fn via(&self) -> u32 {
+        self.tgids.last().copied().unwrap_or(0)
+    }
+
+    pub fn visits(&self) -> &[FileId] {
+        &self.visits
+    }
+
+    pub fn was_visited(&self, file: FileId) -> bool {
+        self.visited.contains(&file)
+    }
+
+    pub fn distinct(&self) -> usize {
+        self.visited.len()
+    }
+
+    /// Takes over the order and the habits of an earlier run.
+    pub fn recall(&mut self, order: Vec<FileId>, share: Share, classes: Vec<(Box<[u8]>, Class)>) {
+        self.pool = order.iter().copied().collect();
+        self.pool_ordered = true;
+        self.past = Past::new(order);
+        self.share = share;
+        self.classes = classes.into_iter().take(CLASSES).collect();
+    }
+
+    pub fn class_mut(&mut self, name: &[u8]) -> Option<&mut Class> {
+        let kind = kind_of(name);
+        if self.classes.len() >= CLASSES && !self.classes.contains_key(&kind) {
+            return None;
+        }
+        Some(self.classes.entry(kind).or_default())
+    }
+
+    pub fn class(&self, name: &[u8]) -> Option<&Class> {
+        self.classes.get(&kind_of(name))
+    }
+
+    /// Bytes that a visit reads on average.
+    pub fn average(&self) -> u64 {
+        let (bytes, files) = self
+            .classes
+            .values()
+            .fold((0, 0), |(bytes, files), class| (bytes + class.bytes, files + class.finished_files()));
+        bytes / u64::from(files.max(1))
+    }
+
+    /// A thread reads a file: whether that is a visit, and what it means for the predictors.
+    pub fn visit(&mut self, catalog: &Catalog, tid: u32, file: FileId, now: Nanos) -> Visit {
+        self.last = now;
+        if self.walkers.len() >= WALKERS && !self.walkers.contains_key(&tid) {
+            self.walkers.clear();
+        }
+        let walker = self.walkers.entry(tid).or_default();
+        if walker.is_at(file) {
+            return Visit::Same;
+        }
+        walker.visit(catalog, file);
+        let walked = walker.proof() >= WALK_PROOF;
+        self.cursor = self.past.visit(file);
+        let repeated = self.cursor.is_some_and(|cursor| self.past.proof(cursor) >= 1);
+        let foreseen = f64::from(u8::from(walked || repeated));
+        self.explained += (foreseen - self.explained) / 8.0;
+        self.visit_count += 1;
+        if self.visited.contains(&file) {
+            self.repeats += 1;
+            if self.begins_again(file) {
+                self.turn_epoch();
+            }
+        }
+        if self.visited.len() < MAX_FILES && self.visited.insert(file) {
+            self.visits.push(file);
+        }
+        self.widen(catalog, file);
+        Visit::New
+    }
+
+    /// Whether a file met again is the start of a new epoch rather than a favourite.
+    fn begins_again(&self, file: FileId) -> bool {
+        if self.visits.len() < EPOCH_PROOF {
+            return false;
+        }
+        let first = self.visits.iter().take(self.visits.len() / 20 + 1).any(|visit| *visit == file);
+        first || self.visits.len() * 20 >= self.known_files() * 19
+    }
+
+    fn turn_epoch(&mut self) {
+        let order = std::mem::take(&mut self.visits);
+        self.visited.clear();
+        self.repeats = 0;
+        self.epochs += 1;
+        self.pool = order.iter().copied().collect();
+        self.pool_ordered = true;
+        self.past = Past::new(order);
+        self.cursor = None;
+        self.share.note(100);
+    }
+
+    /// Files that the run could visit as far as is known.
+    pub fn known_files(&self) -> usize {
+        self.past.len().max(self.domain_files).max(self.visited.len())
+    }
+
+    /// Share of the known files that this epoch has visited, in per cent.
+    pub fn share_read(&self) -> u8 {
+        u8::try_from((self.visited.len() * 100 / self.known_files().max(1)).min(100)).unwrap_or(100)
+    }
+
+    /// Keeps the domain: the directories in which files were visited and, once a second one was, their
+    /// siblings; each is listed once, a few for each visit.
+    fn widen(&mut self, catalog: &Catalog, file: FileId) {
+        let Some(dir) = catalog.file(file).map(|file| file.dir) else {
+            return;
+        };
+        let fresh = self.visited_dirs.insert(dir);
+        if self.visited.len() < 2 {
+            return;
+        }
+        if self.domain.insert(dir) {
+            self.to_list.push_front(dir);
+        }
+        if let Some(parent) = catalog.dir(dir).and_then(|dir| dir.parent) {
+            // The parent names the next directory of a walk, and the rest of a shuffled set.
+            if self.domain.insert(parent) {
+                self.to_list.push_back(parent);
+            }
+            if fresh && self.visited_dirs.len() >= 2 && self.explained < 0.5 {
+                self.add_siblings(catalog, parent);
+            }
+        }
+        if self.visited.len() == 2 {
+            let firsts: Vec<DirId> = self.visited_dirs.iter().copied().collect();
+            for dir in firsts {
+                if self.domain.insert(dir) {
+                    self.to_list.push_back(dir);
+                }
+            }
+        }
+    }
+
+    fn add_siblings(&mut self, catalog: &Catalog, parent: DirId) {
+        let Some(Listing::Known { dirs, .. }) = catalog.dir(parent).map(|dir| &dir.listing) else {
+            return;
+        };
+        for dir in dirs {
+            if self.domain.len() < MAX_FILES && self.domain.insert(*dir) {
+                self.to_list.push_back(*dir);
+            }
+        }
+    }
+
+    /// The next directory to list, if the visits so far pay for one.
+    pub fn next_listing(&mut self) -> Option<DirId> {
+        if self.listings >= self.visited.len() * LISTINGS_PER_VISIT {
+            return None;
+        }
+        let dir = self.to_list.pop_front()?;
+        self.listings += 1;
+        Some(dir)
+    }
+
+    /// A directory has been listed: its files join the pool, its directories the domain.
+    pub fn listed(&mut self, catalog: &Catalog, dir: DirId) {
+        for walker in self.walkers.values_mut() {
+            walker.relist(catalog);
+        }
+        if !self.domain.contains(&dir) {
+            return;
+        }
+        if self.visited_dirs.len() >= 2
+            && self.visited_dirs.iter().any(|d| catalog.dir(*d).is_some_and(|d| d.parent == Some(dir)))
+        {
+            self.add_siblings(catalog, dir);
+        }
+        let Some(Listing::Known { files, .. }) = catalog.dir(dir).map(|dir| &dir.listing) else {
+            return;
+        };
+        self.domain_files += files.len();
+        if !self.pool_ordered {
+            let room = MAX_FILES.saturating_sub(self.pool.len());
+            self.pool.extend(files.iter().filter(|file| !self.visited.contains(file)).take(room));
+        }
+    }
+
+    /// Whether a walk or a repetition foresees what comes; an epoch then needs no guessing.
+    pub fn is_foreseen(&self) -> bool {
+        self.explained >= 0.5
+            || self.cursor.is_some_and(|cursor| self.past.proof(cursor) >= REPEAT_PROOF)
+            || self.walkers.values().any(|walker| walker.proof() > WALK_PROOF)
+    }
+
+    /// Bytes that may still be guessed at: all where the workload is known to read the whole set, otherwise
+    /// in proportion to what was read. `None`: no guessing at all.
+    pub fn guess_budget(&self) -> Option<u64> {
+        if self.is_foreseen() || self.visited.is_empty() {
+            return None;
+        }
+        if self.is_known_epoch() {
+            return Some(u64::MAX);
+        }
+        if self.visited.len() < EPOCH_PROOF || self.repeats * 8 > self.visit_count {
+            return None;
+        }
+        let allowed = (self.read_bytes as f64 * SPECULATION) as u64;
+        allowed.checked_sub(self.guessed_bytes).filter(|left| *left > 0)
+    }
+
+    /// Whether what was learned says that this run reads the whole set.
+    pub fn is_known_epoch(&self) -> bool {
+        !self.past.is_empty()
+            && self.share.is_full()
+            && self.visits.first().is_some_and(|file| self.past.contains(*file))
+    }
+
+    /// The next file of the pool that was not visited.
+    pub fn draw(&mut self) -> Option<FileId> {
+        while !self.pool.is_empty() {
+            let index = if self.pool_ordered {
+                0
+            } else {
+                // xorshift64: the same run draws the same files in a replay.
+                self.draw ^= self.draw << 13;
+                self.draw ^= self.draw >> 7;
+                self.draw ^= self.draw << 17;
+                usize::try_from(self.draw % self.pool.len() as u64).unwrap_or(0)
+            };
+            let file = if index == 0 { self.pool.pop_front() } else { self.pool.swap_remove_back(index) }?;
+            if !self.visited.contains(&file) {
+                return Some(file);
+            }
+        }
+        None
+    }
+
+    pub fn pool_len(&self) -> usize {
+        self.pool.len()
+    }
+}

@@ -1,0 +1,239 @@
+//! What became of it: answers to orders, pages that entered and left the cache, and what both say of a
+//! store and of the predictions.
+
+use crate::core::{Core, FetchFlight, Flight};
+use crate::observation::{Actor, Entry, OrderId, Outcome};
+use crate::order::{Door, Extent, Order};
+use crate::residency::Owner;
+use crate::units::{FileKey, MountId, Nanos, PAGE, Pages, pages_of};
+use crate::view::{Happening, Survival};
+
+impl Core {
+    pub(crate) fn added_by_agent(&mut self, key: FileKey, pages: &Pages) {
+        let Some(id) = self.catalog.by_key(key) else {
+            return;
+        };
+        let owner = self.in_flight.get(&id).map(|(_, owner)| *owner);
+        let Some(file) = self.catalog.file_mut(id) else {
+            return;
+        };
+        let bytes = (pages.end * PAGE).min(file.size.max(PAGE)).saturating_sub(pages.start * PAGE);
+        file.residency.get_or_insert_default().added_by_agent(pages, owner);
+        self.totals.fetched_bytes += bytes;
+        let Some(owner) = owner else { return };
+        self.ledger.fetched(owner, bytes);
+        self.claimed.insert(id);
+        for flight in self.flights.values_mut() {
+            if let Flight::Fetch(flight) = flight
+                && flight.file == id
+            {
+                flight.added += pages.end - pages.start;
+            }
+        }
+    }
+
+    /// A reader's own request is on its way: its miss begins here.
+    pub(crate) fn added_by_thread(&mut self, key: FileKey, pages: &Pages, now: Nanos) {
+        let Some(id) = self.catalog.by_key(key) else { return };
+        if let Some(file) = self.catalog.file_mut(id) {
+            file.residency.get_or_insert_default().added_by_thread(pages);
+        }
+        if let Some(mount) = self.catalog.mount_of(id) {
+            self.guess(mount, now);
+        }
+    }
+
+    pub(crate) fn removed(&mut self, key: FileKey, pages: &Pages, by: Actor) {
+        let Some(id) = self.catalog.by_key(key) else {
+            return;
+        };
+        let Some(file) = self.catalog.file_mut(id) else {
+            return;
+        };
+        let Some(residency) = &mut file.residency else {
+            return;
+        };
+        let lost = residency.removed(pages);
+        if residency.is_empty() {
+            file.residency = None;
+        }
+        if lost.is_empty() {
+            return;
+        }
+        for (owner, pages) in &lost {
+            self.ledger.wasted(*owner, pages * PAGE);
+        }
+        let among_files = lost.iter().any(|(owner, _)| owner.predictor.is_among_files());
+        let Some(mount) = self.catalog.mount_of(id) else {
+            return;
+        };
+        match by {
+            // Our own second open of the file dropped them.
+            Actor::Agent => self.judge(mount, Survival::Dropped),
+            Actor::Thread(_) if among_files => {
+                if self.stores.get_mut(&mount).is_some_and(|store| store.met_open(false)) {
+                    self.judge(mount, Survival::Dropped);
+                }
+            }
+            Actor::Thread(_) | Actor::Reclaim => {}
+        }
+    }
+
+    /// The verdict on a store, once it is found.
+    pub(crate) fn judge(&mut self, mount: MountId, verdict: Survival) {
+        let Some(store) = self.stores.get_mut(&mount) else {
+            return;
+        };
+        if store.survival == verdict {
+            return;
+        }
+        store.survival = verdict;
+        let source = store.source.clone();
+        self.happen(Happening::Mount { source, survival: verdict });
+        if verdict != Survival::Kept {
+            let mut stale: Vec<OrderId> = self
+                .flights
+                .iter()
+                .filter(|(_, flight)| match flight {
+                    Flight::Fetch(flight) => flight.mount == mount && flight.door == Door::Open,
+                    Flight::List { .. } => false,
+                })
+                .map(|(id, _)| *id)
+                .collect();
+            stale.sort_unstable();
+            self.out.extend(stale.into_iter().map(|id| Order::Cancel { id }));
+        }
+    }
+
+    pub(crate) fn listed(&mut self, id: OrderId, outcome: Outcome, entries: &[Entry], now: Nanos) {
+        let Some(Flight::List { mount, dir }) = self.flights.remove(&id) else {
+            return;
+        };
+        let entries = (outcome == Outcome::Done).then_some(entries);
+        if self.catalog.names() + entries.map_or(0, <[Entry]>::len) > self.limits.files {
+            // Listing more than may be known would forget what is being read.
+            self.catalog.listed(dir, None);
+            return;
+        }
+        self.catalog.listed(dir, entries);
+        for run in self.runs.values_mut().filter(|run| run.mount == mount) {
+            run.listed(&self.catalog, dir);
+        }
+        self.supply(mount, now);
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the fields of one observation, destructured by the caller"
+    )]
+    pub(crate) fn fetched(
+        &mut self,
+        id: OrderId,
+        outcome: Outcome,
+        key: Option<FileKey>,
+        size: u64,
+        bytes: u64,
+        took: Nanos,
+        now: Nanos,
+    ) {
+        let Some(Flight::Fetch(flight)) = self.flights.remove(&id) else {
+            return;
+        };
+        self.expected_bytes = self.expected_bytes.saturating_sub(flight.expected);
+        if let Some((count, _)) = self.in_flight.get_mut(&flight.file) {
+            *count -= 1;
+            if *count == 0 {
+                self.in_flight.remove(&flight.file);
+            }
+        }
+        if let Some(key) = key {
+            self.catalog.bind(flight.file, key, size);
+        }
+        let Some(store) = self.stores.get_mut(&flight.mount) else {
+            return;
+        };
+        store.outstanding = store.outstanding.saturating_sub(1);
+        match outcome {
+            Outcome::Done => {
+                if flight.door == Door::Open
+                    && let Some(fetches) = store.delivered(bytes, took, now)
+                {
+                    self.out.push(Order::Depth { mount: flight.mount, fetches });
+                }
+                self.arrived(&flight, size, bytes);
+                self.try_survival(&flight, bytes, now);
+            }
+            Outcome::Refused if flight.door == Door::Open => self.judge(flight.mount, Survival::Refused),
+            Outcome::Absent | Outcome::Refused | Outcome::Failed | Outcome::Dropped => {}
+        }
+        if let Some(run) = self.runs.get_mut(&(flight.owner.workload, flight.mount))
+            && flight.owner.predictor == crate::view::Predictor::Epoch
+        {
+            // What was charged at the order is corrected to what was fetched.
+            run.guessed_bytes = (run.guessed_bytes + bytes).saturating_sub(flight.expected);
+        }
+        self.supply(flight.mount, now);
+    }
+
+    /// Where the probe did not see the pages enter (it lost records, or there is none), the answer says it.
+    fn arrived(&mut self, flight: &FetchFlight, size: u64, bytes: u64) {
+        if flight.added > 0 || bytes == 0 || flight.trial {
+            return;
+        }
+        let Some(file) = self.catalog.file_mut(flight.file) else {
+            return;
+        };
+        let residency = file.residency.get_or_insert_default();
+        let wanted = 0..pages_of(bytes.min(size.max(bytes)));
+        let gaps = residency.gaps(&wanted);
+        let pages: u64 = gaps.iter().map(|gap| gap.end - gap.start).sum();
+        for gap in gaps {
+            residency.added_by_agent(&gap, Some(flight.owner));
+        }
+        self.claimed.insert(flight.file);
+        self.totals.fetched_bytes += (pages * PAGE).min(bytes);
+        self.ledger.fetched(flight.owner, (pages * PAGE).min(bytes));
+    }
+
+    /// Where it is not known whether pages survive an open, the first file brought in is opened once more:
+    /// if its pages are still there, they survive.
+    fn try_survival(&mut self, flight: &FetchFlight, bytes: u64, now: Nanos) {
+        let Some(store) = self.stores.get_mut(&flight.mount) else {
+            return;
+        };
+        if store.survival != Survival::Unknown || flight.door != Door::Open {
+            return;
+        }
+        if flight.trial {
+            // Had the second open dropped them, `removed` would have said so by now.
+            self.judge(flight.mount, Survival::Kept);
+        } else if bytes > 0
+            && !std::mem::replace(&mut store.tried, true)
+            && !self.active.contains_key(&flight.file)
+        {
+            let again = FetchFlight { expected: 0, added: 0, trial: true, ..flight.clone() };
+            let via = self.runs.get(&(flight.owner.workload, flight.mount)).map_or(0, crate::run::Run::via);
+            let extent = Extent::Whole { limit: bytes };
+            self.fetch(again, extent, via, now, "to see whether its pages survive an open", now);
+        }
+    }
+
+    /// Gives up what was fetched for a workload and not read.
+    pub(crate) fn abandon(&mut self, workload: u32) {
+        let mut files: Vec<_> = self.claimed.iter().copied().collect();
+        files.sort_unstable();
+        for id in files {
+            let Some(residency) = self.catalog.file_mut(id).and_then(|file| file.residency.as_mut()) else {
+                self.claimed.remove(&id);
+                continue;
+            };
+            let lost: Vec<(Owner, u64)> = residency.abandon(workload);
+            if residency.claimed_pages() == 0 {
+                self.claimed.remove(&id);
+            }
+            for (owner, pages) in lost {
+                self.ledger.wasted(owner, pages * PAGE);
+            }
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! Patterns within one file: sequential, reverse, strided, blocks, random; several readers at once.
+//!
+//! A stream is one walker through the file. Its accesses form bursts (contiguous pages); the distance
+//! between the starts of bursts is the stride. A burst that keeps growing is sequential; bursts at a
+//! constant distance are strided (reverse where the distance is one burst backwards); all else is random,
+//! of which only the usual length of a burst can be foreseen.
+
+use crate::rate::Rate;
+use crate::units::{Nanos, PAGE, Pages, Reader};
+
+/// Walkers remembered per file: more than the readers that usually share one.
+const STREAMS: usize = 16;
+
+/// Equal distances in a row that make a stride: two could be chance in a file read at random.
+const STRIDE_PROOF: u32 = 3;
+
+/// Pages ahead before anything is known of the speed: 128 KiB, the kernel's own first guess.
+const FIRST_WINDOW: u64 = 32;
+
+/// Bytes of one order: large enough to be cheap, small enough that a later, more urgent order does not
+/// wait long behind it.
+const ORDER_BYTES: u64 = 1 << 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pattern {
+    /// Too little was seen.
+    New,
+    Sequential,
+    Reverse {
+        pages: u64,
+    },
+    Strided {
+        stride: i64,
+        pages: u64,
+    },
+    /// Jumps without order; bursts of `pages` where they are alike.
+    Random {
+        pages: Option<u64>,
+    },
+}
+
+/// Lengths of the last finished bursts of a kind of file, in pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bursts {
+    last: [u32; 8],
+    seen: u32,
+}
+
+/// How far a burst goes on, judged by those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outlook {
+    Unknown,
+    /// Bursts of this length were seen, the shortest that is longer than this one.
+    Till(u64),
+    /// Bursts like this one ended here.
+    Ends,
+}
+
+impl Bursts {
+    fn push(&mut self, pages: u64) {
+        self.last[self.seen as usize % self.last.len()] = u32::try_from(pages).unwrap_or(u32::MAX);
+        self.seen = self.seen.saturating_add(1);
+    }
+
+    fn known(&self) -> &[u32] {
+        &self.last[..(self.seen as usize).min(self.last.len())]
+    }
+
+    fn outlook(&self, done: u64) -> Outlook {
+        let lengths = || self.known().iter().map(|length| u64::from(*length));
+        if let Some(longer) = lengths().filter(|length| *length > done).min() {
+            return Outlook::Till(longer);
+        }
+        // A burst half as long again as any before it is a walk of another kind.
+        if lengths().filter(|length| length * 3 >= done * 2).count() >= 2 {
+            return Outlook::Ends;
+        }
+        Outlook::Unknown
+    }
+
+    /// The length that all recent bursts had.
+    fn usual(&self) -> Option<u64> {
+        let known = self.known();
+        let (min, max) = (known.iter().min()?, known.iter().max()?);
+        (known.len() >= 3 && u64::from(*max) <= u64::from(*min) * 3 / 2).then_some(u64::from(*max))
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Stream {
+    reader: Reader,
+    /// The burst under way.
+    start: u64,
+    end: u64,
+    /// Accesses that made the burst grow.
+    grown: u32,
+    stride: i64,
+    /// How many times in a row the stride held.
+    proof: u32,
+    jumps: u32,
+    pages: u64,
+    rate: Rate,
+    /// Sequential: fetched up to here. Strided: start of the next burst to fetch.
+    front: Option<u64>,
+    last: Nanos,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Streams {
+    streams: Vec<Stream>,
+}
+
+/// What is wanted of a file, in one stream's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Want {
+    pub pattern: Pattern,
+    pub ranges: Vec<Pages>,
+}
+
+/// What a decision of a stream rests on besides itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    pub latency: Nanos,
+    pub file_pages: u64,
+    /// Bytes this stream may be ahead at most (memory, and the predictor's record).
+    pub limit: u64,
+}
+
+impl Streams {
+    /// Takes in one access; returns the number of the stream that it belongs to.
+    pub fn observe(&mut self, reader: Reader, pages: &Pages, bursts: &mut Bursts, now: Nanos) -> usize {
+        let at = self.find(reader, pages);
+        let Some(stream) = at.and_then(|index| self.streams.get_mut(index)) else {
+            return self.open(reader, pages, now);
+        };
+        stream.last = now;
+        stream.reader = reader;
+        if pages.start <= stream.end && pages.start >= stream.start {
+            if pages.end > stream.end {
+                stream.rate.sample((pages.end - stream.end) * PAGE, now);
+                stream.end = pages.end;
+                stream.grown += 1;
+            }
+        } else {
+            stream.jump(pages, bursts, now);
+        }
+        at.unwrap_or_default()
+    }
+
+    /// The stream this access continues, or the one of this thread that jumps.
+    fn find(&self, reader: Reader, pages: &Pages) -> Option<usize> {
+        let position = |test: &dyn Fn(&Stream) -> bool| {
+            let own = self.streams.iter().position(|stream| stream.reader == reader && test(stream));
+            own.or_else(|| self.streams.iter().position(test))
+        };
+        position(&|stream| (stream.start..=stream.end).contains(&pages.start))
+            .or_else(|| position(&|stream| stream.proof > 0 && stream.steps_to(pages.start).is_some()))
+            .or_else(|| {
+                // A thread that leaves a long sequential walk has begun another one beside it.
+                self.streams.iter().position(|stream| stream.reader == reader && !stream.is_long())
+            })
+    }
+
+    fn open(&mut self, reader: Reader, pages: &Pages, now: Nanos) -> usize {
+        let mut stream = Stream {
+            reader,
+            start: pages.start,
+            end: pages.end,
+            grown: 0,
+            stride: 0,
+            proof: 0,
+            jumps: 0,
+            pages: 0,
+            rate: Rate::default(),
+            front: None,
+            last: now,
+        };
+        stream.rate.sample(0, now);
+        if self.streams.len() < STREAMS {
+            self.streams.push(stream);
+            return self.streams.len() - 1;
+        }
+        let oldest = self.streams.iter().enumerate().min_by_key(|(_, stream)| stream.last);
+        let index = oldest.map_or(0, |(index, _)| index);
+        if let Some(slot) = self.streams.get_mut(index) {
+            *slot = stream;
+        }
+        index
+    }
+
+    pub fn pattern(&self, index: usize) -> Pattern {
+        self.streams.get(index).map_or(Pattern::New, Stream::pattern)
+    }
+
+    /// The pattern of the stream that moved last.
+    pub fn latest(&self) -> Pattern {
+        self.streams.iter().max_by_key(|stream| stream.last).map_or(Pattern::New, Stream::pattern)
+    }
+
+    /// Streams that walk, each by its pattern and position.
+    pub fn walking(&self) -> impl Iterator<Item = (Pattern, u64)> + '_ {
+        self.streams.iter().map(|stream| (stream.pattern(), stream.end))
+    }
+
+    /// What to fetch now so that the stream stays as far ahead as its terms ask.
+    pub fn want(&mut self, index: usize, bursts: &Bursts, terms: Terms) -> Option<Want> {
+        let stream = self.streams.get_mut(index)?;
+        let pattern = stream.pattern();
+        let ranges = match pattern {
+            Pattern::Sequential => stream.want_ahead(bursts, terms),
+            Pattern::Strided { stride, pages } => stream.want_strides(stride, pages, terms),
+            Pattern::Reverse { pages } => {
+                let stride = -i64::try_from(pages).unwrap_or(i64::MAX);
+                stream.want_strides(stride, pages, terms)
+            }
+            Pattern::Random { .. } | Pattern::New => stream.want_burst(bursts, terms),
+        };
+        (!ranges.is_empty()).then_some(Want { pattern, ranges })
+    }
+}
+
+impl Stream {
+    fn burst(&self) -> u64 {
+        self.end - self.start
+    }
+
+    fn is_long(&self) -> bool {
+        self.grown >= 4 && self.proof < STRIDE_PROOF
+    }
+
+    /// How many strides lie between this burst and `start`: 1 to 4 (a reader may skip some). Offsets that
+    /// are no multiple of a page move the start of a burst by one.
+    fn steps_to(&self, start: u64) -> Option<i64> {
+        let distance = i64::try_from(start).ok()? - i64::try_from(self.start).ok()?;
+        if self.stride == 0 {
+            return None;
+        }
+        let steps = (distance + distance.signum()) / self.stride;
+        let near = (distance - steps * self.stride).abs() <= i64::from(self.stride.abs() > 4);
+        (near && (1..=4).contains(&steps)).then_some(steps)
+    }
+
+    fn jump(&mut self, pages: &Pages, bursts: &mut Bursts, now: Nanos) {
+        bursts.push(self.burst());
+        let held = self.steps_to(pages.start);
+        let distance = i64::try_from(pages.start).unwrap_or(0) - i64::try_from(self.start).unwrap_or(0);
+        match held {
+            Some(steps) => {
+                self.proof += 1;
+                self.rate.sample(self.burst() * PAGE * steps.unsigned_abs(), now);
+            }
+            None => {
+                self.stride = distance;
+                self.proof = 1;
+                self.front = None;
+                self.rate.sample(self.burst() * PAGE, now);
+            }
+        }
+        // With a stride that holds, `front` is ahead already; a plain burst starts from nothing.
+        if self.proof < STRIDE_PROOF {
+            self.front = None;
+        }
+        self.jumps += 1;
+        self.pages = self.pages.max(self.burst()).min(self.burst().max(1) * 2);
+        self.start = pages.start;
+        self.end = pages.end;
+        self.grown = 0;
+    }
+
+    fn pattern(&self) -> Pattern {
+        if self.proof >= STRIDE_PROOF {
+            let pages = self.pages.max(self.burst());
+            if self.stride < 0 && self.stride.unsigned_abs() <= pages + 1 {
+                return Pattern::Reverse { pages };
+            }
+            return Pattern::Strided { stride: self.stride, pages };
+        }
+        if self.grown >= 1 && self.jumps < 2 || self.grown >= 3 {
+            return Pattern::Sequential;
+        }
+        if self.jumps >= 2 {
+            return Pattern::Random { pages: (self.pages > 0).then_some(self.pages) };
+        }
+        Pattern::New
+    }
+
+    /// Sequential: as far ahead as the speed asks, but no further than the walk is long by now, so that a
+    /// reader that stops has cost at most as much again as it read.
+    fn want_ahead(&mut self, bursts: &Bursts, terms: Terms) -> Vec<Pages> {
+        let done = self.burst();
+        let target = match bursts.outlook(done) {
+            Outlook::Till(length) => length - done,
+            Outlook::Ends => 0,
+            Outlook::Unknown => {
+                (self.rate.ahead(terms.latency) / PAGE).max(FIRST_WINDOW).min(done.max(FIRST_WINDOW))
+            }
+        };
+        let target = target.min(terms.limit / PAGE);
+        let front = self.front.map_or(self.end, |front| front.max(self.end));
+        let till = (self.end + target).min(terms.file_pages);
+        // Small steps cost an order each; wait until a quarter of the distance is open.
+        if till <= front || (till - front < target / 4 && till < terms.file_pages) {
+            return Vec::new();
+        }
+        self.front = Some(till);
+        pieces(front..till)
+    }
+
+    fn want_strides(&mut self, stride: i64, pages: u64, terms: Terms) -> Vec<Pages> {
+        let bytes = pages * PAGE;
+        // A stride has proven itself `proof` times: stay ahead by no more bursts than twice that.
+        let ahead = (self.rate.ahead(terms.latency).min(terms.limit) / bytes.max(1))
+            .clamp(2, u64::from(self.proof) * 2)
+            .min(4096);
+        let mut ranges = Vec::new();
+        let step = |from: u64, count: i64| from.checked_add_signed(stride.checked_mul(count)?);
+        let Some(mut next) = self.front.or_else(|| step(self.start, 1)) else {
+            return ranges;
+        };
+        // The reader may have overtaken what was planned.
+        let lag =
+            (i64::try_from(next).unwrap_or(0) - i64::try_from(self.start).unwrap_or(0)) * stride.signum();
+        if lag <= 0 {
+            let Some(first) = step(self.start, 1) else {
+                return ranges;
+            };
+            next = first;
+        }
+        let Some(last) = i64::try_from(ahead).ok().and_then(|ahead| {
+            let room = if stride < 0 { self.start / stride.unsigned_abs() } else { u64::MAX };
+            step(self.start, ahead.min(i64::try_from(room).unwrap_or(i64::MAX)))
+        }) else {
+            return ranges;
+        };
+        while (stride > 0 && next <= last || stride < 0 && next >= last) && next < terms.file_pages {
+            ranges.push(next..(next + pages).min(terms.file_pages));
+            match step(next, 1) {
+                Some(following) => next = following,
+                None => break,
+            }
+        }
+        self.front = Some(next);
+        ranges
+    }
+
+    /// Nothing is known of where the next burst begins; the rest of this one is known where bursts are alike.
+    fn want_burst(&mut self, bursts: &Bursts, terms: Terms) -> Vec<Pages> {
+        let Some(usual) = bursts.usual() else {
+            return Vec::new();
+        };
+        let till = (self.start + usual).min(terms.file_pages);
+        let front = self.front.map_or(self.end, |front| front.max(self.end));
+        if till <= front || self.burst() == usual {
+            return Vec::new();
+        }
+        self.front = Some(till);
+        pieces(front..till)
+    }
+}
+
+fn pieces(range: Pages) -> Vec<Pages> {
+    let step = ORDER_BYTES / PAGE;
+    let mut pieces = Vec::new();
+    let mut at = range.start;
+    while at < range.end {
+        let end = ((at / step + 1) * step).min(range.end);
+        pieces.push(at..end);
+        at = end;
+    }
+    pieces
+}

@@ -1,0 +1,347 @@
+//! What to ask for next: keeps each store's link busy with the files that predictions among files name,
+//! the surest first, within depth, memory and what a guess may cost.
+
+use crate::catalog::{DirId, FileId, Listing};
+use crate::core::{Core, FetchFlight, Flight};
+use crate::order::{Door, Extent, Order};
+use crate::past::REPEAT_PROOF;
+use crate::residency::Owner;
+use crate::run::Run;
+use crate::shape::resolve;
+use crate::store::UNPROVEN;
+use crate::units::{MountId, Nanos, PAGE, Pages, pages_of};
+use crate::view::{Happening, Predictor, Survival};
+use crate::walk::{Ahead, WALK_PROOF};
+
+/// Entries read of one directory.
+const LISTING_LIMIT: usize = 1 << 16;
+
+/// Bytes of one order on a large file.
+const ORDER_BYTES: u64 = 1 << 20;
+
+/// A record this bad (hits / all) earns a predictor among files only one guess in `PROBATION`.
+const POOR: f64 = 0.25;
+const PROBATION: u64 = 32;
+
+/// When a guess without an order is wanted: after everything that has a time.
+const SOME_TIME: Nanos = Nanos::from_millis(10_000);
+
+struct Candidate {
+    file: FileId,
+    predictor: Predictor,
+    deadline: Nanos,
+}
+
+impl Core {
+    /// Fills the free places at a mount.
+    pub(crate) fn supply(&mut self, mount: MountId, now: Nanos) {
+        if !self.limits.prefetch {
+            return;
+        }
+        let mut keys: Vec<(u32, MountId)> =
+            self.runs.keys().filter(|(_, at)| *at == mount).copied().collect();
+        keys.sort_unstable();
+        for key in keys {
+            let Some(mut run) = self.runs.remove(&key) else {
+                continue;
+            };
+            self.list_for(&mut run, now);
+            self.supply_run(&mut run, now);
+            self.runs.insert(key, run);
+        }
+    }
+
+    fn free_places(&self, mount: MountId) -> u32 {
+        let Some(store) = self.stores.get(&mount) else {
+            return 0;
+        };
+        match store.survival {
+            Survival::Kept => store.depth.saturating_sub(store.outstanding),
+            Survival::Unknown => {
+                let unproven = UNPROVEN.saturating_sub(store.unproven);
+                store.depth.saturating_sub(store.outstanding).min(unproven)
+            }
+            // Nothing that is not open already can be warmed here.
+            Survival::Dropped | Survival::Refused => 0,
+        }
+    }
+
+    fn list_for(&mut self, run: &mut Run, now: Nanos) {
+        let Some(store) = self.stores.get(&run.mount) else {
+            return;
+        };
+        if matches!(store.survival, Survival::Dropped | Survival::Refused) {
+            return;
+        }
+        while let Some(dir) = run.next_listing() {
+            if matches!(self.catalog.dir(dir).map(|dir| &dir.listing), Some(Listing::Known { .. })) {
+                run.listed(&self.catalog, dir);
+            } else {
+                self.list(run.mount, dir, run.via(), now);
+            }
+        }
+    }
+
+    fn list(&mut self, mount: MountId, dir: DirId, via: u32, _now: Nanos) {
+        if self.catalog.ask(dir) {
+            let id = self.order_id();
+            self.flights.insert(id, Flight::List { mount, dir });
+            let dir = self.catalog.dir_path(dir);
+            self.out.push(Order::List { id, mount, dir, limit: LISTING_LIMIT, via });
+        }
+    }
+
+    fn supply_run(&mut self, run: &mut Run, now: Nanos) {
+        if self.free_places(run.mount) == 0 {
+            return;
+        }
+        self.supply_repetition(run, now);
+        self.supply_walks(run, now);
+        if run.is_known_epoch() {
+            self.supply_epoch(run, now);
+        }
+    }
+
+    /// Spends what a run without a profile may guess with. Called when a reader has just begun to wait for
+    /// the store: a guess sent then stands behind the reader's own request on the link, and is done before
+    /// its next one; sent when the reader goes on, it would stand before it.
+    pub(crate) fn guess(&mut self, mount: MountId, now: Nanos) {
+        if !self.limits.prefetch {
+            return;
+        }
+        let mut keys: Vec<(u32, MountId)> =
+            self.runs.keys().filter(|(_, at)| *at == mount).copied().collect();
+        keys.sort_unstable();
+        for key in keys {
+            let Some(mut run) = self.runs.remove(&key) else { continue };
+            if !run.is_known_epoch() {
+                self.supply_epoch(&mut run, now);
+            }
+            self.runs.insert(key, run);
+        }
+    }
+
+    /// How many files ahead of its position a run may be, when its order has held `proof` times.
+    fn window(&self, run: &Run, proof: u32, owner: Owner, sharers: u64) -> u32 {
+        let Some(store) = self.stores.get(&run.mount) else {
+            return 0;
+        };
+        // A file costs two round trips: its name, its bytes.
+        let latency = Nanos(store.latency().0.saturating_mul(2));
+        let ahead = run.rate.ahead(latency).min(self.room()) / run.average().max(PAGE) / sharers.max(1);
+        let grown = 1u64 << proof.min(12);
+        let trust = self.ledger.trust(owner);
+        let window = ahead.max(2).min(grown) as f64 * trust;
+        if trust < POOR { u32::from(run.visit_count % PROBATION == 0) } else { window.ceil() as u32 }
+    }
+
+    fn supply_repetition(&mut self, run: &mut Run, now: Nanos) {
+        let owner = Owner { workload: run.workload, predictor: Predictor::Repetition };
+        let Some(cursor) = run.cursor.filter(|cursor| run.past.proof(*cursor) >= REPEAT_PROOF) else {
+            return;
+        };
+        let to = self.window(run, run.past.proof(cursor) + 1, owner, 1);
+        let ahead: Vec<(u32, FileId)> = run.past.ahead(cursor, to).collect();
+        for (step, file) in ahead {
+            if self.free_places(run.mount) == 0 || self.room() == 0 {
+                return;
+            }
+            let deadline = self.deadline(run, step, now);
+            let candidate = Candidate { file, predictor: Predictor::Repetition, deadline };
+            self.fetch_file(run, candidate, now);
+            run.past.issue(cursor, step);
+        }
+    }
+
+    fn supply_walks(&mut self, run: &mut Run, now: Nanos) {
+        let owner = Owner { workload: run.workload, predictor: Predictor::Directory };
+        if run.cursor.is_some_and(|cursor| run.past.proof(cursor) >= REPEAT_PROOF) {
+            return;
+        }
+        let mut tids: Vec<u32> = run
+            .walkers
+            .iter()
+            .filter(|(_, walker)| walker.proof() >= WALK_PROOF)
+            .map(|(tid, _)| *tid)
+            .collect();
+        tids.sort_unstable();
+        let sharers = tids.len() as u64;
+        for tid in tids {
+            let Some(walker) = run.walkers.get(&tid) else {
+                continue;
+            };
+            let to = self.window(run, walker.proof(), owner, sharers);
+            for (step, ahead) in walker.ahead(&self.catalog, to) {
+                match ahead {
+                    Ahead::File(file) => {
+                        if self.free_places(run.mount) == 0 || self.room() == 0 {
+                            return;
+                        }
+                        let deadline = self.deadline(run, step, now);
+                        let candidate = Candidate { file, predictor: Predictor::Directory, deadline };
+                        self.fetch_file(run, candidate, now);
+                        if let Some(walker) = run.walkers.get_mut(&tid) {
+                            walker.issue(step);
+                        }
+                    }
+                    Ahead::Unlisted(dir) => self.list(run.mount, dir, run.via(), now),
+                    Ahead::End => {}
+                }
+            }
+        }
+    }
+
+    fn supply_epoch(&mut self, run: &mut Run, now: Nanos) {
+        let owner = Owner { workload: run.workload, predictor: Predictor::Epoch };
+        while self.free_places(run.mount) > 0 {
+            let Some(budget) = run.guess_budget() else { return };
+            let average = run.average();
+            if average == 0 || budget < average || self.room() < average {
+                return;
+            }
+            if self.ledger.trust(owner) < POOR && run.visit_count % PROBATION != 0 && !run.is_known_epoch() {
+                return;
+            }
+            let Some(file) = run.draw() else { return };
+            let deadline = now.plus(SOME_TIME);
+            let candidate = Candidate { file, predictor: Predictor::Epoch, deadline };
+            run.guessed_bytes += self.fetch_file(run, candidate, now);
+        }
+    }
+
+    fn deadline(&self, run: &Run, step: u32, now: Nanos) -> Nanos {
+        let per_file = run.average() as f64 / run.rate.bytes_per_sec().max(1.0);
+        now.plus(Nanos((per_file * f64::from(step) * 1e9).min(1e12) as u64))
+    }
+
+    /// Asks for the part of a file that its kind is read of; returns the bytes expected.
+    fn fetch_file(&mut self, run: &Run, candidate: Candidate, now: Nanos) -> u64 {
+        let Candidate { file: id, predictor, deadline } = candidate;
+        if self.in_flight.contains_key(&id) || self.active.contains_key(&id) {
+            return 0;
+        }
+        let Some(file) = self.catalog.file(id) else {
+            return 0;
+        };
+        let Some(class) = run.class(&file.name) else {
+            return 0;
+        };
+        let Some(extent) = class.extent() else { return 0 };
+        let size = file.size;
+        let expected = match &extent {
+            Extent::Whole { .. } if size == 0 => class.average(),
+            Extent::Whole { limit } => size.min(*limit),
+            Extent::Ranges(_) => 0,
+            Extent::Shape(anchors) if size > 0 => {
+                resolve(anchors, size).iter().map(|range| (range.end - range.start) * PAGE).sum()
+            }
+            Extent::Shape(_) => class.average(),
+        };
+        if let Some(residency) = &file.residency
+            && size > 0
+        {
+            let wanted = match &extent {
+                Extent::Whole { limit } => vec![0..pages_of(size.min(*limit))],
+                Extent::Shape(anchors) => resolve(anchors, size),
+                Extent::Ranges(ranges) => ranges.clone(),
+            };
+            if wanted.iter().all(|range| residency.gaps(range).is_empty()) {
+                return 0;
+            }
+        }
+        let predictor = if matches!(extent, Extent::Shape(_)) { Predictor::Shape } else { predictor };
+        let owner = Owner { workload: run.workload, predictor };
+        let flight = FetchFlight {
+            mount: run.mount,
+            file: id,
+            owner,
+            door: Door::Open,
+            expected,
+            added: 0,
+            trial: false,
+        };
+        let reason = match predictor {
+            Predictor::Directory => "next in the walk through its directory",
+            Predictor::Repetition => "next in the order of an earlier run or epoch",
+            Predictor::Epoch => "not read yet in an epoch that reads every file once",
+            _ => "the part that earlier files of its kind were read of",
+        };
+        self.fetch(flight, extent, run.via(), deadline, reason, now);
+        expected
+    }
+
+    /// Asks for ranges of a file that is open, in orders of about a mebibyte.
+    pub(crate) fn fetch_ranges(
+        &mut self,
+        id: FileId,
+        mount: MountId,
+        owner: Owner,
+        door: Door,
+        ranges: Vec<Pages>,
+        now: Nanos,
+    ) {
+        let Some(file) = self.catalog.file(id) else { return };
+        let gaps: Vec<Pages> = match &file.residency {
+            Some(residency) => ranges.iter().flat_map(|range| residency.gaps(range)).collect(),
+            None => ranges,
+        };
+        let via = match door {
+            Door::Descriptor { tgid } => tgid,
+            Door::Open => self.active.get(&id).map_or(0, |active| active.tgid),
+        };
+        let mut group: Vec<Pages> = Vec::new();
+        let mut bytes = 0;
+        let send = |core: &mut Self, group: &mut Vec<Pages>, bytes: &mut u64| {
+            if !group.is_empty() {
+                let expected = std::mem::take(bytes);
+                let flight = FetchFlight { mount, file: id, owner, door, expected, added: 0, trial: false };
+                let extent = Extent::Ranges(std::mem::take(group));
+                core.fetch(flight, extent, via, now, "the stream that reads it goes on", now);
+            }
+        };
+        for gap in gaps {
+            let len = (gap.end - gap.start) * PAGE;
+            if bytes > 0 && bytes + len > ORDER_BYTES {
+                send(self, &mut group, &mut bytes);
+            }
+            bytes += len;
+            group.push(gap);
+        }
+        send(self, &mut group, &mut bytes);
+    }
+
+    pub(crate) fn fetch(
+        &mut self,
+        flight: FetchFlight,
+        extent: Extent,
+        via: u32,
+        deadline: Nanos,
+        reason: &str,
+        _now: Nanos,
+    ) {
+        let Some(store) = self.stores.get_mut(&flight.mount) else {
+            return;
+        };
+        let Some(key) = self.catalog.file(flight.file).map(|file| file.key) else { return };
+        store.outstanding += 1;
+        if store.survival == Survival::Unknown && flight.door == Door::Open {
+            store.unproven += 1;
+        }
+        let id = self.order_id();
+        let path = self.catalog.path(flight.file);
+        let (mount, door) = (flight.mount, flight.door);
+        self.ledger.predicted(flight.owner);
+        self.expected_bytes += flight.expected;
+        self.happen(Happening::Fetch {
+            file: key,
+            path: path.clone(),
+            predictor: flight.owner.predictor,
+            reason: reason.into(),
+            bytes: flight.expected,
+        });
+        let count = self.in_flight.get(&flight.file).map_or(0, |(count, _)| *count);
+        self.in_flight.insert(flight.file, (count + 1, flight.owner));
+        self.flights.insert(id, Flight::Fetch(flight));
+        self.out.push(Order::Fetch { id, mount, path, file: key, door, via, extent, deadline });
+    }
+}

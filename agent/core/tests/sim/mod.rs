@@ -1,0 +1,424 @@
+//! A store, a page cache and readers in virtual time: what the core decides is carried out and felt.
+//!
+//! One FIFO link (a request's bytes leave after its latency, one after the other), a cache that never
+//! evicts, look-ups that cost one latency once. Deterministic; a run of 4,000 files takes milliseconds.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
+
+use agent_core::{
+    Actor, Core, Door, Entry, EntryKind, Extent, FileKey, Limits, MountId, Nanos, Observation, Order,
+    OrderId, Outcome, PAGE, Reader, Via, pages_of, resolve,
+};
+
+pub const MOUNT: MountId = MountId(1);
+const WARM: u64 = 100_000;
+const PIECE: u64 = 32;
+
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub file: usize,
+    /// Pages of one read call.
+    pub pages: std::ops::Range<u64>,
+}
+
+pub struct World {
+    pub latency: u64,
+    pub bandwidth: f64,
+    pub keeps: bool,
+    pub files: Vec<(String, u64)>,
+    by_path: HashMap<String, usize>,
+    dirs: BTreeMap<String, Vec<Entry>>,
+}
+
+impl World {
+    pub fn new(latency_ms: u64, mb_per_s: f64, files: Vec<(String, u64)>) -> Self {
+        let mut dirs: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
+        let mut by_path = HashMap::new();
+        for (index, (path, _)) in files.iter().enumerate() {
+            by_path.insert(path.clone(), index);
+            let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+            let entries = dirs.entry(dir.to_owned()).or_default();
+            entries.push(Entry {
+                name: name.as_bytes().into(),
+                kind: EntryKind::File,
+                ino: 1000 + index as u64,
+            });
+            let (parent, own) = dir.rsplit_once('/').unwrap_or(("", dir));
+            if !own.is_empty() {
+                let siblings = dirs.entry(parent.to_owned()).or_default();
+                if siblings.iter().all(|entry| *entry.name != *own.as_bytes()) {
+                    siblings.push(Entry { name: own.as_bytes().into(), kind: EntryKind::Directory, ino: 9 });
+                }
+            }
+        }
+        Self { latency: latency_ms * 1_000_000, bandwidth: mb_per_s * 1e6, keeps: true, files, by_path, dirs }
+    }
+
+    pub fn small() -> Self {
+        let files = (0..4000).map(|i| (format!("d{:02}/f{:03}.npy", i / 100, i % 100), 40_000)).collect();
+        Self::new(5, 60.0, files)
+    }
+}
+
+#[derive(Debug, Default, Clone)]
+pub struct Felt {
+    pub seconds: f64,
+    pub read: u64,
+    pub fetched: u64,
+    pub wasted: u64,
+    /// Seconds at which each file's first read ended.
+    pub at: Vec<f64>,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Reader(usize),
+    Arrived { file: usize, start: u64, end: u64, order: Option<u64> },
+    Opened { order: u64 },
+    Listed { order: u64, dir: String },
+    Tick,
+}
+
+struct Job {
+    file: usize,
+    extent: Extent,
+    waiting: u64,
+    bytes: u64,
+    began: u64,
+}
+
+pub struct Sim<'a> {
+    world: &'a World,
+    pub core: Option<Core>,
+    now: u64,
+    seq: u64,
+    due: BinaryHeap<Reverse<(u64, u64, Due)>>,
+    link_free: u64,
+    named: HashSet<usize>,
+    sighted: HashSet<usize>,
+    /// (file, page) → when it is (or was) filled.
+    cache: HashMap<(usize, u64), u64>,
+    ours: HashSet<(usize, u64)>,
+    jobs: HashMap<u64, Job>,
+    queued: Vec<(u64, u64, usize, Extent)>,
+    running: u32,
+    depth: u32,
+    felt: Felt,
+}
+
+impl<'a> Sim<'a> {
+    /// One run of readers (one list of steps each), with the core given (or without).
+    pub fn run(world: &'a World, core: Option<Core>, readers: &[Vec<Step>]) -> (Felt, Option<Core>) {
+        let mut sim = Sim {
+            world,
+            core,
+            now: 1_000_000_000,
+            seq: 0,
+            due: BinaryHeap::new(),
+            link_free: 0,
+            named: HashSet::new(),
+            sighted: HashSet::new(),
+            cache: HashMap::new(),
+            ours: HashSet::new(),
+            jobs: HashMap::new(),
+            queued: Vec::new(),
+            running: 0,
+            depth: 16,
+            felt: Felt::default(),
+        };
+        sim.tell(Observation::Mount {
+            mount: MOUNT,
+            dev: 5,
+            source: "store".into(),
+            fstype: "fuse.slow".into(),
+            read_ahead_bytes: 128 << 10,
+        });
+        sim.tell(Observation::Memory { available: 16 << 30, total: 24 << 30, psi: 0 });
+        for tgid in 0..readers.len() as u32 {
+            sim.tell(Observation::Process {
+                tgid: 100 + tgid,
+                workload: "train.py".into(),
+                label: "train.py".into(),
+            });
+        }
+        let begin = sim.now;
+        let mut at: Vec<usize> = vec![0; readers.len()];
+        let mut open: Vec<Option<usize>> = vec![None; readers.len()];
+        for reader in 0..readers.len() {
+            sim.plan(0, Due::Reader(reader));
+        }
+        sim.plan(100_000_000, Due::Tick);
+        let mut left = readers.len();
+        while left > 0 {
+            let Reverse((time, _, due)) = sim.due.pop().expect("readers never wait without an event");
+            sim.now = time;
+            match due {
+                Due::Reader(reader) => {
+                    let Some(step) = readers[reader].get(at[reader]) else {
+                        left -= 1;
+                        continue;
+                    };
+                    if sim.reader_step(reader, &mut open[reader], step) {
+                        at[reader] += 1;
+                    }
+                }
+                Due::Tick => {
+                    sim.tell(Observation::Tick);
+                    sim.plan(100_000_000, Due::Tick);
+                }
+                due => sim.edge(due),
+            }
+        }
+        sim.felt.seconds = (sim.now - begin) as f64 / 1e9;
+        sim.felt.wasted = sim.ours.len() as u64 * PAGE;
+        for tgid in 0..readers.len() as u32 {
+            sim.tell(Observation::Exit { tgid: 100 + tgid });
+        }
+        (sim.felt, sim.core)
+    }
+
+    fn plan(&mut self, after: u64, due: Due) {
+        self.seq += 1;
+        self.due.push(Reverse((self.now + after, self.seq, due)));
+    }
+
+    fn transfer(&mut self, bytes: u64) -> u64 {
+        let begin = (self.now + self.world.latency).max(self.link_free);
+        self.link_free = begin + (bytes as f64 / self.world.bandwidth * 1e9) as u64;
+        self.link_free - self.now
+    }
+
+    fn key(file: usize) -> FileKey {
+        FileKey { dev: 5, ino: 1000 + file as u64 }
+    }
+
+    fn tell(&mut self, observation: Observation) {
+        let now = Nanos(self.now);
+        let Some(core) = &mut self.core else { return };
+        core.apply(&observation, now);
+        for order in core.orders() {
+            self.carry_out(order);
+        }
+    }
+
+    fn sight(&mut self, file: usize) {
+        if self.sighted.insert(file) {
+            let (path, size) = &self.world.files[file];
+            let (path, size) = (path.as_bytes().into(), *size);
+            self.tell(Observation::Sight { file: Self::key(file), mount: MOUNT, path, size, mtime: 0 });
+        }
+    }
+
+    /// One step of a reader; false when it must come back to the same step later.
+    fn reader_step(&mut self, reader: usize, open: &mut Option<usize>, step: &Step) -> bool {
+        let who = Reader { tgid: 100 + reader as u32, tid: 100 + reader as u32 };
+        let file = step.file;
+        let size = self.world.files[file].1;
+        if *open != Some(file) {
+            if self.named.insert(file) {
+                let latency = self.world.latency;
+                self.plan(latency, Due::Reader(reader));
+                return false;
+            }
+            *open = Some(file);
+            if !self.world.keeps {
+                let dropped: Vec<u64> =
+                    self.cache.keys().filter(|(f, _)| *f == file).map(|(_, page)| *page).collect();
+                if let (Some(min), Some(max)) = (dropped.iter().min(), dropped.iter().max()) {
+                    let pages = *min..max + 1;
+                    self.cache.retain(|(f, _), _| *f != file);
+                    self.tell(Observation::Removed { file: Self::key(file), pages, by: Actor::Thread(who) });
+                }
+            }
+        }
+        let pages = step.pages.start..step.pages.end.min(pages_of(size));
+        let missing: Vec<u64> =
+            pages.clone().filter(|page| !self.cache.contains_key(&(file, *page))).collect();
+        if !missing.is_empty() {
+            self.sight(file);
+            let start = missing[0];
+            let end = missing[missing.len() - 1] + 1;
+            self.tell(Observation::Added {
+                file: Self::key(file),
+                pages: start..end,
+                by: Actor::Thread(who),
+            });
+            let wait = self.transfer((end - start) * PAGE);
+            for page in start..end {
+                self.cache.insert((file, page), self.now + wait);
+            }
+            let (latency, bytes) = (Nanos(wait), (end - start) * PAGE);
+            self.tell(Observation::Miss { file: Self::key(file), latency, bytes });
+            self.plan(wait, Due::Reader(reader));
+            return false;
+        }
+        let ready = pages.clone().map(|page| self.cache[&(file, page)]).max().unwrap_or(0);
+        if ready > self.now {
+            self.plan(ready - self.now, Due::Reader(reader));
+            return false;
+        }
+        self.sight(file);
+        for page in pages.clone() {
+            self.ours.remove(&(file, page));
+        }
+        self.felt.read += ((pages.end * PAGE).min(size)).saturating_sub(pages.start * PAGE);
+        self.felt.at.push(self.now as f64 / 1e9);
+        self.tell(Observation::Access {
+            file: Self::key(file),
+            reader: who,
+            pages,
+            via: Via::Read,
+            count: 1,
+            size,
+        });
+        self.plan(WARM, Due::Reader(reader));
+        true
+    }
+
+    fn carry_out(&mut self, order: Order) {
+        match order {
+            Order::List { id, dir, .. } => {
+                let dir = String::from_utf8(dir.into_vec()).unwrap();
+                let latency = self.world.latency;
+                self.plan(latency, Due::Listed { order: id.0, dir });
+            }
+            Order::Fetch { id, path, extent, deadline, .. } => {
+                let path = String::from_utf8(path.into_vec()).unwrap();
+                let file = self.world.by_path[&path];
+                self.queued.push((deadline.0, id.0, file, extent));
+                self.start();
+            }
+            Order::Depth { fetches, .. } => self.depth = fetches,
+            Order::Cancel { .. } | Order::Resight { .. } | Order::Detail { .. } => {}
+        }
+    }
+
+    fn start(&mut self) {
+        while self.running < self.depth && !self.queued.is_empty() {
+            let first =
+                (0..self.queued.len()).min_by_key(|i| (self.queued[*i].0, self.queued[*i].1)).unwrap();
+            let (_, order, file, extent) = self.queued.swap_remove(first);
+            self.running += 1;
+            self.jobs.insert(order, Job { file, extent, waiting: 0, bytes: 0, began: self.now });
+            let wait = if self.named.insert(file) { self.world.latency } else { 0 };
+            self.plan(wait, Due::Opened { order });
+        }
+    }
+
+    fn edge(&mut self, due: Due) {
+        match due {
+            Due::Opened { order } => {
+                let job = &self.jobs[&order];
+                let (file, size) = (job.file, self.world.files[job.file].1);
+                let ranges = match &job.extent {
+                    Extent::Whole { limit } => vec![0..pages_of(size.min(*limit))],
+                    Extent::Ranges(ranges) => ranges.clone(),
+                    Extent::Shape(anchors) => resolve(anchors, size),
+                };
+                let mut pieces = Vec::new();
+                for page in ranges.into_iter().flatten().filter(|page| *page < pages_of(size)) {
+                    if self.cache.contains_key(&(file, page)) {
+                        continue;
+                    }
+                    match pieces.last_mut() {
+                        Some((start, end)) if *end == page && page - *start < PIECE => *end = page + 1,
+                        _ => pieces.push((page, page + 1)),
+                    }
+                }
+                if pieces.is_empty() {
+                    self.done(order);
+                    return;
+                }
+                self.sight(file);
+                for (start, end) in pieces {
+                    let wait = self.transfer((end - start) * PAGE);
+                    for page in start..end {
+                        self.cache.insert((file, page), self.now + wait);
+                        self.ours.insert((file, page));
+                    }
+                    self.felt.fetched += (end * PAGE).min(size) - start * PAGE;
+                    if let Some(job) = self.jobs.get_mut(&order) {
+                        job.waiting += 1;
+                        job.bytes += (end - start) * PAGE;
+                    }
+                    self.tell(Observation::Added {
+                        file: Self::key(file),
+                        pages: start..end,
+                        by: Actor::Agent,
+                    });
+                    self.plan(wait, Due::Arrived { file, start, end, order: Some(order) });
+                }
+            }
+            Due::Arrived { order: Some(order), .. } => {
+                let job = self.jobs.get_mut(&order).unwrap();
+                job.waiting -= 1;
+                if job.waiting == 0 {
+                    self.done(order);
+                }
+            }
+            Due::Listed { order, dir } => {
+                let entries = self.world.dirs.get(&dir).cloned().unwrap_or_default();
+                self.tell(Observation::Listing {
+                    id: OrderId(order),
+                    mount: MOUNT,
+                    dir: dir.into_bytes().into(),
+                    outcome: Outcome::Done,
+                    complete: true,
+                    entries,
+                });
+            }
+            Due::Arrived { .. } | Due::Reader(_) | Due::Tick => {}
+        }
+    }
+
+    fn done(&mut self, order: u64) {
+        let job = self.jobs.remove(&order).unwrap();
+        self.running -= 1;
+        self.start();
+        let took = Nanos(self.now - job.began);
+        self.tell(Observation::Fetched {
+            id: OrderId(order),
+            outcome: Outcome::Done,
+            file: Some(Self::key(job.file)),
+            size: self.world.files[job.file].1,
+            bytes: job.bytes,
+            took,
+        });
+    }
+}
+
+/// The agent stops and starts again: what it knows is what its profiles say.
+pub fn restart(mut core: Core) -> Core {
+    core.close();
+    let mut fresh = Core::new(Limits::default());
+    for (workload, source, bytes) in core.changed_profiles() {
+        fresh.apply(&Observation::Profile { workload, source, bytes: bytes.into() }, Nanos(0));
+    }
+    fresh
+}
+
+/// A permutation of 0..n by seed.
+pub fn shuffled(n: usize, seed: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n).collect();
+    let mut state = seed.wrapping_mul(0x2545_F491_4F6C_DD1D) | 1;
+    for i in (1..n).rev() {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        order.swap(i, (state % (i as u64 + 1)) as usize);
+    }
+    order
+}
+
+/// Whole files in this order.
+pub fn whole(world: &World, order: &[usize]) -> Vec<Step> {
+    order.iter().map(|file| Step { file: *file, pages: 0..pages_of(world.files[*file].1) }).collect()
+}
+
+pub fn door(order: &Order) -> Option<Door> {
+    match order {
+        Order::Fetch { door, .. } => Some(*door),
+        _ => None,
+    }
+}
