@@ -59,7 +59,12 @@ impl Core {
             Via::Read | Via::Fault | Via::Mapped => file.residency.get_or_insert_default().read(&pages),
             Via::Direct => crate::residency::Found { missed: pages.end - pages.start, claimed: Vec::new() },
         };
-        let bytes = (pages.end * PAGE).min(size).saturating_sub(pages.start * PAGE);
+        let bytes = if pages.is_empty() {
+            // Sampled: so many accesses, each of at least a page, somewhere in the file.
+            u64::from(count) * PAGE
+        } else {
+            (pages.end * PAGE).min(size).saturating_sub(pages.start * PAGE)
+        };
         let missed = (found.missed * PAGE).min(bytes);
         if via != Via::Mapped {
             file.reads = file.reads.saturating_add(count);
@@ -91,17 +96,11 @@ impl Core {
         {
             self.finish_visit(workload, mount, before, reader.tid);
         }
-        let covered = missed == 0;
-        let path = self.catalog.path(id);
-        self.happen(Happening::Read {
-            file: key,
-            path,
-            tgid: reader.tgid,
-            pages: pages.clone(),
-            count,
-            covered,
-        });
-        if via != Via::Direct {
+        if self.is_heard() {
+            let (path, covered, pages) = (self.catalog.path(id), missed == 0, pages.clone());
+            self.happen(Happening::Read { file: key, path, tgid: reader.tgid, pages, count, covered });
+        }
+        if via != Via::Direct && !pages.is_empty() {
             self.follow(id, workload, mount, reader, &pages, now);
         }
         self.supply(mount, now);
@@ -198,7 +197,7 @@ impl Core {
                 Door::Descriptor { tgid: reader.tgid }
             }
         };
-        if before != pattern && pattern != Pattern::New {
+        if before != pattern && pattern != Pattern::New && self.is_heard() {
             let path = self.catalog.path(id);
             let pattern = crate::explain::words(pattern).into();
             self.happen(Happening::Pattern { path, tgid: reader.tgid, pattern });

@@ -122,6 +122,7 @@ pub struct Core {
     next_order: u64,
     pub(crate) out: Vec<Order>,
     happenings: VecDeque<Happening>,
+    listening: bool,
 }
 
 impl Core {
@@ -151,6 +152,7 @@ impl Core {
             next_order: 0,
             out: Vec::new(),
             happenings: VecDeque::new(),
+            listening: false,
         }
     }
 
@@ -218,7 +220,19 @@ impl Core {
         self.happenings.drain(..).collect()
     }
 
+    /// Whether anyone wants happenings; none are made while nobody does.
+    pub fn listen(&mut self, wanted: bool) {
+        self.listening = wanted;
+    }
+
+    pub(crate) fn is_heard(&self) -> bool {
+        self.listening
+    }
+
     pub(crate) fn happen(&mut self, happening: Happening) {
+        if !self.listening {
+            return;
+        }
         if self.happenings.len() == HAPPENINGS {
             self.happenings.pop_front();
         }

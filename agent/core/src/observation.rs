@@ -83,7 +83,8 @@ pub enum Observation {
     Exit { tgid: u32 },
     /// First sight of an inode, always before its first access: its name as the kernel's dentry has it.
     Sight { file: FileKey, mount: MountId, path: Box<[u8]>, size: u64, mtime: i64 },
-    /// Pages were read; consecutive accesses of one reader to one file come merged, `count` of them.
+    /// Pages were read; consecutive accesses of one reader to one file come merged, `count` of them. An
+    /// empty range: so many accesses somewhere in the file, which were only counted.
     Access { file: FileKey, reader: Reader, pages: Pages, via: Via, count: u32, size: u64 },
     /// Pages entered the page cache (not yet filled).
     Added { file: FileKey, pages: Pages, by: Actor },

@@ -132,7 +132,7 @@ impl Core {
         let grown = 1u64 << proof.min(12);
         let trust = self.ledger.trust(owner);
         let window = ahead.max(2).min(grown) as f64 * trust;
-        if trust < POOR { u32::from(run.visit_count % PROBATION == 0) } else { window.ceil() as u32 }
+        if trust < POOR { u32::from(run.visit_count.is_multiple_of(PROBATION)) } else { window.ceil() as u32 }
     }
 
     fn supply_repetition(&mut self, run: &mut Run, now: Nanos) {
@@ -199,7 +199,10 @@ impl Core {
             if average == 0 || budget < average || self.room() < average {
                 return;
             }
-            if self.ledger.trust(owner) < POOR && run.visit_count % PROBATION != 0 && !run.is_known_epoch() {
+            if self.ledger.trust(owner) < POOR
+                && !run.visit_count.is_multiple_of(PROBATION)
+                && !run.is_known_epoch()
+            {
                 return;
             }
             let Some(file) = run.draw() else { return };
@@ -332,13 +335,15 @@ impl Core {
         let (mount, door) = (flight.mount, flight.door);
         self.ledger.predicted(flight.owner);
         self.expected_bytes += flight.expected;
-        self.happen(Happening::Fetch {
-            file: key,
-            path: path.clone(),
-            predictor: flight.owner.predictor,
-            reason: reason.into(),
-            bytes: flight.expected,
-        });
+        if self.is_heard() {
+            self.happen(Happening::Fetch {
+                file: key,
+                path: path.clone(),
+                predictor: flight.owner.predictor,
+                reason: reason.into(),
+                bytes: flight.expected,
+            });
+        }
         let count = self.in_flight.get(&flight.file).map_or(0, |(count, _)| *count);
         self.in_flight.insert(flight.file, (count + 1, flight.owner));
         self.flights.insert(id, Flight::Fetch(flight));

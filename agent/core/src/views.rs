@@ -5,9 +5,13 @@ use hdrhistogram::Histogram;
 use crate::catalog::FileId;
 use crate::core::Core;
 use crate::explain::words;
+use crate::observation::Observation;
 use crate::stream::Pattern;
 use crate::units::{FileKey, MountId, Nanos};
 use crate::view::{Fate, FileView, LedgerRow, MountView, NodeView, WorkloadView};
+
+/// Names a recording begins with at most: about a megabyte of it.
+const INTRODUCED: usize = 1 << 15;
 
 impl Core {
     pub fn node(&self) -> NodeView {
@@ -96,6 +100,36 @@ impl Core {
             });
         }
         views
+    }
+
+    /// What a recording must begin with so that its replay knows what this core knows: mounts, processes,
+    /// and the names of the files seen, the first `INTRODUCED` of them.
+    pub fn introduction(&self) -> Vec<Observation> {
+        let mut told = Vec::new();
+        let mut stores: Vec<_> = self.stores.values().collect();
+        stores.sort_by_key(|store| store.mount);
+        for store in stores {
+            told.push(Observation::Mount {
+                mount: store.mount,
+                dev: store.dev,
+                source: store.source.clone(),
+                fstype: store.fstype.clone(),
+                read_ahead_bytes: store.read_ahead_bytes,
+            });
+        }
+        let mut processes: Vec<_> = self.processes.iter().collect();
+        processes.sort_unstable();
+        for (tgid, workload) in processes {
+            let Some(workload) = self.workloads.get(*workload as usize) else { continue };
+            let (key, label) = (workload.key.clone(), workload.label.clone());
+            told.push(Observation::Process { tgid: *tgid, workload: key, label });
+        }
+        let named = self.catalog.files().filter_map(|(id, file)| Some((id, file.key?, file.size)));
+        for (id, file, size) in named.take(INTRODUCED) {
+            let Some(mount) = self.catalog.mount_of(id) else { continue };
+            told.push(Observation::Sight { file, mount, path: self.catalog.path(id), size, mtime: 0 });
+        }
+        told
     }
 
     /// Files whose path starts with `prefix`, most read bytes first, at most `limit`.

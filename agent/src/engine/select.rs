@@ -1,0 +1,113 @@
+//! All the waiting: for the ring buffer, for answers of the prefetch threads, for the mount table, for
+//! questions, for time, for the end.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use super::EngineError;
+use crate::api::query::Query;
+use crate::mounts::MountWatch;
+use crate::prefetch::Prefetch;
+use crate::probe::Probe;
+
+/// While records flow the ring is looked at this often instead of being woken for each.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// The core's clock.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What there is to do.
+#[derive(Debug)]
+pub enum Action {
+    Records,
+    Answers,
+    Mounts,
+    Query(Query),
+    Tick,
+    Stop,
+}
+
+/// Descriptors to wait for, before there is a loop to wait in.
+#[derive(Debug)]
+pub struct Sources {
+    records: OwnedFd,
+    answers: OwnedFd,
+    mounts: MountWatch,
+}
+
+impl Sources {
+    pub fn new(probe: &Probe, prefetch: &Prefetch, mounts: MountWatch) -> Result<Self, EngineError> {
+        let failed = |source| EngineError::Wait { step: "copying a descriptor", source };
+        Ok(Self {
+            records: probe.as_fd().try_clone_to_owned().map_err(failed)?,
+            answers: prefetch.as_fd().try_clone_to_owned().map_err(failed)?,
+            mounts,
+        })
+    }
+
+    pub fn register(self, stop: watch::Receiver<bool>) -> Result<Waiting, EngineError> {
+        let failed = |step| move |source: io::Error| EngineError::Wait { step, source };
+        let Self { records, answers, mounts } = self;
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Waiting {
+            records: AsyncFd::with_interest(records, Interest::READABLE).map_err(failed("the ring buffer"))?,
+            answers: AsyncFd::with_interest(answers, Interest::READABLE).map_err(failed("the eventfd"))?,
+            mounts: AsyncFd::with_interest(mounts, Interest::PRIORITY).map_err(failed("the mount table"))?,
+            tick,
+            stop,
+        })
+    }
+}
+
+#[derive(Debug)]
+pub struct Waiting {
+    records: AsyncFd<OwnedFd>,
+    answers: AsyncFd<OwnedFd>,
+    mounts: AsyncFd<MountWatch>,
+    tick: Interval,
+    stop: watch::Receiver<bool>,
+}
+
+impl Waiting {
+    pub fn mount_watch(&self) -> &MountWatch {
+        self.mounts.get_ref()
+    }
+
+    /// The next thing to do. Dropping it half-way loses nothing: every source keeps what it has.
+    pub async fn select(&mut self, queries: &mut mpsc::Receiver<Query>, busy: bool) -> Action {
+        let Self { records, answers, mounts, tick, stop } = self;
+        let records = async {
+            if busy {
+                tokio::time::sleep(LOOK).await;
+            } else if let Ok(mut ready) = records.readable().await {
+                ready.clear_ready();
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => Action::Stop,
+            ready = answers.readable() => {
+                if let Ok(mut ready) = ready {
+                    ready.clear_ready();
+                }
+                Action::Answers
+            }
+            () = records => Action::Records,
+            ready = mounts.ready(Interest::PRIORITY) => {
+                if let Ok(mut ready) = ready {
+                    ready.clear_ready();
+                }
+                Action::Mounts
+            }
+            Some(query) = queries.recv() => Action::Query(query),
+            _ = tick.tick() => Action::Tick,
+        }
+    }
+}

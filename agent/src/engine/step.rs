@@ -1,0 +1,219 @@
+//! All the changing: one action, applied without waiting.
+
+use std::sync::Arc;
+
+use agent_core::{Nanos, Observation, Order};
+
+use super::select::{Action, Waiting};
+use super::{Engine, now};
+use crate::api::answer::answer;
+use crate::attribute::Identity;
+use crate::metrics::histograms::Latency;
+use crate::mounts::MountTable;
+use crate::probe::ReadEvent;
+
+/// Records taken from the ring at once, so that answers and questions get their turn in a flood.
+const BATCH: usize = 4096;
+
+/// Processes remembered as told; the core forgets those that exit, and so does this.
+const TOLD: usize = 1 << 16;
+
+/// How often memory is looked at while there is work.
+const SAMPLE: Nanos = Nanos::from_millis(1_000);
+
+impl Engine {
+    /// Returns whether the loop goes on.
+    pub(super) fn step(&mut self, action: Action, waiting: &Waiting) -> bool {
+        match action {
+            Action::Records => self.records(),
+            Action::Answers => {
+                // What the kernel saw of a fetch comes before the word that it is done.
+                self.records();
+                self.answers();
+            }
+            Action::Mounts => match waiting.mount_watch().read() {
+                Ok(table) => self.remount(&table),
+                Err(error) => tracing::warn!("the mount table cannot be read, watching what was there: {error}"),
+            },
+            Action::Query(query) => {
+                self.edges.drops_per_cpu = self.probe.lost_per_cpu();
+                self.edges.places = self.watches.list();
+                if let Some(wanted) = answer(query, &self.core, &self.edges) {
+                    let known = self.known();
+                    let begun = self.recorders.begin(wanted.sink, &known, now());
+                    // An asker that has left has no use for the answer.
+                    let _ = wanted.reply.send(begun);
+                }
+            }
+            Action::Tick => self.tick(),
+            Action::Stop => return false,
+        }
+        self.publish();
+        true
+    }
+
+    fn records(&mut self) {
+        let mut events = std::mem::take(&mut self.events);
+        let taken = self.probe.drain(BATCH, |event| events.push(event));
+        if taken > 0 {
+            self.busy = now();
+        }
+        for event in events.drain(..) {
+            self.record(event);
+        }
+        self.events = events;
+    }
+
+    fn record(&mut self, event: ReadEvent) {
+        let (at, observation) = match event {
+            ReadEvent::Sight { at, file, path, size, mtime, .. } => {
+                let Some(mount) = self.watches.id(file.dev) else { return };
+                (at, Observation::Sight { file, mount, path, size, mtime })
+            }
+            ReadEvent::Access { at, file, reader, pages, via, count, size, .. } => {
+                self.introduce(reader.tgid, file.dev, at);
+                (at, Observation::Access { file, reader, pages, via, count, size })
+            }
+            ReadEvent::Added { at, file, pages, by } => (at, Observation::Added { file, pages, by }),
+            ReadEvent::Removed { at, file, pages, by } => (at, Observation::Removed { file, pages, by }),
+            ReadEvent::Miss { at, file, latency, bytes } => {
+                if let Some(source) = self.watches.id(file.dev).and_then(|mount| self.watches.source(mount)) {
+                    self.edges.histograms.record(&source, Latency::Miss, latency);
+                }
+                (at, Observation::Miss { file, latency, bytes })
+            }
+            ReadEvent::Exit { at, tgid } => {
+                self.told.remove(&tgid);
+                self.attributor.forget(tgid);
+                (at, Observation::Exit { tgid })
+            }
+            ReadEvent::Lost { at, records } => (at, Observation::Lost { records }),
+        };
+        self.apply(&observation, at);
+    }
+
+    fn answers(&mut self) {
+        let mut answers = std::mem::take(&mut self.answers);
+        self.prefetch.drain(&mut answers);
+        for (at, observation) in answers.drain(..) {
+            self.apply(&observation, at);
+        }
+        self.answers = answers;
+    }
+
+    fn tick(&mut self) {
+        let at = now();
+        self.probe.flush();
+        self.records();
+        if at.since(self.sampled) >= SAMPLE {
+            self.sample(at);
+        }
+        self.apply(&Observation::Tick, at);
+        self.recorders.sweep();
+        self.keeper.save(self.core.changed_profiles());
+    }
+
+    pub(super) fn sample(&mut self, at: Nanos) {
+        self.sampled = at;
+        if let Some(memory) = self.pressure.read() {
+            self.edges.memory_total = memory.total;
+            self.edges.memory_pressure = memory.psi;
+            let observation =
+                Observation::Memory { available: memory.available, total: memory.total, psi: memory.psi };
+            self.apply(&observation, at);
+        }
+    }
+
+    pub(super) fn remount(&mut self, table: &MountTable) {
+        let change = self.watches.update(table);
+        if self.watches.left_out > 0 {
+            tracing::warn!(
+                "{} remote file systems are not watched: more than an agent can; name those that matter with --watch",
+                self.watches.left_out
+            );
+        }
+        let at = now();
+        for (mount, dev) in change.unwatch {
+            self.prefetch.forget(mount);
+            self.probe.unwatch(dev);
+        }
+        for observation in &change.observations {
+            self.apply(observation, at);
+        }
+        for dev in change.watch {
+            match self.probe.watch(dev) {
+                Ok(()) => tracing::info!("watching device {}:{}", dev >> 20, dev & 0xf_ffff),
+                Err(error) => tracing::warn!("device {}:{} is not watched: {error}", dev >> 20, dev & 0xf_ffff),
+            }
+        }
+    }
+
+    /// Tells the core who a process is, and what its workload taught before, ahead of its first access.
+    fn introduce(&mut self, tgid: u32, dev: u32, at: Nanos) {
+        let workload = match self.told.get(&tgid) {
+            Some(workload) => workload.clone(),
+            None => {
+                if self.told.len() >= TOLD {
+                    self.told.clear();
+                }
+                let Identity::Known(process) = self.attributor.identify(tgid) else {
+                    // Ended already: its reads count as those of an unknown process.
+                    return;
+                };
+                let workload: Box<str> = process.workload(None, None).into();
+                let label = process.label().into();
+                self.told.insert(tgid, workload.clone());
+                self.apply(&Observation::Process { tgid, workload: workload.clone(), label }, at);
+                workload
+            }
+        };
+        let Some(mount) = self.watches.id(dev) else { return };
+        if self.asked.contains(&(workload.clone(), mount)) || !self.core.wants_profile(&workload, mount) {
+            return;
+        }
+        if self.asked.len() >= TOLD {
+            self.asked.clear();
+        }
+        self.asked.insert((workload.clone(), mount));
+        let Some(source) = self.watches.source(mount) else { return };
+        if let Some(bytes) = self.keeper.load(&workload, &source) {
+            self.apply(&Observation::Profile { workload, source, bytes: bytes.into() }, at);
+        }
+    }
+
+    /// What a recording must begin with.
+    fn known(&self) -> Vec<Observation> {
+        self.core.introduction()
+    }
+
+    pub(super) fn apply(&mut self, observation: &Observation, at: Nanos) {
+        self.metrics.observed(observation);
+        self.recorders.push(observation, at);
+        self.core.apply(observation, at);
+        for order in self.core.orders() {
+            match order {
+                Order::List { .. } | Order::Fetch { .. } | Order::Cancel { .. } | Order::Depth { .. } => {
+                    self.prefetch.submit(order);
+                }
+                Order::Resight { mount } => {
+                    if let Some(dev) = self.watches.dev(mount) {
+                        self.probe.forget(dev);
+                    }
+                }
+                Order::Detail { file, wanted } => self.probe.detail(file, wanted),
+            }
+        }
+    }
+
+    /// Passes on what is worth showing; costs nothing while nobody looks.
+    fn publish(&mut self) {
+        let happenings = self.core.happenings();
+        if self.side.happenings.receiver_count() == 0 {
+            return;
+        }
+        for happening in happenings {
+            // The last receiver may have left in between.
+            let _ = self.side.happenings.send(Arc::new(happening));
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The file systems being watched: which they are, their numbers, and where they can be reached.
+//!
+//! One `MountId` for each `s_dev`, given out in the order of discovery and never again for another. The
+//! table is shared with the prefetch threads, which ask it where a mount is.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use agent_core::{MountId, Observation};
+
+use crate::api::query::Place;
+use crate::mounts::{Mount, MountTable, SelectError, mount_of_process, read_ahead_bytes, select};
+use crate::prefetch::{MountPoint, MountResolver};
+
+/// File systems watched at once: a node with more has them from pods that come and go, and the probe's
+/// filter holds no more.
+pub const MOST: usize = 256;
+
+/// What to watch: everything remote, or what was named.
+#[derive(Clone, Debug)]
+pub enum Wish {
+    Remote,
+    Named(Vec<PathBuf>),
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    by_id: BTreeMap<MountId, Mount>,
+}
+
+/// Answers the prefetch threads.
+#[derive(Clone, Debug, Default)]
+pub struct Places(Arc<RwLock<Shared>>);
+
+impl MountResolver for Places {
+    fn mount_point(&self, mount: MountId, via: u32) -> Option<MountPoint> {
+        let known = {
+            let shared = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            shared.by_id.get(&mount).cloned()?
+        };
+        let found = if via == 0 {
+            known
+        } else {
+            mount_of_process(Path::new("/proc"), via, known.dev).ok()??.1
+        };
+        let path = PathBuf::from(std::ffi::OsString::from(os(&found.point)));
+        Some(MountPoint { path, root: found.root, dev: found.dev })
+    }
+}
+
+fn os(bytes: &[u8]) -> std::ffi::OsString {
+    use std::os::unix::ffi::OsStringExt;
+    std::ffi::OsString::from_vec(bytes.to_vec())
+}
+
+#[derive(Debug)]
+pub struct Watches {
+    wish: Wish,
+    places: Places,
+    by_dev: BTreeMap<u32, MountId>,
+    next: u32,
+    /// Remote file systems beyond `MOST`, not watched.
+    pub left_out: usize,
+}
+
+/// What a new reading of the mount table changes.
+#[derive(Debug, Default)]
+pub struct Change {
+    pub observations: Vec<Observation>,
+    pub watch: Vec<u32>,
+    pub unwatch: Vec<(MountId, u32)>,
+}
+
+impl Watches {
+    pub fn new(wish: Wish) -> Self {
+        Self { wish, places: Places::default(), by_dev: BTreeMap::new(), next: 1, left_out: 0 }
+    }
+
+    pub fn places(&self) -> Places {
+        self.places.clone()
+    }
+
+    pub fn id(&self, dev: u32) -> Option<MountId> {
+        self.by_dev.get(&dev).copied()
+    }
+
+    pub fn dev(&self, mount: MountId) -> Option<u32> {
+        let shared = self.places.0.read().unwrap_or_else(PoisonError::into_inner);
+        shared.by_id.get(&mount).map(|mount| mount.dev)
+    }
+
+    pub fn source(&self, mount: MountId) -> Option<Box<str>> {
+        let shared = self.places.0.read().unwrap_or_else(PoisonError::into_inner);
+        shared.by_id.get(&mount).map(|mount| mount.source.clone())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_dev.is_empty()
+    }
+
+    /// The named mounts must be there at the start; later they may come and go.
+    pub fn check(&self, table: &MountTable) -> Result<(), SelectError> {
+        if let Wish::Named(paths) = &self.wish {
+            for path in paths {
+                select(table, path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over a mount table: what is wanted now and was not, and the reverse.
+    pub fn update(&mut self, table: &MountTable) -> Change {
+        let mut wanted: Vec<Mount> = match &self.wish {
+            Wish::Remote => table.remote().into_iter().cloned().collect(),
+            Wish::Named(paths) => paths.iter().filter_map(|path| select(table, path).ok()).cloned().collect(),
+        };
+        let mut seen = std::collections::BTreeSet::new();
+        wanted.retain(|mount| seen.insert(mount.dev));
+        self.left_out = wanted.len().saturating_sub(MOST);
+        wanted.truncate(MOST);
+        let mut change = Change::default();
+        let mut shared = self.places.0.write().unwrap_or_else(PoisonError::into_inner);
+        let gone: Vec<u32> = self
+            .by_dev
+            .iter()
+            .filter(|(dev, id)| {
+                // The same number with another store behind it is another file system.
+                !wanted.iter().any(|mount| {
+                    mount.dev == **dev
+                        && shared.by_id.get(id).is_some_and(|known| {
+                            known.source == mount.source && known.fstype == mount.fstype
+                        })
+                })
+            })
+            .map(|(dev, _)| *dev)
+            .collect();
+        for dev in gone {
+            if let Some(mount) = self.by_dev.remove(&dev) {
+                shared.by_id.remove(&mount);
+                change.observations.push(Observation::Unmount { mount });
+                change.unwatch.push((mount, dev));
+            }
+        }
+        for mount in wanted {
+            if let Some(id) = self.by_dev.get(&mount.dev) {
+                // It may have moved to another mount point.
+                shared.by_id.insert(*id, mount);
+                continue;
+            }
+            let id = MountId(self.next);
+            self.next = self.next.saturating_add(1);
+            change.observations.push(Observation::Mount {
+                mount: id,
+                dev: mount.dev,
+                source: mount.source.clone(),
+                fstype: mount.fstype.clone(),
+                read_ahead_bytes: read_ahead_bytes(Path::new("/sys"), &mount),
+            });
+            change.watch.push(mount.dev);
+            self.by_dev.insert(mount.dev, id);
+            shared.by_id.insert(id, mount);
+        }
+        change
+    }
+
+    /// Where the watched file systems are, for people.
+    pub fn list(&self) -> Vec<Place> {
+        let shared = self.places.0.read().unwrap_or_else(PoisonError::into_inner);
+        let place = |(id, mount): (&MountId, &Mount)| Place {
+            mount: *id,
+            point: mount.point.clone(),
+            root: mount.root.clone(),
+        };
+        shared.by_id.iter().map(place).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOT: &str = "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n";
+
+    fn table(lines: &str) -> MountTable {
+        MountTable::parse(format!("{ROOT}{lines}").as_bytes())
+    }
+
+    #[test]
+    fn file_systems_come_and_go_under_numbers_of_their_own() {
+        let mut watches = Watches::new(Wish::Remote);
+        assert!(watches.update(&table("")).observations.is_empty());
+        let change = watches.update(&table("2 1 0:50 / /data rw - nfs4 nas:/a rw\n"));
+        assert_eq!((change.watch, change.unwatch), (vec![50], vec![]));
+        assert_eq!(watches.id(50), Some(MountId(1)));
+        // Another store under the same device number.
+        let change = watches.update(&table("2 1 0:50 / /data rw - nfs4 nas:/b rw\n"));
+        assert_eq!((change.watch, change.unwatch), (vec![50], vec![(MountId(1), 50)]));
+        assert_eq!(watches.id(50), Some(MountId(2)));
+        let change = watches.update(&table(""));
+        assert_eq!(change.unwatch, [(MountId(2), 50)]);
+        assert!(watches.is_empty());
+    }
+}
