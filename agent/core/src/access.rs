@@ -4,7 +4,7 @@ use crate::catalog::FileId;
 use crate::class::Class;
 use crate::core::{ACTIVE, Core};
 use crate::observation::Via;
-use crate::order::Door;
+use crate::order::{Door, Order};
 use crate::residency::{Owner, Residency};
 use crate::run::{Run, Visit};
 use crate::stream::{Pattern, Terms, Want};
@@ -13,6 +13,9 @@ use crate::view::{Happening, Predictor, Survival};
 
 /// Bytes one stream may be ahead of its reader, whatever its speed: a tenth of a second of a 40 Gbit/s link.
 const STREAM_LIMIT: u64 = 512 << 20;
+
+/// Hits in a row before a file is looked at for being settled.
+const SETTLED: u32 = 256;
 
 /// Files up to this size are completed in one go once their first page is read and their kind is read whole.
 const SMALL: u64 = 1 << 20;
@@ -102,6 +105,7 @@ impl Core {
         }
         if via != Via::Direct && !pages.is_empty() {
             self.follow(id, workload, mount, reader, &pages, now);
+            self.hush(id, key, missed == 0);
         }
         self.supply(mount, now);
     }
@@ -207,6 +211,22 @@ impl Core {
         {
             let owner = Owner { workload, predictor };
             self.fetch_ranges(id, mount, owner, door, want.ranges, now);
+        }
+    }
+
+    /// A file that lies in memory whole and is read again and again has nothing left to predict: from then
+    /// on counters are enough, and its readers pay for no records.
+    fn hush(&mut self, id: FileId, key: FileKey, hit: bool) {
+        let Some(active) = self.active.get_mut(&id) else { return };
+        active.hits = if hit { active.hits.saturating_add(1) } else { 0 };
+        if active.quiet || active.hits < SETTLED || !active.hits.is_power_of_two() {
+            return;
+        }
+        let Some(file) = self.catalog.file(id) else { return };
+        let whole = 0..pages_of(file.size);
+        if file.residency.as_ref().is_some_and(|residency| residency.gaps(&whole).is_empty()) {
+            active.quiet = true;
+            self.out.push(Order::Detail { file: key, wanted: false });
         }
     }
 

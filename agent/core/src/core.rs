@@ -63,6 +63,10 @@ pub(crate) struct Active {
     pub tgid: u32,
     pub tid: u32,
     pub last: Nanos,
+    /// Accesses in a row that found all they wanted.
+    pub hits: u32,
+    /// The probe only counts for this file.
+    pub quiet: bool,
 }
 
 /// An order under way.

@@ -54,6 +54,13 @@ impl Core {
             return;
         };
         let lost = residency.removed(pages);
+        if let Some(active) = self.active.get_mut(&id)
+            && std::mem::take(&mut active.quiet)
+        {
+            // It will miss again: the details are wanted back.
+            active.hits = 0;
+            self.out.push(Order::Detail { file: key, wanted: true });
+        }
         if residency.is_empty() {
             file.residency = None;
         }
