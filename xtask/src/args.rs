@@ -52,6 +52,9 @@ enum Task {
         /// Take over the kernel ABI as it is now, after its version was raised
         #[arg(long)]
         bless: bool,
+        /// Only tidy, which takes milliseconds
+        #[arg(long)]
+        tidy: bool,
     },
 }
 
@@ -74,7 +77,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Task::Test => return test::run(&place),
         Task::Demo { arguments } => show::demo(&place, &arguments)?,
         Task::Bench(bench) => show::bench(&place, &bench)?,
-        Task::Lint { bless } => {
+        Task::Lint { bless, tidy: true } => lint::tidy(&place, bless)?,
+        Task::Lint { bless, tidy: false } => {
             setup::provide(&place, Purpose::Build, false)?;
             lint::all(&place, bless)?;
         }

@@ -104,7 +104,12 @@ pub fn retry<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
         match attempt() {
             Err(error) if number < ATTEMPTS => {
                 let pause = Duration::from_secs(1 << number);
-                let first = error.to_string().lines().next().unwrap_or_default().to_owned();
+                let text = error.to_string();
+                let first = text
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .trim_end_matches("; its last lines:");
                 console::note(&format!(
                     "  {first}\n  attempt {number} of {ATTEMPTS} failed, again in {}",
                     console::span(pause)

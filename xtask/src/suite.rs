@@ -55,10 +55,7 @@ impl Tally {
 
 /// The number before `word` in "ok. 12 passed; 0 failed; …".
 fn count(result: &str, word: &str) -> u64 {
-    let words: Vec<&str> = result
-        .split(|c: char| c == ' ' || c == ';')
-        .filter(|w| !w.is_empty())
-        .collect();
+    let words: Vec<&str> = result.split([' ', ';']).filter(|w| !w.is_empty()).collect();
     let number = words
         .windows(2)
         .find(|pair| pair.get(1) == Some(&word))

@@ -20,7 +20,8 @@ use crate::step;
 const LIMIT: Duration = Duration::from_secs(900);
 
 pub fn check(place: &Place) -> Result<State> {
-    Ok(if stamp(place)?.is_file() {
+    let registry = cargo_home()?.join("registry/cache");
+    Ok(if registry.is_dir() && stamp(place)?.is_file() {
         State::Ready("those of Cargo.lock are fetched".to_owned())
     } else {
         State::Missing("those of Cargo.lock are not all fetched".to_owned())
@@ -65,6 +66,16 @@ fn stamp(place: &Place) -> Result<PathBuf> {
     let lock = place.root.join("Cargo.lock");
     let mut text = fs::read(&lock).with_context(|| format!("cannot read {}", lock.display()))?;
     text.extend(place.toolchain.as_bytes());
-    text.extend(env::var_os("CARGO_HOME").unwrap_or_default().as_encoded_bytes());
+    text.extend(cargo_home()?.as_os_str().as_encoded_bytes());
     Ok(place.cache.join("fetched").join(digest::text(&text)))
+}
+
+fn cargo_home() -> Result<PathBuf> {
+    let named = env::var_os("CARGO_HOME")
+        .filter(|d| !d.is_empty())
+        .map(PathBuf::from);
+    let usual = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
+    named
+        .or_else(usual)
+        .context("neither CARGO_HOME nor HOME is set: set HOME")
 }

@@ -11,8 +11,8 @@ use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{process, thread};
 
 use anyhow::{Context, Result, bail};
 
@@ -20,6 +20,8 @@ use super::{State, toolchain};
 use crate::console;
 use crate::place::{LINKER_VERSION, Place};
 use crate::step;
+
+const UNFINISHED: &str = ".unfinished-";
 
 /// One minute on two cores; a slow laptop with a cold registry takes ten.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -66,13 +68,19 @@ pub fn provide(place: &Place) -> Result<()> {
         .context("the tools' folder has no parent")?
         .to_path_buf();
     fs::create_dir_all(&tools).with_context(|| format!("cannot create {}", tools.display()))?;
-    let _lock = lock(&home.with_extension("lock"))?;
+    let beside = |suffix: &str| {
+        let mut name = home.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let _lock = lock(&beside(".lock"))?;
     if matches!(check(place)?, State::Ready(_)) {
         return Ok(()); // Another checkout built it while we waited for the lock.
     }
-    // Under the lock, what an earlier killed build left here belongs to nobody.
-    let unfinished = home.with_extension("unfinished");
-    remove(&unfinished)?;
+    // A build whose xtask was killed may live on without the lock: it gets its folder taken away, and ours
+    // has another name.
+    sweep(&tools, &beside(UNFINISHED))?;
+    let unfinished = beside(&format!("{UNFINISHED}{}", process::id()));
     build(place, &unfinished)?;
     let built = unfinished.join("bin/bpf-linker");
     version(&built).with_context(|| format!("{} was built but does not start", built.display()))?;
@@ -162,6 +170,16 @@ fn lock(path: &Path) -> Result<File> {
         }
         thread::sleep(Duration::from_millis(200));
     }
+}
+
+/// Removes what begins with `prefix`.
+fn sweep(folder: &Path, prefix: &Path) -> Result<()> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    let paths = entries.flatten().map(|e| e.path());
+    let prefix = prefix.as_os_str().as_encoded_bytes();
+    paths
+        .filter(|p| p.as_os_str().as_encoded_bytes().starts_with(prefix))
+        .try_for_each(|p| remove(&p))
 }
 
 fn remove(path: &Path) -> Result<()> {

@@ -209,6 +209,9 @@ mod tests {
     #[test]
     fn text_that_is_no_path_ends_the_search() {
         assert!(shown("$crate::a; supercrate::b; crate :: c").is_empty());
-        assert_eq!(shown("macro!(crate::{ + (, 2 }); crate::a::;").last().unwrap(), "1 crate::a");
+        assert_eq!(
+            shown("macro!(crate::{ + (, 2 }); crate::a::;").last().unwrap(),
+            "1 crate::a"
+        );
     }
 }
