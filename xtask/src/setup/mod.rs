@@ -8,6 +8,8 @@ mod kernel;
 
 mod programs;
 
+mod sources;
+
 pub mod toolchain;
 
 mod linker;

@@ -3,12 +3,12 @@
 //! BPF programs need `core` built for a target that rustup does not ship, hence rust-src.
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::State;
+use super::{State, sources};
+use crate::console;
 use crate::place::Place;
 use crate::step;
 
@@ -58,23 +58,26 @@ fn lacking(place: &Place) -> Result<Vec<&'static str>> {
 pub fn provide(place: &Place) -> Result<()> {
     let lacking = lacking(place)?;
     let list = lacking.join(" ");
-    step::retry(|| {
-        let mut command = Command::new("rustup");
-        command
-            .args(["component", "add", "--toolchain", &place.toolchain])
-            .args(&lacking);
+    let Err(error) = step::retry(|| {
+        let mut command = place.command("rustup");
+        command.args(["component", "add"]).args(&lacking);
         step::quiet(&format!("rustup component add {list}"), command, LIMIT)
-    })
-    .map(drop)
-    .with_context(|| {
-        format!(
-            "could not fetch {list} for Rust {0} from static.rust-lang.org. Check the network and run \
-             `cargo xtask setup` again. Without that server: Debian's package rust-src {0} \
-             (trixie-backports) holds the same sources; put its /usr/src/rustc-{0}/library into \
-             $(rustc --print sysroot)/lib/rustlib/src/rust/",
-            place.toolchain
-        )
-    })
+    }) else {
+        return Ok(());
+    };
+    let advice = format!(
+        "could not fetch {list} for Rust {}. Check that static.rust-lang.org is reachable and run \
+         `cargo xtask setup` again",
+        place.toolchain
+    );
+    // rustfmt and clippy have no other source; the library sources have one.
+    if lacking != ["rust-src"] {
+        return Err(error.context(advice));
+    }
+    console::note(&format!(
+        "  rustup could not fetch rust-src; taking Debian's package instead ({error:#})"
+    ));
+    sources::provide(place, &sysroot(place)?).with_context(|| format!("{advice}. From Debian it failed too"))
 }
 
 /// Installs the standard library of another target, if it is not there yet.
@@ -88,8 +91,8 @@ pub fn target(place: &Place, triple: &str) -> Result<()> {
         return Ok(());
     }
     step::retry(|| {
-        let mut command = Command::new("rustup");
-        command.args(["target", "add", "--toolchain", &place.toolchain, triple]);
+        let mut command = place.command("rustup");
+        command.args(["target", "add", triple]);
         step::quiet(&format!("rustup target add {triple}"), command, LIMIT)
     })
     .map(drop)
