@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::State;
+use crate::console;
 use crate::place::{Place, is_root, program};
 use crate::step;
 
@@ -50,7 +51,10 @@ pub fn provide(_place: &Place) -> Result<()> {
         bail!("only root can install {list}: run `sudo apt-get install {list}`, then this again");
     }
     step::retry(|| {
-        step::quiet("apt-get update", apt(&["update"]), LIMIT)?;
+        // One broken third-party source fails the update and hinders nothing: the install is the judge.
+        if let Err(error) = step::quiet("apt-get update", apt(&["update"]), LIMIT) {
+            console::note(&format!("  {error:#}"));
+        }
         let mut arguments = vec!["install", "-y", "--no-install-recommends"];
         arguments.extend(&packages);
         step::quiet(&format!("apt-get install {list}"), apt(&arguments), LIMIT)

@@ -74,8 +74,14 @@ pub fn provide(place: &Place) -> Result<()> {
     if lacking != ["rust-src"] {
         return Err(error.context(advice));
     }
+    let why = format!("{error:#}")
+        .lines()
+        .nth(1)
+        .unwrap_or_default()
+        .trim()
+        .to_owned();
     console::note(&format!(
-        "  rustup could not fetch rust-src; taking Debian's package instead ({error:#})"
+        "  rustup could not fetch rust-src ({why}); taking Debian's package instead"
     ));
     sources::provide(place, &sysroot(place)?).with_context(|| format!("{advice}. From Debian it failed too"))
 }
