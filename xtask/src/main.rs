@@ -1,2 +1,43 @@
-//! skeleton
-fn main() {}
+//! `cargo xtask`: the project's own commands, from a fresh machine to a measured table.
+//!
+//! `setup` fetches what is missing, `build` compiles, `test` is what CI runs, `demo` and `bench` show
+//! what the agent is worth, `lint` holds the tree to docs and rules. Each command sets up what it needs
+//! by itself, so nobody has to run `setup` by hand.
+//!
+//! Progress goes to stderr; stdout carries only results, so that `bench --json` can be piped.
+
+mod digest;
+
+mod place;
+
+mod console;
+
+mod step;
+
+mod setup;
+
+mod compile;
+
+mod tidy;
+
+mod lint;
+
+mod suite;
+
+mod test;
+
+mod show;
+
+mod args;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match args::parse().and_then(args::run) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

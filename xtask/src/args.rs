@@ -1,0 +1,87 @@
+//! The command line, and which part of xtask answers it.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::place::Place;
+use crate::setup::{self, Purpose, toolchain};
+use crate::{compile, lint, show, test};
+
+/// Headrace's own commands: from a fresh machine to a measured table.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    disable_help_subcommand = true
+)]
+pub struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Install what this machine lacks; does nothing the second time
+    Setup {
+        /// Only say what is there and what is missing
+        #[arg(long)]
+        check: bool,
+    },
+    /// Compile everything, BPF programs included
+    Build {
+        #[arg(long)]
+        release: bool,
+        /// Compile for another machine, such as aarch64-unknown-linux-gnu
+        #[arg(long, value_name = "TRIPLE")]
+        target: Option<String>,
+    },
+    /// Formatting, clippy, tidy and every test: what CI runs (needs root)
+    Test,
+    /// Readers on a slow store, without and with the agent, as a table (needs root)
+    Demo {
+        /// Handed to the demo as they are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Measure, and print a table or JSON (needs root)
+    Bench(show::Bench),
+    /// Formatting, clippy and tidy
+    Lint {
+        /// Take over the kernel ABI as it is now, after its version was raised
+        #[arg(long)]
+        bless: bool,
+        /// Only tidy, which takes milliseconds
+        #[arg(long)]
+        tidy: bool,
+    },
+}
+
+pub fn parse() -> Result<Args> {
+    Ok(Args::parse())
+}
+
+pub fn run(args: Args) -> Result<ExitCode> {
+    let place = Place::find()?;
+    match args.task {
+        Task::Setup { check: true } => setup::report(&place)?,
+        Task::Setup { check: false } => setup::provide(&place, Purpose::Run, true)?,
+        Task::Build { release, target } => {
+            setup::provide(&place, Purpose::Build, false)?;
+            if let Some(triple) = &target {
+                toolchain::target(&place, triple)?;
+            }
+            compile::workspace(&place, release, target.as_deref())?;
+        }
+        Task::Test => return test::run(&place),
+        Task::Demo { arguments } => show::demo(&place, &arguments)?,
+        Task::Bench(bench) => show::bench(&place, &bench)?,
+        Task::Lint { bless, tidy: true } => lint::tidy(&place, bless)?,
+        Task::Lint { bless, tidy: false } => {
+            setup::provide(&place, Purpose::Build, false)?;
+            lint::all(&place, bless)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,122 @@
+//! What a fresh Debian 12 machine lacks, checked and provided piece by piece.
+//!
+//! Each piece answers `check` in milliseconds and `provide` only when something is missing, so a second
+//! run does nothing. Nothing is mounted or configured: the agent needs neither bpffs (it pins nothing)
+//! nor tracefs (it attaches no tracepoint by perf). What comes over the network is tried three times.
+
+mod kernel;
+
+mod programs;
+
+mod sources;
+
+pub mod toolchain;
+
+mod linker;
+
+mod crates;
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::console;
+use crate::place::Place;
+
+/// What the machine is being made ready for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Compile: a toolchain, bpf-linker, the crates.
+    Build,
+    /// Also load BPF programs, mount file systems, open terminals: tests, demo, benchmarks.
+    Run,
+}
+
+/// How a piece stands; the sentence is shown as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    Ready(String),
+    Missing(String),
+}
+
+struct Piece {
+    name: &'static str,
+    check: fn(&Place) -> Result<State>,
+    provide: fn(&Place) -> Result<()>,
+}
+
+const BUILD: [Piece; 3] = [
+    Piece {
+        name: "toolchain",
+        check: toolchain::check,
+        provide: toolchain::provide,
+    },
+    Piece {
+        name: "bpf-linker",
+        check: linker::check,
+        provide: linker::provide,
+    },
+    Piece {
+        name: "crates",
+        check: crates::check,
+        provide: crates::provide,
+    },
+];
+
+const RUN: [Piece; 2] = [
+    Piece {
+        name: "kernel",
+        check: kernel::check,
+        provide: kernel::provide,
+    },
+    Piece {
+        name: "programs",
+        check: programs::check,
+        provide: programs::provide,
+    },
+];
+
+fn pieces(purpose: Purpose) -> impl Iterator<Item = &'static Piece> {
+    let run: &[Piece] = if purpose == Purpose::Run { &RUN } else { &[] };
+    run.iter().chain(&BUILD)
+}
+
+/// Only says what is there and what is not; fails when something is missing.
+pub fn report(place: &Place) -> Result<()> {
+    let mut missing = 0;
+    for piece in pieces(Purpose::Run) {
+        match (piece.check)(place)? {
+            State::Ready(what) => println!("ok       {:<11} {what}", piece.name),
+            State::Missing(what) => {
+                missing += 1;
+                println!("missing  {:<11} {what}", piece.name);
+            }
+        }
+    }
+    if missing > 0 {
+        bail!("{missing} missing: run `cargo xtask setup` to provide what can be provided");
+    }
+    Ok(())
+}
+
+/// Provides what is missing. Says one line for each piece when `aloud`, else only what it did.
+pub fn provide(place: &Place, purpose: Purpose, aloud: bool) -> Result<()> {
+    let started = Instant::now();
+    for piece in pieces(purpose) {
+        match (piece.check)(place)? {
+            State::Ready(what) if aloud => console::note(&format!("  {}: {what}", piece.name)),
+            State::Ready(_) => {}
+            State::Missing(what) => {
+                console::note(&format!("  {}: {what}", piece.name));
+                (piece.provide)(place)?;
+                if let State::Missing(still) = (piece.check)(place)? {
+                    bail!("{}: {still}, although it was just provided", piece.name);
+                }
+            }
+        }
+    }
+    if aloud {
+        console::note(&format!("setup: ready ({})", console::span(started.elapsed())));
+    }
+    Ok(())
+}

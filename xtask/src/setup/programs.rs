@@ -1,0 +1,79 @@
+//! The few programs that tests and demo start, from Debian packages where they are missing.
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::State;
+use crate::console;
+use crate::place::{Place, is_root, program};
+use crate::step;
+
+/// A program, its Debian package, and what starts it.
+const PROGRAMS: [(&str, &str, &str); 4] = [
+    ("tmux", "tmux", "the test of `headrace top` needs a terminal"),
+    ("mkfs.ext4", "e2fsprogs", "tests watch a file system of their own"),
+    ("losetup", "mount", "tests watch a file system of their own"),
+    ("unshare", "util-linux", "tests read from another mount namespace"),
+];
+
+/// A mirror that stalls is left sooner than apt's own patience would.
+const LIMIT: Duration = Duration::from_secs(600);
+
+fn lacking() -> Vec<&'static (&'static str, &'static str, &'static str)> {
+    PROGRAMS
+        .iter()
+        .filter(|(name, ..)| program(name).is_none())
+        .collect()
+}
+
+pub fn check(_place: &Place) -> Result<State> {
+    let lacking = lacking();
+    if lacking.is_empty() {
+        let names: Vec<&str> = PROGRAMS.iter().map(|(name, ..)| *name).collect();
+        return Ok(State::Ready(names.join(", ")));
+    }
+    let reasons: Vec<String> = lacking
+        .iter()
+        .map(|(name, _, why)| format!("no {name} ({why})"))
+        .collect();
+    Ok(State::Missing(reasons.join("; ")))
+}
+
+pub fn provide(_place: &Place) -> Result<()> {
+    let packages: Vec<&str> = lacking().iter().map(|(_, package, _)| *package).collect();
+    let list = packages.join(" ");
+    if program("apt-get").is_none() {
+        bail!("this machine has no apt-get: install what Debian calls {list}, then run this again");
+    }
+    if !is_root() {
+        bail!("only root can install {list}: run `sudo apt-get install {list}`, then this again");
+    }
+    step::retry(|| {
+        // One broken third-party source fails the update and hinders nothing: the install is the judge.
+        if let Err(error) = step::quiet("apt-get update", apt(&["update"]), LIMIT) {
+            console::note(&format!("  {error:#}"));
+        }
+        let mut arguments = vec!["install", "-y", "--no-install-recommends"];
+        arguments.extend(&packages);
+        step::quiet(&format!("apt-get install {list}"), apt(&arguments), LIMIT)
+    })
+    .map(drop)
+    .with_context(|| {
+        format!(
+            "could not install {list}. If the lines below speak of the network, check that the Debian \
+             mirrors in /etc/apt are reachable, then run `cargo xtask setup` again"
+        )
+    })
+}
+
+fn apt(arguments: &[&str]) -> Command {
+    let mut command = Command::new("apt-get");
+    command
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        // Another apt may be at work (unattended upgrades): wait for it, but not for ever.
+        .args(["-q", "-o", "DPkg::Lock::Timeout=120", "-o", "Acquire::Retries=2"])
+        .args(arguments);
+    command
+}

@@ -1,0 +1,114 @@
+//! `cargo xtask demo` and `cargo xtask bench`: set up, build optimised, hand the terminal over.
+//!
+//! The programs are those of the package tests; this module only gets them ready.
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::place::{self, Place};
+use crate::setup::{self, Purpose};
+use crate::{compile, console};
+
+const WHY: &str = "loads BPF programs, mounts a slow store and drops the page cache between runs";
+
+pub fn demo(place: &Place, arguments: &[String]) -> Result<()> {
+    place::need_root("`cargo xtask demo`", WHY, "cargo xtask demo")?;
+    console::note("Getting ready: the first time, a few minutes of building.");
+    start(place, "demo", arguments)
+}
+
+/// What `cargo xtask bench` was asked for.
+#[derive(Debug, clap::Args)]
+pub struct Bench {
+    /// Which benchmark: `first-light` (time with and without the agent) or `overhead` (cost per read)
+    name: String,
+    /// Print one JSON object instead of the table
+    #[arg(long)]
+    json: bool,
+    /// Only this case; may be given more than once
+    #[arg(long, value_name = "CASE")]
+    case: Vec<String>,
+    /// The small-file cases on a store that charges its latency for opens too
+    #[arg(long)]
+    open_charged: bool,
+}
+
+impl Bench {
+    fn arguments(&self) -> Vec<String> {
+        let Self {
+            name,
+            json,
+            case,
+            open_charged,
+        } = self;
+        let mut arguments = vec![name.clone()];
+        if *json {
+            arguments.push("--json".to_owned());
+        }
+        for case in case {
+            arguments.extend(["--case".to_owned(), case.clone()]);
+        }
+        if *open_charged {
+            arguments.push("--open-charged".to_owned());
+        }
+        arguments
+    }
+}
+
+pub fn bench(place: &Place, bench: &Bench) -> Result<()> {
+    place::need_root(
+        "`cargo xtask bench`",
+        WHY,
+        &format!("cargo xtask bench {}", bench.name),
+    )?;
+    start(place, "bench", &bench.arguments())
+}
+
+/// Becomes the program, so that signals and exit code are its own.
+fn start(place: &Place, name: &str, arguments: &[String]) -> Result<()> {
+    setup::provide(place, Purpose::Run, false)?;
+    compile::measured(place)?;
+    let release = place.target()?.join("release");
+    let (program, agent) = (release.join(name), release.join("headrace"));
+    for needed in [&program, &agent] {
+        if !needed.is_file() {
+            bail!(
+                "the build left no {}: does the package still have that program?",
+                needed.display()
+            );
+        }
+    }
+    let error = Command::new(&program)
+        .args(arguments)
+        .arg("--agent")
+        .arg(agent)
+        .exec();
+    Err(error).with_context(|| format!("cannot start {}", program.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_reaches_the_program() {
+        let bench = Bench {
+            name: "overhead".into(),
+            json: true,
+            case: vec!["a".into(), "b".into()],
+            open_charged: true,
+        };
+        let expected = [
+            "overhead",
+            "--json",
+            "--case",
+            "a",
+            "--case",
+            "b",
+            "--open-charged",
+        ];
+        assert_eq!(bench.arguments(), expected);
+    }
+}
