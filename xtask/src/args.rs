@@ -11,11 +11,7 @@ use crate::{compile, lint, show, test};
 
 /// Headrace's own commands: from a fresh machine to a measured table.
 #[derive(Debug, Parser)]
-#[command(
-    name = "cargo xtask",
-    bin_name = "cargo xtask",
-    disable_help_subcommand = true
-)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
 pub struct Args {
     #[command(subcommand)]
     task: Task,

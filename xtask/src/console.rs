@@ -50,12 +50,7 @@ impl Progress {
             eprintln!("  {title} ...");
         }
         let started = Instant::now();
-        Self {
-            title: title.to_owned(),
-            bar,
-            started,
-            beat: started,
-        }
+        Self { title: title.to_owned(), bar, started, beat: started }
     }
 
     /// Shows the newest line of the step's output.
@@ -69,11 +64,7 @@ impl Progress {
     pub fn alive(&mut self) {
         if self.bar.is_none() && self.beat.elapsed() >= HEARTBEAT {
             self.beat = Instant::now();
-            eprintln!(
-                "  {}: still at it after {}",
-                self.title,
-                span(self.started.elapsed())
-            );
+            eprintln!("  {}: still at it after {}", self.title, span(self.started.elapsed()));
         }
     }
 

@@ -11,10 +11,8 @@ use crate::tidy;
 pub fn all(place: &Place, bless: bool) -> Result<()> {
     // All three are worth seeing at once.
     let results = [format(place), clippy(place), tidy(place, bless)];
-    let failures: Vec<String> = results
-        .into_iter()
-        .filter_map(|r| r.err().map(|error| format!("{error:#}")))
-        .collect();
+    let failures: Vec<String> =
+        results.into_iter().filter_map(|r| r.err().map(|error| format!("{error:#}"))).collect();
     if failures.is_empty() {
         return Ok(());
     }

@@ -33,18 +33,11 @@ impl Place {
             .to_path_buf();
         let pin = root.join("rust-toolchain.toml");
         let text = fs::read_to_string(&pin).with_context(|| {
-            format!(
-                "cannot read {}: run `cargo xtask` inside the checkout",
-                pin.display()
-            )
+            format!("cannot read {}: run `cargo xtask` inside the checkout", pin.display())
         })?;
         let toolchain = channel(&text).with_context(|| format!("{} names no channel", pin.display()))?;
         let cache = cache_home(env::var_os("XDG_CACHE_HOME"), env::var_os("HOME"))?.join("headrace");
-        Ok(Self {
-            root,
-            cache,
-            toolchain,
-        })
+        Ok(Self { root, cache, toolchain })
     }
 
     /// `cargo`, in the checkout, with bpf-linker in reach and without what `cargo run` set for us.
@@ -80,9 +73,7 @@ impl Place {
 
     /// Where this bpf-linker lives: one folder for each pair of tool and compiler versions.
     pub fn linker_dir(&self) -> PathBuf {
-        self.cache
-            .join("tools")
-            .join(format!("bpf-linker-{LINKER_VERSION}-rust{}", self.toolchain))
+        self.cache.join("tools").join(format!("bpf-linker-{LINKER_VERSION}-rust{}", self.toolchain))
     }
 
     /// Cargo's target directory, wherever environment or configuration put it.
@@ -93,17 +84,12 @@ impl Place {
             .output()
             .context("cannot start `cargo metadata`")?;
         if !output.status.success() {
-            bail!(
-                "`cargo metadata` failed: {}",
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
+            bail!("`cargo metadata` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
         let json: serde_json::Value =
             serde_json::from_slice(&output.stdout).context("`cargo metadata` did not print JSON")?;
         let dir = json.get("target_directory").and_then(|v| v.as_str());
-        Ok(PathBuf::from(
-            dir.context("`cargo metadata` names no target_directory")?,
-        ))
+        Ok(PathBuf::from(dir.context("`cargo metadata` names no target_directory")?))
     }
 }
 
@@ -115,9 +101,7 @@ fn cache_home(xdg: Option<OsString>, home: Option<OsString>) -> Result<PathBuf> 
     if let Some(dir) = xdg.filter(|d| Path::new(d).is_absolute()) {
         return Ok(PathBuf::from(dir));
     }
-    let home = home
-        .filter(|h| !h.is_empty())
-        .context("neither XDG_CACHE_HOME nor HOME is set: set HOME")?;
+    let home = home.filter(|h| !h.is_empty()).context("neither XDG_CACHE_HOME nor HOME is set: set HOME")?;
     Ok(PathBuf::from(home).join(".cache"))
 }
 
@@ -164,10 +148,7 @@ mod tests {
     fn a_relative_cache_home_is_ignored() {
         let home = || Some(OsString::from("/root"));
         assert_eq!(cache_home(Some("/c".into()), home()).unwrap(), Path::new("/c"));
-        assert_eq!(
-            cache_home(Some("c".into()), home()).unwrap(),
-            Path::new("/root/.cache")
-        );
+        assert_eq!(cache_home(Some("c".into()), home()).unwrap(), Path::new("/root/.cache"));
         assert!(cache_home(None, None).is_err());
     }
 }

@@ -37,12 +37,7 @@ pub struct Bench {
 
 impl Bench {
     fn arguments(&self) -> Vec<String> {
-        let Self {
-            name,
-            json,
-            case,
-            open_charged,
-        } = self;
+        let Self { name, json, case, open_charged } = self;
         let mut arguments = vec![name.clone()];
         if *json {
             arguments.push("--json".to_owned());
@@ -58,11 +53,7 @@ impl Bench {
 }
 
 pub fn bench(place: &Place, bench: &Bench) -> Result<()> {
-    place::need_root(
-        "`cargo xtask bench`",
-        WHY,
-        &format!("cargo xtask bench {}", bench.name),
-    )?;
+    place::need_root("`cargo xtask bench`", WHY, &format!("cargo xtask bench {}", bench.name))?;
     start(place, "bench", &bench.arguments())
 }
 
@@ -74,17 +65,10 @@ fn start(place: &Place, name: &str, arguments: &[String]) -> Result<()> {
     let (program, agent) = (release.join(name), release.join("headrace"));
     for needed in [&program, &agent] {
         if !needed.is_file() {
-            bail!(
-                "the build left no {}: does the package still have that program?",
-                needed.display()
-            );
+            bail!("the build left no {}: does the package still have that program?", needed.display());
         }
     }
-    let error = Command::new(&program)
-        .args(arguments)
-        .arg("--agent")
-        .arg(agent)
-        .exec();
+    let error = Command::new(&program).args(arguments).arg("--agent").arg(agent).exec();
     Err(error).with_context(|| format!("cannot start {}", program.display()))
 }
 
@@ -100,15 +84,7 @@ mod tests {
             case: vec!["a".into(), "b".into()],
             open_charged: true,
         };
-        let expected = [
-            "overhead",
-            "--json",
-            "--case",
-            "a",
-            "--case",
-            "b",
-            "--open-charged",
-        ];
+        let expected = ["overhead", "--json", "--case", "a", "--case", "b", "--open-charged"];
         assert_eq!(bench.arguments(), expected);
     }
 }

@@ -33,10 +33,7 @@ pub fn shown(command: &Command) -> String {
 /// Runs a command on our own terminal.
 pub fn stream(mut command: Command) -> Result<()> {
     let text = shown(&command);
-    let status = command
-        .stdin(Stdio::null())
-        .status()
-        .with_context(|| format!("cannot start `{text}`"))?;
+    let status = command.stdin(Stdio::null()).status().with_context(|| format!("cannot start `{text}`"))?;
     succeeded(&text, status)
 }
 
@@ -44,13 +41,8 @@ pub fn stream(mut command: Command) -> Result<()> {
 /// It is killed when it takes longer than `limit`.
 pub fn quiet(title: &str, mut command: Command, limit: Duration) -> Result<Vec<String>> {
     let text = shown(&command);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("cannot start `{text}`"))?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("cannot start `{text}`"))?;
     let (lines, received) = mpsc::sync_channel(64);
     if let Some(out) = child.stdout.take() {
         forward(out, lines.clone());
@@ -84,14 +76,9 @@ pub fn quiet(title: &str, mut command: Command, limit: Duration) -> Result<Vec<S
             );
         }
     }
-    let status = child
-        .wait()
-        .with_context(|| format!("cannot wait for `{text}`"))?;
+    let status = child.wait().with_context(|| format!("cannot wait for `{text}`"))?;
     if !status.success() {
-        bail!(
-            "{title}: `{text}` failed ({status}); its last lines:\n{}",
-            indented(&kept)
-        );
+        bail!("{title}: `{text}` failed ({status}); its last lines:\n{}", indented(&kept));
     }
     progress.done();
     Ok(kept.into())
@@ -105,11 +92,7 @@ pub fn retry<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
             Err(error) if number < ATTEMPTS => {
                 let pause = Duration::from_secs(1 << number);
                 let text = error.to_string();
-                let first = text
-                    .lines()
-                    .next()
-                    .unwrap_or_default()
-                    .trim_end_matches("; its last lines:");
+                let first = text.lines().next().unwrap_or_default().trim_end_matches("; its last lines:");
                 console::note(&format!(
                     "  {first}\n  attempt {number} of {ATTEMPTS} failed, again in {}",
                     console::span(pause)
@@ -210,11 +193,7 @@ fn succeeded(text: &str, status: ExitStatus) -> Result<()> {
 }
 
 fn indented(lines: &VecDeque<String>) -> String {
-    lines
-        .iter()
-        .map(|l| format!("    {l}"))
-        .collect::<Vec<_>>()
-        .join("\n")
+    lines.iter().map(|l| format!("    {l}")).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -231,20 +210,13 @@ mod tests {
     fn a_failure_shows_the_last_lines() {
         let error = quiet("say", bash("echo why it failed; exit 3"), Duration::from_secs(30)).unwrap_err();
         let text = error.to_string();
-        assert!(
-            text.contains("why it failed") && text.contains("exit status: 3"),
-            "{text}"
-        );
+        assert!(text.contains("why it failed") && text.contains("exit status: 3"), "{text}");
     }
 
     #[test]
     fn a_step_that_does_not_end_is_stopped_with_its_children() {
-        let error = quiet(
-            "hang",
-            bash("echo begun; sleep 987 & wait"),
-            Duration::from_millis(10),
-        )
-        .unwrap_err();
+        let error =
+            quiet("hang", bash("echo begun; sleep 987 & wait"), Duration::from_millis(10)).unwrap_err();
         assert!(error.to_string().contains("was stopped"), "{error}");
         let left = descendants(i32::try_from(std::process::id()).unwrap());
         let sleeping = left

@@ -56,24 +56,16 @@ impl Tally {
 /// The number before `word` in "ok. 12 passed; 0 failed; …".
 fn count(result: &str, word: &str) -> u64 {
     let words: Vec<&str> = result.split([' ', ';']).filter(|w| !w.is_empty()).collect();
-    let number = words
-        .windows(2)
-        .find(|pair| pair.get(1) == Some(&word))
-        .and_then(|pair| pair.first());
+    let number = words.windows(2).find(|pair| pair.get(1) == Some(&word)).and_then(|pair| pair.first());
     number.and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
 /// Runs every test of the default members. The flag says whether cargo itself was content.
 pub fn run(place: &Place) -> Result<(Tally, bool)> {
     let mut command = place.cargo();
-    command
-        .args(["test", "--locked", "--no-fail-fast"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
+    command.args(["test", "--locked", "--no-fail-fast"]).stdin(Stdio::null()).stdout(Stdio::piped());
     let text = step::shown(&command);
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("cannot start `{text}`"))?;
+    let mut child = command.spawn().with_context(|| format!("cannot start `{text}`"))?;
     let (lines, received) = mpsc::sync_channel(64);
     if let Some(out) = child.stdout.take() {
         step::forward(out, lines);
@@ -99,9 +91,7 @@ pub fn run(place: &Place) -> Result<(Tally, bool)> {
             Err(RecvTimeoutError::Timeout) => {}
         }
     }
-    let status = child
-        .wait()
-        .with_context(|| format!("cannot wait for `{text}`"))?;
+    let status = child.wait().with_context(|| format!("cannot wait for `{text}`"))?;
     tally.close();
     Ok((tally, status.success()))
 }

@@ -25,31 +25,19 @@ impl Sections {
         let started = Instant::now();
         let result = work();
         self.done.push((title, started.elapsed(), result.is_ok()));
-        result
-            .map_err(|error| console::note(&format!("{title}: {error:#}")))
-            .ok()
+        result.map_err(|error| console::note(&format!("{title}: {error:#}"))).ok()
     }
 }
 
 pub fn run(place: &Place) -> Result<ExitCode> {
-    place::need_root(
-        "`cargo xtask test`",
-        "loads BPF programs and mounts file systems",
-        "cargo xtask test",
-    )?;
+    place::need_root("`cargo xtask test`", "loads BPF programs and mounts file systems", "cargo xtask test")?;
     let mut sections = Sections { done: Vec::new() };
     let mut tally = Tally::default();
-    if sections
-        .run("setup", || setup::provide(place, Purpose::Run, true))
-        .is_some()
-    {
+    if sections.run("setup", || setup::provide(place, Purpose::Run, true)).is_some() {
         sections.run("format", || lint::format(place));
         sections.run("clippy", || lint::clippy(place));
         sections.run("tidy", || lint::tidy(place, false));
-        if sections
-            .run("release build", || compile::measured(place))
-            .is_some()
-        {
+        if sections.run("release build", || compile::measured(place)).is_some() {
             sections.run("tests", || {
                 let (sum, content) = suite::run(place)?;
                 tally = sum;
@@ -66,10 +54,7 @@ pub fn run(place: &Place) -> Result<ExitCode> {
 fn explain(sum: &Tally) -> String {
     let mut parts = Vec::new();
     if sum.failed > 0 {
-        parts.push(format!(
-            "{} failed (each is shown above, after `failures:`)",
-            sum.failed
-        ));
+        parts.push(format!("{} failed (each is shown above, after `failures:`)", sum.failed));
     }
     if sum.unfinished > 0 {
         parts.push(format!("{} test programs ended without a result", sum.unfinished));
@@ -89,28 +74,13 @@ fn explain(sum: &Tally) -> String {
 fn close(sections: &Sections, tally: &Tally) -> ExitCode {
     println!();
     for (title, took, good) in &sections.done {
-        println!(
-            "{:<7} {title:<14} {:>12}",
-            if *good { "ok" } else { "FAILED" },
-            console::span(*took)
-        );
+        println!("{:<7} {title:<14} {:>12}", if *good { "ok" } else { "FAILED" }, console::span(*took));
     }
     // The section `tests` fails through its tests; it counts by itself only if none of them did.
-    let others = sections
-        .done
-        .iter()
-        .filter(|(title, _, good)| !good && *title != "tests")
-        .count() as u64;
-    let silent = sections
-        .done
-        .iter()
-        .any(|(title, _, good)| !good && *title == "tests")
-        && tally.failures() == 0;
+    let others = sections.done.iter().filter(|(title, _, good)| !good && *title != "tests").count() as u64;
+    let silent =
+        sections.done.iter().any(|(title, _, good)| !good && *title == "tests") && tally.failures() == 0;
     let failed = tally.failures() + others + u64::from(silent);
     println!("\n{} passed, {failed} failed", tally.passed);
-    if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -71,11 +71,7 @@ fn stamp(place: &Place) -> Result<PathBuf> {
 }
 
 fn cargo_home() -> Result<PathBuf> {
-    let named = env::var_os("CARGO_HOME")
-        .filter(|d| !d.is_empty())
-        .map(PathBuf::from);
+    let named = env::var_os("CARGO_HOME").filter(|d| !d.is_empty()).map(PathBuf::from);
     let usual = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
-    named
-        .or_else(usual)
-        .context("neither CARGO_HOME nor HOME is set: set HOME")
+    named.or_else(usual).context("neither CARGO_HOME nor HOME is set: set HOME")
 }

@@ -14,10 +14,7 @@ const BTF: &str = "/sys/kernel/btf/vmlinux";
 const FUSE: &str = "/dev/fuse";
 
 pub fn check(_place: &Place) -> Result<State> {
-    let lacking: Vec<&str> = [BTF, FUSE]
-        .into_iter()
-        .filter(|p| !Path::new(p).exists())
-        .collect();
+    let lacking: Vec<&str> = [BTF, FUSE].into_iter().filter(|p| !Path::new(p).exists()).collect();
     Ok(if lacking.is_empty() {
         State::Ready(format!("{BTF} and {FUSE} are there"))
     } else {

@@ -29,17 +29,11 @@ const LIMIT: Duration = Duration::from_secs(30 * 60);
 pub fn check(place: &Place) -> Result<State> {
     let tool = place.linker_dir().join("bin/bpf-linker");
     if !tool.exists() {
-        return Ok(State::Missing(format!(
-            "not built yet for Rust {}",
-            place.toolchain
-        )));
+        return Ok(State::Missing(format!("not built yet for Rust {}", place.toolchain)));
     }
     Ok(match version(&tool) {
         Ok(version) => State::Ready(format!("{version} in {}", place.linker_dir().display())),
-        Err(error) => State::Missing(format!(
-            "{} does not start ({error:#}), to be rebuilt",
-            tool.display()
-        )),
+        Err(error) => State::Missing(format!("{} does not start ({error:#}), to be rebuilt", tool.display())),
     })
 }
 
@@ -63,10 +57,7 @@ fn version(tool: &Path) -> Result<String> {
 
 pub fn provide(place: &Place) -> Result<()> {
     let home = place.linker_dir();
-    let tools = home
-        .parent()
-        .context("the tools' folder has no parent")?
-        .to_path_buf();
+    let tools = home.parent().context("the tools' folder has no parent")?.to_path_buf();
     fs::create_dir_all(&tools).with_context(|| format!("cannot create {}", tools.display()))?;
     let beside = |suffix: &str| {
         let mut name = home.as_os_str().to_owned();
@@ -100,10 +91,7 @@ fn build(place: &Place, home: &Path) -> Result<()> {
         let mut command = place.command("cargo");
         command
             .env("LLVM_PREFIX", &prefix)
-            .env(
-                "RUSTFLAGS",
-                format!("-C link-arg=-Wl,-rpath,{}/lib", sysroot.display()),
-            )
+            .env("RUSTFLAGS", format!("-C link-arg=-Wl,-rpath,{}/lib", sysroot.display()))
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
             // Its own: the checkout's may be in use, and is no place for a tool's leftovers.
             .env("CARGO_TARGET_DIR", home.join("target"))
@@ -177,9 +165,7 @@ fn sweep(folder: &Path, prefix: &Path) -> Result<()> {
     let entries = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
     let paths = entries.flatten().map(|e| e.path());
     let prefix = prefix.as_os_str().as_encoded_bytes();
-    paths
-        .filter(|p| p.as_os_str().as_encoded_bytes().starts_with(prefix))
-        .try_for_each(|p| remove(&p))
+    paths.filter(|p| p.as_os_str().as_encoded_bytes().starts_with(prefix)).try_for_each(|p| remove(&p))
 }
 
 fn remove(path: &Path) -> Result<()> {

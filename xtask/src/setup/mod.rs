@@ -46,34 +46,14 @@ struct Piece {
 }
 
 const BUILD: [Piece; 3] = [
-    Piece {
-        name: "toolchain",
-        check: toolchain::check,
-        provide: toolchain::provide,
-    },
-    Piece {
-        name: "bpf-linker",
-        check: linker::check,
-        provide: linker::provide,
-    },
-    Piece {
-        name: "crates",
-        check: crates::check,
-        provide: crates::provide,
-    },
+    Piece { name: "toolchain", check: toolchain::check, provide: toolchain::provide },
+    Piece { name: "bpf-linker", check: linker::check, provide: linker::provide },
+    Piece { name: "crates", check: crates::check, provide: crates::provide },
 ];
 
 const RUN: [Piece; 2] = [
-    Piece {
-        name: "kernel",
-        check: kernel::check,
-        provide: kernel::provide,
-    },
-    Piece {
-        name: "programs",
-        check: programs::check,
-        provide: programs::provide,
-    },
+    Piece { name: "kernel", check: kernel::check, provide: kernel::provide },
+    Piece { name: "programs", check: programs::check, provide: programs::provide },
 ];
 
 fn pieces(purpose: Purpose) -> impl Iterator<Item = &'static Piece> {

@@ -22,10 +22,7 @@ const PROGRAMS: [(&str, &str, &str); 4] = [
 const LIMIT: Duration = Duration::from_secs(600);
 
 fn lacking() -> Vec<&'static (&'static str, &'static str, &'static str)> {
-    PROGRAMS
-        .iter()
-        .filter(|(name, ..)| program(name).is_none())
-        .collect()
+    PROGRAMS.iter().filter(|(name, ..)| program(name).is_none()).collect()
 }
 
 pub fn check(_place: &Place) -> Result<State> {
@@ -34,10 +31,7 @@ pub fn check(_place: &Place) -> Result<State> {
         let names: Vec<&str> = PROGRAMS.iter().map(|(name, ..)| *name).collect();
         return Ok(State::Ready(names.join(", ")));
     }
-    let reasons: Vec<String> = lacking
-        .iter()
-        .map(|(name, _, why)| format!("no {name} ({why})"))
-        .collect();
+    let reasons: Vec<String> = lacking.iter().map(|(name, _, why)| format!("no {name} ({why})")).collect();
     Ok(State::Missing(reasons.join("; ")))
 }
 

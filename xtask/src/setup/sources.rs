@@ -49,11 +49,9 @@ fn fetch(place: &Place, work: &Path, sysroot: &Path) -> Result<()> {
             "-o",
             "APT::Sandbox::User=root",
         ]);
-        for (name, path) in [
-            ("Etc::SourceList", "sources.list"),
-            ("State::Lists", "lists"),
-            ("Cache", "cache"),
-        ] {
+        for (name, path) in
+            [("Etc::SourceList", "sources.list"), ("State::Lists", "lists"), ("Cache", "cache")]
+        {
             command.args(["-o", &format!("Dir::{name}={}", work.join(path).display())]);
         }
         command.args(arguments);

@@ -46,9 +46,7 @@ pub fn check(place: &Place) -> Result<State> {
 fn lacking(place: &Place) -> Result<Vec<&'static str>> {
     let sysroot = sysroot(place)?;
     let there = |component: &str| match component {
-        "rust-src" => sysroot
-            .join("lib/rustlib/src/rust/library/core/src/lib.rs")
-            .is_file(),
+        "rust-src" => sysroot.join("lib/rustlib/src/rust/library/core/src/lib.rs").is_file(),
         "rustfmt" => sysroot.join("bin/rustfmt").is_file(),
         _ => sysroot.join("bin/cargo-clippy").is_file(),
     };
@@ -74,26 +72,14 @@ pub fn provide(place: &Place) -> Result<()> {
     if lacking != ["rust-src"] {
         return Err(error.context(advice));
     }
-    let why = format!("{error:#}")
-        .lines()
-        .nth(1)
-        .unwrap_or_default()
-        .trim()
-        .to_owned();
-    console::note(&format!(
-        "  rustup could not fetch rust-src ({why}); taking Debian's package instead"
-    ));
+    let why = format!("{error:#}").lines().nth(1).unwrap_or_default().trim().to_owned();
+    console::note(&format!("  rustup could not fetch rust-src ({why}); taking Debian's package instead"));
     sources::provide(place, &sysroot(place)?).with_context(|| format!("{advice}. From Debian it failed too"))
 }
 
 /// Installs the standard library of another target, if it is not there yet.
 pub fn target(place: &Place, triple: &str) -> Result<()> {
-    if sysroot(place)?
-        .join("lib/rustlib")
-        .join(triple)
-        .join("lib")
-        .is_dir()
-    {
+    if sysroot(place)?.join("lib/rustlib").join(triple).join("lib").is_dir() {
         return Ok(());
     }
     step::retry(|| {

@@ -29,24 +29,14 @@ impl Abi {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let field = |name| {
-            text.lines()
-                .find_map(|l| l.strip_prefix(name)?.strip_prefix(' ').map(str::trim))
-        };
-        Some(Self {
-            version: field("version")?.parse().ok()?,
-            digest: field("digest")?.to_owned(),
-        })
+        let field = |name| text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' ').map(str::trim));
+        Some(Self { version: field("version")?.parse().ok()?, digest: field("digest")?.to_owned() })
     }
 }
 
 /// Where the version stands, or `None` while the crate declares nothing at all.
 fn current(tree: &Tree) -> Option<Result<Abi, Failure>> {
-    let files: Vec<_> = tree
-        .rust
-        .iter()
-        .filter(|(path, _)| path.starts_with(CODE))
-        .collect();
+    let files: Vec<_> = tree.rust.iter().filter(|(path, _)| path.starts_with(CODE)).collect();
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     if files.iter().all(|(_, file)| words(&file.code.text).is_empty()) {
         return None;
@@ -76,16 +66,11 @@ fn current(tree: &Tree) -> Option<Result<Abi, Failure>> {
         }
         text.push('\n');
     }
-    Some(Ok(Abi {
-        version,
-        digest: digest::text(text.as_bytes()),
-    }))
+    Some(Ok(Abi { version, digest: digest::text(text.as_bytes()) }))
 }
 
 fn recorded(tree: &Tree) -> Option<Abi> {
-    tree.other
-        .get(Path::new(RECORD))
-        .and_then(|text| Abi::parse(text))
+    tree.other.get(Path::new(RECORD)).and_then(|text| Abi::parse(text))
 }
 
 pub fn check(tree: &Tree) -> Vec<Failure> {
@@ -123,11 +108,7 @@ pub fn bless(tree: &Tree, root: &Path) -> Result<()> {
         && then.digest != now.digest
         && now.version <= then.version
     {
-        bail!(
-            "{CODE} has changed and {VERSION} is {}, it was {}: raise it first",
-            now.version,
-            then.version
-        );
+        bail!("{CODE} has changed and {VERSION} is {}, it was {}: raise it first", now.version, then.version);
     }
     let path = root.join(RECORD);
     fs::write(&path, now.record()).with_context(|| format!("cannot write {}", path.display()))
@@ -162,12 +143,7 @@ mod tests {
 
         let fixture = fixture.file(LIB, &abi(1, "ino: u32"));
         assert!(said(super::check, &fixture).contains("ABI_VERSION is still 1: raise it"));
-        assert!(
-            bless(&fixture)
-                .unwrap_err()
-                .to_string()
-                .contains("raise it first")
-        );
+        assert!(bless(&fixture).unwrap_err().to_string().contains("raise it first"));
 
         let fixture = fixture.file(LIB, &abi(2, "ino: u32"));
         assert!(said(super::check, &fixture).contains("together with its version"));

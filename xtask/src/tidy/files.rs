@@ -6,15 +6,7 @@ use super::Failure;
 use super::tree::Tree;
 
 /// The top-level folders, and what each is for.
-const FOLDERS: [&str; 7] = [
-    "agent",
-    "agent-ebpf",
-    "deploy",
-    "docs",
-    "operator",
-    "tests",
-    "xtask",
-];
+const FOLDERS: [&str; 7] = ["agent", "agent-ebpf", "deploy", "docs", "operator", "tests", "xtask"];
 
 /// A longer file holds more than one idea: a reader cannot keep it in mind, nor two people work on it.
 const LINES: usize = 500;
@@ -36,10 +28,7 @@ pub fn folders(tree: &Tree) -> Vec<Failure> {
 }
 
 pub fn length(tree: &Tree) -> Vec<Failure> {
-    let counted = tree
-        .rust
-        .iter()
-        .map(|(path, file)| (path, file.text.lines().count()));
+    let counted = tree.rust.iter().map(|(path, file)| (path, file.text.lines().count()));
     let long =
         counted.filter(|(path, count)| *count > LINES && !LONG.iter().any(|(l, _)| Path::new(l) == *path));
     long.map(|(path, count)| {
@@ -77,10 +66,7 @@ pub fn ignored(tree: &Tree) -> Vec<Failure> {
     let mut failures = Vec::new();
     for (path, file) in &tree.rust {
         let code = super::lexer::without_literals(&file.text);
-        let found = code
-            .lines()
-            .enumerate()
-            .filter(|(_, line)| line.trim_start().starts_with("#[ignore"));
+        let found = code.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("#[ignore"));
         failures.extend(found.map(|(number, _)| {
             let what =
                 "an ignored test proves nothing: let it fail with the sentence that says what is missing";
@@ -96,10 +82,7 @@ mod tests {
 
     #[test]
     fn an_unknown_folder_is_found() {
-        let fixture = Fixture::new()
-            .file("docs/a.md", "")
-            .file(".ci/run", "")
-            .file("target/x", "");
+        let fixture = Fixture::new().file("docs/a.md", "").file(".ci/run", "").file("target/x", "");
         assert_eq!(said(super::folders, &fixture), "");
         let text = said(super::folders, &fixture.file("scripts/x.sh", ""));
         assert!(text.starts_with("scripts: this top-level folder"), "{text}");
@@ -115,27 +98,18 @@ mod tests {
 
     #[test]
     fn a_silent_module_is_found() {
-        let fixture = Fixture::new()
-            .file("a.rs", "#![no_std]\n\n//! Why.\n")
-            .file("b.rs", "//\n//! Why.\n");
+        let fixture = Fixture::new().file("a.rs", "#![no_std]\n\n//! Why.\n").file("b.rs", "//\n//! Why.\n");
         assert_eq!(said(super::story, &fixture), "");
-        let fixture = fixture
-            .file("c.rs", "use a;\n//! Late.\n")
-            .file("d.rs", "//!\nfn f() {}\n")
-            .file("e.rs", "");
+        let fixture =
+            fixture.file("c.rs", "use a;\n//! Late.\n").file("d.rs", "//!\nfn f() {}\n").file("e.rs", "");
         let text = said(super::story, &fixture);
-        assert!(
-            ["c.rs:1", "d.rs:1", "e.rs:1"].iter().all(|f| text.contains(f)),
-            "{text}"
-        );
+        assert!(["c.rs:1", "d.rs:1", "e.rs:1"].iter().all(|f| text.contains(f)), "{text}");
     }
 
     #[test]
     fn an_ignored_test_is_found() {
-        let fixture = Fixture::new().file(
-            "a.rs",
-            "//! #[ignore]\n#[test]\n#[ignore = \"slow\"]\nfn f() {}\n",
-        );
+        let fixture =
+            Fixture::new().file("a.rs", "//! #[ignore]\n#[test]\n#[ignore = \"slow\"]\nfn f() {}\n");
         assert!(said(super::ignored, &fixture).starts_with("a.rs:3: "));
     }
 }

@@ -13,16 +13,12 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn new() -> Self {
-        Self {
-            dir: tempfile::tempdir().unwrap(),
-        }
+        Self { dir: tempfile::tempdir().unwrap() }
     }
 
     pub fn with_crate(name: &str, lib: &str) -> Self {
         let manifest = format!("[package]\nname = \"{name}\"\n");
-        Self::new()
-            .file(&format!("{name}/Cargo.toml"), &manifest)
-            .file(&format!("{name}/src/lib.rs"), lib)
+        Self::new().file(&format!("{name}/Cargo.toml"), &manifest).file(&format!("{name}/src/lib.rs"), lib)
     }
 
     pub fn file(self, path: &str, text: &str) -> Self {
@@ -40,9 +36,5 @@ impl Fixture {
 /// What a rule says of a fixture, one failure a line.
 pub fn said(rule: Rule, fixture: &Fixture) -> String {
     let failures: Vec<Failure> = rule(&fixture.tree());
-    failures
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("\n")
+    failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }

@@ -29,12 +29,7 @@ pub fn of(tree: &Tree, modules: &Modules) -> Vec<Import> {
         for (line, path) in paths(&source.code.text) {
             let to = resolve(tree, modules, &module.path, &path, 0);
             if to != module.path {
-                found.push(Import {
-                    from: module.path.clone(),
-                    to,
-                    file: module.file.clone(),
-                    line,
-                });
+                found.push(Import { from: module.path.clone(), to, file: module.file.clone(), line });
             }
         }
     }
@@ -62,13 +57,10 @@ fn resolve(tree: &Tree, modules: &Modules, at: &[String], path: &[String], depth
             continue;
         }
         // Not a module: perhaps a name brought in from one. Eight re-exports in a row are a loop.
-        let brought = modules
-            .get(&here)
-            .and_then(|m| tree.rust.get(&m.file))
-            .and_then(|source| {
-                let mut uses = uses(&source.code.text).into_iter();
-                uses.find(|(name, path)| name == step && path.len() > 1)
-            });
+        let brought = modules.get(&here).and_then(|m| tree.rust.get(&m.file)).and_then(|source| {
+            let mut uses = uses(&source.code.text).into_iter();
+            uses.find(|(name, path)| name == step && path.len() > 1)
+        });
         if let Some((_, mut origin)) = brought
             && depth < 8
             && local(modules, &here, &origin)
@@ -116,11 +108,7 @@ fn uses(text: &str) -> Vec<(String, Vec<String>)> {
     for (at, _) in text.match_indices("use ") {
         let before = text.get(..at).and_then(|t| t.chars().next_back());
         if before.is_none_or(char::is_whitespace) {
-            tree_of(
-                text.get(at + 4..).unwrap_or_default(),
-                &mut Vec::new(),
-                &mut found,
-            );
+            tree_of(text.get(at + 4..).unwrap_or_default(), &mut Vec::new(), &mut found);
         }
     }
     found
@@ -135,10 +123,7 @@ fn tree_of<'a>(text: &'a str, prefix: &mut Vec<String>, leaves: &mut Vec<(String
             rest = group.trim_start();
             while !rest.is_empty() && !rest.starts_with('}') {
                 let before = rest.len();
-                rest = tree_of(rest, prefix, leaves)
-                    .trim_start()
-                    .trim_start_matches(',')
-                    .trim_start();
+                rest = tree_of(rest, prefix, leaves).trim_start().trim_start_matches(',').trim_start();
                 if rest.len() == before {
                     break; // Nothing that a `use` may hold: not ours to understand.
                 }
@@ -146,9 +131,7 @@ fn tree_of<'a>(text: &'a str, prefix: &mut Vec<String>, leaves: &mut Vec<(String
             rest = rest.strip_prefix('}').unwrap_or(rest);
             break;
         }
-        let length = rest
-            .find(|c: char| !c.is_alphanumeric() && c != '_' && c != '*')
-            .unwrap_or(rest.len());
+        let length = rest.find(|c: char| !c.is_alphanumeric() && c != '_' && c != '*').unwrap_or(rest.len());
         let (word, after) = rest.split_at(length);
         if word.is_empty() {
             if prefix.len() > depth {
@@ -165,9 +148,7 @@ fn tree_of<'a>(text: &'a str, prefix: &mut Vec<String>, leaves: &mut Vec<(String
         let mut name = word.to_owned();
         if let Some(alias) = rest.trim_start().strip_prefix("as ") {
             let alias = alias.trim_start();
-            let length = alias
-                .find(|c: char| !c.is_alphanumeric() && c != '_')
-                .unwrap_or(alias.len());
+            let length = alias.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(alias.len());
             let (word, after) = alias.split_at(length);
             name = word.to_owned();
             rest = after;
@@ -184,10 +165,7 @@ mod tests {
     use super::*;
 
     fn shown(text: &str) -> Vec<String> {
-        paths(text)
-            .into_iter()
-            .map(|(line, path)| format!("{line} {}", path.join("::")))
-            .collect()
+        paths(text).into_iter().map(|(line, path)| format!("{line} {}", path.join("::"))).collect()
     }
 
     #[test]
@@ -196,22 +174,13 @@ mod tests {
             "use crate::{a::{B, c::D as E}, f};\nlet x = super::g::h(self::i::<J>());\nlet y = self.z;";
         assert_eq!(
             shown(text),
-            [
-                "1 crate::a::B",
-                "1 crate::a::c::D",
-                "1 crate::f",
-                "2 self::i",
-                "2 super::g::h"
-            ]
+            ["1 crate::a::B", "1 crate::a::c::D", "1 crate::f", "2 self::i", "2 super::g::h"]
         );
     }
 
     #[test]
     fn text_that_is_no_path_ends_the_search() {
         assert!(shown("$crate::a; supercrate::b; crate :: c").is_empty());
-        assert_eq!(
-            shown("macro!(crate::{ + (, 2 }); crate::a::;").last().unwrap(),
-            "1 crate::a"
-        );
+        assert_eq!(shown("macro!(crate::{ + (, 2 }); crate::a::;").last().unwrap(), "1 crate::a");
     }
 }

@@ -23,15 +23,8 @@ pub fn read(source: &str) -> Code {
         }
     }
     let inside = |at: usize| tests.iter().any(|(from, to)| (*from..*to).contains(&at));
-    let strings = strings
-        .into_iter()
-        .filter(|s| !inside(s.at))
-        .map(|s| (s.line, s.value))
-        .collect();
-    Code {
-        text: chars.into_iter().collect(),
-        strings,
-    }
+    let strings = strings.into_iter().filter(|s| !inside(s.at)).map(|s| (s.line, s.value)).collect();
+    Code { text: chars.into_iter().collect(), strings }
 }
 
 /// As `read`, but with test items left in.
@@ -153,20 +146,12 @@ impl Cursor<'_> {
 
 fn blank(source: &str) -> (String, Vec<Literal>) {
     let chars: Vec<char> = source.chars().collect();
-    let mut cursor = Cursor {
-        source: &chars,
-        at: 0,
-        line: 1,
-        out: String::with_capacity(source.len()),
-    };
+    let mut cursor = Cursor { source: &chars, at: 0, line: 1, out: String::with_capacity(source.len()) };
     let mut strings = Vec::new();
     while !cursor.done() {
         let (at, line) = (cursor.at, cursor.line);
         let c = cursor.peek(0);
-        let word_before = at > 0
-            && chars
-                .get(at - 1)
-                .is_some_and(|p| p.is_alphanumeric() || *p == '_');
+        let word_before = at > 0 && chars.get(at - 1).is_some_and(|p| p.is_alphanumeric() || *p == '_');
         let value = match (c, cursor.peek(1)) {
             ('/', '/') => {
                 cursor.line_comment();

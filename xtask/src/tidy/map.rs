@@ -12,11 +12,7 @@ const MAP: &str = "docs/architecture.md";
 pub fn check(tree: &Tree) -> Vec<Failure> {
     let mut failures = Vec::new();
     let words = words(tree);
-    for (path, text) in tree
-        .other
-        .iter()
-        .filter(|(p, _)| p.extension().is_some_and(|e| e == "md"))
-    {
+    for (path, text) in tree.other.iter().filter(|(p, _)| p.extension().is_some_and(|e| e == "md")) {
         for (number, line) in prose(text) {
             for target in links(line).filter(|t| !leads(tree, path, t)) {
                 failures.push(Failure::new(
@@ -75,9 +71,7 @@ fn leads(tree: &Tree, page: &Path, target: &str) -> bool {
 
 /// `.ci/run` and the like are not read by `Tree`.
 fn hidden(path: &Path) -> bool {
-    path.iter()
-        .next()
-        .is_some_and(|first| first.to_string_lossy().starts_with('.'))
+    path.iter().next().is_some_and(|first| first.to_string_lossy().starts_with('.'))
 }
 
 fn known(tree: &Tree, words: &BTreeSet<String>, name: &str) -> bool {
@@ -85,9 +79,7 @@ fn known(tree: &Tree, words: &BTreeSet<String>, name: &str) -> bool {
     if name.starts_with('/') || name.starts_with('-') || !name.chars().all(plain) {
         return true; // Absolute paths, commands, options: not names of this tree.
     }
-    let file = [".rs", ".md", ".toml", ".proto"]
-        .iter()
-        .any(|end| name.ends_with(end));
+    let file = [".rs", ".md", ".toml", ".proto"].iter().any(|end| name.ends_with(end));
     if name.contains('/') || file {
         let path = PathBuf::from(name.trim_end_matches('/'));
         return hidden(&path) || tree.has(&path);
@@ -96,27 +88,19 @@ fn known(tree: &Tree, words: &BTreeSet<String>, name: &str) -> bool {
     let begins_upper = |p: &str| p.starts_with(|c: char| c.is_uppercase());
     let is_type = |p: &str| begins_upper(p) && p.chars().any(char::is_lowercase);
     if parts.len() > 1 || parts.first().is_some_and(|p| is_type(p)) {
-        return parts
-            .iter()
-            .all(|p| words.contains(&p.replace('-', "_")) || matches!(*p, "crate" | "std"));
+        return parts.iter().all(|p| words.contains(&p.replace('-', "_")) || matches!(*p, "crate" | "std"));
     }
     true // A plain word: a command, a kernel function, a crate of others.
 }
 
 /// Every word of the code, and the crates' names.
 fn words(tree: &Tree) -> BTreeSet<String> {
-    let code = tree
-        .rust
-        .values()
-        .flat_map(|f| f.code.text.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    let code = tree.rust.values().flat_map(|f| f.code.text.split(|c: char| !c.is_alphanumeric() && c != '_'));
     let names = tree.crates.iter().filter_map(|c| {
         let line = c.manifest.lines().find(|l| l.trim_start().starts_with("name"))?;
         Some(line.split('"').nth(1)?.replace('-', "_"))
     });
-    code.filter(|w| !w.is_empty())
-        .map(str::to_owned)
-        .chain(names)
-        .collect()
+    code.filter(|w| !w.is_empty()).map(str::to_owned).chain(names).collect()
 }
 
 #[cfg(test)]
@@ -125,10 +109,8 @@ mod tests {
 
     #[test]
     fn a_name_that_is_gone_is_found() {
-        let fixture = Fixture::with_crate(
-            "agent",
-            "//! `Ghost`\npub struct Core;\nimpl Core { fn apply() {} }\n",
-        );
+        let fixture =
+            Fixture::with_crate("agent", "//! `Ghost`\npub struct Core;\nimpl Core { fn apply() {} }\n");
         let good = "`agent/src/lib.rs` `agent/` `Core::apply` `agent::Core` `cargo xtask test` `/sys/kernel` `fuse` \
             `.ci/run` `--flag`\n```\n`Nothing`\n```\n[a](../agent) [b](https://x.org/y) [c](#d)\n";
         let fixture = fixture.file("docs/architecture.md", good);

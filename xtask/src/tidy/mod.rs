@@ -49,11 +49,7 @@ pub struct Failure {
 
 impl Failure {
     fn new(path: impl Into<PathBuf>, line: usize, what: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            line,
-            what: what.into(),
-        }
+        Self { path: path.into(), line, what: what.into() }
     }
 }
 

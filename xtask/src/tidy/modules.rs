@@ -46,11 +46,8 @@ fn children(tree: &Tree, root: &Path, file: &Path, with_tests: bool) -> Vec<Chil
     let Some(source) = tree.rust.get(file) else {
         return Vec::new();
     };
-    let text = if with_tests {
-        super::lexer::without_literals(&source.text)
-    } else {
-        source.code.text.clone()
-    };
+    let text =
+        if with_tests { super::lexer::without_literals(&source.text) } else { source.code.text.clone() };
     let folder = folder_below(root, file);
     let mut named: Option<&str> = None;
     let mut found = Vec::new();
@@ -61,17 +58,10 @@ fn children(tree: &Tree, root: &Path, file: &Path, with_tests: bool) -> Vec<Chil
         let Some(name) = declared(code) else { continue };
         let candidates = match named.take() {
             Some(path) => vec![file.parent().unwrap_or(Path::new("")).join(path)],
-            None => vec![
-                folder.join(format!("{name}.rs")),
-                folder.join(name).join("mod.rs"),
-            ],
+            None => vec![folder.join(format!("{name}.rs")), folder.join(name).join("mod.rs")],
         };
         let file = candidates.into_iter().find(|c| tree.rust.contains_key(c));
-        found.push(Child {
-            name: name.to_owned(),
-            line: number + 1,
-            file,
-        });
+        found.push(Child { name: name.to_owned(), line: number + 1, file });
     }
     found
 }

@@ -15,21 +15,14 @@ pub fn metrics(tree: &Tree) -> Vec<Failure> {
     let mut failures = Vec::new();
     for (path, file) in tree.rust.iter().filter(|(path, _)| *path != Path::new(HOME)) {
         // Tests may write out what a user of the metrics would see.
-        if tree
-            .owner(path)
-            .is_some_and(|c| path.starts_with(c.dir.join("tests")))
-        {
+        if tree.owner(path).is_some_and(|c| path.starts_with(c.dir.join("tests"))) {
             continue;
         }
         for (line, value) in &file.code.strings {
-            let other = OTHERS
-                .iter()
-                .any(|(file, name, _)| Path::new(file) == path && name == value);
+            let other = OTHERS.iter().any(|(file, name, _)| Path::new(file) == path && name == value);
             let name = value.strip_prefix(PREFIX).is_some_and(|rest| {
                 !rest.is_empty()
-                    && rest
-                        .chars()
-                        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+                    && rest.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
             });
             if name && !other {
                 let what = format!(
@@ -50,14 +43,9 @@ mod tests {
     fn a_stray_metric_name_is_found() {
         let name = "//! N.\nconst A: &str = \"headrace_reads_total\";\n";
         let fixture = Fixture::with_crate("agent", "//! A.\nlet p = \"headrace_\"; // \"headrace_x\"\n");
-        let fixture = fixture
-            .file("agent/src/metrics/names.rs", name)
-            .file("agent/tests/e2e.rs", name);
+        let fixture = fixture.file("agent/src/metrics/names.rs", name).file("agent/tests/e2e.rs", name);
         assert_eq!(said(super::metrics, &fixture), "");
         let text = said(super::metrics, &fixture.file("agent/src/api.rs", name));
-        assert!(
-            text.starts_with("agent/src/api.rs:2: the metric name \"headrace_reads_total\""),
-            "{text}"
-        );
+        assert!(text.starts_with("agent/src/api.rs:2: the metric name \"headrace_reads_total\""), "{text}");
     }
 }

@@ -32,26 +32,16 @@ pub fn check(tree: &Tree) -> Vec<Failure> {
 fn siblings(imports: &[Import]) -> BTreeMap<Vec<String>, Edges> {
     let mut families: BTreeMap<Vec<String>, Edges> = BTreeMap::new();
     for import in imports {
-        let common = import
-            .from
-            .iter()
-            .zip(&import.to)
-            .take_while(|(a, b)| a == b)
-            .count();
+        let common = import.from.iter().zip(&import.to).take_while(|(a, b)| a == b).count();
         let (Some(from), Some(to)) = (import.from.get(common), import.to.get(common)) else {
             continue; // A parent and its child, not two siblings.
         };
-        if EXCEPTIONS
-            .iter()
-            .any(|(file, name, _)| Path::new(file) == import.file && name == to)
-        {
+        if EXCEPTIONS.iter().any(|(file, name, _)| Path::new(file) == import.file && name == to) {
             continue;
         }
         let parent = import.from.iter().take(common).cloned().collect();
         let edges = families.entry(parent).or_default();
-        edges
-            .entry((from.clone(), to.clone()))
-            .or_insert((import.file.clone(), import.line));
+        edges.entry((from.clone(), to.clone())).or_insert((import.file.clone(), import.line));
     }
     families
 }
@@ -65,11 +55,7 @@ fn family(parent: &Module, edges: &Edges) -> Option<Failure> {
     }
     let wrong = edges.iter().find(|((from, to), _)| place(from) < place(to))?;
     let ((from, to), (file, line)) = wrong;
-    let at = parent
-        .children
-        .iter()
-        .find(|c| c.name == *from)
-        .map_or(0, |c| c.line);
+    let at = parent.children.iter().find(|c| c.name == *from).map_or(0, |c| c.line);
     Some(Failure::new(
         &parent.file,
         at,
@@ -87,9 +73,7 @@ fn sorted<'a>(declared: &[&'a str], edges: &Edges) -> (Vec<&'a str>, Vec<&'a str
     let mut left: Vec<&str> = declared.to_vec();
     let mut placed = Vec::new();
     let waits = |name: &str, left: &[&str]| {
-        edges
-            .keys()
-            .any(|(from, to)| from == name && left.contains(&to.as_str()))
+        edges.keys().any(|(from, to)| from == name && left.contains(&to.as_str()))
     };
     while let Some(at) = left.iter().position(|name| !waits(name, &left)) {
         placed.push(left.remove(at));
@@ -103,29 +87,19 @@ fn cycle(stuck: &[&str], edges: &Edges) -> Failure {
     let mut seen = BTreeSet::new();
     let mut here = stuck.first().copied().unwrap_or_default();
     while seen.insert(here.to_owned()) {
-        let Some(edge) = edges
-            .keys()
-            .find(|(from, to)| from == here && stuck.contains(&to.as_str()))
-        else {
+        let Some(edge) = edges.keys().find(|(from, to)| from == here && stuck.contains(&to.as_str())) else {
             break;
         };
         way.push(edge);
         here = &edge.1;
     }
     let start = way.iter().position(|(from, _)| from == here).unwrap_or(0);
-    let ring: Vec<_> = way
-        .iter()
-        .skip(start)
-        .filter_map(|edge| Some((edge, edges.get(*edge)?)))
-        .collect();
+    let ring: Vec<_> = way.iter().skip(start).filter_map(|edge| Some((edge, edges.get(*edge)?))).collect();
     let told: Vec<String> = ring
         .iter()
         .map(|((from, to), (file, line))| format!("`{from}` imports `{to}` ({}:{line})", file.display()))
         .collect();
-    let (file, line) = ring
-        .first()
-        .map(|(_, place)| (*place).clone())
-        .unwrap_or_default();
+    let (file, line) = ring.first().map(|(_, place)| (*place).clone()).unwrap_or_default();
     Failure::new(
         file,
         line,
@@ -142,24 +116,15 @@ mod tests {
     use crate::tidy::fixture::{Fixture, said};
 
     fn of(lib: &str, a: &str, b: &str) -> String {
-        let fixture = Fixture::with_crate("agent", lib)
-            .file("agent/src/a.rs", a)
-            .file("agent/src/b.rs", b);
+        let fixture = Fixture::with_crate("agent", lib).file("agent/src/a.rs", a).file("agent/src/b.rs", b);
         said(super::check, &fixture)
     }
 
     #[test]
     fn reading_order_is_kept() {
+        assert_eq!(of("mod a;\n\nmod b;\n", "//! A.\n", "//! B.\nuse crate::a::A;\n"), "");
         assert_eq!(
-            of("mod a;\n\nmod b;\n", "//! A.\n", "//! B.\nuse crate::a::A;\n"),
-            ""
-        );
-        assert_eq!(
-            of(
-                "mod a;\n\nmod b;\n",
-                "//! A.\n",
-                "//! B.\nuse super::a;\n#[cfg(test)]\nmod t {}\n"
-            ),
+            of("mod a;\n\nmod b;\n", "//! A.\n", "//! B.\nuse super::a;\n#[cfg(test)]\nmod t {}\n"),
             ""
         );
     }
@@ -167,28 +132,16 @@ mod tests {
     #[test]
     fn an_import_of_what_comes_later_is_told_with_the_right_order() {
         let text = of("mod a;\n\nmod b;\n", "//! A.\nuse crate::b::B;\n", "//! B.\n");
-        assert!(
-            text.starts_with("agent/src/lib.rs:1: `a` is declared before `b`"),
-            "{text}"
-        );
-        assert!(
-            text.contains("(agent/src/a.rs:2)") && text.contains("in the order b, a"),
-            "{text}"
-        );
+        assert!(text.starts_with("agent/src/lib.rs:1: `a` is declared before `b`"), "{text}");
+        assert!(text.contains("(agent/src/a.rs:2)") && text.contains("in the order b, a"), "{text}");
     }
 
     #[test]
     fn a_cycle_is_told_with_every_import_of_it() {
-        let text = of(
-            "mod a;\n\nmod b;\n",
-            "//! A.\nuse super::b::B;\n",
-            "//! B.\nfn f() { crate::a::g() }\n",
-        );
+        let text =
+            of("mod a;\n\nmod b;\n", "//! A.\nuse super::b::B;\n", "//! B.\nfn f() { crate::a::g() }\n");
         assert!(text.contains("siblings import each other"), "{text}");
-        assert!(
-            text.contains("agent/src/a.rs:2") && text.contains("agent/src/b.rs:2"),
-            "{text}"
-        );
+        assert!(text.contains("agent/src/a.rs:2") && text.contains("agent/src/b.rs:2"), "{text}");
     }
 
     #[test]
@@ -211,9 +164,6 @@ mod tests {
         let fixture = fixture.file("agent/src/p/x.rs", "//! X.\nuse super::y::Y;\n");
         let fixture = fixture.file("agent/src/p/y.rs", "//! Y.\nuse super::super::p::x::X;\n");
         let text = said(super::check, &fixture);
-        assert!(
-            text.contains("`x` imports `y`") && text.contains("`y` imports `x`"),
-            "{text}"
-        );
+        assert!(text.contains("`x` imports `y`") && text.contains("`y` imports `x`"), "{text}");
     }
 }

@@ -19,14 +19,8 @@ const FORBIDDEN: [(&str, &str); 18] = [
     ("std::os", "it must not know the system it runs on"),
     ("std::time::Instant", "time comes in as an argument (Nanos)"),
     ("std::time::SystemTime", "time comes in as an argument (Nanos)"),
-    (
-        "std::collections::HashMap",
-        "its order differs in each run: FxHashMap or BTreeMap",
-    ),
-    (
-        "std::collections::HashSet",
-        "its order differs in each run: FxHashSet or BTreeSet",
-    ),
+    ("std::collections::HashMap", "its order differs in each run: FxHashMap or BTreeMap"),
+    ("std::collections::HashSet", "its order differs in each run: FxHashSet or BTreeSet"),
     ("tokio", "the core is not async"),
     ("rustix", "the edges make system calls"),
     ("libc", "the edges make system calls"),
@@ -48,19 +42,11 @@ pub fn core(tree: &Tree) -> Vec<Failure> {
     let mut failures = Vec::new();
     for part in PURE {
         let src = format!("{part}/src/");
-        for (path, file) in tree
-            .rust
-            .iter()
-            .filter(|(p, _)| p.to_string_lossy().starts_with(&src))
-        {
+        for (path, file) in tree.rust.iter().filter(|(p, _)| p.to_string_lossy().starts_with(&src)) {
             for (number, line) in file.code.text.lines().enumerate() {
                 let named = FORBIDDEN.iter().filter(|(word, _)| names(line, word));
                 failures.extend(named.map(|(word, why)| {
-                    Failure::new(
-                        path,
-                        number + 1,
-                        format!("{part} is pure and may not name `{word}`: {why}"),
-                    )
+                    Failure::new(path, number + 1, format!("{part} is pure and may not name `{word}`: {why}"))
                 }));
             }
         }
@@ -92,12 +78,7 @@ pub fn vocabulary(tree: &Tree) -> Vec<Failure> {
                 continue;
             }
             let path_of = format!("{word}::");
-            let lines = file
-                .code
-                .text
-                .lines()
-                .enumerate()
-                .filter(|(_, line)| names(line, &path_of));
+            let lines = file.code.text.lines().enumerate().filter(|(_, line)| names(line, &path_of));
             failures.extend(lines.map(|(number, _)| {
                 Failure::new(
                     path,
@@ -152,10 +133,7 @@ mod tests {
     fn the_core_is_kept_pure() {
         let lib = "//! Core.\nuse std::collections::BTreeMap;\n#[cfg(test)]\nmod t { use std::fs; }\n";
         let fixture = Fixture::new().file("agent/core/src/lib.rs", lib);
-        let fixture = fixture.file(
-            "agent/core/Cargo.toml",
-            "[dependencies]\nthiserror.workspace = true\n",
-        );
+        let fixture = fixture.file("agent/core/Cargo.toml", "[dependencies]\nthiserror.workspace = true\n");
         assert_eq!(said(super::core, &fixture), "");
         let fixture = fixture.file("agent/core/src/a.rs", "//! std::fs\nuse std::time::Instant;\n");
         let fixture = fixture.file(
@@ -163,27 +141,15 @@ mod tests {
             "[dependencies]\ntokio = \"1\"\n[dev-dependencies]\nlibc = \"1\"\n",
         );
         let text = said(super::core, &fixture);
-        assert!(
-            text.contains("agent/core/src/a.rs:2: ") && text.contains("`std::time::Instant`"),
-            "{text}"
-        );
-        assert!(
-            text.contains("agent/core/Cargo.toml:2: ") && !text.contains("libc"),
-            "{text}"
-        );
+        assert!(text.contains("agent/core/src/a.rs:2: ") && text.contains("`std::time::Instant`"), "{text}");
+        assert!(text.contains("agent/core/Cargo.toml:2: ") && !text.contains("libc"), "{text}");
     }
 
     #[test]
     fn aya_stays_with_the_probe() {
         let fixture = Fixture::new().file("agent/src/probe/load.rs", "use aya::Ebpf;\n");
         assert_eq!(said(super::vocabulary, &fixture), "");
-        let text = said(
-            super::vocabulary,
-            &fixture.file("agent/src/engine.rs", "//! E.\nuse aya::Ebpf;\n"),
-        );
-        assert!(
-            text.starts_with("agent/src/engine.rs:2: `aya` belongs to"),
-            "{text}"
-        );
+        let text = said(super::vocabulary, &fixture.file("agent/src/engine.rs", "//! E.\nuse aya::Ebpf;\n"));
+        assert!(text.starts_with("agent/src/engine.rs:2: `aya` belongs to"), "{text}");
     }
 }

@@ -31,26 +31,15 @@ mod tests {
     #[test]
     fn a_file_without_mod_is_found() {
         let fixture = Fixture::with_crate("agent", "//! A crate.\nmod a;\n#[cfg(test)]\nmod t;\n");
-        let fixture = fixture
-            .file("agent/src/a.rs", "//! A.\nmod b;\n")
-            .file("agent/src/a/b.rs", "//! B.\n");
-        let fixture = fixture
-            .file("agent/src/t.rs", "//! T.\n")
-            .file("agent/tests/e2e.rs", "//! E.\nmod common;\n");
+        let fixture = fixture.file("agent/src/a.rs", "//! A.\nmod b;\n").file("agent/src/a/b.rs", "//! B.\n");
+        let fixture =
+            fixture.file("agent/src/t.rs", "//! T.\n").file("agent/tests/e2e.rs", "//! E.\nmod common;\n");
         let fixture = fixture.file("agent/tests/common/mod.rs", "//! C.\n");
         assert_eq!(said(super::check, &fixture), "");
-        let fixture = fixture
-            .file("agent/src/lost.rs", "//! L.\n")
-            .file("docs/x.rs", "//! X.\n");
+        let fixture = fixture.file("agent/src/lost.rs", "//! L.\n").file("docs/x.rs", "//! X.\n");
         let text = said(super::check, &fixture);
-        assert!(
-            text.contains("agent/src/lost.rs: no `mod` reaches this file"),
-            "{text}"
-        );
-        assert!(
-            text.contains("docs/x.rs: this file belongs to no crate"),
-            "{text}"
-        );
+        assert!(text.contains("agent/src/lost.rs: no `mod` reaches this file"), "{text}");
+        assert!(text.contains("docs/x.rs: this file belongs to no crate"), "{text}");
         assert!(!text.contains("a/b.rs") && !text.contains("common"), "{text}");
     }
 

@@ -38,20 +38,13 @@ impl Tree {
     pub fn read(root: &Path) -> Result<Self> {
         let mut tree = Self::default();
         tree.folder(root, Path::new(""))?;
-        tree.crates = tree
-            .other
-            .iter()
-            .filter_map(|(path, text)| tree.package(path, text))
-            .collect();
+        tree.crates = tree.other.iter().filter_map(|(path, text)| tree.package(path, text)).collect();
         Ok(tree)
     }
 
     /// Whether a file or a folder of this name is there.
     pub fn has(&self, path: &Path) -> bool {
-        self.rust
-            .keys()
-            .chain(self.other.keys())
-            .any(|p| p.starts_with(path))
+        self.rust.keys().chain(self.other.keys()).any(|p| p.starts_with(path))
     }
 
     /// The innermost crate that holds this file.
@@ -67,9 +60,8 @@ impl Tree {
             let entry = entry.with_context(|| format!("cannot list {}", dir.display()))?;
             let name = entry.file_name().to_string_lossy().into_owned();
             // Hidden folders belong to git, cargo and editors; target/ to the compiler. Links are not followed.
-            let kind = entry
-                .file_type()
-                .with_context(|| format!("cannot look at {}", entry.path().display()))?;
+            let kind =
+                entry.file_type().with_context(|| format!("cannot look at {}", entry.path().display()))?;
             let path = relative.join(&name);
             if kind.is_dir() && !name.starts_with('.') && name != "target" {
                 if relative.as_os_str().is_empty() {
@@ -84,10 +76,7 @@ impl Tree {
     }
 
     fn file(&mut self, from: &Path, path: PathBuf) -> Result<()> {
-        let extension = path
-            .extension()
-            .map(|e| e.to_string_lossy().into_owned())
-            .unwrap_or_default();
+        let extension = path.extension().map(|e| e.to_string_lossy().into_owned()).unwrap_or_default();
         let read =
             || fs::read_to_string(from).with_context(|| format!("cannot read {} as text", from.display()));
         match extension.as_str() {
@@ -111,11 +100,7 @@ impl Tree {
             return None;
         }
         let dir = path.parent()?.to_path_buf();
-        let named: Vec<PathBuf> = text
-            .lines()
-            .filter_map(target_path)
-            .map(|p| dir.join(p))
-            .collect();
+        let named: Vec<PathBuf> = text.lines().filter_map(target_path).map(|p| dir.join(p)).collect();
         let is_root = |file: &Path| {
             let Ok(inside) = file.strip_prefix(&dir) else {
                 return false;
@@ -133,22 +118,12 @@ impl Tree {
                 )
         };
         let roots = self.rust.keys().filter(|f| is_root(f)).cloned().collect();
-        Some(Crate {
-            dir,
-            manifest: text.to_owned(),
-            roots,
-        })
+        Some(Crate { dir, manifest: text.to_owned(), roots })
     }
 }
 
 /// `path = "src/main.rs"` of a target; a dependency's path names a folder.
 fn target_path(line: &str) -> Option<&str> {
-    let value = line
-        .trim()
-        .strip_prefix("path")?
-        .trim_start()
-        .strip_prefix('=')?
-        .trim()
-        .trim_matches('"');
+    let value = line.trim().strip_prefix("path")?.trim_start().strip_prefix('=')?.trim().trim_matches('"');
     value.ends_with(".rs").then_some(value)
 }

@@ -7,8 +7,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 
 use agent_core::{
-    Actor, Core, Door, Entry, EntryKind, Extent, FileKey, Limits, MountId, Nanos, Observation, Order,
-    OrderId, Outcome, PAGE, Reader, Via, pages_of, resolve,
+    Actor, Core, Entry, EntryKind, Extent, FileKey, Limits, MountId, Nanos, Observation, Order, OrderId,
+    Outcome, PAGE, Reader, Via, pages_of, resolve,
 };
 
 pub const MOUNT: MountId = MountId(1);
@@ -29,6 +29,7 @@ pub struct World {
     pub files: Vec<(String, u64)>,
     by_path: HashMap<String, usize>,
     dirs: BTreeMap<String, Vec<Entry>>,
+    inos: Vec<u64>,
 }
 
 impl World {
@@ -52,7 +53,31 @@ impl World {
                 }
             }
         }
-        Self { latency: latency_ms * 1_000_000, bandwidth: mb_per_s * 1e6, keeps: true, files, by_path, dirs }
+        Self {
+            latency: latency_ms * 1_000_000,
+            bandwidth: mb_per_s * 1e6,
+            keeps: true,
+            files,
+            by_path,
+            dirs,
+            inos: Vec::new(),
+        }
+    }
+
+    /// Gives the files inode numbers in another order than they are listed.
+    pub fn created(&mut self, order: impl Fn(usize) -> u64) {
+        for (dir, entries) in &mut self.dirs {
+            for entry in entries.iter_mut().filter(|entry| entry.kind == EntryKind::File) {
+                let name = String::from_utf8(entry.name.to_vec()).unwrap();
+                let path = if dir.is_empty() { name } else { format!("{dir}/{name}") };
+                entry.ino = 1000 + order(self.by_path[&path]);
+            }
+        }
+        self.inos = (0..self.files.len()).map(|index| 1000 + order(index)).collect();
+    }
+
+    pub fn ino(&self, file: usize) -> u64 {
+        self.inos.get(file).copied().unwrap_or(1000 + file as u64)
     }
 
     pub fn small() -> Self {
@@ -189,8 +214,8 @@ impl<'a> Sim<'a> {
         self.link_free - self.now
     }
 
-    fn key(file: usize) -> FileKey {
-        FileKey { dev: 5, ino: 1000 + file as u64 }
+    fn key(&self, file: usize) -> FileKey {
+        FileKey { dev: 5, ino: self.world.ino(file) }
     }
 
     fn tell(&mut self, observation: Observation) {
@@ -206,7 +231,8 @@ impl<'a> Sim<'a> {
         if self.sighted.insert(file) {
             let (path, size) = &self.world.files[file];
             let (path, size) = (path.as_bytes().into(), *size);
-            self.tell(Observation::Sight { file: Self::key(file), mount: MOUNT, path, size, mtime: 0 });
+            let key = self.key(file);
+            self.tell(Observation::Sight { file: key, mount: MOUNT, path, size, mtime: 0 });
         }
     }
 
@@ -228,7 +254,8 @@ impl<'a> Sim<'a> {
                 if let (Some(min), Some(max)) = (dropped.iter().min(), dropped.iter().max()) {
                     let pages = *min..max + 1;
                     self.cache.retain(|(f, _), _| *f != file);
-                    self.tell(Observation::Removed { file: Self::key(file), pages, by: Actor::Thread(who) });
+                    let key = self.key(file);
+                    self.tell(Observation::Removed { file: key, pages, by: Actor::Thread(who) });
                 }
             }
         }
@@ -239,17 +266,14 @@ impl<'a> Sim<'a> {
             self.sight(file);
             let start = missing[0];
             let end = missing[missing.len() - 1] + 1;
-            self.tell(Observation::Added {
-                file: Self::key(file),
-                pages: start..end,
-                by: Actor::Thread(who),
-            });
+            self.tell(Observation::Added { file: self.key(file), pages: start..end, by: Actor::Thread(who) });
             let wait = self.transfer((end - start) * PAGE);
             for page in start..end {
                 self.cache.insert((file, page), self.now + wait);
             }
             let (latency, bytes) = (Nanos(wait), (end - start) * PAGE);
-            self.tell(Observation::Miss { file: Self::key(file), latency, bytes });
+            let key = self.key(file);
+            self.tell(Observation::Miss { file: key, latency, bytes });
             self.plan(wait, Due::Reader(reader));
             return false;
         }
@@ -265,7 +289,7 @@ impl<'a> Sim<'a> {
         self.felt.read += ((pages.end * PAGE).min(size)).saturating_sub(pages.start * PAGE);
         self.felt.at.push(self.now as f64 / 1e9);
         self.tell(Observation::Access {
-            file: Self::key(file),
+            file: self.key(file),
             reader: who,
             pages,
             via: Via::Read,
@@ -343,7 +367,7 @@ impl<'a> Sim<'a> {
                         job.bytes += (end - start) * PAGE;
                     }
                     self.tell(Observation::Added {
-                        file: Self::key(file),
+                        file: self.key(file),
                         pages: start..end,
                         by: Actor::Agent,
                     });
@@ -380,7 +404,7 @@ impl<'a> Sim<'a> {
         self.tell(Observation::Fetched {
             id: OrderId(order),
             outcome: Outcome::Done,
-            file: Some(Self::key(job.file)),
+            file: Some(self.key(job.file)),
             size: self.world.files[job.file].1,
             bytes: job.bytes,
             took,
@@ -414,11 +438,4 @@ pub fn shuffled(n: usize, seed: u64) -> Vec<usize> {
 /// Whole files in this order.
 pub fn whole(world: &World, order: &[usize]) -> Vec<Step> {
     order.iter().map(|file| Step { file: *file, pages: 0..pages_of(world.files[*file].1) }).collect()
-}
-
-pub fn door(order: &Order) -> Option<Door> {
-    match order {
-        Order::Fetch { door, .. } => Some(*door),
-        _ => None,
-    }
 }

@@ -3,10 +3,8 @@
 //! The bounds are the product's promises (docs/benchmarks.md) where virtual time can tell; the real
 //! figures come from `cargo xtask bench first-light`.
 
-mod sim;
-
+use crate::sim::{Felt, Sim, Step, World, restart, shuffled, whole};
 use agent_core::{Core, Limits};
-use sim::{Felt, Sim, Step, World, restart, shuffled, whole};
 
 fn fresh() -> Core {
     Core::new(Limits::default())
