@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 
 #[test]
 fn smoke() {
+    let _ = tracing_subscriber::fmt().with_env_filter("agent=debug").with_test_writer().try_init();
     for plan in [Plan::BtfTracepoint, Plan::RawTracepoint] {
         let (mut probe, report) = Probe::start(ProbeConfig { plan: Some(plan), own_tgid: Some(1), ..Default::default() }).unwrap_or_else(|e| panic!("{e}"));
         println!("{report:?}");

@@ -40,7 +40,7 @@ pub struct Maps {
 
 pub fn load(offsets: &Offsets, sizes: Sizes) -> Result<Ebpf, ProbeError> {
     EbpfLoader::new()
-        .verifier_log_level(VerifierLogLevel::STATS)
+        .verifier_log_level(VerifierLogLevel::DEBUG)
         .override_global("LAYOUT", offsets.layout.as_bytes(), true)
         .map_max_entries("RING", sizes.ring)
         .map_max_entries("THREADS", sizes.threads)

@@ -3,14 +3,14 @@
 //! A plan's hooks are needed or optional. One that is needed and refused takes the plan out, with the
 //! kernel's reason in one sentence; the verifier's last lines go to the debug log.
 
-use std::io;
-
 use aya::Ebpf;
 use aya::programs::{Program, ProgramError};
+use rustix::io::Errno;
 use tracing::debug;
 
 use super::btf::Btf;
 use super::layout::Offsets;
+use super::object;
 use super::prototype::{self, Check, FUNCTIONS, Prototype, TRACEPOINTS};
 use super::report::{Case, Plan, Seen};
 
@@ -245,13 +245,12 @@ fn describe(error: &ProgramError) -> String {
         ProgramError::SyscallError(error) => Some(&error.io_error),
         _ => None,
     };
-    match io.map(|io| (io.kind(), io)) {
-        Some((io::ErrorKind::PermissionDenied, io)) => {
-            format!("this kernel does not allow it ({io})")
-        }
-        Some((io::ErrorKind::NotFound, io)) => format!("this kernel has no such hook ({io})"),
+    match io.map(|io| (Errno::from_io_error(io), io)) {
+        Some((Some(Errno::PERM), io)) => format!("this kernel does not allow it ({io})"),
+        Some((Some(Errno::ACCESS | Errno::INVAL), io)) => format!("its verifier does not accept the program ({io})"),
+        Some((Some(Errno::NOENT), io)) => format!("this kernel has no such hook ({io})"),
         Some((_, io)) => format!("the kernel said: {io}"),
-        None => error.to_string(),
+        None => object::chain(error),
     }
 }
 
