@@ -1,0 +1,111 @@
+//! The way up: records into the ring, losses into the counters, wake-ups only where they pay.
+//!
+//! A wake-up costs the reader 5 µs, so records lie until the agent's next look, a millisecond at the
+//! most while anything flows. Two things wake it: a reader that is about to wait for its store, and a
+//! ring that fills.
+
+use agent_common::record::{Head, KIND_ACCESS, KIND_ADDED, KIND_REMOVED, Record};
+use agent_common::state::{ACCESS_SLOTS, COUNT_LOST, Run, SLOT_ADDED};
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+
+use crate::layout::at;
+use crate::maps::{COUNTS, RING, WOKEN};
+
+/// The least time between two wake-ups because of a filling ring: the agent is awake by then.
+const FILLING_NS: u64 = 1_000_000;
+
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: no arguments, no preconditions.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+#[inline(always)]
+pub fn count(counter: u32) {
+    if let Some(value) = COUNTS.get_ptr_mut(counter) {
+        // SAFETY: the value of this CPU; nothing else writes it but a program that interrupts this one.
+        unsafe { *value += 1 }
+    }
+}
+
+/// Flags for a submit: whether to wake the agent with it.
+#[inline(always)]
+pub fn wake_flags(wake: bool, now: u64) -> u64 {
+    if wake {
+        return u64::from(BPF_RB_FORCE_WAKEUP);
+    }
+    if RING.query(u64::from(BPF_RB_AVAIL_DATA)) > u64::from(at!(ring_quarter))
+        && let Some(woken) = WOKEN.get_ptr_mut(0)
+    {
+        // SAFETY: an array map's value; a race of two CPUs only wakes twice.
+        unsafe {
+            if now.wrapping_sub(*woken) > FILLING_NS {
+                *woken = now;
+                return u64::from(BPF_RB_FORCE_WAKEUP);
+            }
+        }
+    }
+    u64::from(BPF_RB_NO_WAKEUP)
+}
+
+#[inline(always)]
+pub fn send(record: Record, wake: bool) -> bool {
+    let Some(mut entry) = RING.reserve::<Record>(0) else {
+        count(COUNT_LOST);
+        return false;
+    };
+    let flags = wake_flags(wake, record.head.at);
+    entry.write(record);
+    entry.submit(flags);
+    true
+}
+
+/// Tells the run so far. `id` is tgid << 32 | tid; `flags` as `Head::flags`, with bit 8 to wake.
+#[inline(never)]
+pub fn tell(run: *mut Run, slot: u32, id: u64, flags: u32) -> u32 {
+    // SAFETY: callers hand in a run of a thread's state, a map value.
+    let run = unsafe { &mut *run };
+    let kind = if slot < ACCESS_SLOTS as u32 {
+        KIND_ACCESS
+    } else if slot == SLOT_ADDED as u32 {
+        KIND_ADDED
+    } else {
+        KIND_REMOVED
+    };
+    let record = Record {
+        head: Head {
+            kind,
+            how: run.how,
+            slot: slot as u8,
+            flags: run.flags | flags as u8,
+            tid: id as u32,
+            tgid: (id >> 32) as u32,
+            dev: run.dev,
+            ino: run.ino,
+            at: now(),
+        },
+        start: run.start,
+        end: run.end,
+        size: run.size,
+        touched: run.touched,
+        seq: run.seq,
+        count: run.count,
+    };
+    if send(record, flags & WAKE != 0) {
+        run.told = run.count;
+        run.told_end = run.end;
+        return 1;
+    }
+    0
+}
+
+pub const WAKE: u32 = 1 << 8;
+
+/// Tells what has not been told of a run that ends.
+#[inline(always)]
+pub fn close(run: &mut Run, slot: u32, id: u64) {
+    if run.count != run.told || run.end != run.told_end {
+        tell(run, slot, id, u32::from(agent_common::record::FLAG_CLOSED));
+    }
+}

@@ -1,0 +1,57 @@
+//! An inode as the hooks hand it on: who it is, how long, and which life of its number.
+
+use crate::layout::at;
+use crate::memory::Memory;
+
+/// `S_IFMT` and `S_IFREG` of `i_mode`.
+const FORMAT: u16 = 0o170_000;
+const REGULAR: u16 = 0o100_000;
+
+pub struct Inode {
+    pub address: *const u8,
+    pub sb: *const u8,
+    pub dev: u32,
+    pub ino: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Tells one life of the number from the next, and a changed or renamed file from before: made of
+    /// i_ctime, which every such change moves, and i_generation, which tells a new inode made within
+    /// the clock's tick.
+    pub stamp: u64,
+}
+
+impl Inode {
+    /// The device that a mapping's file lies on, with the inode and super block it was read through.
+    #[inline(always)]
+    pub fn device<M: Memory>(mapping: *const u8) -> (*const u8, *const u8, u32) {
+        let host = M::pointer(mapping, at!(mapping_host));
+        let sb = M::pointer(host, at!(inode_sb));
+        (host, sb, M::load(sb, at!(sb_dev)))
+    }
+
+    /// The rest, once the device has passed the filter; `None` for what is no regular file.
+    #[inline(always)]
+    pub fn read<M: Memory>(host: *const u8, sb: *const u8, dev: u32) -> Option<Self> {
+        if M::load::<u16>(host, at!(inode_mode)) & FORMAT != REGULAR {
+            return None;
+        }
+        let ctime: u64 = M::load(host, at!(inode_ctime));
+        let nsec: u32 = M::load(host, at!(inode_ctime_nsec));
+        let generation: u32 = M::load(host, at!(inode_generation));
+        Some(Self {
+            address: host,
+            sb,
+            dev,
+            ino: M::load(host, at!(inode_ino)),
+            size: M::load(host, at!(inode_size)),
+            // 30 bits of nanoseconds leave the seconds distinct for 500 years.
+            stamp: ((ctime << 30) | u64::from(nsec & 0x3fff_ffff)) ^ (u64::from(generation) << 32),
+        })
+    }
+
+    /// The page after the file's last.
+    #[inline(always)]
+    pub fn pages(&self) -> u64 {
+        self.size.wrapping_add(4095) >> 12
+    }
+}

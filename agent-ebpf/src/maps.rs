@@ -1,0 +1,55 @@
+//! The maps that the programs share with the agent. Sizes here are the defaults; the agent raises the
+//! ring's by the machine's memory.
+
+use agent_common::record::SightBuffer;
+use agent_common::state::{BUCKETS, Bucket, COUNTERS, InodeKey, Known, ThreadState};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+
+#[map]
+pub static RING: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+
+/// Watched devices.
+#[map]
+pub static DEVICES: Array<Bucket> = Array::with_max_entries(BUCKETS, 0);
+
+/// Open runs by thread id. Least recently used: a flood of threads pushes out idle ones, no more.
+#[map]
+pub static THREADS: LruHashMap<u32, ThreadState> = LruHashMap::with_max_entries(16_384, 0);
+
+/// What a new thread begins with: larger than the BPF stack, so it cannot be made there.
+#[map]
+pub static BLANK: Array<ThreadState> = Array::with_max_entries(1, 0);
+
+/// Inodes that have been named. Room for 100,000 files and the approximation of the LRU.
+#[map]
+pub static KNOWN: LruHashMap<InodeKey, Known> = LruHashMap::with_max_entries(131_072, 0);
+
+/// Processes that have read a watched device and whose end is to be told.
+#[map]
+pub static READERS: LruHashMap<u32, u32> = LruHashMap::with_max_entries(16_384, 0);
+
+/// One value: raised by the agent whenever it has changed a `Known::quiet`.
+#[map]
+pub static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
+
+/// One value: when a fast filling ring last woke the agent.
+#[map]
+pub static WOKEN: Array<u64> = Array::with_max_entries(1, 0);
+
+#[map]
+pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
+
+/// Where names are gathered; `busy` guards against another program of this CPU in between.
+#[map]
+pub static NAMES: PerCpuArray<NameBuffer> = PerCpuArray::with_max_entries(1, 0);
+
+#[repr(C)]
+pub struct NameBuffer {
+    pub busy: u64,
+    pub buffer: SightBuffer,
+}
+
+/// Calibration: tid → the last index reported for its one read.
+#[map]
+pub static CALIBRATION: HashMap<u32, u64> = HashMap::with_max_entries(4, 0);

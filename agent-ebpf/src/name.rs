@@ -1,0 +1,149 @@
+//! First sight of an inode: its path, walked from a dentry up to the root of its file system, sent
+//! before anything else is told of it. A small file is closed again before user space could ask /proc.
+//!
+//! Every step is a probe read, so a dentry that is freed or renamed meanwhile gives a wrong or a cut
+//! path at the worst. Names keep their bytes; each ends with NUL, the file's own comes first.
+
+use agent_common::record::{
+    FLAG_TRUNCATED, FLAG_UNNAMED, Head, KIND_SIGHT, NAME_BYTES, PATH_BYTES, PATH_DEPTH, Sight, SightBuffer,
+};
+use agent_common::state::{BURST, COUNT_LOST, COUNT_PUT_OFF, InodeKey, Known};
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_ringbuf_output};
+
+use crate::emit::{count, now, wake_flags};
+use crate::inode::Inode;
+use crate::layout::at;
+use crate::maps::{KNOWN, NAMES, RING};
+use crate::memory::{Memory as _, Probed};
+
+#[inline(always)]
+pub fn key(dev: u32, ino: u64) -> InodeKey {
+    InodeKey { ino, dev, reserved: 0 }
+}
+
+/// What is known of an inode; names it first where it is new or has changed.
+#[inline(always)]
+pub fn known(inode: &Inode, id: u64) -> Option<&'static mut Known> {
+    let key = key(inode.dev, inode.ino);
+    if let Some(known) = KNOWN.get_ptr_mut(key) {
+        // SAFETY: a map value; races of CPUs on the allowance cost a record more or less.
+        let known = unsafe { &mut *known };
+        if known.stamp == inode.stamp {
+            return Some(known);
+        }
+    }
+    if sight(inode.address, inode.sb, inode.dev, inode.ino, id) == 0 {
+        return None;
+    }
+    let fresh = Known {
+        stamp: inode.stamp,
+        refilled_at: now(),
+        allowance: BURST,
+        quiet: 0,
+    };
+    let _ = KNOWN.insert(key, fresh, 0);
+    // SAFETY: as above.
+    KNOWN.get_ptr_mut(key).map(|known| unsafe { &mut *known })
+}
+
+/// Sends the inode's name; 0 when it has to be tried again at the next access.
+#[inline(never)]
+fn sight(inode: *const u8, sb: *const u8, dev: u32, ino: u64, id: u64) -> u32 {
+    let Some(scratch) = NAMES.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: this CPU's value; `busy` keeps out whoever interrupts between here and the end.
+    let scratch = unsafe { &mut *scratch };
+    if scratch.busy != 0 {
+        count(COUNT_PUT_OFF);
+        return 0;
+    }
+    scratch.busy = 1;
+    let sent = fill_and_send(&raw mut scratch.buffer, inode, sb, dev, ino, id);
+    scratch.busy = 0;
+    sent
+}
+
+#[inline(always)]
+fn fill_and_send(
+    buffer: *mut SightBuffer,
+    inode: *const u8,
+    sb: *const u8,
+    dev: u32,
+    ino: u64,
+    id: u64,
+) -> u32 {
+    // SAFETY: `sight` holds the buffer for us alone.
+    let buffer = unsafe { &mut *buffer };
+    let root = Probed::pointer(sb, at!(sb_root));
+    let alias = Probed::pointer(inode, at!(inode_alias));
+    let mut dentry = alias.wrapping_sub(at!(dentry_alias) as usize);
+    let mut len: u32 = 0;
+    let mut flags = FLAG_TRUNCATED;
+    if alias.is_null() {
+        flags = FLAG_UNNAMED;
+    } else {
+        for _ in 0..PATH_DEPTH {
+            let parent = Probed::pointer(dentry, at!(dentry_parent));
+            if dentry == root || parent == dentry {
+                flags = if len == 0 { FLAG_UNNAMED } else { 0 };
+                break;
+            }
+            let name = Probed::pointer(dentry, at!(dentry_name));
+            if len >= PATH_BYTES as u32 {
+                break;
+            }
+            let offset = (len & (PATH_BYTES as u32 - 1)) as usize;
+            // SAFETY: `offset` < PATH_BYTES and the array has NAME_BYTES behind it; the helper checks `name`.
+            let written = unsafe {
+                bpf_probe_read_kernel_str(
+                    buffer.names.as_mut_ptr().add(offset).cast(),
+                    NAME_BYTES as u32,
+                    name.cast(),
+                )
+            };
+            if written <= 1 || written > NAME_BYTES as i64 {
+                break;
+            }
+            len += written as u32;
+            dentry = parent;
+        }
+    }
+    let at = now();
+    buffer.sight = Sight {
+        head: Head {
+            kind: KIND_SIGHT,
+            how: 0,
+            slot: 0,
+            flags,
+            tid: id as u32,
+            tgid: (id >> 32) as u32,
+            dev,
+            ino,
+            at,
+        },
+        size: Probed::load(inode, at!(inode_size)),
+        mtime: Probed::load(inode, at!(inode_mtime)),
+        len,
+        generation: Probed::load(inode, at!(inode_generation)),
+    };
+    // The compiler knows this bound and would leave the check out; the verifier wants to see it.
+    let bytes = core::hint::black_box(u64::from(len) + size_of::<Sight>() as u64);
+    if bytes > size_of::<SightBuffer>() as u64 {
+        return 0;
+    }
+    // SAFETY: `bytes` lies within the buffer by the check above.
+    let failed = unsafe {
+        bpf_ringbuf_output(
+            core::ptr::from_ref(&RING).cast_mut().cast(),
+            core::ptr::from_mut(buffer).cast(),
+            bytes,
+            wake_flags(false, at),
+        )
+    };
+    if failed != 0 {
+        count(COUNT_LOST);
+        return 0;
+    }
+    1
+}

@@ -1,0 +1,135 @@
+//! Pages that enter and leave the page cache of watched devices, folded into runs by the thread that
+//! brought or dropped them. The first page of a run that a reader brings in is told at once and wakes
+//! the agent: the reader is about to wait for its store, and nothing tells of that earlier.
+
+use agent_common::record::{BY_AGENT, BY_RECLAIM, BY_THREAD};
+use agent_common::state::{PROGRESS_PAGES, Run, SLOT_ADDED, SLOT_REMOVED};
+use aya_ebpf::helpers::bpf_get_current_task;
+
+use crate::emit::{WAKE, close, now, tell};
+use crate::inode::Inode;
+use crate::layout::at;
+use crate::memory::{Memory, Probed};
+use crate::{filter, name, thread};
+
+/// `PF_MEMALLOC` and `PF_KSWAPD` of include/linux/sched.h, unchanged from 5.10 to 6.18.
+const RECLAIMS: u32 = 0x0000_0800 | 0x0002_0000;
+
+/// The agent is awake for a while once woken: no thread wakes it more often than this.
+const WAKE_NS: u64 = 100_000;
+
+/// Inode, first page and page after the last of a folio on a watched device.
+#[inline(always)]
+pub fn folio<M: Memory>(folio: *const u8) -> Option<(Inode, u64, u64)> {
+    let mapping = M::pointer(folio, at!(folio_mapping));
+    let (host, sb, dev) = Inode::device::<M>(mapping);
+    if !filter::watched(dev) {
+        return None;
+    }
+    let inode = Inode::read::<M>(host, sb, dev)?;
+    let index: u64 = M::load(folio, at!(folio_index));
+    let flags: u64 = M::load(folio, at!(folio_flags));
+    let pages = if flags & (1 << (at!(head_bit) & 63)) == 0 {
+        1
+    } else {
+        u64::from(M::load::<u32>(folio, at!(folio_pages)))
+    };
+    let scale = at!(page_scale) & 15;
+    Some((inode, index << scale, (index + pages) << scale))
+}
+
+#[inline(always)]
+pub fn added(inode: &Inode, start: u64, end: u64) {
+    let id = thread::id();
+    let Some(state) = thread::find_or_begin(id) else {
+        return;
+    };
+    let by_agent = thread::is_agent(id);
+    let run = &mut state.runs[SLOT_ADDED];
+    if continues(run, inode, start) {
+        run.end = end;
+        run.count += 1;
+        run.touched += end - start;
+        if state.waiting_since == 0 && !by_agent {
+            state.waiting_since = now();
+            state.waiting_start = start;
+        }
+        if end - run.told_end >= PROGRESS_PAGES {
+            tell(run, SLOT_ADDED as u32, id, 0);
+        }
+        return;
+    }
+    close(run, SLOT_ADDED as u32, id);
+    name::known(inode, id);
+    state.seq = state.seq.wrapping_add(1);
+    open(run, inode, if by_agent { BY_AGENT } else { BY_THREAD }, start, end, state.seq);
+    let mut flags = 0;
+    // The agent's own wait is nobody's, but a later read of its must not take pages for pending.
+    let now = now();
+    state.waiting_since = now;
+    state.waiting_start = start;
+    if !by_agent && now.wrapping_sub(state.woke_at) > WAKE_NS {
+        state.woke_at = now;
+        flags = WAKE;
+    }
+    tell(run, SLOT_ADDED as u32, id, flags);
+}
+
+#[inline(always)]
+pub fn removed(inode: &Inode, start: u64, end: u64) {
+    let id = thread::id();
+    let Some(state) = thread::find_or_begin(id) else {
+        return;
+    };
+    // SAFETY: no arguments; the pointer is only handed to a probe read.
+    let task = unsafe { bpf_get_current_task() } as *const u8;
+    let how = if thread::is_agent(id) {
+        BY_AGENT
+    } else if Probed::load::<u32>(task, at!(task_flags)) & RECLAIMS != 0 {
+        BY_RECLAIM
+    } else {
+        BY_THREAD
+    };
+    let run = &mut state.runs[SLOT_REMOVED];
+    if continues(run, inode, start) && run.how == how {
+        run.end = end;
+        run.count += 1;
+        run.touched += end - start;
+        if end - run.told_end >= PROGRESS_PAGES {
+            tell(run, SLOT_REMOVED as u32, id, 0);
+        }
+        return;
+    }
+    close(run, SLOT_REMOVED as u32, id);
+    state.seq = state.seq.wrapping_add(1);
+    open(run, inode, how, start, end, state.seq);
+    tell(run, SLOT_REMOVED as u32, id, 0);
+}
+
+#[inline(always)]
+fn continues(run: &Run, inode: &Inode, start: u64) -> bool {
+    run.count != 0 && run.ino == inode.ino && run.dev == inode.dev && run.end == start
+}
+
+#[inline(always)]
+fn open(run: &mut Run, inode: &Inode, how: u8, start: u64, end: u64, seq: u32) {
+    *run = Run {
+        ino: inode.ino,
+        stamp: inode.stamp,
+        start,
+        end,
+        last_start: start,
+        last_end: end,
+        touched: end - start,
+        size: 0,
+        told_end: start,
+        dev: inode.dev,
+        seq,
+        count: 1,
+        told: 0,
+        how,
+        flags: 0,
+        quiet: 0,
+        reserved: [0; 5],
+    };
+}

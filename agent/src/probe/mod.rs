@@ -1,0 +1,340 @@
+//! The kernel's side of the agent: BPF programs that see every read of watched file systems, loaded by
+//! the best plan that this kernel accepts.
+//!
+//! `Probe::start` reads the kernel's own type description (`btf`, `layout`, `prototype`), tries the
+//! plans (`plan`), and says how it went (`report`). From then on `drain` turns the ring buffer's records
+//! into `ReadEvent`s and `flush` asks after runs that have grown in silence (`told`). Nothing is pinned:
+//! dropping the `Probe` detaches everything.
+
+mod btf;
+mod calibrate;
+mod error;
+mod event;
+mod layout;
+mod object;
+mod plan;
+mod prototype;
+mod report;
+mod told;
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use agent_common::plain::Plain as _;
+use agent_common::record::{FLAG_TRUNCATED, KIND_EXIT, KIND_MISS, KIND_SIGHT, Record, Sight};
+use agent_common::state::{Bucket, COUNT_LOST, InodeKey, Known, bucket_of};
+use agent_core::units::{FileKey, Nanos, Reader};
+use rustc_hash::FxHashSet;
+use rustix::param::page_size;
+
+pub use error::ProbeError;
+pub use event::ReadEvent;
+pub use report::{Case, Outcome, Plan, PlanReport, Seen};
+
+use btf::Btf;
+use object::{Maps, Sizes, map_error};
+use told::Told;
+
+const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+
+#[derive(Clone, Debug, Default)]
+pub struct ProbeConfig {
+    /// Only this plan; otherwise the best one.
+    pub plan: Option<Plan>,
+    /// Instead of the kernel's own BTF, for the offsets and prototypes: how tests damage it.
+    pub btf: Option<Vec<u8>>,
+    /// Bytes of the ring buffer, a power of two of at least a page; otherwise 1 to 4 MiB by memory.
+    pub ring_bytes: Option<u32>,
+    /// The process whose reads are the agent's own; otherwise this one. Tests read in this one.
+    pub own_tgid: Option<u32>,
+}
+
+pub struct Probe {
+    maps: Maps,
+    told: Told,
+    lost: u64,
+    watched: usize,
+    epoch: u32,
+    /// Drains since the drops were last counted.
+    drains: u32,
+    batch: Vec<ReadEvent>,
+    // Last: the programs go after the maps' handles, the kernel keeps what they use.
+    ebpf: aya::Ebpf,
+    plan: Plan,
+}
+
+impl std::fmt::Debug for Probe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Probe")
+            .field("plan", &self.plan)
+            .field("watched", &self.watched)
+            .field("lost", &self.lost)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        plan::detach(&mut self.ebpf, self.plan);
+    }
+}
+
+/// Looks at silent threads in one flush: a bound on its time, about a microsecond each.
+const LOOKS: usize = 1024;
+
+impl Probe {
+    /// Loads and attaches the best plan. Nothing is told until a device is watched.
+    pub fn start(config: ProbeConfig) -> Result<(Self, PlanReport), ProbeError> {
+        let ProbeConfig { plan: wanted, btf, ring_bytes, own_tgid } = config;
+        let bytes = match btf {
+            Some(bytes) => bytes,
+            None => std::fs::read(BTF_PATH).map_err(|source| ProbeError::NoBtf { path: BTF_PATH, source })?,
+        };
+        let btf = Btf::parse(bytes).map_err(|source| ProbeError::BadBtf { source })?;
+        let aya_btf = aya::Btf::from_sys_fs().map_err(|error| ProbeError::Object { reason: object::chain(&error) })?;
+        let sizes = Sizes {
+            ring: ring_bytes.unwrap_or_else(ring_size),
+            threads: 16_384,
+            inodes: 131_072,
+        };
+        let mut offsets = layout::find(&btf, page_size() as u64);
+        offsets.layout.agent_tgid = own_tgid.unwrap_or_else(std::process::id);
+        offsets.layout.ring_quarter = sizes.ring / 4;
+        let mut report = PlanReport::default();
+        match calibrate::last_is_exclusive(&offsets)? {
+            Some(exclusive) => offsets.layout.last_exclusive = u32::from(exclusive),
+            None => report.notes.push(
+                "No read could be measured at start: the end that mm_filemap_get_pages reports is taken as \
+                 the last page, which is true from Linux 6.18 on"
+                    .into(),
+            ),
+        }
+        let mut ebpf = object::load(&offsets, sizes)?;
+        let maps = Maps::take(&mut ebpf)?;
+        let mut chosen = None;
+        for plan in Plan::ALL {
+            let tried = wanted.is_none_or(|wanted| wanted == plan) && chosen.is_none();
+            let outcome = if !tried {
+                Outcome::NotTried
+            } else {
+                match plan::attach(&mut ebpf, plan, &btf, &aya_btf, &offsets) {
+                    Ok(attached) => {
+                        report.cases = plan::sees(plan, &attached);
+                        chosen = Some(plan);
+                        Outcome::Chosen
+                    }
+                    Err(reason) => Outcome::FellOut(reason),
+                }
+            };
+            report.plans.push((plan, outcome));
+        }
+        let Some(plan) = chosen else {
+            return Err(ProbeError::NothingAttachable { report: Box::new(report) });
+        };
+        let probe = Self {
+            maps,
+            told: Told::default(),
+            lost: 0,
+            watched: 0,
+            epoch: 0,
+            drains: 0,
+            batch: Vec::new(),
+            ebpf,
+            plan,
+        };
+        Ok((probe, report))
+    }
+
+    /// Watches a device, as `super_block.s_dev` numbers it: major << 20 | minor.
+    pub fn watch(&mut self, dev: u32) -> Result<(), ProbeError> {
+        let mut bucket = self.bucket(dev)?;
+        if bucket.devs.contains(&dev) {
+            return Ok(());
+        }
+        let Some(free) = bucket.devs.iter_mut().find(|place| **place == 0) else {
+            return Err(ProbeError::TooManyDevices { dev, watched: self.watched });
+        };
+        *free = dev;
+        self.set_bucket(dev, bucket)?;
+        self.watched += 1;
+        Ok(())
+    }
+
+    /// Watches it no more. What is known of its inodes stays, should it be watched again.
+    pub fn unwatch(&mut self, dev: u32) -> Result<(), ProbeError> {
+        let mut bucket = self.bucket(dev)?;
+        if let Some(place) = bucket.devs.iter_mut().find(|place| **place == dev) {
+            *place = 0;
+            self.set_bucket(dev, bucket)?;
+            self.watched = self.watched.saturating_sub(1);
+        }
+        Ok(())
+    }
+
+    /// Unwatches a device and forgets its inodes: they are named anew at the next sight (a device number
+    /// is given to the next file system that is mounted).
+    pub fn forget(&mut self, dev: u32) -> Result<(), ProbeError> {
+        self.unwatch(dev)?;
+        let of_dev = |key: &[u8; 16]| InodeKey::from_bytes(key).is_some_and(|key| key.dev == dev);
+        let keys: Vec<_> = self.maps.known.keys().filter_map(Result::ok).filter(of_dev).collect();
+        for key in keys {
+            // Pushed out meanwhile is forgotten too.
+            let _ = self.maps.known.remove(&key);
+        }
+        Ok(())
+    }
+
+    /// Whether single accesses of a file are wanted, or counters (told every megabyte) are enough. No
+    /// effect on a file that has not been seen.
+    pub fn detail(&mut self, file: FileKey, wanted: bool) -> Result<(), ProbeError> {
+        let key = InodeKey { ino: file.ino, dev: file.dev, reserved: 0 };
+        let mut bytes = [0; size_of::<InodeKey>()];
+        bytes.copy_from_slice(key.as_bytes());
+        let Ok(value) = self.maps.known.get(&bytes, 0) else {
+            return Ok(());
+        };
+        let Some(mut known) = Known::from_bytes(&value) else {
+            return Ok(());
+        };
+        known.quiet = u32::from(!wanted);
+        let mut value = [0; size_of::<Known>()];
+        value.copy_from_slice(known.as_bytes());
+        self.maps.known.insert(bytes, value, 0).map_err(map_error("KNOWN"))?;
+        self.epoch = self.epoch.wrapping_add(1);
+        self.maps.epoch.set(0, self.epoch, 0).map_err(map_error("EPOCH"))
+    }
+
+    /// Readable when a reader is about to wait, has ended, or the ring fills. Poll it only when a drain
+    /// found nothing; while anything flows, drain every millisecond: ordinary records wake nobody.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.maps.ring.as_fd()
+    }
+
+    /// Takes up to `max` records from the ring; returns how many there were.
+    pub fn drain(&mut self, now: Nanos, max: usize, mut sink: impl FnMut(ReadEvent)) -> usize {
+        let mut batch = std::mem::take(&mut self.batch);
+        let mut taken = 0;
+        let mut accessed = FxHashSet::default();
+        while taken < max {
+            let Some(item) = self.maps.ring.next() else {
+                break;
+            };
+            taken += 1;
+            let event = decode(&item, &mut self.told, now);
+            if let Some(ReadEvent::Access { file, .. }) = &event {
+                accessed.insert(*file);
+            }
+            batch.extend(event);
+        }
+        // Pages that another thread has added but not told yet belong before the read that met them.
+        let mut early = Vec::new();
+        for file in accessed {
+            for tid in self.told.adders(file) {
+                self.told.state(tid, self.maps.thread(tid).as_ref(), now, &mut early);
+            }
+        }
+        early.into_iter().filter(|event| matches!(event, ReadEvent::Added { .. })).for_each(&mut sink);
+        batch.drain(..).for_each(&mut sink);
+        self.batch = batch;
+        self.drains = self.drains.wrapping_add(1);
+        if self.drains.is_multiple_of(16) {
+            self.count_lost(&mut sink);
+        }
+        taken
+    }
+
+    /// Tells what runs have grown by in silence, for threads that have been silent for 20 ms: call it
+    /// from every tick.
+    pub fn flush(&mut self, now: Nanos, mut sink: impl FnMut(ReadEvent)) {
+        let mut grown = Vec::new();
+        for tid in self.told.due(now, LOOKS) {
+            self.told.state(tid, self.maps.thread(tid).as_ref(), now, &mut grown);
+        }
+        grown.into_iter().for_each(&mut sink);
+        self.count_lost(&mut sink);
+    }
+
+    /// Records that found no room, since the start.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    fn count_lost(&mut self, sink: &mut impl FnMut(ReadEvent)) {
+        let Ok(values) = self.maps.counts.get(&COUNT_LOST, 0) else {
+            return;
+        };
+        let total: u64 = values.iter().sum();
+        let records = total.saturating_sub(self.lost);
+        if records > 0 {
+            self.lost = total;
+            sink(ReadEvent::Lost { records });
+        }
+    }
+
+    fn bucket(&self, dev: u32) -> Result<Bucket, ProbeError> {
+        let bytes = self.maps.devices.get(&bucket_of(dev), 0).map_err(map_error("DEVICES"))?;
+        Ok(Bucket::from_bytes(&bytes).unwrap_or_default())
+    }
+
+    fn set_bucket(&mut self, dev: u32, bucket: Bucket) -> Result<(), ProbeError> {
+        let mut bytes = [0; size_of::<Bucket>()];
+        bytes.copy_from_slice(bucket.as_bytes());
+        self.maps.devices.set(bucket_of(dev), bytes, 0).map_err(map_error("DEVICES"))
+    }
+}
+
+/// One record of the ring; `None` for what is no news, or cut.
+fn decode(bytes: &[u8], told: &mut Told, now: Nanos) -> Option<ReadEvent> {
+    if bytes.first() == Some(&KIND_SIGHT) {
+        return sight(bytes);
+    }
+    let record = Record::from_bytes(bytes)?;
+    let head = record.head;
+    let file = FileKey { dev: head.dev, ino: head.ino };
+    let reader = Reader { tgid: head.tgid, tid: head.tid };
+    match head.kind {
+        KIND_MISS => Some(ReadEvent::Miss {
+            file,
+            reader,
+            latency: Nanos(record.start),
+            bytes: record.end,
+            at: Nanos(head.at),
+        }),
+        KIND_EXIT => {
+            told.forget_process(head.tgid);
+            Some(ReadEvent::Exit { tgid: head.tgid, at: Nanos(head.at) })
+        }
+        _ => told.record(&record, now),
+    }
+}
+
+/// Names come the file's own first, each ended by NUL.
+fn sight(bytes: &[u8]) -> Option<ReadEvent> {
+    let sight = Sight::from_bytes(bytes)?;
+    let names = bytes.get(size_of::<Sight>()..)?.get(..sight.len as usize)?;
+    let mut path = Vec::with_capacity(names.len());
+    for name in names.strip_suffix(b"\0").unwrap_or(names).rsplit(|byte| *byte == 0) {
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name);
+    }
+    let head = sight.head;
+    Some(ReadEvent::Sight {
+        file: FileKey { dev: head.dev, ino: head.ino },
+        path: path.into(),
+        size: sight.size,
+        mtime: sight.mtime,
+        truncated: head.flags & FLAG_TRUNCATED != 0,
+        reader: Reader { tgid: head.tgid, tid: head.tid },
+        at: Nanos(head.at),
+    })
+}
+
+/// 1 MiB of ring for every 4 GiB of memory, between 1 and 4 MiB: at 80 bytes a record 4 MiB last for
+/// 50,000 records. It is mapped twice, so it counts double in the agent's resident memory.
+fn ring_size() -> u32 {
+    let info = rustix::system::sysinfo();
+    let memory = info.totalram as u64 * u64::from(info.mem_unit.max(1));
+    let mib = (memory >> 32).clamp(1, 4) as u32;
+    (1 << mib.ilog2()) << 20
+}

@@ -1,0 +1,110 @@
+//! The BPF object inside this binary, loaded: its maps under their types. The only file, with `plan`,
+//! that speaks aya.
+
+use agent_common::plain::Plain as _;
+use agent_common::state::{Bucket, InodeKey, Known, ThreadState};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf};
+use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
+
+use super::error::ProbeError;
+use super::layout::Offsets;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/headrace-ebpf"));
+
+type ThreadBytes = [u8; size_of::<ThreadState>()];
+type KeyBytes = [u8; size_of::<InodeKey>()];
+type KnownBytes = [u8; size_of::<Known>()];
+type BucketBytes = [u8; size_of::<Bucket>()];
+
+/// Sizes of what is allocated at load.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    pub ring: u32,
+    pub threads: u32,
+    pub inodes: u32,
+}
+
+impl Sizes {
+    /// For the short moment of calibration.
+    pub const SMALL: Self = Self { ring: 4096, threads: 64, inodes: 64 };
+}
+
+pub struct Maps {
+    pub ring: RingBuf<MapData>,
+    pub devices: Array<MapData, BucketBytes>,
+    pub threads: HashMap<MapData, u32, ThreadBytes>,
+    pub known: HashMap<MapData, KeyBytes, KnownBytes>,
+    pub epoch: Array<MapData, u32>,
+    pub counts: PerCpuArray<MapData, u64>,
+}
+
+pub fn load(offsets: &Offsets, sizes: Sizes) -> Result<Ebpf, ProbeError> {
+    EbpfLoader::new()
+        .verifier_log_level(VerifierLogLevel::DEBUG)
+        .override_global("LAYOUT", offsets.layout.as_bytes(), true)
+        .map_max_entries("RING", sizes.ring)
+        .map_max_entries("THREADS", sizes.threads)
+        .map_max_entries("READERS", sizes.threads)
+        .map_max_entries("KNOWN", sizes.inodes)
+        .load(OBJECT)
+        .map_err(|error| match error {
+            EbpfError::MapError(MapError::CreateError { io_error, .. }) if denied(&io_error) => {
+                ProbeError::NotAllowed { source: io_error }
+            }
+            EbpfError::MapError(MapError::SyscallError(error)) if denied(&error.io_error) => {
+                ProbeError::NotAllowed { source: error.io_error }
+            }
+            other => ProbeError::Object { reason: chain(&other) },
+        })
+}
+
+fn denied(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::PermissionDenied
+}
+
+/// An error with its sources, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}
+
+pub fn take(ebpf: &mut Ebpf, map: &'static str) -> Result<aya::maps::Map, ProbeError> {
+    ebpf.take_map(map).ok_or(ProbeError::Map { map, reason: "the object has none of that name".into() })
+}
+
+pub fn map_error(map: &'static str) -> impl Fn(MapError) -> ProbeError {
+    move |error| ProbeError::Map { map, reason: chain(&error) }
+}
+
+impl Maps {
+    pub fn take(ebpf: &mut Ebpf) -> Result<Self, ProbeError> {
+        Ok(Self {
+            ring: RingBuf::try_from(take(ebpf, "RING")?).map_err(map_error("RING"))?,
+            devices: Array::try_from(take(ebpf, "DEVICES")?).map_err(map_error("DEVICES"))?,
+            threads: HashMap::try_from(take(ebpf, "THREADS")?).map_err(map_error("THREADS"))?,
+            known: HashMap::try_from(take(ebpf, "KNOWN")?).map_err(map_error("KNOWN"))?,
+            epoch: Array::try_from(take(ebpf, "EPOCH")?).map_err(map_error("EPOCH"))?,
+            counts: PerCpuArray::try_from(take(ebpf, "COUNTS")?).map_err(map_error("COUNTS"))?,
+        })
+    }
+
+    /// A thread's state, read until two readings agree: its thread may be writing.
+    pub fn thread(&self, tid: u32) -> Option<ThreadState> {
+        let mut before = self.threads.get(&tid, 0).ok()?;
+        for _ in 0..3 {
+            let again = self.threads.get(&tid, 0).ok()?;
+            if again == before {
+                return ThreadState::from_bytes(&again);
+            }
+            before = again;
+        }
+        // Busy: it tells its runs by itself.
+        Some(ThreadState::zeroed())
+    }
+}

@@ -1,0 +1,287 @@
+//! The four plans as data: which programs each loads, onto what, and what it then sees; and the trying.
+//!
+//! A plan's hooks are needed or optional. One that is needed and refused takes the plan out, with the
+//! kernel's reason in one sentence; the verifier's last lines go to the debug log.
+
+use aya::Ebpf;
+use aya::programs::{Program, ProgramError};
+use rustix::io::Errno;
+use tracing::debug;
+
+use super::btf::Btf;
+use super::layout::Offsets;
+use super::object;
+use super::prototype::{self, Check, FUNCTIONS, Prototype, TRACEPOINTS};
+use super::report::{Case, Plan, Seen};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Tracepoint,
+    Function,
+}
+
+/// One program of a plan.
+#[derive(Clone, Copy, Debug)]
+struct Hook {
+    program: &'static str,
+    target: &'static str,
+    kind: Kind,
+    /// Hooks of the same group stand in for each other, first come; a group with none attached takes the
+    /// plan out if it is needed.
+    group: &'static str,
+    needed: bool,
+}
+
+const fn hook(program: &'static str, target: &'static str, kind: Kind, group: &'static str, needed: bool) -> Hook {
+    Hook { program, target, kind, group, needed }
+}
+
+use Kind::{Function, Tracepoint};
+
+const BTF_TRACEPOINT: [Hook; 6] = [
+    hook("btf_added", "mm_filemap_add_to_page_cache", Tracepoint, "added", true),
+    hook("btf_removed", "mm_filemap_delete_from_page_cache", Tracepoint, "removed", true),
+    hook("btf_exit", "sched_process_exit", Tracepoint, "exit", true),
+    hook("btf_get_pages", "mm_filemap_get_pages", Tracepoint, "read", false),
+    hook("btf_fault", "mm_filemap_fault", Tracepoint, "fault", false),
+    hook("btf_map_pages", "mm_filemap_map_pages", Tracepoint, "mapped", false),
+];
+
+const RAW_TRACEPOINT: [Hook; 6] = [
+    hook("raw_added", "mm_filemap_add_to_page_cache", Tracepoint, "added", true),
+    hook("raw_removed", "mm_filemap_delete_from_page_cache", Tracepoint, "removed", true),
+    hook("raw_exit", "sched_process_exit", Tracepoint, "exit", true),
+    hook("raw_get_pages", "mm_filemap_get_pages", Tracepoint, "read", false),
+    hook("raw_fault", "mm_filemap_fault", Tracepoint, "fault", false),
+    hook("raw_map_pages", "mm_filemap_map_pages", Tracepoint, "mapped", false),
+];
+
+const FUNCTION: [Hook; 9] = [
+    hook("fexit_read", "filemap_read", Function, "read", true),
+    hook("fexit_read_old", "generic_file_buffered_read", Function, "read", true),
+    hook("fexit_splice", "filemap_splice_read", Function, "splice", false),
+    hook("fexit_shmem", "shmem_file_read_iter", Function, "tmpfs", false),
+    hook("fexit_direct", "generic_file_read_iter", Function, "direct", false),
+    hook("fexit_iomap_direct", "iomap_dio_rw", Function, "iomap", false),
+    hook("fexit_fault", "filemap_fault", Function, "fault", true),
+    hook("fexit_map_pages", "filemap_map_pages", Function, "mapped", true),
+    hook("fentry_read", "filemap_read", Function, "entry", false),
+];
+
+const KPROBE: [Hook; 6] = [
+    hook("kprobe_read", "filemap_read", Function, "entry", true),
+    hook("kprobe_read", "generic_file_buffered_read", Function, "entry", true),
+    hook("kretprobe_read", "filemap_read", Function, "read", true),
+    hook("kretprobe_read", "generic_file_buffered_read", Function, "read", true),
+    hook("kprobe_fault", "filemap_fault", Function, "fault", true),
+    hook("kprobe_map_pages", "filemap_map_pages", Function, "mapped", true),
+];
+
+/// Residency and ends of threads, for the plans that hook functions.
+const BESIDE_FUNCTION: &[Hook] = BTF_TRACEPOINT.split_at(3).0;
+const BESIDE_KPROBE: &[Hook] = RAW_TRACEPOINT.split_at(3).0;
+
+fn hooks(plan: Plan) -> impl Iterator<Item = &'static Hook> {
+    let (own, beside): (&[Hook], &[Hook]) = match plan {
+        Plan::Function => (&FUNCTION, BESIDE_FUNCTION),
+        Plan::BtfTracepoint => (&BTF_TRACEPOINT, &[]),
+        Plan::RawTracepoint => (&RAW_TRACEPOINT, &[]),
+        Plan::Kprobe => (&KPROBE, BESIDE_KPROBE),
+    };
+    own.iter().chain(beside)
+}
+
+/// The groups that are attached, once a plan is in use.
+#[derive(Clone, Debug, Default)]
+pub struct Attached(Vec<&'static str>);
+
+impl Attached {
+    pub fn has(&self, group: &str) -> bool {
+        self.0.contains(&group)
+    }
+}
+
+/// Loads and attaches a plan's programs; on failure nothing of it stays, and the reason is a sentence
+/// without its full stop.
+pub fn attach(
+    ebpf: &mut Ebpf,
+    plan: Plan,
+    btf: &Btf,
+    aya_btf: &aya::Btf,
+    offsets: &Offsets,
+) -> Result<Attached, String> {
+    let missing = match plan {
+        Plan::BtfTracepoint | Plan::RawTracepoint => offsets.missing.as_ref(),
+        Plan::Function | Plan::Kprobe => offsets.missing.as_ref().or(offsets.missing_for_functions.as_ref()),
+    };
+    if let Some(field) = missing {
+        return Err(format!("this kernel's types have no {field}"));
+    }
+    let mut attached = Attached::default();
+    let tried = attach_all(ebpf, plan, btf, aya_btf, &mut attached);
+    if tried.is_err() {
+        detach(ebpf, plan);
+    }
+    tried.map(|()| attached)
+}
+
+fn attach_all(
+    ebpf: &mut Ebpf,
+    plan: Plan,
+    btf: &Btf,
+    aya_btf: &aya::Btf,
+    attached: &mut Attached,
+) -> Result<(), String> {
+    let mut refused: Vec<(&Hook, String)> = Vec::new();
+    for hook in hooks(plan) {
+        if attached.has(hook.group) {
+            continue;
+        }
+        match attach_one(ebpf, hook, btf, aya_btf) {
+            Ok(()) => attached.0.push(hook.group),
+            // No hook is left out for being refused when it is there: the plan would see half.
+            Err(Refusal::Failed(reason)) => return Err(reason),
+            Err(Refusal::Absent(reason)) => refused.push((hook, reason)),
+        }
+    }
+    for (hook, reason) in refused {
+        if hook.needed && !attached.has(hook.group) {
+            return Err(reason);
+        }
+    }
+    Ok(())
+}
+
+enum Refusal {
+    /// The kernel has no such place.
+    Absent(String),
+    Failed(String),
+}
+
+fn attach_one(ebpf: &mut Ebpf, hook: &Hook, btf: &Btf, aya_btf: &aya::Btf) -> Result<(), Refusal> {
+    let what = match hook.kind {
+        Tracepoint => "tracepoint",
+        Function => "function",
+    };
+    check_prototype(hook, what, btf)?;
+    let Some(program) = ebpf.program_mut(hook.program) else {
+        return Err(Refusal::Failed(format!("the BPF object has no program {}", hook.program)));
+    };
+    load_and_attach(program, hook.target, aya_btf).map_err(|error| {
+        let reason = describe(&error);
+        if let ProgramError::LoadError { verifier_log, .. } = &error {
+            let log = verifier_log.to_string();
+            let lines: Vec<_> = log.lines().collect();
+            let last = lines.get(lines.len().saturating_sub(12)..).unwrap_or_default().join("\n");
+            debug!(program = hook.program, "the verifier's last lines:\n{last}");
+        }
+        Refusal::Failed(format!("{} on the {what} {} was refused, {reason}", hook.program, hook.target))
+    })
+}
+
+fn check_prototype(hook: &Hook, what: &str, btf: &Btf) -> Result<(), Refusal> {
+    let known: &[Prototype] = match hook.kind {
+        Tracepoint => &TRACEPOINTS,
+        Function => &FUNCTIONS,
+    };
+    let check = match known.iter().find(|prototype| prototype.name == hook.target) {
+        Some(prototype) if hook.kind == Tracepoint => prototype::tracepoint(btf, prototype),
+        Some(prototype) => prototype::function(btf, prototype),
+        None => Check::Absent,
+    };
+    match check {
+        Check::Same => Ok(()),
+        Check::Absent => Err(Refusal::Absent(format!("this kernel has no {what} {}", hook.target))),
+        Check::Changed(sentence) => Err(Refusal::Failed(sentence)),
+    }
+}
+
+fn load_and_attach(program: &mut Program, target: &str, btf: &aya::Btf) -> Result<(), ProgramError> {
+    match program {
+        Program::BtfTracePoint(program) => {
+            program.load(target, btf)?;
+            program.attach()?;
+        }
+        Program::RawTracePoint(program) => {
+            program.load()?;
+            program.attach(target)?;
+        }
+        Program::FEntry(program) => {
+            program.load(target, btf)?;
+            program.attach()?;
+        }
+        Program::FExit(program) => {
+            program.load(target, btf)?;
+            program.attach()?;
+        }
+        Program::KProbe(program) => {
+            program.load()?;
+            program.attach(target, 0)?;
+        }
+        _ => return Err(ProgramError::UnexpectedProgramType),
+    }
+    Ok(())
+}
+
+/// Takes out whatever of a plan is loaded.
+pub fn detach(ebpf: &mut Ebpf, plan: Plan) {
+    for hook in hooks(plan) {
+        // `NotLoaded` is what is wanted.
+        let _ = match ebpf.program_mut(hook.program) {
+            Some(Program::BtfTracePoint(program)) => program.unload(),
+            Some(Program::RawTracePoint(program)) => program.unload(),
+            Some(Program::FEntry(program)) => program.unload(),
+            Some(Program::FExit(program)) => program.unload(),
+            Some(Program::KProbe(program)) => program.unload(),
+            _ => Ok(()),
+        };
+    }
+}
+
+/// An aya error as the end of a sentence.
+fn describe(error: &ProgramError) -> String {
+    let io = match error {
+        ProgramError::LoadError { io_error, .. } => Some(io_error),
+        ProgramError::SyscallError(error) => Some(&error.io_error),
+        _ => None,
+    };
+    match io.map(|io| (Errno::from_io_error(io), io)) {
+        Some((Some(Errno::PERM), io)) => format!("this kernel does not allow it ({io})"),
+        Some((Some(Errno::ACCESS | Errno::INVAL), io)) => format!("its verifier does not accept the program ({io})"),
+        Some((Some(Errno::NOENT), io)) => format!("this kernel has no such hook ({io})"),
+        Some((_, io)) => format!("the kernel said: {io}"),
+        None => object::chain(error),
+    }
+}
+
+/// What the plan in use sees.
+pub fn sees(plan: Plan, attached: &Attached) -> Vec<(Case, Seen)> {
+    Case::ALL.into_iter().map(|case| (case, sees_case(plan, attached, case))).collect()
+}
+
+fn sees_case(plan: Plan, attached: &Attached, case: Case) -> Seen {
+    const OLD: &str = "before Linux 6.12 tracepoints tell only of pages that enter or leave the page cache";
+    let functions = matches!(plan, Plan::Function | Plan::Kprobe);
+    let yes_if = |group: &str, otherwise: Seen| if attached.has(group) { Seen::Yes } else { otherwise };
+    match case {
+        Case::Read if functions => Seen::Yes,
+        Case::Read if attached.has("read") => Seen::Partly(
+            "an io_uring read that finds a part of its pages still being filled may be told without that part",
+        ),
+        Case::Read => Seen::Partly(OLD),
+        Case::Fault => yes_if("fault", Seen::Partly(OLD)),
+        Case::Mapped => yes_if("mapped", Seen::No(OLD)),
+        Case::Direct if attached.has("direct") || attached.has("iomap") => {
+            Seen::Partly("on file systems that use the kernel's common direct I/O (ext4, xfs, btrfs)")
+        }
+        Case::Direct => Seen::No("direct I/O passes by the page cache, and with it by every hook of this plan"),
+        Case::Tmpfs => yes_if("tmpfs", Seen::No("tmpfs reads by a path of its own that has no tracepoints")),
+        Case::Hit => yes_if("read", Seen::No(OLD)),
+        Case::Miss | Case::Residency => Seen::Yes,
+        Case::MissLatency => yes_if("read", Seen::No(OLD)),
+        Case::HitLatency => {
+            yes_if("entry", Seen::No("tracepoints tell of a read once, at its end: hits are only counted"))
+        }
+        Case::Name | Case::Exit => Seen::Yes,
+    }
+}

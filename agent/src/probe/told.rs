@@ -1,0 +1,208 @@
+//! What has been passed on of each run, so that telling a run again passes on only what is new.
+//!
+//! The kernel tells whole runs, more than once while they grow, and the agent can read the same runs
+//! from their map when nothing has been told for a while. Both end here.
+
+use agent_common::record::{
+    BY_AGENT, BY_RECLAIM, FLAG_SAMPLED, KIND_ACCESS, KIND_ADDED, KIND_REMOVED, Record, VIA_DIRECT,
+    VIA_FAULT, VIA_MAPPED,
+};
+use agent_common::state::{ACCESS_SLOTS, Run, SLOT_ADDED, SLOTS, ThreadState};
+use agent_core::observation::{Actor, Via};
+use agent_core::units::{FileKey, Nanos, Reader};
+use rustc_hash::FxHashMap;
+
+use super::event::ReadEvent;
+
+/// As many threads as the kernel's own map holds; past that the idlest are forgotten, and what is told
+/// of them next is passed on whole.
+const THREADS: usize = 16_384;
+
+/// How long a thread lies before its open runs are looked at, and how the pause grows while they do
+/// not change.
+const FIRST_LOOK: Nanos = Nanos::from_millis(20);
+const LAST_LOOK: Nanos = Nanos::from_millis(1_000);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    seq: u32,
+    count: u32,
+    file: Option<FileKey>,
+    end: u64,
+    touched: u64,
+}
+
+#[derive(Debug)]
+struct Thread {
+    tgid: u32,
+    slots: [Slot; SLOTS],
+    look_at: Nanos,
+    pause: Nanos,
+}
+
+#[derive(Debug, Default)]
+pub struct Told {
+    threads: FxHashMap<u32, Thread>,
+}
+
+impl Told {
+    /// What a record of the ring says that was not known; `None` when nothing.
+    pub fn record(&mut self, record: &Record, now: Nanos) -> Option<ReadEvent> {
+        let head = &record.head;
+        if !matches!(head.kind, KIND_ACCESS | KIND_ADDED | KIND_REMOVED) {
+            return None;
+        }
+        if self.threads.len() >= THREADS && !self.threads.contains_key(&head.tid) {
+            self.forget_idle(now);
+        }
+        let thread = self.threads.entry(head.tid).or_insert_with(|| Thread {
+            tgid: head.tgid,
+            slots: [Slot::default(); SLOTS],
+            look_at: now.plus(FIRST_LOOK),
+            pause: FIRST_LOOK,
+        });
+        thread.tgid = head.tgid;
+        thread.pause = FIRST_LOOK;
+        thread.look_at = now.plus(FIRST_LOOK);
+        thread.slots.get_mut(usize::from(head.slot))?.advance(record)
+    }
+
+    /// Threads whose runs may have grown in silence, due for a look; at most `max`.
+    pub fn due(&self, now: Nanos, max: usize) -> Vec<u32> {
+        let due = self.threads.iter().filter(|(_, thread)| thread.look_at <= now);
+        due.map(|(tid, _)| *tid).take(max).collect()
+    }
+
+    /// Threads that have an open run of added pages of this file.
+    pub fn adders(&self, file: FileKey) -> Vec<u32> {
+        let adding = |thread: &Thread| thread.slots.get(SLOT_ADDED).is_some_and(|slot| slot.file == Some(file));
+        let found = self.threads.iter().filter(|(_, thread)| adding(thread));
+        found.map(|(tid, _)| *tid).collect()
+    }
+
+    /// A thread's runs as they stand in the kernel's map, or `None` when it has ended.
+    pub fn state(&mut self, tid: u32, state: Option<&ThreadState>, now: Nanos, sink: &mut Vec<ReadEvent>) {
+        let Some(state) = state else {
+            self.threads.remove(&tid);
+            return;
+        };
+        let Some(thread) = self.threads.get_mut(&tid) else {
+            return;
+        };
+        let before = sink.len();
+        for (number, (run, slot)) in state.runs.iter().zip(&mut thread.slots).enumerate() {
+            // A newer run that has been told lies in the ring and comes from there; one that has not is
+            // only here.
+            if run.count == 0 || (run.seq != slot.seq && run.told != 0) {
+                continue;
+            }
+            sink.extend(slot.advance(&as_record(run, number, tid, state.tgid, now)));
+        }
+        thread.pause = if sink.len() > before {
+            FIRST_LOOK
+        } else {
+            Nanos(thread.pause.0.saturating_mul(2).min(LAST_LOOK.0))
+        };
+        thread.look_at = now.plus(thread.pause);
+    }
+
+    pub fn forget_process(&mut self, tgid: u32) {
+        self.threads.retain(|_, thread| thread.tgid != tgid);
+    }
+
+    fn forget_idle(&mut self, now: Nanos) {
+        self.threads.retain(|_, thread| thread.pause < LAST_LOOK && thread.look_at.0 >= now.0);
+        if self.threads.len() >= THREADS {
+            self.threads.clear();
+        }
+    }
+}
+
+impl Slot {
+    fn advance(&mut self, record: &Record) -> Option<ReadEvent> {
+        let head = &record.head;
+        let file = FileKey { dev: head.dev, ino: head.ino };
+        let fresh = self.file != Some(file) || self.seq != record.seq;
+        if fresh {
+            *self = Self {
+                seq: record.seq,
+                count: 0,
+                file: Some(file),
+                end: record.start,
+                touched: 0,
+            };
+        }
+        let count = record.count.saturating_sub(self.count);
+        let touched = record.touched.saturating_sub(self.touched);
+        let sampled = head.flags & FLAG_SAMPLED != 0;
+        if count == 0 && record.end <= self.end {
+            return None;
+        }
+        let pages = if sampled {
+            record.start..record.end
+        } else if record.end > self.end {
+            self.end..record.end
+        } else {
+            // Read again without going on: its last page.
+            record.end.saturating_sub(1)..record.end
+        };
+        self.count = record.count.max(self.count);
+        self.end = record.end.max(self.end);
+        self.touched = record.touched.max(self.touched);
+        let reader = Reader { tgid: head.tgid, tid: head.tid };
+        let at = Nanos(head.at);
+        let by = match head.how {
+            BY_AGENT => Actor::Agent,
+            BY_RECLAIM => Actor::Reclaim,
+            _ => Actor::Thread(reader),
+        };
+        Some(match head.kind {
+            KIND_ADDED => ReadEvent::Added { file, pages, by, at },
+            KIND_REMOVED => ReadEvent::Removed { file, pages, by, at },
+            _ => ReadEvent::Access {
+                file,
+                reader,
+                pages,
+                via: match head.how {
+                    VIA_FAULT => Via::Fault,
+                    VIA_MAPPED => Via::Mapped,
+                    VIA_DIRECT => Via::Direct,
+                    _ => Via::Read,
+                },
+                count,
+                touched,
+                size: record.size,
+                sampled,
+                at,
+            },
+        })
+    }
+}
+
+/// A run of the map as the kernel would tell it.
+fn as_record(run: &Run, slot: usize, tid: u32, tgid: u32, now: Nanos) -> Record {
+    let kind = match slot {
+        slot if slot < ACCESS_SLOTS => KIND_ACCESS,
+        SLOT_ADDED => KIND_ADDED,
+        _ => KIND_REMOVED,
+    };
+    Record {
+        head: agent_common::record::Head {
+            kind,
+            how: run.how,
+            slot: slot as u8,
+            flags: run.flags,
+            tid,
+            tgid,
+            dev: run.dev,
+            ino: run.ino,
+            at: now.0,
+        },
+        start: run.start,
+        end: run.end,
+        size: run.size,
+        touched: run.touched,
+        seq: run.seq,
+        count: run.count,
+    }
+}
