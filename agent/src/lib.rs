@@ -1,3 +1,5 @@
-//! skeleton
+//! Headrace's agent as a library.
 
 pub mod probe;
+
+pub mod prefetch;

@@ -61,13 +61,16 @@ pub struct File {
     pub residency: Option<Box<Residency>>,
 }
 
+/// A directory by its parent and name.
+type DirName = (MountId, Option<DirId>, Box<[u8]>);
+
 #[derive(Debug, Default)]
 pub struct Catalog {
     dirs: Vec<Dir>,
     files: Vec<File>,
     /// Hash of (directory, name) → file; a collision moves on to the next number.
     names: FxHashMap<u64, FileId>,
-    dir_names: FxHashMap<(MountId, Option<DirId>, Box<[u8]>), DirId>,
+    dir_names: FxHashMap<DirName, DirId>,
     keys: FxHashMap<FileKey, FileId>,
 }
 
@@ -251,15 +254,11 @@ impl Catalog {
                         EntryKind::Other => {}
                     }
                 }
-                let sorted = |key: &dyn Fn(&File) -> (u64, Box<[u8]>)| {
-                    let mut order: Vec<u32> = (0..u32::try_from(files.len()).unwrap_or(u32::MAX)).collect();
-                    order.sort_by_cached_key(|slot| {
-                        files.get(*slot as usize).and_then(|id| self.file(*id)).map(key)
-                    });
-                    order
-                };
-                let by_name = sorted(&|file| (0, file.name.clone()));
-                let by_ino = sorted(&|file| (file.ino, Box::default()));
+                let file = |slot: &u32| files.get(*slot as usize).and_then(|id| self.file(*id));
+                let slots = || (0..u32::try_from(files.len()).unwrap_or(u32::MAX)).collect::<Vec<u32>>();
+                let (mut by_name, mut by_ino) = (slots(), slots());
+                by_name.sort_by_key(|slot| file(slot).map(|file| &file.name));
+                by_ino.sort_by_key(|slot| file(slot).map(|file| file.ino));
                 Listing::Known { files, dirs, by_name, by_ino }
             }
         };

@@ -1,0 +1,86 @@
+//! Two small texts of /proc: the device of a mount in `mountinfo`, and what `fdinfo` says of a descriptor.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// The device (major << 20 | minor) of mount `id` as `mountinfo` lists it.
+pub fn device_of(mountinfo: &[u8], id: u64) -> Option<u32> {
+    mountinfo.split(|byte| *byte == b'\n').find_map(|line| {
+        let mut words = line.split(|byte| *byte == b' ');
+        if number(words.next()?, 10)? != id {
+            return None;
+        }
+        let mut device = words.nth(1)?.split(|byte| *byte == b':');
+        let major = number(device.next()?, 10)?;
+        let minor = number(device.next()?, 10)?;
+        u32::try_from(major << 20 | minor).ok()
+    })
+}
+
+/// What /proc/PID/fdinfo/FD says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fdinfo {
+    pub flags: u64,
+    pub mount: u64,
+    /// `inode.i_ino`, in Linux 5.14 and later.
+    pub ino: Option<u64>,
+}
+
+impl Fdinfo {
+    pub fn parse(text: &[u8]) -> Self {
+        let mut info = Self::default();
+        for line in text.split(|byte| *byte == b'\n') {
+            let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+                continue;
+            };
+            let (name, value) = line.split_at(colon);
+            let value = value.get(1..).unwrap_or_default().trim_ascii();
+            match name {
+                b"flags" => info.flags = number(value, 8).unwrap_or_default(),
+                b"mnt_id" => info.mount = number(value, 10).unwrap_or_default(),
+                b"ino" => info.ino = number(value, 10),
+                _ => {}
+            }
+        }
+        info
+    }
+
+    /// Of a descriptor of our own.
+    pub fn of_own(file: BorrowedFd<'_>) -> Option<Self> {
+        let text = std::fs::read(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()?;
+        Some(Self::parse(&text))
+    }
+}
+
+fn number(text: &[u8], radix: u32) -> Option<u64> {
+    u64::from_str_radix(std::str::from_utf8(text).ok()?, radix).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_device_is_found_by_mount_id() {
+        let text =
+            b"21 1 254:0 / / rw - ext4 /dev/vda rw\n45 21 0:42 /a\\040b /mnt rw - fuse x rw\nrubbish\n";
+        assert_eq!(device_of(text, 45), Some(42));
+        assert_eq!(device_of(text, 21), Some(254 << 20));
+        assert_eq!(device_of(text, 4), None);
+        assert_eq!(device_of(b"", 0), None);
+    }
+
+    #[test]
+    fn fdinfo_with_and_without_ino() {
+        let text = b"pos:\t0\nflags:\t02100000\nmnt_id:\t15\nino:\t2057\nlock: 1\n";
+        let info = Fdinfo::parse(text);
+        assert_eq!(
+            info,
+            Fdinfo {
+                flags: 0o2100000,
+                mount: 15,
+                ino: Some(2057)
+            }
+        );
+        assert_eq!(Fdinfo::parse(b"\n:\nflags\n"), Fdinfo::default());
+    }
+}

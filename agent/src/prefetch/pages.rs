@@ -1,0 +1,204 @@
+//! The page cache as the kernel shows it: which pages of a file are there, ask for some, read into nowhere.
+//!
+//! Pages here are `agent_core::PAGE` bytes (4 KiB); the kernel's own may be larger, so counts that come from
+//! cachestat(2) and mincore(2) are scaled by `kernel_page`.
+
+use std::num::NonZeroU64;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use agent_core::{PAGE, Pages};
+use rustix::fs::Advice;
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags};
+
+/// Bytes the sink holds: one page that stays in the processor's first cache while everything is read into it.
+const SINK: usize = PAGE as usize;
+/// The largest piece: `SINK` bytes for each of the iovecs below.
+pub const PIECE_MAX: u64 = SINKS as u64 * PAGE;
+const SINKS: usize = 256;
+
+/// cachestat(2) is in Linux 6.5 and later; once refused it is not asked again.
+static CACHESTAT: AtomicBool = AtomicBool::new(true);
+
+/// The same number on every architecture but alpha; libc has it for musl only.
+const SYS_CACHESTAT: libc::c_long = 451;
+
+#[repr(C)]
+struct CachestatRange {
+    off: u64,
+    len: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct Cachestat {
+    nr_cache: u64,
+    nr_dirty: u64,
+    nr_writeback: u64,
+    nr_evicted: u64,
+    nr_recently_evicted: u64,
+}
+
+fn kernel_page() -> u64 {
+    rustix::param::page_size() as u64
+}
+
+/// Pages of the range that are in the page cache, being filled or filled. `None` where the kernel has no
+/// cachestat or refuses it.
+pub fn present(file: BorrowedFd<'_>, pages: &Pages) -> Option<u64> {
+    if !CACHESTAT.load(Ordering::Relaxed) {
+        return None;
+    }
+    let range = CachestatRange {
+        off: pages.start.checked_mul(PAGE)?,
+        // A length of 0 would mean "to the end".
+        len: pages
+            .end
+            .checked_sub(pages.start)?
+            .checked_mul(PAGE)
+            .filter(|len| *len > 0)?,
+    };
+    let mut counts = Cachestat::default();
+    // SAFETY: both structures live across the call and have the layout of linux/mman.h's cachestat_range and
+    // cachestat; the descriptor is borrowed for as long.
+    let result = unsafe {
+        libc::syscall(
+            SYS_CACHESTAT,
+            file.as_raw_fd(),
+            &raw const range,
+            &raw mut counts,
+            0u32,
+        )
+    };
+    if result != 0 {
+        let errno = std::io::Error::last_os_error().raw_os_error();
+        if errno == Some(libc::ENOSYS) {
+            CACHESTAT.store(false, Ordering::Relaxed);
+        }
+        return None;
+    }
+    Some(counts.nr_cache * (kernel_page() / PAGE).max(1))
+}
+
+/// Pages of the range that are in the page cache and filled, by mincore(2) on a mapping that is never
+/// touched. Leaves position, flags and read-ahead state of the open file as they are.
+pub fn filled(file: BorrowedFd<'_>, pages: &Pages) -> Result<u64, Errno> {
+    let page = kernel_page();
+    let start = pages.start.saturating_mul(PAGE) / page * page;
+    let len = pages
+        .end
+        .saturating_mul(PAGE)
+        .saturating_sub(start)
+        .next_multiple_of(page) as usize;
+    if len == 0 {
+        return Ok(0);
+    }
+    // SAFETY: a new mapping at an address of the kernel's choice; nothing is ever read through it, so a file
+    // truncated meanwhile cannot raise SIGBUS. It is unmapped below, on every way out.
+    let map = unsafe {
+        rustix::mm::mmap(
+            std::ptr::null_mut(),
+            len,
+            ProtFlags::READ,
+            MapFlags::PRIVATE,
+            file,
+            start,
+        )?
+    };
+    let mut resident = vec![0u8; len / page as usize];
+    // SAFETY: `map` is `len` bytes long and page-aligned, and `resident` has a byte for each of its pages.
+    let result = unsafe { libc::mincore(map, len, resident.as_mut_ptr()) };
+    let errno = std::io::Error::last_os_error().raw_os_error();
+    // SAFETY: exactly the mapping made above; nothing refers to it.
+    unsafe { rustix::mm::munmap(map, len)? };
+    if result != 0 {
+        return Err(Errno::from_raw_os_error(errno.unwrap_or(libc::EIO)));
+    }
+    Ok(resident.iter().filter(|byte| **byte & 1 == 1).count() as u64 * (page / PAGE).max(1))
+}
+
+/// Tells the kernel to add nothing of its own to what is asked through this open file. Only for open files
+/// of our own: the mode belongs to the open file, not to the descriptor.
+pub fn expect_random(file: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::fs::fadvise(file, 0, None, Advice::Random)
+}
+
+/// Asks for the pages and does not wait for them, as readahead(2). At most read_ahead_kb a call comes in.
+///
+/// Goes through force_page_cache_ra (mm/readahead.c), which uses nothing of the open file but its mapping and
+/// its limit: position and read-ahead state of a descriptor shared with a reader stay as they are.
+pub fn ask(file: BorrowedFd<'_>, pages: &Pages) -> Result<(), Errno> {
+    let Some(len) = NonZeroU64::new(pages.end.saturating_sub(pages.start).saturating_mul(PAGE)) else {
+        return Ok(());
+    };
+    rustix::fs::fadvise(
+        file,
+        pages.start.saturating_mul(PAGE),
+        Some(len),
+        Advice::WillNeed,
+    )
+}
+
+/// Where reads go whose bytes nobody wants: every iovec names the same page.
+pub struct Nowhere {
+    page: [u8; SINK],
+}
+
+impl std::fmt::Debug for Nowhere {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Nowhere")
+    }
+}
+
+impl Nowhere {
+    pub const fn new() -> Self {
+        Self { page: [0; SINK] }
+    }
+
+    /// Reads the pages, at most `PIECE_MAX` bytes a call to the kernel, as far as the file goes.
+    pub fn read(&mut self, file: BorrowedFd<'_>, pages: &Pages) -> Result<(), Errno> {
+        let mut at = pages.start.saturating_mul(PAGE);
+        let end = pages.end.saturating_mul(PAGE);
+        while at < end {
+            let count = (end - at).div_ceil(PAGE).min(SINKS as u64) as usize;
+            match self.read_once(file, at, count) {
+                Ok(0) => return Ok(()),
+                Ok(got) => at += got,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_once(&mut self, file: BorrowedFd<'_>, at: u64, count: usize) -> Result<u64, Errno> {
+        let sink = libc::iovec {
+            iov_base: self.page.as_mut_ptr().cast(),
+            iov_len: SINK,
+        };
+        let iovecs = [sink; SINKS];
+        let count = count.min(SINKS);
+        // SAFETY: every iovec names the same `SINK` bytes, which are exclusively borrowed through `self` and
+        // whose content nobody reads; `count` is no more than the array holds.
+        let got = unsafe {
+            libc::preadv(
+                file.as_fd().as_raw_fd(),
+                iovecs.as_ptr(),
+                count as libc::c_int,
+                at as libc::off_t,
+            )
+        };
+        if got < 0 {
+            let errno = std::io::Error::last_os_error().raw_os_error();
+            return Err(Errno::from_raw_os_error(errno.unwrap_or(libc::EIO)));
+        }
+        Ok(got as u64)
+    }
+}
+
+impl Default for Nowhere {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,237 @@
+//! A mount's root directory as a descriptor: opened when first needed, closed when nothing needs it.
+//!
+//! A held descriptor makes umount(8) fail with "target is busy", so it is kept for two seconds after the last
+//! order and no longer. The way to a mount may lead through the mount namespace of the process that uses it
+//! (/proc/PID/root); what was opened there is believed only when its mount is on the expected device.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+
+use agent_core::{FileKey, MountId, Nanos, Outcome, PAGE};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::io::Errno;
+
+use super::mountinfo::{Fdinfo, device_of};
+use super::outcome::outcome_of;
+use super::pages::PIECE_MAX;
+
+/// Where a mount can be found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountPoint {
+    /// As the asked process sees it (mountinfo's fifth field, unescaped).
+    pub path: PathBuf,
+    /// The directory of the file system that is mounted there (mountinfo's fourth field, unescaped), `/` but
+    /// for bind mounts and subvolumes.
+    pub root: Box<[u8]>,
+    /// `super_block.s_dev`: major << 20 | minor, as mountinfo's third field.
+    pub dev: u32,
+}
+
+/// Knows the mounts; given by whoever watches mountinfo.
+pub trait MountResolver: Send + Sync {
+    /// Where `mount` is in the mount namespace of process `via`; 0 means the agent's own. Called on the
+    /// prefetch threads; may read /proc.
+    fn mount_point(&self, mount: MountId, via: u32) -> Option<MountPoint>;
+}
+
+/// The open root of a mount.
+#[derive(Debug)]
+pub struct Root {
+    pub directory: OwnedFd,
+    pub dev: u32,
+    /// Pages the kernel brings in at most for one call, from the device's read_ahead_kb.
+    pub piece: u64,
+    prefix: Box<[u8]>,
+    numbering: AtomicU8,
+}
+
+/// Whether stat's inode numbers are the kernel's own; found out with the first file.
+const UNKNOWN: u8 = 0;
+const SAME: u8 = 1;
+const OTHER: u8 = 2;
+
+impl Root {
+    /// The path below this root; `None` when the mount does not show that part of its file system.
+    pub fn below<'a>(&self, path: &'a [u8]) -> Option<&'a [u8]> {
+        if self.prefix.is_empty() {
+            return Some(path);
+        }
+        let rest = path.strip_prefix(&*self.prefix)?;
+        if rest.is_empty() {
+            return Some(rest);
+        }
+        rest.strip_prefix(b"/")
+    }
+
+    /// The kernel's name (s_dev, i_ino) of a file opened below this root, whose stat says `ino`.
+    pub fn key(&self, file: &OwnedFd, ino: u64) -> FileKey {
+        use std::os::fd::AsFd;
+        let ino = match self.numbering.load(Ordering::Relaxed) {
+            SAME => ino,
+            // Overlay and some network file systems show other numbers than the inode has.
+            _ => {
+                let real = Fdinfo::of_own(file.as_fd())
+                    .and_then(|info| info.ino)
+                    .unwrap_or(ino);
+                self.numbering
+                    .store(if real == ino { SAME } else { OTHER }, Ordering::Relaxed);
+                real
+            }
+        };
+        FileKey { dev: self.dev, ino }
+    }
+}
+
+#[derive(Default)]
+struct Place {
+    open: Mutex<Option<Arc<Root>>>,
+    used: AtomicU64,
+}
+
+/// All roots held at the moment.
+pub struct Roots {
+    resolver: Arc<dyn MountResolver>,
+    places: Mutex<HashMap<MountId, Arc<Place>>>,
+}
+
+impl std::fmt::Debug for Roots {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Roots").finish_non_exhaustive()
+    }
+}
+
+impl Roots {
+    pub fn new(resolver: Arc<dyn MountResolver>) -> Self {
+        Self {
+            resolver,
+            places: Mutex::default(),
+        }
+    }
+
+    /// The root of a mount, opened now if need be. May block on a dead store; only that mount's tasks wait.
+    pub fn get(&self, mount: MountId, via: u32, now: Nanos) -> Result<Arc<Root>, Outcome> {
+        let place = {
+            let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(places.entry(mount).or_default())
+        };
+        place.used.store(now.0, Ordering::Relaxed);
+        let mut open = place.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(root) = &*open {
+            return Ok(Arc::clone(root));
+        }
+        let root = Arc::new(self.open(mount, via)?);
+        *open = Some(Arc::clone(&root));
+        Ok(root)
+    }
+
+    fn open(&self, mount: MountId, via: u32) -> Result<Root, Outcome> {
+        // The agent's own namespace first: it does not depend on a process staying alive.
+        let mut error = Outcome::Absent;
+        let own_then_theirs = std::iter::once(0).chain((via != 0).then_some(via));
+        for via in own_then_theirs {
+            if let Some(point) = self.resolver.mount_point(mount, via) {
+                match open_root(&point, via) {
+                    Ok(root) => return Ok(root),
+                    Err(errno) => error = outcome_of(errno),
+                }
+            }
+        }
+        Err(error)
+    }
+
+    /// Closes what no task holds and none has used for `idle`; returns whether any is still open.
+    pub fn sweep(&self, now: Nanos, idle: Nanos) -> bool {
+        let mut held = false;
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.retain(|_, place| {
+            let mut open = match place.open.try_lock() {
+                Ok(open) => open,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => {
+                    held = true;
+                    return true;
+                }
+            };
+            let unused = now.since(Nanos(place.used.load(Ordering::Relaxed))) >= idle;
+            if unused && open.as_ref().is_none_or(|root| Arc::strong_count(root) == 1) {
+                *open = None;
+                return false;
+            }
+            held = true;
+            true
+        });
+        held
+    }
+
+    /// Lets go of a mount; a task under way keeps its own hold until it ends.
+    pub fn forget(&self, mount: MountId) {
+        self.places
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&mount);
+    }
+
+    pub fn forget_all(&self) {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+fn open_root(point: &MountPoint, via: u32) -> Result<Root, Errno> {
+    let (top, mountinfo) = match via {
+        0 => ("/".to_owned(), "/proc/self/mountinfo".to_owned()),
+        via => (format!("/proc/{via}/root"), format!("/proc/{via}/mountinfo")),
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let top = rustix::fs::openat(CWD, top, flags, Mode::empty())?;
+    // IN_ROOT: a container's tree is not ours; no path in it may lead out of it.
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let directory = rustix::fs::openat2(
+        &top,
+        &*point.path,
+        flags | OFlags::NOFOLLOW,
+        Mode::empty(),
+        resolve,
+    )?;
+    // Not st_dev: btrfs invents one for each subvolume.
+    let mask = StatxFlags::MNT_ID;
+    let found = rustix::fs::statx(
+        &directory,
+        c"",
+        AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC,
+        mask,
+    );
+    let id = match found {
+        Ok(found) if found.stx_mask & mask.bits() != 0 => found.stx_mnt_id,
+        // FUSE without allow_other answers no stat; fdinfo asks no file system.
+        _ => {
+            use std::os::fd::AsFd;
+            Fdinfo::of_own(directory.as_fd()).ok_or(Errno::NOENT)?.mount
+        }
+    };
+    let mounts = std::fs::read(mountinfo).map_err(|_| Errno::NOENT)?;
+    if device_of(&mounts, id) != Some(point.dev) {
+        return Err(Errno::NODEV);
+    }
+    let prefix = point.root.strip_prefix(b"/").unwrap_or(&point.root);
+    Ok(Root {
+        directory,
+        dev: point.dev,
+        piece: piece_of(point.dev),
+        prefix: prefix.into(),
+        numbering: AtomicU8::new(UNKNOWN),
+    })
+}
+
+/// Pages in a piece: the device's read_ahead_kb, to which the kernel cuts each call; 128 KiB, its default,
+/// where it cannot be read.
+pub fn piece_of(dev: u32) -> u64 {
+    let path = format!("/sys/class/bdi/{}:{}/read_ahead_kb", dev >> 20, dev & 0xf_ffff);
+    let kib = std::fs::read_to_string(path)
+        .ok()
+        .and_then(|text| text.trim().parse::<u64>().ok());
+    let bytes = kib.unwrap_or(128).saturating_mul(1024);
+    bytes.clamp(16 * 1024, PIECE_MAX) / PAGE
+}

@@ -1,0 +1,746 @@
+//! The prefetch edge on real file systems: an ext4 on a loop device, and a FUSE store with latency.
+//!
+//! Needs root, /dev/fuse, loop devices, mkfs.ext4. Only files of the tests' own are evicted.
+
+#![expect(
+    clippy::single_range_in_vec_init,
+    reason = "lists of one page range are what is tested"
+)]
+
+#[path = "prefetch/fixture.rs"]
+mod fixture;
+#[path = "prefetch/store.rs"]
+mod store;
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Seek;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use agent::prefetch::{MountPoint, Prefetch, PrefetchConfig};
+use agent_core::{
+    Anchored, Door, EntryKind, Extent, FileKey, MountId, Nanos, Observation, Order, OrderId, Outcome,
+};
+use fixture::{
+    Disk, Fixed, MOUNT, Shell, answers, ask, cpu, evict, fetch, key, list, mount_point, quietly, resident,
+    run, start, told, whole,
+};
+use store::{Mounted, Store};
+
+/// The body of the FUSE store's process; does nothing when run as a test.
+#[test]
+fn store_process() {
+    store::serve_if_asked();
+}
+
+struct Remote {
+    mounted: Mounted,
+    _directory: tempfile::TempDir,
+}
+
+impl Remote {
+    fn new(store: Store) -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix("headrace-store")
+            .tempdir()
+            .expect("temporary directory");
+        let mounted = Mounted::start(directory.path(), store, "store_process");
+        Self {
+            mounted,
+            _directory: directory,
+        }
+    }
+
+    fn path(&self) -> &Path {
+        &self.mounted.path
+    }
+
+    fn point(&self) -> MountPoint {
+        mount_point("self", self.path())
+    }
+}
+
+fn with_door(order: Order, through: Door, is: Option<FileKey>) -> Order {
+    match order {
+        Order::Fetch {
+            id,
+            mount,
+            path,
+            via,
+            extent,
+            deadline,
+            ..
+        } => Order::Fetch {
+            id,
+            mount,
+            path,
+            file: is,
+            door: through,
+            via,
+            extent,
+            deadline,
+        },
+        other => other,
+    }
+}
+
+#[test]
+fn exactly_the_pages_asked_for_come_in() {
+    let disk = Disk::new();
+    let prefetch = disk.prefetch();
+    let odd = disk.file(b"odd", (1 << 20) + 100);
+    let small = disk.file(b"small", 40_000);
+    let mut id = 0;
+    let mut check = |path: &Path, extent: Extent, pages: Vec<std::ops::Range<u64>>, bytes: u64| {
+        let name = path.file_name().expect("name").as_bytes();
+        let found = std::fs::metadata(path).expect("stat");
+        // Other tests and the machine itself may drop a page at any time: a loss is tried again, a page too
+        // many is not.
+        for attempt in 0..5 {
+            evict(path);
+            id += 1;
+            let answer = ask(&prefetch, fetch(id, name, extent.clone()));
+            assert_eq!(told(&answer), (id, Outcome::Done, bytes), "{extent:?}");
+            let Observation::Fetched { file, size, took, .. } = answer else {
+                panic!("not a fetch")
+            };
+            assert_eq!((file.expect("file").ino, size), (found.ino(), found.len()));
+            assert_ne!(took, Nanos(0));
+            // Again: all of it is there, and nothing is asked.
+            let (_, outcome, more) = told(&ask(&prefetch, fetch(id, name, extent.clone())));
+            let there = resident(quietly(path));
+            let count = |ranges: &[std::ops::Range<u64>]| {
+                ranges.iter().map(|range| range.end - range.start).sum::<u64>()
+            };
+            if attempt == 4 || (more == 0 && there == pages) || count(&there) > count(&pages) {
+                assert_eq!((outcome, more), (Outcome::Done, 0), "{extent:?}");
+                assert_eq!(there, pages, "{extent:?}");
+                break;
+            }
+        }
+    };
+    check(&small, whole(), vec![0..10], 40_000);
+    check(&odd, whole(), vec![0..257], (1 << 20) + 100);
+    check(&odd, Extent::Whole { limit: 300_000 }, vec![0..74], 74 * 4096);
+    check(
+        &odd,
+        Extent::Ranges(vec![200..201, 5..9, 100..133, 256..300]),
+        vec![5..9, 100..133, 200..201, 256..257],
+        38 * 4096 + 100,
+    );
+    let shape = vec![
+        Anchored::End {
+            before_end: 0,
+            len: 8,
+        },
+        Anchored::Fraction {
+            start: 500_000,
+            end: 501_000,
+        },
+    ];
+    check(&odd, Extent::Shape(shape), vec![128..129, 256..257], 4096 + 100);
+    let name = disk.file(b"empty", 0);
+    check(&name, whole(), vec![], 0);
+    // What is there already is not counted: pages 0..10 of 257.
+    evict(&odd);
+    ask(&prefetch, fetch(50, "odd", Extent::Ranges(vec![0..10])));
+    assert_eq!(
+        told(&ask(&prefetch, fetch(51, "odd", whole()))),
+        (51, Outcome::Done, 246 * 4096 + 100)
+    );
+}
+
+#[test]
+fn reading_ahead_leaves_the_atime_alone() {
+    let disk = Disk::new();
+    let prefetch = disk.prefetch();
+    let path = disk.file(b"file", 1 << 20);
+    std::fs::create_dir(disk.path.join("dir")).expect("mkdir");
+    let dir = disk.path.join("dir");
+    let atime = |path: &Path| {
+        let found = std::fs::metadata(path).expect("stat");
+        (found.atime(), found.atime_nsec())
+    };
+    let before = (atime(&path), atime(&dir));
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(told(&ask(&prefetch, fetch(1, "file", whole()))).1, Outcome::Done);
+    assert_eq!(told(&ask(&prefetch, list(2, "dir", 9))).1, Outcome::Done);
+    assert_eq!((atime(&path), atime(&dir)), before);
+    // The file system does keep them: a plain read changes it.
+    std::fs::read(&path).expect("read");
+    assert_ne!(atime(&path), before.0);
+}
+
+#[test]
+fn what_cannot_be_prefetched_is_told_and_never_hangs() {
+    let disk = Disk::new();
+    let prefetch = disk.prefetch();
+    disk.file(b"file", 4096);
+    let secret = disk.path.parent().expect("parent").join("image");
+    std::fs::create_dir(disk.path.join("dir")).expect("mkdir");
+    run("mkfifo", &[disk.path.join("fifo").as_ref()]);
+    run(
+        "mknod",
+        &[
+            disk.path.join("tty").as_ref(),
+            "c".as_ref(),
+            "5".as_ref(),
+            "0".as_ref(),
+        ],
+    );
+    std::os::unix::fs::symlink(&secret, disk.path.join("escape")).expect("symlink");
+    std::os::unix::fs::symlink("/", disk.path.join("out")).expect("symlink");
+    std::os::unix::fs::symlink("file", disk.path.join("inside")).expect("symlink");
+    let out = format!("out{}", secret.display());
+    let long = vec![b'n'; 300];
+    let deep = b"x/".repeat(4000);
+    let paths: [&[u8]; 16] = [
+        b"gone",
+        b"gone/file",
+        b"file/below",
+        b"dir",
+        b"",
+        b"fifo",
+        b"tty",
+        b"escape",
+        out.as_bytes(),
+        b"inside",
+        b"../image",
+        b"/etc/passwd",
+        b"dir/../../image",
+        b"nul\0name",
+        &long,
+        &deep,
+    ];
+    for (id, path) in paths.iter().enumerate() {
+        let answer = ask(&prefetch, fetch(id as u64, path, whole()));
+        assert_eq!(
+            told(&answer),
+            (id as u64, Outcome::Absent, 0),
+            "{:?}",
+            OsStr::from_bytes(path)
+        );
+    }
+    for (id, dir) in [&b"file"[..], b"gone", b"out", b"..", b"fifo"].iter().enumerate() {
+        assert_eq!(
+            told(&ask(&prefetch, list(id as u64, dir, 9))).1,
+            Outcome::Absent,
+            "{:?}",
+            OsStr::from_bytes(dir)
+        );
+    }
+    // Another file under the same name.
+    let point = mount_point("self", &disk.path);
+    let is = key(&disk.path.join("file"), &point);
+    let other = FileKey {
+        ino: is.ino + 1,
+        ..is
+    };
+    let answer = ask(
+        &prefetch,
+        with_door(fetch(40, "file", whole()), Door::Open, Some(other)),
+    );
+    assert_eq!(told(&answer).1, Outcome::Absent);
+    let answer = ask(
+        &prefetch,
+        with_door(fetch(41, "file", whole()), Door::Open, Some(is)),
+    );
+    assert_eq!(told(&answer).1, Outcome::Done);
+    // A mount nobody knows, a process that is gone.
+    let mut order = fetch(42, "file", whole());
+    if let Order::Fetch { mount, .. } = &mut order {
+        *mount = MountId(99);
+    }
+    assert_eq!(told(&ask(&prefetch, order)).1, Outcome::Absent);
+    for tgid in [0, u32::MAX, 4_194_303] {
+        let answer = ask(
+            &prefetch,
+            with_door(fetch(43, "file", whole()), Door::Descriptor { tgid }, Some(is)),
+        );
+        assert_eq!(told(&answer).1, Outcome::Absent);
+    }
+    let nobody = Door::Descriptor {
+        tgid: std::process::id(),
+    };
+    assert_eq!(
+        told(&ask(
+            &prefetch,
+            with_door(fetch(44, "file", whole()), nobody, Some(is))
+        ))
+        .1,
+        Outcome::Absent
+    );
+    assert_eq!(
+        told(&ask(
+            &prefetch,
+            with_door(fetch(45, "file", whole()), nobody, None)
+        ))
+        .1,
+        Outcome::Absent
+    );
+    let outcomes = prefetch.statistics().outcomes;
+    assert_eq!(
+        (outcomes.done, outcomes.failed, outcomes.refused, outcomes.dropped),
+        (1, 0, 0, 0)
+    );
+}
+
+#[test]
+fn directories_with_odd_names_are_listed() {
+    let disk = Disk::new();
+    let prefetch = disk.prefetch();
+    let dir = disk.path.join("d");
+    std::fs::create_dir(&dir).expect("mkdir");
+    let long = vec![0xff; 255];
+    let mut names: Vec<&[u8]> = vec![b"new\nline", b"\xff\xfe", &long, b" ", b"-rf"];
+    for name in &names {
+        File::create(dir.join(OsStr::from_bytes(name))).expect("create");
+    }
+    std::fs::create_dir(dir.join("sub")).expect("mkdir");
+    std::os::unix::fs::symlink("/", dir.join("link")).expect("symlink");
+    names.extend([&b"sub"[..], b"link"]);
+    names.sort_unstable();
+    let Observation::Listing {
+        dir: told,
+        outcome,
+        complete,
+        entries,
+        mount,
+        ..
+    } = ask(&prefetch, list(1, "d", 100))
+    else {
+        panic!("not a listing")
+    };
+    assert_eq!(
+        (&*told, mount, outcome, complete),
+        (&b"d"[..], MOUNT, Outcome::Done, true)
+    );
+    let mut found: Vec<&[u8]> = entries.iter().map(|entry| &*entry.name).collect();
+    found.sort_unstable();
+    assert_eq!(found, names);
+    for entry in &entries {
+        let kind = match &*entry.name {
+            b"sub" => EntryKind::Directory,
+            b"link" => EntryKind::Other,
+            _ => EntryKind::File,
+        };
+        assert_eq!(entry.kind, kind);
+        let path = dir.join(OsStr::from_bytes(&entry.name));
+        assert_eq!(entry.ino, std::fs::symlink_metadata(path).expect("stat").ino());
+    }
+    for (limit, many, all) in [(3, 3, false), (7, 7, true), (0, 0, false)] {
+        let answer = ask(&prefetch, list(2, "d", limit));
+        let Observation::Listing {
+            complete, entries, ..
+        } = answer
+        else {
+            panic!("not a listing")
+        };
+        assert_eq!((entries.len(), complete), (many, all), "limit {limit}");
+    }
+    assert!(
+        matches!(ask(&prefetch, list(3, "", 9)), Observation::Listing { outcome: Outcome::Done, entries, .. } if entries.len() == 2)
+    );
+}
+
+#[test]
+fn a_mount_is_let_go_of() {
+    let disk = Disk::new();
+    let prefetch = disk.prefetch();
+    disk.file(b"file", 1 << 20);
+    let unmount = || rustix::mount::unmount(&disk.path, rustix::mount::UnmountFlags::empty());
+    assert_eq!(told(&ask(&prefetch, fetch(1, "file", whole()))).1, Outcome::Done);
+    let begin = Instant::now();
+    while unmount().is_err() {
+        assert!(
+            begin.elapsed() < Duration::from_secs(20),
+            "the mount is still busy 20 s after the last order"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    println!("umount worked {:?} after the last order", begin.elapsed());
+    assert_eq!(
+        told(&ask(&prefetch, fetch(2, "file", whole()))).1,
+        Outcome::Absent
+    );
+
+    let disk = Disk::new();
+    let prefetch = disk.prefetch();
+    disk.file(b"file", 4096);
+    assert_eq!(told(&ask(&prefetch, fetch(1, "file", whole()))).1, Outcome::Done);
+    prefetch.forget(MOUNT);
+    rustix::mount::unmount(&disk.path, rustix::mount::UnmountFlags::empty()).expect("umount after forget");
+}
+
+#[test]
+fn a_mount_of_another_namespace_is_reached_through_its_process() {
+    let disk = Disk::new();
+    let other = tempfile::tempdir().expect("temporary directory");
+    std::fs::create_dir_all(disk.path.join("sub/dir")).expect("mkdir");
+    let path = disk.file(b"sub/dir/file", 40_000);
+    disk.file(b"outside", 40_000);
+    // Only the child sees this bind mount of a part of the file system.
+    let script = format!(
+        "mount --bind {}/sub {}",
+        disk.path.display(),
+        other.path().display()
+    );
+    let child = Shell::start(&["unshare", "-m", "--propagation", "private"], &script, 0);
+    let point = mount_point(&child.pid().to_string(), other.path());
+    assert_eq!(&*point.root, b"/sub");
+    let mut config = PrefetchConfig::new(Arc::new(Fixed(vec![(child.pid(), point.clone())])));
+    config.threads = 2;
+    let prefetch = Prefetch::start(config).expect("prefetch");
+    let through = |id, path: &str, pid| {
+        let mut order = fetch(id, path, whole());
+        if let Order::Fetch { via, .. } = &mut order {
+            *via = pid;
+        }
+        told(&ask(&prefetch, order)).1
+    };
+    // The process that has no such mount first: nothing is learned of the mount by that.
+    assert_eq!(through(1, "sub/dir/file", std::process::id()), Outcome::Absent);
+    assert_eq!(through(2, "sub/dir/file", child.pid()), Outcome::Done);
+    assert_eq!(resident(quietly(&path)), vec![0..10]);
+    assert_eq!(through(3, "outside", child.pid()), Outcome::Absent);
+    assert_eq!(through(4, "subdir/file", child.pid()), Outcome::Absent);
+    drop(child);
+    prefetch.forget(MOUNT);
+    assert_eq!(through(5, "sub/dir/file", point.dev), Outcome::Absent);
+
+    // Something else than the mount is found there: not believed.
+    let wrong = MountPoint {
+        path: "/".into(),
+        ..point
+    };
+    let prefetch = start(wrong, |_| {});
+    assert_eq!(
+        told(&ask(&prefetch, fetch(6, "etc/passwd", whole()))).1,
+        Outcome::Absent
+    );
+}
+
+#[test]
+fn an_open_file_is_reached_through_its_readers_descriptor() {
+    let disk = Disk::new();
+    let prefetch = disk.prefetch();
+    let path = disk.file(b"held", 1 << 20);
+    let is = key(&path, &mount_point("self", &disk.path));
+    let mine = quietly(&path);
+    let child = Shell::start(&["env"], &format!("exec 5<{0} && exec 6>>{0}", path.display()), 0);
+    std::fs::remove_file(&path).expect("unlink");
+    let door = Door::Descriptor { tgid: child.pid() };
+    let part = Extent::Ranges(vec![40..50, 250..400]);
+    let answer = ask(&prefetch, with_door(fetch(1, "gone", part), door, Some(is)));
+    assert_eq!(told(&answer), (1, Outcome::Done, 16 * 4096));
+    assert_eq!(resident(&mine), vec![40..50, 250..256]);
+    let answer = ask(&prefetch, with_door(fetch(2, "gone", whole()), door, Some(is)));
+    assert_eq!(told(&answer), (2, Outcome::Done, 240 * 4096));
+    assert_eq!(resident(&mine), vec![0..256]);
+    assert_eq!(
+        told(&ask(&prefetch, fetch(3, "held", whole()))).1,
+        Outcome::Absent
+    );
+    drop(child);
+    let answer = ask(&prefetch, with_door(fetch(4, "gone", whole()), door, Some(is)));
+    assert_eq!(told(&answer).1, Outcome::Absent);
+}
+
+#[test]
+fn where_an_open_drops_the_pages_the_readers_descriptor_does_not() {
+    let remote = Remote::new(Store {
+        size: 1 << 20,
+        keep: false,
+        ..Store::default()
+    });
+    let prefetch = start(remote.point(), |_| {});
+    let path = remote.path().join("f00001");
+    let mut reader = File::open(&path).expect("open");
+    reader.seek(std::io::SeekFrom::Start(12345)).expect("seek");
+    let is = key(&path, &remote.point());
+    let door = Door::Descriptor {
+        tgid: std::process::id(),
+    };
+    for (id, pages) in [(1, 0..64), (2, 100..200)] {
+        let extent = Extent::Ranges(vec![pages.clone()]);
+        let answer = ask(&prefetch, with_door(fetch(id, "f00001", extent), door, Some(is)));
+        assert_eq!(
+            told(&answer),
+            (id, Outcome::Done, (pages.end - pages.start) * 4096)
+        );
+    }
+    // Both are there: nothing was opened in between. The reader's position is its own.
+    assert_eq!(resident(&reader), vec![0..64, 100..200]);
+    assert_eq!(reader.stream_position().expect("position"), 12345);
+    assert_eq!(
+        told(&ask(
+            &prefetch,
+            fetch(3, "f00001", Extent::Ranges(vec![200..201]))
+        ))
+        .1,
+        Outcome::Done
+    );
+    assert_eq!(
+        resident(&reader),
+        vec![200..201],
+        "this store does drop pages at open"
+    );
+}
+
+#[test]
+fn where_root_is_refused_the_readers_descriptor_works() {
+    let remote = Remote::new(Store {
+        owner: 1000,
+        ..Store::default()
+    });
+    let prefetch = start(remote.point(), |_| {});
+    assert_eq!(
+        told(&ask(&prefetch, fetch(1, "f00001", whole()))),
+        (1, Outcome::Refused, 0)
+    );
+    assert_eq!(told(&ask(&prefetch, list(2, "", 9))).1, Outcome::Refused);
+    let path = remote.path().join("f00001");
+    let child = Shell::start(&["env"], &format!("exec 5<{}", path.display()), 1000);
+    let is = FileKey {
+        dev: remote.point().dev,
+        ino: 3,
+    };
+    let door = Door::Descriptor { tgid: child.pid() };
+    for (id, extent, bytes) in [
+        (3, Extent::Ranges(vec![2..4]), 8192),
+        (4, whole(), 8 * 4096),
+        (5, whole(), 0),
+    ] {
+        let answer = ask(&prefetch, with_door(fetch(id, "f00001", extent), door, Some(is)));
+        assert_eq!(told(&answer), (id, Outcome::Done, bytes));
+    }
+    let shape = Extent::Shape(vec![Anchored::End {
+        before_end: 0,
+        len: 8,
+    }]);
+    assert_eq!(
+        told(&ask(
+            &prefetch,
+            with_door(fetch(6, "f00001", shape), door, Some(is))
+        ))
+        .1,
+        Outcome::Refused
+    );
+}
+
+#[test]
+fn earlier_deadlines_go_first_and_like_orders_are_one() {
+    let remote = Remote::new(Store::default());
+    let prefetch = start(remote.point(), |_| {});
+    let depth = |fetches| {
+        prefetch.submit(Order::Depth {
+            mount: MOUNT,
+            fetches,
+        })
+    };
+    depth(0);
+    for id in [5, 3, 8, 1, 9, 2] {
+        prefetch.submit(fetch(id, format!("f{id:05}"), whole()));
+    }
+    // The like of 9, and needed first; 8 is not needed any more.
+    let mut twin = fetch(20, "f00009", whole());
+    if let Order::Fetch { deadline, .. } = &mut twin {
+        *deadline = Nanos(0);
+    }
+    prefetch.submit(twin);
+    prefetch.submit(Order::Cancel { id: OrderId(8) });
+    assert_eq!(told(&answers(&prefetch, 1)[0]), (8, Outcome::Dropped, 0));
+    assert_eq!(prefetch.statistics().queued, 5);
+    depth(1);
+    let given: Vec<_> = answers(&prefetch, 6).iter().map(told).collect();
+    let done = |id| (id, Outcome::Done, 40 << 10);
+    assert_eq!(
+        given,
+        vec![
+            done(9),
+            (20, Outcome::Done, 0),
+            done(1),
+            done(2),
+            done(3),
+            done(5)
+        ]
+    );
+    prefetch.submit(Order::Cancel { id: OrderId(8) });
+    prefetch.submit(Order::Detail {
+        file: FileKey { dev: 0, ino: 0 },
+        wanted: true,
+    });
+    assert_eq!(told(&ask(&prefetch, list(30, "", 1000))).1, Outcome::Done);
+}
+
+#[test]
+fn a_full_queue_turns_orders_away() {
+    let remote = Remote::new(Store::default());
+    let prefetch = start(remote.point(), |config| config.orders = 3);
+    prefetch.submit(Order::Depth {
+        mount: MOUNT,
+        fetches: 0,
+    });
+    for id in 0..5 {
+        prefetch.submit(fetch(id, format!("f{id:05}"), whole()));
+    }
+    let given: Vec<_> = answers(&prefetch, 2).iter().map(told).collect();
+    assert_eq!(given, vec![(3, Outcome::Dropped, 0), (4, Outcome::Dropped, 0)]);
+    prefetch.forget(MOUNT);
+    assert!(
+        answers(&prefetch, 3)
+            .iter()
+            .all(|answer| told(answer).1 == Outcome::Dropped)
+    );
+}
+
+#[test]
+fn a_running_fetch_stops_when_cancelled() {
+    // 64 MiB at 20 MB/s: far from done when the cancel comes.
+    let remote = Remote::new(Store {
+        size: 64 << 20,
+        bandwidth: 20_000_000,
+        ..Store::default()
+    });
+    let prefetch = start(remote.point(), |_| {});
+    prefetch.submit(fetch(1, "f00001", whole()));
+    while prefetch.statistics().in_flight == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::thread::sleep(Duration::from_millis(50));
+    prefetch.submit(Order::Cancel { id: OrderId(1) });
+    let (_, outcome, bytes) = told(&answers(&prefetch, 1)[0]);
+    assert_eq!(outcome, Outcome::Dropped);
+    assert!(bytes < 32 << 20, "{bytes} bytes were asked for");
+}
+
+#[test]
+fn a_dead_store_costs_its_own_orders_only() {
+    let remote = Remote::new(Store::default());
+    let prefetch = start(remote.point(), |config| {
+        config.life = Duration::from_millis(500);
+        config.stuck = 4;
+    });
+    for id in 0..3 {
+        prefetch.submit(fetch(id, format!("stuck{id}"), whole()));
+    }
+    assert!(
+        answers(&prefetch, 3)
+            .iter()
+            .all(|answer| told(answer).1 == Outcome::Failed)
+    );
+    assert_eq!(
+        (prefetch.statistics().stuck, prefetch.statistics().in_flight),
+        (3, 0)
+    );
+    // Others of the mount still go.
+    assert_eq!(
+        told(&ask(&prefetch, fetch(10, "f00001", whole()))).1,
+        Outcome::Done
+    );
+    for id in 20..24 {
+        prefetch.submit(fetch(id, format!("stuck{id}"), whole()));
+    }
+    assert!(
+        answers(&prefetch, 4)
+            .iter()
+            .all(|answer| told(answer).1 == Outcome::Failed)
+    );
+    // Too many: the mount is left alone, at once.
+    assert_eq!(
+        told(&ask(&prefetch, fetch(30, "f00002", whole()))).1,
+        Outcome::Failed
+    );
+    let (gone, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        drop(prefetch);
+        let _ = gone.send(());
+    });
+    wait.recv_timeout(Duration::from_secs(10))
+        .expect("shutdown hangs in a dead store");
+}
+
+#[test]
+fn many_small_files_fill_the_latency() {
+    const FILES: u64 = 2000;
+    let remote = Remote::new(Store {
+        files: FILES + 20,
+        ..Store::default()
+    });
+    let prefetch = start(remote.point(), |_| {});
+    let timed = |depth, names: std::ops::Range<u64>| {
+        prefetch.submit(Order::Depth {
+            mount: MOUNT,
+            fetches: depth,
+        });
+        let count = names.end - names.start;
+        let (begin, before) = (Instant::now(), cpu());
+        for id in names {
+            prefetch.submit(fetch(id, format!("f{id:05}"), whole()));
+        }
+        assert!(
+            answers(&prefetch, count as usize)
+                .iter()
+                .all(|answer| told(answer).1 == Outcome::Done)
+        );
+        let (took, used) = (begin.elapsed().as_secs_f64(), cpu() - before);
+        // A look-up and a read for each, `depth` of them at a time.
+        let ideal = (count as f64 * 0.010 / f64::from(depth)).max(0.010);
+        println!(
+            "depth {depth:3}: {count} files in {took:.3} s, {:.2} of what the latency allows, {:.0} µs of processor a file, {} threads",
+            ideal / took,
+            used * 1e6 / count as f64,
+            prefetch.statistics().threads,
+        );
+        let status = std::fs::read_to_string("/proc/self/status").expect("status");
+        println!(
+            "{}",
+            status
+                .lines()
+                .find(|line| line.starts_with("VmRSS"))
+                .unwrap_or_default()
+        );
+        took / count as f64
+    };
+    let one = timed(1, FILES..FILES + 20);
+    let many = timed(64, 0..FILES / 2);
+    let more = timed(128, FILES / 2..FILES);
+    assert!(
+        many * 8.0 < one && more * 8.0 < one,
+        "64 and 128 at a time are not 8 times faster than one"
+    );
+    assert_eq!(
+        resident(File::open(remote.path().join("f00077")).expect("open")),
+        vec![0..10]
+    );
+}
+
+#[test]
+fn one_large_file_fills_the_link() {
+    let remote = Remote::new(Store {
+        size: 256 << 20,
+        bandwidth: 200_000_000,
+        ..Store::default()
+    });
+    let prefetch = start(remote.point(), |_| {});
+    let (begin, before) = (Instant::now(), cpu());
+    assert_eq!(
+        told(&ask(&prefetch, fetch(1, "f00001", whole()))),
+        (1, Outcome::Done, 256 << 20)
+    );
+    let (took, used) = (begin.elapsed().as_secs_f64(), cpu() - before);
+    let ideal = (256 << 20) as f64 / 200e6 + 0.010;
+    println!(
+        "256 MiB in {took:.3} s, {:.2} of the link, {:.0} ms of processor",
+        ideal / took,
+        used * 1e3
+    );
+    assert_eq!(
+        resident(File::open(remote.path().join("f00001")).expect("open")),
+        vec![0..65536]
+    );
+}
