@@ -8,3 +8,5 @@
 pub mod clock;
 pub mod quantity;
 pub mod store;
+
+pub mod reader;

@@ -118,7 +118,8 @@ impl StoreConfig {
         options.n_threads = Some((*threads).max(1));
         options.mount_options = vec![
             MountOption::FSName(source.clone()),
-            MountOption::Subtype(SUBTYPE.to_owned()),
+            // fuser drops `Subtype` when it mounts by itself; the kernel takes the option as it stands.
+            MountOption::CUSTOM(format!("subtype={SUBTYPE}")),
             MountOption::RO,
             MountOption::NoSuid,
             MountOption::NoDev,
