@@ -10,3 +10,7 @@ pub mod quantity;
 pub mod store;
 
 pub mod reader;
+
+pub mod hygiene;
+
+pub mod bench;
