@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use tests::bench::lab::{self, Subject};
-use tests::bench::first_light;
+use tests::bench::{first_light, overhead};
 use tests::hygiene;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -48,7 +48,7 @@ fn main() -> Result<()> {
         Name::FirstLight => {
             first_light::run(&first_light::Options { subject, cases: case, open_charged, repeats })?
         }
-        Name::Overhead => todo_overhead(),
+        Name::Overhead => overhead::run(&overhead::Options { subject, cases: case, repeats })?,
     };
     if json {
         println!("{}", serde_json::to_string(&report)?);
@@ -57,4 +57,3 @@ fn main() -> Result<()> {
     }
     Ok(())
 }
-fn todo_overhead() -> tests::bench::figure::Report { unreachable!() }

@@ -92,6 +92,8 @@ fn fetch(mount: &Path, tree: &Tree, visit: &Visit, buffer: &mut [u8]) -> std::io
             }
         }
         Ranges::Some(ranges) => ranges.iter().try_for_each(|range| {
+            // Exactly this much: no read-ahead of the kernel's on top.
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random)?;
             let wanted = buffer.len().min((range.end - range.start) as usize);
             file.read_at(buffer.get_mut(..wanted).unwrap_or_default(), range.start).map(|_| ())
         }),
