@@ -1,1 +1,16 @@
-//! skeleton
+//! The harness: what the end-to-end tests, the benchmarks and the demo share.
+//!
+//! `store` is an emulated remote file system with set latency and bandwidth, `reader` holds the access
+//! patterns that the figures are taken with, `bench` runs readers on stores with and without the agent
+//! and turns the evidence into figures. Everything that is started or mounted hangs on a guard of
+//! `hygiene`, so that nothing is left behind.
+
+pub mod clock;
+pub mod quantity;
+pub mod store;
+
+pub mod reader;
+
+pub mod hygiene;
+
+pub mod bench;

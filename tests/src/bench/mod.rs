@@ -1,0 +1,19 @@
+//! Benchmarks: readers on slow stores, without and with the agent, weighed by what the store saw.
+//!
+//! `figure` is what a benchmark says, `ranges` and `evidence` turn the store's journal and the reader's
+//! accesses into bytes fetched, wasted and covered (pure), `lab` starts and stops stores, readers and
+//! agents, `case` lists the rows of the table, `first_light` and `overhead` run them.
+
+pub mod figure;
+
+pub mod ranges;
+
+pub mod evidence;
+
+pub mod lab;
+
+pub mod case;
+
+pub mod first_light;
+
+pub mod overhead;

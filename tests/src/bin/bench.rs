@@ -1,0 +1,59 @@
+//! `bench NAME`: runs a benchmark as root and prints its figures (see docs/benchmarks.md).
+
+use anyhow::Result;
+use clap::{Parser, ValueEnum};
+use tests::bench::lab::{self, Subject};
+use tests::bench::{first_light, overhead};
+use tests::hygiene;
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Name {
+    FirstLight,
+    Overhead,
+}
+
+#[derive(Debug, Parser)]
+#[command(about = "Benchmarks of the agent; needs root")]
+struct Args {
+    name: Name,
+    /// One JSON object on standard output instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Only this case; may be given several times.
+    #[arg(long)]
+    case: Vec<String>,
+    /// The second table: the small-file cases with open charged.
+    #[arg(long)]
+    open_charged: bool,
+    /// The headrace binary (default: beside this program); `none`, or `oracle:DEPTH` in its place.
+    #[arg(long)]
+    agent: Option<Subject>,
+    /// Timed runs of each kind; figures that count take 5.
+    #[arg(long, default_value_t = 5)]
+    repeats: usize,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    hygiene::on_signals()?;
+    for at in hygiene::remove_stale()? {
+        eprintln!("removed the mount {} that an earlier run had left", at.display());
+    }
+    let subject = match args.agent {
+        Some(subject) => subject,
+        None => Subject::Agent(lab::program("headrace")?),
+    };
+    let Args { name, json, case, open_charged, agent: _, repeats } = args;
+    let report = match name {
+        Name::FirstLight => {
+            first_light::run(&first_light::Options { subject, cases: case, open_charged, repeats })?
+        }
+        Name::Overhead => overhead::run(&overhead::Options { subject, cases: case, repeats })?,
+    };
+    if json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        print!("{}", report.table());
+    }
+    Ok(())
+}

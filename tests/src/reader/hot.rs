@@ -1,0 +1,129 @@
+//! Readers of cached files, for what watching costs.
+//!
+//! `Hot` reads one cached file at random aligned places as fast as it can and gives the time of a read in
+//! each tenth of a second, so that the time before a pattern is recognised stands apart from the time after.
+//! `Paced` reads at a set rate in short runs that each end in a jump to another place, so that about one
+//! record comes of every run however well the kernel side merges.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::clock;
+use crate::quantity;
+use crate::reader::itinerary::Draws;
+
+/// Length of a slice of `HotOutcome`.
+pub const SLICE: Duration = Duration::from_millis(100);
+
+#[derive(Clone, Debug, Args)]
+pub struct Hot {
+    /// The file, read whole once before the clock starts.
+    #[arg(long)]
+    pub file: PathBuf,
+    /// Bytes a read.
+    #[arg(long, value_parser = quantity::bytes)]
+    pub size: u64,
+    #[arg(long, value_parser = quantity::duration)]
+    pub last: Duration,
+}
+
+/// Nanoseconds a read, slice by slice.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HotOutcome {
+    pub slices: Vec<f64>,
+}
+
+impl Hot {
+    pub fn run(&self) -> io::Result<HotOutcome> {
+        let file = File::open(&self.file)?;
+        let mut buffer = vec![0; (self.size.max(1) as usize).min(16 << 20)];
+        let length = file.metadata()?.len();
+        let places = (length / self.size.max(1)).max(1);
+        for place in 0..places {
+            file.read_at(&mut buffer, place * self.size)?;
+        }
+        let mut draws = Draws::new(length);
+        let mut outcome = HotOutcome::default();
+        let slice = SLICE.as_nanos() as u64;
+        // A look at the clock every so many reads: 1 MiB reads take 100 µs, 4 KiB reads below 1 µs.
+        let batch = ((256 << 10) / self.size.max(1)).max(1);
+        for _ in 0..self.last.as_nanos() as u64 / slice {
+            let begun = clock::now();
+            let mut reads = 0u64;
+            let spent = loop {
+                for _ in 0..batch {
+                    file.read_at(&mut buffer, draws.below(places) * self.size)?;
+                }
+                reads += batch;
+                let spent = clock::now().saturating_sub(begun);
+                if spent >= slice {
+                    break spent;
+                }
+            };
+            outcome.slices.push(spent as f64 / reads as f64);
+        }
+        Ok(outcome)
+    }
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Paced {
+    /// The file, read whole once before the clock starts.
+    #[arg(long)]
+    pub file: PathBuf,
+    /// Reads of 4 KiB a second.
+    #[arg(long, default_value_t = 50_000)]
+    pub rate: u64,
+    /// Consecutive reads before a jump.
+    #[arg(long, default_value_t = 10)]
+    pub run: u64,
+    #[arg(long, value_parser = quantity::duration)]
+    pub last: Duration,
+}
+
+/// What `Paced` managed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PacedOutcome {
+    pub reads: u64,
+    pub runs: u64,
+    pub seconds: f64,
+}
+
+impl Paced {
+    pub fn run(&self) -> io::Result<PacedOutcome> {
+        let file = File::open(&self.file)?;
+        let mut page = [0; 4096];
+        let run = self.run.max(1);
+        let places = (file.metadata()?.len() / 4096 / run).max(1);
+        for at in 0..places * run {
+            file.read_at(&mut page, at * 4096)?;
+        }
+        let mut draws = Draws::new(places);
+        let mut outcome = PacedOutcome::default();
+        let begun = clock::now();
+        let end = begun + self.last.as_nanos() as u64;
+        loop {
+            let now = clock::now();
+            if now >= end {
+                outcome.seconds = now.saturating_sub(begun) as f64 / 1e9;
+                return Ok(outcome);
+            }
+            let due = (u128::from(now - begun) * u128::from(self.rate) / 1_000_000_000) as u64;
+            while outcome.reads < due {
+                let start = draws.below(places) * run;
+                for at in start..start + run {
+                    file.read_at(&mut page, at * 4096)?;
+                }
+                outcome.reads += run;
+                outcome.runs += 1;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
