@@ -8,7 +8,7 @@ use agent::{args, cli, run};
 fn main() -> ExitCode {
     let ended = match args::parse() {
         Command::Agent(config) => run::run(config).map_err(anyhow::Error::from),
-        Command::Ask(config) => cli::run(config).map_err(anyhow::Error::from),
+        Command::Ask(config) => Ok(cli::run(config)),
     };
     ended.unwrap_or_else(|error| {
         eprintln!("headrace: {error}");
