@@ -13,6 +13,8 @@ pub mod view;
 
 pub mod core;
 
+pub mod trace;
+
 pub use core::{Core, Limits};
 pub use observation::{Actor, Entry, EntryKind, Observation, OrderId, Outcome, Via};
 pub use order::{Anchored, Door, Extent, Order};
