@@ -1,5 +1,28 @@
-//! Headrace's agent as a library.
+//! Headrace's agent as a library: the daemon's parts and the person's commands.
+//!
+//! In reading order: what was asked (`config`, from `args`), the edges to the kernel and the machine
+//! (`probe`, `mounts`, `attribute`, `prefetch`, `pressure`), what is kept (`profiles`, `record`), the
+//! machine's health (`doctor`), what is counted (`metrics`), the API (`api`), the loop that joins them
+//! (`engine`), the daemon's life (`run`), the commands (`cli`).
+
+pub mod config;
+
+pub mod args;
 
 pub mod probe;
 
+pub mod mounts;
+
+pub mod attribute;
+
 pub mod prefetch;
+
+pub mod doctor;
+
+pub mod metrics;
+
+pub mod api;
+
+pub mod run;
+
+pub mod cli;

@@ -51,6 +51,8 @@ mod access;
 
 mod views;
 
+pub mod trace;
+
 pub use core::{Core, Limits};
 pub use observation::{Actor, Entry, EntryKind, Observation, OrderId, Outcome, Via};
 pub use order::{Anchored, Door, Extent, Order};

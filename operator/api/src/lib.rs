@@ -1,1 +1,16 @@
-//! skeleton
+//! The wire between Headrace's agents, its operator and people.
+//!
+//! Generated from `proto/`, where units and meanings are written beside the fields. The wire must survive
+//! mixed versions during a rollout: fields are added, never renumbered, and unknown ones are ignored.
+
+/// What a person may ask a node's agent.
+pub mod observability {
+    /// `headrace.observability.v1`.
+    #[allow(clippy::all, missing_debug_implementations)]
+    pub mod v1 {
+        tonic::include_proto!("headrace.observability.v1");
+    }
+}
+
+/// Every .proto of this crate as an encoded `FileDescriptorSet`, for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,0 +1,120 @@
+//! What the engine says to each query: the core's views, and what only the edges know.
+//!
+//! Synchronous and without side effects, so that the engine's loop calls it between two steps. Only a
+//! recording changes the engine, and is handed back to it.
+
+use agent_core::view::FileView;
+use agent_core::{Core, MountId};
+use tokio::sync::oneshot;
+
+use super::query::{NodeAnswer, Place, PlanSummary, Query, Selection};
+use super::recording::RecordSink;
+use crate::doctor::{self, Check};
+use crate::metrics::histograms::Histograms;
+
+/// What the edges know and the core does not.
+#[derive(Debug, Default)]
+pub struct EdgeFacts {
+    pub plan: PlanSummary,
+    /// Indexed by CPU.
+    pub drops_per_cpu: Vec<u64>,
+    pub places: Vec<Place>,
+    pub observe_only: bool,
+    /// Bytes.
+    pub memory_total: u64,
+    /// PSI memory, some avg10, in hundredths of a per cent.
+    pub memory_pressure: u32,
+    pub histograms: Histograms,
+    /// Further findings for `headrace doctor`.
+    pub checks: Vec<Check>,
+}
+
+/// A recording someone asks for: reply `Ok`, then feed the sink; or reply with a sentence why not.
+#[derive(Debug)]
+pub struct RecordingWanted {
+    pub sink: RecordSink,
+    pub reply: oneshot::Sender<Result<(), Box<str>>>,
+}
+
+/// Answers; an asker that has left is ignored.
+pub fn answer(query: Query, core: &Core, edges: &EdgeFacts) -> Option<RecordingWanted> {
+    match query {
+        Query::Node { reply } => drop(reply.send(node(core, edges))),
+        Query::Workloads { reply } => drop(reply.send(core.workloads())),
+        Query::Files { select, reply } => drop(reply.send(files(core, &select))),
+        Query::Explain {
+            file,
+            mount,
+            path,
+            reply,
+        } => {
+            let by_path = || {
+                let select = Selection {
+                    mount,
+                    prefix: path.clone(),
+                    limit: usize::MAX,
+                };
+                files(core, &select).into_iter().find(|view| view.path == path).map(|view| view.file)
+            };
+            let by_key = file.and_then(|file| core.explain(file));
+            let found = by_key.or_else(|| core.explain(by_path().filter(|_| !path.is_empty())?));
+            drop(reply.send(found));
+        }
+        Query::Ledger { reply } => drop(reply.send(core.ledger())),
+        Query::Histograms { reply } => match edges.histograms.encode() {
+            Ok(rows) => drop(reply.send(rows)),
+            Err(error) => tracing::error!("{error}"),
+        },
+        Query::Doctor { reply } => drop(reply.send(checks(core, edges))),
+        Query::Record { sink, reply } => return Some(RecordingWanted { sink, reply }),
+    }
+    None
+}
+
+fn node(core: &Core, edges: &EdgeFacts) -> NodeAnswer {
+    let EdgeFacts {
+        plan,
+        drops_per_cpu,
+        places,
+        observe_only,
+        memory_total,
+        memory_pressure,
+        histograms: _,
+        checks: _,
+    } = edges;
+    NodeAnswer {
+        view: core.node(),
+        plan: plan.clone(),
+        drops_per_cpu: drops_per_cpu.clone(),
+        places: places.clone(),
+        observe_only: *observe_only,
+        memory_total: *memory_total,
+        memory_pressure: *memory_pressure,
+    }
+}
+
+fn files(core: &Core, select: &Selection) -> Vec<FileView> {
+    let Selection { mount, prefix, limit } = select;
+    let on = |view: &FileView| mount.is_none_or(|mount: MountId| view.mount == mount);
+    // The core knows no filter by mount: with one, all files are cut out and then chosen among.
+    let most = if mount.is_some() { usize::MAX } else { *limit };
+    core.files(prefix, most).into_iter().filter(on).take(*limit).collect()
+}
+
+fn checks(core: &Core, edges: &EdgeFacts) -> Vec<Check> {
+    let PlanSummary {
+        plan,
+        hooks,
+        unseen,
+        refused,
+    } = &edges.plan;
+    let facts = doctor::agent::PlanFacts {
+        plan,
+        hooks,
+        unseen,
+        refused,
+    };
+    let mut checks = doctor::agent::checks(&core.node(), facts, edges.observe_only);
+    checks.extend(edges.checks.iter().cloned());
+    checks
+}

@@ -1,0 +1,187 @@
+//! The daemon's life: log, listen, work, stop.
+//!
+//! The API is bound first, so that a second agent is refused before it touches the kernel. SIGTERM or
+//! SIGINT ends everything in order; a second one ends it at once.
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_core::{Core, Limits};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+use crate::api::answer::{EdgeFacts, answer};
+use crate::api::query::{EngineSide, Link, Query, channel};
+use crate::api::{ApiError, Listeners};
+use crate::config::AgentConfig;
+use crate::metrics::{self, CoreTotals, ExporterError, Metrics, Refresh};
+
+/// Two threads are enough for clients; the engine has its own.
+const API_THREADS: usize = 2;
+
+/// Exit status of a process ended by SIGINT, by the shell's convention.
+const INTERRUPTED: u8 = 130;
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("starting the agent's threads failed: {0}; look at ulimit -u and the cgroup's pids.max")]
+    Threads(io::Error),
+    #[error("listening for SIGTERM and SIGINT failed: {0}; this is a fault of the machine")]
+    Signals(io::Error),
+    #[error("the log filter {filter:?} cannot be read: {reason}; use a level such as info, or agent=debug")]
+    Log { filter: String, reason: String },
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    #[error(transparent)]
+    Exporter(#[from] ExporterError),
+}
+
+/// Runs the daemon until it is told to stop.
+pub fn run(config: AgentConfig) -> Result<ExitCode, RunError> {
+    let filter = EnvFilter::try_new(&config.log).map_err(|error| RunError::Log {
+        filter: config.log.clone(),
+        reason: error.to_string(),
+    })?;
+    // A second call (tests that run several agents in one process) keeps the first subscriber.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(API_THREADS)
+        .enable_all()
+        .build()
+        .map_err(RunError::Threads)?;
+    let ended = runtime.block_on(daemon(config));
+    // After a second signal tasks may be anywhere: they get a blink, then the process ends.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    ended
+}
+
+async fn daemon(config: AgentConfig) -> Result<ExitCode, RunError> {
+    let AgentConfig {
+        watch: _,
+        state: _,
+        api,
+        metrics: metrics_addr,
+        observe_only,
+        memory_percent,
+        plan: _,
+        log: _,
+    } = config;
+    let mut signals = Signals::new().map_err(RunError::Signals)?;
+    let listeners = Listeners::bind(&api).await?;
+    tracing::info!("answering at {}", api.socket.display());
+    if let Some(addr) = listeners.tcp_addr() {
+        tracing::info!("answering at {addr}: every local user may ask there");
+    }
+    let (stopping, stop) = watch::channel(false);
+    let metrics = Metrics::new();
+    let (link, side) = channel();
+    let exporter = match metrics_addr {
+        Some(addr) => {
+            let refresh = refresh(link.clone(), metrics.clone());
+            let (addr, exporter) = metrics::serve(addr, metrics.clone(), refresh, stop.clone()).await?;
+            tracing::info!("metrics at http://{addr}/metrics");
+            Some(exporter)
+        }
+        None => None,
+    };
+    let limits = Limits {
+        memory_percent,
+        prefetch: !observe_only,
+        ..Limits::default()
+    };
+    let engine = tokio::spawn(idle(side, Core::new(limits), observe_only, stop.clone()));
+    let serving = listeners.serve(link, metrics, stop);
+    tokio::pin!(serving);
+    tokio::select! {
+        ended = &mut serving => {
+            // Serving ends by itself only when it failed.
+            ended?;
+        }
+        name = signals.next() => tracing::info!("{name}: stopping"),
+    }
+    // Without receivers there is nothing left to stop.
+    let _ = stopping.send(true);
+    let orderly = async {
+        let served = serving.await;
+        let _ = engine.await;
+        if let Some(exporter) = exporter {
+            let _ = exporter.await;
+        }
+        served
+    };
+    tokio::select! {
+        served = orderly => {
+            served?;
+            Ok(ExitCode::SUCCESS)
+        }
+        name = signals.next() => {
+            tracing::warn!("{name} again: stopping at once");
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+    }
+}
+
+/// Answers for a core that no probe feeds.
+async fn idle(mut side: EngineSide, core: Core, observe_only: bool, mut stop: watch::Receiver<bool>) {
+    let edges = EdgeFacts {
+        observe_only,
+        ..EdgeFacts::default()
+    };
+    loop {
+        let query = tokio::select! {
+            query = side.queries.recv() => query,
+            _ = stop.wait_for(|stop| *stop) => None,
+        };
+        let Some(query) = query else { return };
+        if let Some(wanted) = answer(query, &core, &edges) {
+            let sentence = "the agent watches nothing, so there is nothing to record: see headrace doctor";
+            let _ = wanted.reply.send(Err(sentence.into()));
+        }
+    }
+}
+
+/// Copies the core's totals into the metrics, before each scrape.
+fn refresh(link: Link, metrics: Metrics) -> Refresh {
+    Arc::new(move || {
+        let (link, metrics) = (link.clone(), metrics.clone());
+        Box::pin(async move {
+            let node = link.ask(|reply| Query::Node { reply }).await;
+            let ledger = link.ask(|reply| Query::Ledger { reply }).await;
+            match (node, ledger) {
+                (Ok(node), Ok(ledger)) => metrics.set_core(Some(&CoreTotals {
+                    node: &node.view,
+                    ledger: &ledger,
+                    drops_per_cpu: &node.drops_per_cpu,
+                    plan: &node.plan.plan,
+                    memory_pressure: node.memory_pressure,
+                })),
+                (Err(_), _) | (_, Err(_)) => metrics.set_core(None),
+            }
+        })
+    })
+}
+
+/// SIGTERM and SIGINT, whichever comes.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
