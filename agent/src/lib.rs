@@ -1,2 +1,4 @@
 //! skeleton
 pub mod mounts;
+
+pub mod attribute;
