@@ -2,3 +2,7 @@
 pub mod mounts;
 
 pub mod attribute;
+
+pub mod pressure;
+
+pub mod profiles;

@@ -119,12 +119,10 @@ fn a_script_that_is_not_in_the_directory_stays_as_given() {
     let process = known(fake.attributor().identify(10));
     assert_eq!(process.script.as_deref(), Some("train.py"));
     // A server is not asked; the script is taken to be where it was started from.
-    fake.write(10, "mountinfo", "1 0 0:50 / / rw - nfs4 nas:/ rw\n");
+    fake.write(10, "mountinfo", "1 0 0:50 / / rw - nfs4 nas:/ rw\n")
+        .link(10, "cwd", "/srv/never-looked-up");
     let process = known(fake.attributor().identify(10));
-    assert_eq!(
-        process.script.as_deref(),
-        Some("/srv/outputs/2026-11-23/train.py")
-    );
+    assert_eq!(process.script.as_deref(), Some("/srv/never-looked-up/train.py"));
 }
 
 #[test]
