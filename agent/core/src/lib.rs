@@ -15,6 +15,8 @@ pub mod core;
 
 pub mod trace;
 
+pub mod replay;
+
 pub use core::{Core, Limits};
 pub use observation::{Actor, Entry, EntryKind, Observation, OrderId, Outcome, Via};
 pub use order::{Anchored, Door, Extent, Order};
