@@ -53,6 +53,8 @@ mod views;
 
 pub mod trace;
 
+pub mod replay;
+
 pub use core::{Core, Limits};
 pub use observation::{Actor, Entry, EntryKind, Observation, OrderId, Outcome, Via};
 pub use order::{Anchored, Door, Extent, Order};

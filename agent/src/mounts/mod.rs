@@ -1,0 +1,29 @@
+//! Which file systems there are, which of them are watched, and how a path on one is told from its root.
+//!
+//! Everything comes from `/proc/PID/mountinfo`, and a device is always the `s_dev` it prints: `st_dev`
+//! differs from it on btrfs, and asking for it may hang on a dead server. A mount that exists only in
+//! another mount namespace (a pod's) is found in the mountinfo of a process that uses it, and reached
+//! through that process's root.
+
+mod mountinfo;
+
+mod kind;
+
+mod table;
+
+mod change;
+
+mod select;
+
+mod device;
+
+mod source;
+
+pub use change::{Changes, changes};
+pub use kind::{Kind, kind};
+pub use mountinfo::{Mount, escape, parse};
+pub use select::{SelectError, select};
+pub use source::{MountError, MountWatch, mount_of_process, read_table};
+pub use table::MountTable;
+
+pub use device::{DEFAULT_READ_AHEAD, read_ahead_bytes};

@@ -1,0 +1,122 @@
+//! `--watch PATH`: the mount a person means, or the sentence that says what to pass instead.
+
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::kind::{Kind, kind};
+use super::mountinfo::{Mount, escape, trim};
+use super::table::MountTable;
+
+#[derive(Debug, thiserror::Error)]
+pub enum SelectError {
+    #[error("--watch {}: the path cannot be reached ({source}); pass the mount point of a file system that is mounted", path.display())]
+    Path { path: PathBuf, source: io::Error },
+    #[error(
+        "--watch {}: this is no mount point; it lies on {point} ({fstype}, {source_name}). Pass --watch {point} to watch \
+         that file system{rest}",
+        path.display()
+    )]
+    NotAMount {
+        path: PathBuf,
+        point: String,
+        fstype: String,
+        source_name: String,
+        rest: &'static str,
+    },
+    #[error(
+        "--watch {}: {fstype} keeps its files in memory or has none, so there is nothing to bring in ahead; \
+         pass the mount point of a network, FUSE or disk file system",
+        path.display()
+    )]
+    Memory { path: PathBuf, fstype: String },
+    #[error(
+        "--watch {}: {fstype} keeps its pages in the file systems beneath it; pass the mount point of the \
+         file system that holds its layers",
+        path.display()
+    )]
+    Stacked { path: PathBuf, fstype: String },
+    #[error(
+        "--watch {}: the path lies on no mount of this process's table; is the agent in a container that \
+         does not share the host's mounts? Run it with the host's mount namespace",
+        path.display()
+    )]
+    Unseen { path: PathBuf },
+}
+
+/// The mount whose mount point `path` is, links in the path followed.
+pub fn select<'a>(table: &'a MountTable, path: &Path) -> Result<&'a Mount, SelectError> {
+    let real = fs::canonicalize(path).map_err(|source| SelectError::Path {
+        path: path.to_owned(),
+        source,
+    })?;
+    let real = real.as_os_str().as_bytes();
+    let path = path.to_owned();
+    let Some(mount) = table.covering(real) else {
+        return Err(SelectError::Unseen { path });
+    };
+    let fstype = mount.fstype.to_string();
+    if trim(&mount.point) != trim(real) {
+        return Err(SelectError::NotAMount {
+            path,
+            point: escape(&mount.point),
+            fstype,
+            source_name: mount.source.to_string(),
+            rest: match kind(&mount.fstype) {
+                Kind::Remote => "",
+                Kind::Local => " (a local one), or check that the remote store is mounted",
+                Kind::Memory | Kind::Stacked => ", or check that the remote store is mounted",
+            },
+        });
+    }
+    match kind(&mount.fstype) {
+        Kind::Remote | Kind::Local => Ok(mount),
+        Kind::Memory => Err(SelectError::Memory { path, fstype }),
+        Kind::Stacked => Err(SelectError::Stacked { path, fstype }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mounts::read_table;
+
+    #[test]
+    fn sentences_name_the_mount() {
+        let table = read_table(Path::new("/proc/self/mountinfo")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let error = select(&table, dir.path()).unwrap_err();
+        let SelectError::NotAMount { point, .. } = &error else {
+            panic!("{error}");
+        };
+        assert!(dir.path().starts_with(point));
+        assert!(
+            error.to_string().contains(&format!("Pass --watch {point}")),
+            "{error}"
+        );
+        assert!(matches!(
+            select(&table, Path::new("/proc")),
+            Err(SelectError::Memory { .. })
+        ));
+        assert!(matches!(
+            select(&table, Path::new("/no/such/path")),
+            Err(SelectError::Path { .. })
+        ));
+    }
+
+    #[test]
+    fn a_mount_point_is_found_through_a_link() {
+        let table = read_table(Path::new("/proc/self/mountinfo")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("/proc/..", &link).unwrap();
+        match select(&table, &link) {
+            Ok(mount) => assert_eq!(&*mount.point, b"/"),
+            Err(error) => assert!(
+                matches!(error, SelectError::Stacked { .. } | SelectError::Memory { .. }),
+                "{error}"
+            ),
+        }
+    }
+}
