@@ -18,8 +18,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agent_core::{Core, Limits, Nanos, Observation};
-use rustc_hash::FxHashMap;
+use agent_core::{Core, Limits, MountId, Nanos, Observation};
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::watch;
 
 use crate::api::answer::EdgeFacts;
@@ -27,9 +27,9 @@ use crate::api::query::{EngineSide, PlanSummary};
 use crate::attribute::Attributor;
 use crate::metrics::Metrics;
 use crate::mounts::{MountError, MountWatch, SelectError};
-use crate::pressure::Pressure;
+use crate::pressure::Gauge;
 use crate::prefetch::{Prefetch, PrefetchConfig, PrefetchError};
-use crate::probe::{Probe, ProbeConfig, ProbeError};
+use crate::probe::{Outcome, PlanReport, Probe, ProbeConfig, ProbeError, ReadEvent, Seen};
 use crate::profiles::{ProfileError, ProfileStore};
 
 use keeper::Keeper;
@@ -69,7 +69,7 @@ pub struct Engine {
     probe: Probe,
     prefetch: Prefetch,
     attributor: Attributor,
-    pressure: Pressure,
+    pressure: Gauge,
     watches: Watches,
     keeper: Keeper,
     recorders: Recorders,
@@ -78,10 +78,12 @@ pub struct Engine {
     edges: EdgeFacts,
     /// Processes that the core has been told of.
     told: FxHashMap<u32, Box<str>>,
+    /// Workloads whose profile at a mount has been asked of the disk.
+    asked: FxHashSet<(Box<str>, MountId)>,
     /// When records last came, when memory was last looked at.
     busy: Nanos,
     sampled: Nanos,
-    lost: u64,
+    events: Vec<ReadEvent>,
     answers: Vec<(Nanos, Observation)>,
 }
 
@@ -129,10 +131,7 @@ impl Engine {
         let keeper = Keeper::start(ProfileStore::open(&state)?, metrics.clone())
             .map_err(|source| EngineError::Wait { step: "starting the profile writer", source })?;
         let (probe, report) = Probe::start(probe)?;
-        for sentence in report.refused() {
-            tracing::info!("{sentence}");
-        }
-        tracing::info!("watching the kernel by {}", report.plan());
+        tracing::info!("{report}");
         let prefetch = Prefetch::start(PrefetchConfig::new(std::sync::Arc::new(watches.places())))?;
         let edges = EdgeFacts {
             plan: summary(&report),
@@ -145,7 +144,7 @@ impl Engine {
             probe,
             prefetch,
             attributor: Attributor::new("/proc"),
-            pressure: Pressure::new(),
+            pressure: Gauge::open(std::path::Path::new("/proc")),
             watches,
             keeper,
             recorders: Recorders::default(),
@@ -153,9 +152,10 @@ impl Engine {
             side,
             edges,
             told: FxHashMap::default(),
+            asked: FxHashSet::default(),
             busy: Nanos(0),
             sampled: Nanos(0),
-            lost: 0,
+            events: Vec::new(),
             answers: Vec::new(),
         };
         engine.remount(&table);
@@ -214,11 +214,21 @@ impl Engine {
     }
 }
 
-fn summary(report: &crate::probe::PlanReport) -> PlanSummary {
+fn summary(report: &PlanReport) -> PlanSummary {
+    let PlanReport { plans, cases, notes } = report;
+    let refused = plans.iter().filter_map(|(plan, outcome)| match outcome {
+        Outcome::FellOut(reason) => Some((plan.name().into(), reason.as_str().into())),
+        Outcome::Chosen | Outcome::NotTried => None,
+    });
+    let unseen = cases.iter().filter_map(|(case, seen)| match seen {
+        Seen::Yes => None,
+        Seen::Partly(limit) => Some(format!("{}: {limit}", case.name())),
+        Seen::No(reason) => Some(format!("{} is not seen: {reason}", case.name())),
+    });
     PlanSummary {
-        plan: report.plan().into(),
-        hooks: report.hooks().into_iter().map(Into::into).collect(),
-        unseen: report.unseen().into_iter().map(Into::into).collect(),
-        refused: Vec::new(),
+        plan: report.chosen().map_or("", |plan| plan.name()).into(),
+        hooks: Vec::new(),
+        unseen: unseen.chain(notes.iter().cloned()).map(Into::into).collect(),
+        refused: refused.collect(),
     }
 }

@@ -54,29 +54,31 @@ impl Engine {
 
     fn records(&mut self) {
         let mut events = std::mem::take(&mut self.events);
-        let taken = self.probe.drain(BATCH, |event| events.push(event));
-        if taken > 0 {
-            self.busy = now();
+        let at = now();
+        if self.probe.drain(at, BATCH, |event| events.push(event)) > 0 {
+            self.busy = at;
         }
         for event in events.drain(..) {
-            self.record(event);
+            self.record(event, at);
         }
         self.events = events;
     }
 
-    fn record(&mut self, event: ReadEvent) {
+    fn record(&mut self, event: ReadEvent, taken: Nanos) {
         let (at, observation) = match event {
             ReadEvent::Sight { at, file, path, size, mtime, .. } => {
                 let Some(mount) = self.watches.id(file.dev) else { return };
                 (at, Observation::Sight { file, mount, path, size, mtime })
             }
-            ReadEvent::Access { at, file, reader, pages, via, count, size, .. } => {
+            ReadEvent::Access { at, file, reader, pages, via, count, size, sampled, touched: _ } => {
                 self.introduce(reader.tgid, file.dev, at);
+                // A span within which something was read is no range that was read.
+                let pages = if sampled { pages.start..pages.start } else { pages };
                 (at, Observation::Access { file, reader, pages, via, count, size })
             }
             ReadEvent::Added { at, file, pages, by } => (at, Observation::Added { file, pages, by }),
             ReadEvent::Removed { at, file, pages, by } => (at, Observation::Removed { file, pages, by }),
-            ReadEvent::Miss { at, file, latency, bytes } => {
+            ReadEvent::Miss { at, file, latency, bytes, reader: _ } => {
                 if let Some(source) = self.watches.id(file.dev).and_then(|mount| self.watches.source(mount)) {
                     self.edges.histograms.record(&source, Latency::Miss, latency);
                 }
@@ -87,7 +89,7 @@ impl Engine {
                 self.attributor.forget(tgid);
                 (at, Observation::Exit { tgid })
             }
-            ReadEvent::Lost { at, records } => (at, Observation::Lost { records }),
+            ReadEvent::Lost { records } => (taken, Observation::Lost { records }),
         };
         self.apply(&observation, at);
     }
@@ -103,8 +105,13 @@ impl Engine {
 
     fn tick(&mut self) {
         let at = now();
-        self.probe.flush();
         self.records();
+        let mut grown = std::mem::take(&mut self.events);
+        self.probe.flush(at, |event| grown.push(event));
+        for event in grown.drain(..) {
+            self.record(event, at);
+        }
+        self.events = grown;
         if at.since(self.sampled) >= SAMPLE {
             self.sample(at);
         }
@@ -115,12 +122,16 @@ impl Engine {
 
     pub(super) fn sample(&mut self, at: Nanos) {
         self.sampled = at;
-        if let Some(memory) = self.pressure.read() {
+        match self.pressure.read() {
+            Ok(memory) => {
             self.edges.memory_total = memory.total;
             self.edges.memory_pressure = memory.psi;
             let observation =
                 Observation::Memory { available: memory.available, total: memory.total, psi: memory.psi };
             self.apply(&observation, at);
+            }
+            // The last sample stands; the next one may succeed.
+            Err(error) => tracing::debug!("{error}"),
         }
     }
 
@@ -135,7 +146,9 @@ impl Engine {
         let at = now();
         for (mount, dev) in change.unwatch {
             self.prefetch.forget(mount);
-            self.probe.unwatch(dev);
+            if let Err(error) = self.probe.forget(dev) {
+                tracing::warn!("device {}:{} is still watched: {error}", dev >> 20, dev & 0xf_ffff);
+            }
         }
         for observation in &change.observations {
             self.apply(observation, at);
@@ -196,22 +209,26 @@ impl Engine {
                     self.prefetch.submit(order);
                 }
                 Order::Resight { mount } => {
-                    if let Some(dev) = self.watches.dev(mount) {
-                        self.probe.forget(dev);
+                    let again = self.watches.dev(mount).map(|dev| {
+                        self.probe.forget(dev).and_then(|()| self.probe.watch(dev))
+                    });
+                    if let Some(Err(error)) = again {
+                        tracing::warn!("names of a file system are not told again: {error}");
                     }
                 }
-                Order::Detail { file, wanted } => self.probe.detail(file, wanted),
+                Order::Detail { file, wanted } => {
+                    if let Err(error) = self.probe.detail(file, wanted) {
+                        tracing::debug!("{error}");
+                    }
+                }
             }
         }
     }
 
     /// Passes on what is worth showing; costs nothing while nobody looks.
     fn publish(&mut self) {
-        let happenings = self.core.happenings();
-        if self.side.happenings.receiver_count() == 0 {
-            return;
-        }
-        for happening in happenings {
+        self.core.listen(self.side.happenings.receiver_count() > 0);
+        for happening in self.core.happenings() {
             // The last receiver may have left in between.
             let _ = self.side.happenings.send(Arc::new(happening));
         }

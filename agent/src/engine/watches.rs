@@ -3,7 +3,9 @@
 //! One `MountId` for each `s_dev`, given out in the order of discovery and never again for another. The
 //! table is shared with the prefetch threads, which ask it where a mount is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -44,14 +46,9 @@ impl MountResolver for Places {
         } else {
             mount_of_process(Path::new("/proc"), via, known.dev).ok()??.1
         };
-        let path = PathBuf::from(std::ffi::OsString::from(os(&found.point)));
+        let path = PathBuf::from(OsString::from_vec(found.point.to_vec()));
         Some(MountPoint { path, root: found.root, dev: found.dev })
     }
-}
-
-fn os(bytes: &[u8]) -> std::ffi::OsString {
-    use std::os::unix::ffi::OsStringExt;
-    std::ffi::OsString::from_vec(bytes.to_vec())
 }
 
 #[derive(Debug)]
@@ -115,7 +112,7 @@ impl Watches {
             Wish::Remote => table.remote().into_iter().cloned().collect(),
             Wish::Named(paths) => paths.iter().filter_map(|path| select(table, path).ok()).cloned().collect(),
         };
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         wanted.retain(|mount| seen.insert(mount.dev));
         self.left_out = wanted.len().saturating_sub(MOST);
         wanted.truncate(MOST);

@@ -258,6 +258,11 @@ impl Probe {
         self.lost
     }
 
+    /// The same, indexed by CPU.
+    pub fn lost_per_cpu(&self) -> Vec<u64> {
+        self.maps.counts.get(&COUNT_LOST, 0).map(|values| values.iter().copied().collect()).unwrap_or_default()
+    }
+
     fn count_lost(&mut self, sink: &mut impl FnMut(ReadEvent)) {
         let Ok(values) = self.maps.counts.get(&COUNT_LOST, 0) else {
             return;
