@@ -6,3 +6,5 @@ pub mod attribute;
 pub mod pressure;
 
 pub mod profiles;
+
+pub mod record;

@@ -11,6 +11,8 @@ mod ranges;
 
 mod catalog;
 
+mod extent;
+
 mod world;
 
 mod ledger;
