@@ -93,13 +93,9 @@ impl World {
         }
     }
 
-    pub fn counts(&self) -> OrderCounts {
-        self.counts
-    }
-
-    /// Recorded observations that answer orders of the recorded agent.
-    pub fn left_out(&self) -> u64 {
-        self.left_out
+    /// The orders, and the recorded observations that answered orders of the recorded agent.
+    pub fn totals(&self) -> (OrderCounts, u64) {
+        (self.counts, self.left_out)
     }
 
     /// Takes no more orders; those waiting are turned away.
