@@ -1,3 +1,5 @@
+//! Real folders: restarts, damage, bounds and a full disk.
+
 use std::ffi::CString;
 use std::time::{Duration, SystemTime};
 

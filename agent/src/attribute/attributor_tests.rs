@@ -1,3 +1,5 @@
+//! A folder that looks like /proc, and one real process.
+
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 

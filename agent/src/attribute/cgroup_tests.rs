@@ -1,3 +1,5 @@
+//! The recorded trees of tests/fixtures/cgroup, each with what it says.
+
 use std::path::Path;
 
 use proptest::prelude::*;

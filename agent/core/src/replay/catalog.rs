@@ -24,11 +24,14 @@ pub(super) struct Item {
 
 type Place = (MountId, Box<[u8]>);
 
+/// Names in byte order.
+type Folder = BTreeMap<Box<[u8]>, (EntryKind, u64)>;
+
 #[derive(Debug, Default)]
 pub(super) struct Catalog {
     devices: FxHashMap<MountId, u32>,
     files: FxHashMap<Place, Item>,
-    seen: FxHashMap<Place, BTreeMap<Box<[u8]>, (EntryKind, u64)>>,
+    seen: FxHashMap<Place, Folder>,
     listed: FxHashMap<Place, Vec<Entry>>,
     names: usize,
 }

@@ -11,6 +11,8 @@ mod ranges;
 
 mod catalog;
 
+mod extent;
+
 mod world;
 
 mod ledger;
@@ -131,8 +133,7 @@ fn run(recording: &[u8], mind: &mut impl Mind) -> Result<Replay, TraceError> {
     // What is under way when the recording ends comes home; new orders are turned away.
     pass_time(&mut world, mind, Nanos(u64::MAX));
     found.span = now.since(first.unwrap_or_default());
-    found.left_out = world.left_out();
-    found.orders = world.counts();
+    (found.orders, found.left_out) = world.totals();
     Ok(found)
 }
 

@@ -1,3 +1,5 @@
+//! Recordings of a few observations against a scripted core: what it is told, and when.
+
 use std::collections::VecDeque;
 
 use proptest::prelude::*;

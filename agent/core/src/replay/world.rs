@@ -8,10 +8,11 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::OrderCounts;
 use super::catalog::{Catalog, Item};
+use super::extent::resolve;
 use super::ranges::Ranges;
 use crate::observation::{Actor, Observation, OrderId, Outcome, Via};
-use crate::order::{Anchored, Extent, Order};
-use crate::units::{FileKey, MountId, Nanos, PAGE, Pages, Reader, pages_of};
+use crate::order::{Extent, Order};
+use crate::units::{FileKey, MountId, Nanos, PAGE, Pages, Reader};
 
 /// A request's time while the recording has told of no miss.
 const DEFAULT_LATENCY: Nanos = Nanos::from_millis(5);
@@ -92,13 +93,9 @@ impl World {
         }
     }
 
-    pub fn counts(&self) -> OrderCounts {
-        self.counts
-    }
-
-    /// Recorded observations that answer orders of the recorded agent.
-    pub fn left_out(&self) -> u64 {
-        self.left_out
+    /// The orders, and the recorded observations that answered orders of the recorded agent.
+    pub fn totals(&self) -> (OrderCounts, u64) {
+        (self.counts, self.left_out)
     }
 
     /// Takes no more orders; those waiting are turned away.
@@ -497,34 +494,5 @@ fn fetched(id: OrderId, outcome: Outcome, item: Option<Item>, bytes: u64, took: 
         size: item.map_or(0, |item| item.size),
         bytes,
         took,
-    }
-}
-
-/// The pages that an extent means in a file of this size.
-fn resolve(extent: &Extent, size: u64) -> Vec<Pages> {
-    let of_bytes = |start: u64, end: u64| start / PAGE..pages_of(end.min(size));
-    match extent {
-        Extent::Whole { limit } => vec![of_bytes(0, *limit)],
-        Extent::Ranges(ranges) => ranges
-            .iter()
-            .map(|range| range.start..range.end.min(pages_of(size)))
-            .collect(),
-        Extent::Shape(parts) => parts
-            .iter()
-            .map(|part| match *part {
-                Anchored::Start { offset, len } => of_bytes(offset, offset.saturating_add(len)),
-                Anchored::End { before_end, len } => {
-                    let start = size.saturating_sub(before_end);
-                    of_bytes(start, start.saturating_add(len))
-                }
-                Anchored::Fraction { start, end } => {
-                    let at = |millionths: u32| {
-                        let bytes = u128::from(size) * u128::from(millionths) / 1_000_000;
-                        u64::try_from(bytes).unwrap_or(u64::MAX)
-                    };
-                    of_bytes(at(start), at(end))
-                }
-            })
-            .collect(),
     }
 }

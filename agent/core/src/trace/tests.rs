@@ -1,3 +1,5 @@
+//! Round trips, cuts, flips and arbitrary bytes through the codec.
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 
