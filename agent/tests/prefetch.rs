@@ -4,11 +4,16 @@
 
 #![expect(
     clippy::single_range_in_vec_init,
-    reason = "lists of one page range are what is tested"
+    reason = "lists of one page range are tested"
 )]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test ends by panicking")]
 
 #[path = "prefetch/fixture.rs"]
 mod fixture;
+#[path = "prefetch/mounts.rs"]
+mod mounts;
+#[path = "prefetch/pace.rs"]
+mod pace;
 #[path = "prefetch/store.rs"]
 mod store;
 
@@ -18,16 +23,13 @@ use std::io::Seek;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use agent::prefetch::{MountPoint, Prefetch, PrefetchConfig};
-use agent_core::{
-    Anchored, Door, EntryKind, Extent, FileKey, MountId, Nanos, Observation, Order, OrderId, Outcome,
-};
+use std::time::Duration;
+
+use agent::prefetch::MountPoint;
+use agent_core::{Anchored, Door, EntryKind, Extent, FileKey, MountId, Nanos, Observation, Order, Outcome};
 use fixture::{
-    Disk, Fixed, MOUNT, Shell, answers, ask, cpu, evict, fetch, key, list, mount_point, quietly, resident,
-    run, start, told, whole,
+    Disk, MOUNT, Shell, ask, evict, fetch, key, list, mount_point, quietly, resident, run, start, told, whole,
 };
 use store::{Mounted, Store};
 
@@ -348,83 +350,6 @@ fn directories_with_odd_names_are_listed() {
 }
 
 #[test]
-fn a_mount_is_let_go_of() {
-    let disk = Disk::new();
-    let prefetch = disk.prefetch();
-    disk.file(b"file", 1 << 20);
-    let unmount = || rustix::mount::unmount(&disk.path, rustix::mount::UnmountFlags::empty());
-    assert_eq!(told(&ask(&prefetch, fetch(1, "file", whole()))).1, Outcome::Done);
-    let begin = Instant::now();
-    while unmount().is_err() {
-        assert!(
-            begin.elapsed() < Duration::from_secs(20),
-            "the mount is still busy 20 s after the last order"
-        );
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    println!("umount worked {:?} after the last order", begin.elapsed());
-    assert_eq!(
-        told(&ask(&prefetch, fetch(2, "file", whole()))).1,
-        Outcome::Absent
-    );
-
-    let disk = Disk::new();
-    let prefetch = disk.prefetch();
-    disk.file(b"file", 4096);
-    assert_eq!(told(&ask(&prefetch, fetch(1, "file", whole()))).1, Outcome::Done);
-    prefetch.forget(MOUNT);
-    rustix::mount::unmount(&disk.path, rustix::mount::UnmountFlags::empty()).expect("umount after forget");
-}
-
-#[test]
-fn a_mount_of_another_namespace_is_reached_through_its_process() {
-    let disk = Disk::new();
-    let other = tempfile::tempdir().expect("temporary directory");
-    std::fs::create_dir_all(disk.path.join("sub/dir")).expect("mkdir");
-    let path = disk.file(b"sub/dir/file", 40_000);
-    disk.file(b"outside", 40_000);
-    // Only the child sees this bind mount of a part of the file system.
-    let script = format!(
-        "mount --bind {}/sub {}",
-        disk.path.display(),
-        other.path().display()
-    );
-    let child = Shell::start(&["unshare", "-m", "--propagation", "private"], &script, 0);
-    let point = mount_point(&child.pid().to_string(), other.path());
-    assert_eq!(&*point.root, b"/sub");
-    let mut config = PrefetchConfig::new(Arc::new(Fixed(vec![(child.pid(), point.clone())])));
-    config.threads = 2;
-    let prefetch = Prefetch::start(config).expect("prefetch");
-    let through = |id, path: &str, pid| {
-        let mut order = fetch(id, path, whole());
-        if let Order::Fetch { via, .. } = &mut order {
-            *via = pid;
-        }
-        told(&ask(&prefetch, order)).1
-    };
-    // The process that has no such mount first: nothing is learned of the mount by that.
-    assert_eq!(through(1, "sub/dir/file", std::process::id()), Outcome::Absent);
-    assert_eq!(through(2, "sub/dir/file", child.pid()), Outcome::Done);
-    assert_eq!(resident(quietly(&path)), vec![0..10]);
-    assert_eq!(through(3, "outside", child.pid()), Outcome::Absent);
-    assert_eq!(through(4, "subdir/file", child.pid()), Outcome::Absent);
-    drop(child);
-    prefetch.forget(MOUNT);
-    assert_eq!(through(5, "sub/dir/file", point.dev), Outcome::Absent);
-
-    // Something else than the mount is found there: not believed.
-    let wrong = MountPoint {
-        path: "/".into(),
-        ..point
-    };
-    let prefetch = start(wrong, |_| {});
-    assert_eq!(
-        told(&ask(&prefetch, fetch(6, "etc/passwd", whole()))).1,
-        Outcome::Absent
-    );
-}
-
-#[test]
 fn an_open_file_is_reached_through_its_readers_descriptor() {
     let disk = Disk::new();
     let prefetch = disk.prefetch();
@@ -533,214 +458,43 @@ fn where_root_is_refused_the_readers_descriptor_works() {
 }
 
 #[test]
-fn earlier_deadlines_go_first_and_like_orders_are_one() {
-    let remote = Remote::new(Store::default());
-    let prefetch = start(remote.point(), |_| {});
-    let depth = |fetches| {
-        prefetch.submit(Order::Depth {
-            mount: MOUNT,
-            fetches,
-        })
-    };
-    depth(0);
-    for id in [5, 3, 8, 1, 9, 2] {
-        prefetch.submit(fetch(id, format!("f{id:05}"), whole()));
-    }
-    // The like of 9, and needed first; 8 is not needed any more.
-    let mut twin = fetch(20, "f00009", whole());
-    if let Order::Fetch { deadline, .. } = &mut twin {
-        *deadline = Nanos(0);
-    }
-    prefetch.submit(twin);
-    prefetch.submit(Order::Cancel { id: OrderId(8) });
-    assert_eq!(told(&answers(&prefetch, 1)[0]), (8, Outcome::Dropped, 0));
-    assert_eq!(prefetch.statistics().queued, 5);
-    depth(1);
-    let given: Vec<_> = answers(&prefetch, 6).iter().map(told).collect();
-    let done = |id| (id, Outcome::Done, 40 << 10);
-    assert_eq!(
-        given,
-        vec![
-            done(9),
-            (20, Outcome::Done, 0),
-            done(1),
-            done(2),
-            done(3),
-            done(5)
-        ]
-    );
-    prefetch.submit(Order::Cancel { id: OrderId(8) });
-    prefetch.submit(Order::Detail {
-        file: FileKey { dev: 0, ino: 0 },
-        wanted: true,
-    });
-    assert_eq!(told(&ask(&prefetch, list(30, "", 1000))).1, Outcome::Done);
-}
-
-#[test]
-fn a_full_queue_turns_orders_away() {
-    let remote = Remote::new(Store::default());
-    let prefetch = start(remote.point(), |config| config.orders = 3);
-    prefetch.submit(Order::Depth {
-        mount: MOUNT,
-        fetches: 0,
-    });
-    for id in 0..5 {
-        prefetch.submit(fetch(id, format!("f{id:05}"), whole()));
-    }
-    let given: Vec<_> = answers(&prefetch, 2).iter().map(told).collect();
-    assert_eq!(given, vec![(3, Outcome::Dropped, 0), (4, Outcome::Dropped, 0)]);
-    prefetch.forget(MOUNT);
-    assert!(
-        answers(&prefetch, 3)
-            .iter()
-            .all(|answer| told(answer).1 == Outcome::Dropped)
-    );
-}
-
-#[test]
-fn a_running_fetch_stops_when_cancelled() {
-    // 64 MiB at 20 MB/s: far from done when the cancel comes.
+fn files_may_change_while_they_are_prefetched() {
     let remote = Remote::new(Store {
-        size: 64 << 20,
-        bandwidth: 20_000_000,
+        size: 8 << 20,
         ..Store::default()
     });
-    let prefetch = start(remote.point(), |_| {});
-    prefetch.submit(fetch(1, "f00001", whole()));
-    while prefetch.statistics().in_flight == 0 {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    std::thread::sleep(Duration::from_millis(50));
-    prefetch.submit(Order::Cancel { id: OrderId(1) });
-    let (_, outcome, bytes) = told(&answers(&prefetch, 1)[0]);
-    assert_eq!(outcome, Outcome::Dropped);
-    assert!(bytes < 32 << 20, "{bytes} bytes were asked for");
-}
-
-#[test]
-fn a_dead_store_costs_its_own_orders_only() {
-    let remote = Remote::new(Store::default());
-    let prefetch = start(remote.point(), |config| {
-        config.life = Duration::from_millis(500);
-        config.stuck = 4;
-    });
-    for id in 0..3 {
-        prefetch.submit(fetch(id, format!("stuck{id}"), whole()));
-    }
-    assert!(
-        answers(&prefetch, 3)
-            .iter()
-            .all(|answer| told(answer).1 == Outcome::Failed)
-    );
-    assert_eq!(
-        (prefetch.statistics().stuck, prefetch.statistics().in_flight),
-        (3, 0)
-    );
-    // Others of the mount still go.
-    assert_eq!(
-        told(&ask(&prefetch, fetch(10, "f00001", whole()))).1,
-        Outcome::Done
-    );
-    for id in 20..24 {
-        prefetch.submit(fetch(id, format!("stuck{id}"), whole()));
-    }
-    assert!(
-        answers(&prefetch, 4)
-            .iter()
-            .all(|answer| told(answer).1 == Outcome::Failed)
-    );
-    // Too many: the mount is left alone, at once.
-    assert_eq!(
-        told(&ask(&prefetch, fetch(30, "f00002", whole()))).1,
-        Outcome::Failed
-    );
-    let (gone, wait) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        drop(prefetch);
-        let _ = gone.send(());
-    });
-    wait.recv_timeout(Duration::from_secs(10))
-        .expect("shutdown hangs in a dead store");
-}
-
-#[test]
-fn many_small_files_fill_the_latency() {
-    const FILES: u64 = 2000;
-    let remote = Remote::new(Store {
-        files: FILES + 20,
-        ..Store::default()
-    });
-    let prefetch = start(remote.point(), |_| {});
-    let timed = |depth, names: std::ops::Range<u64>| {
-        prefetch.submit(Order::Depth {
-            mount: MOUNT,
-            fetches: depth,
-        });
-        let count = names.end - names.start;
-        let (begin, before) = (Instant::now(), cpu());
-        for id in names {
-            prefetch.submit(fetch(id, format!("f{id:05}"), whole()));
+    let disk = Disk::new();
+    let slow = start(remote.point(), |_| {});
+    let fast = disk.prefetch();
+    for round in 0..8 {
+        let name = format!("file{round}");
+        let path = disk.file(name.as_bytes(), 8 << 20);
+        fast.submit(fetch(round, &name, whole()));
+        slow.submit(fetch(round, format!("f{round:05}"), whole()));
+        match round % 3 {
+            0 => std::fs::File::options()
+                .write(true)
+                .open(&path)
+                .and_then(|file| file.set_len(5)),
+            1 => std::fs::remove_file(&path),
+            _ => std::fs::rename(&path, disk.path.join("renamed")),
         }
+        .expect("change");
+    }
+    for observation in fixture::answers(&fast, 8) {
+        let (id, outcome, _) = told(&observation);
         assert!(
-            answers(&prefetch, count as usize)
-                .iter()
-                .all(|answer| told(answer).1 == Outcome::Done)
+            matches!(outcome, Outcome::Done | Outcome::Absent),
+            "{id}: {outcome:?}"
         );
-        let (took, used) = (begin.elapsed().as_secs_f64(), cpu() - before);
-        // A look-up and a read for each, `depth` of them at a time.
-        let ideal = (count as f64 * 0.010 / f64::from(depth)).max(0.010);
-        println!(
-            "depth {depth:3}: {count} files in {took:.3} s, {:.2} of what the latency allows, {:.0} µs of processor a file, {} threads",
-            ideal / took,
-            used * 1e6 / count as f64,
-            prefetch.statistics().threads,
+    }
+    // The store goes away in the middle: an error, not a hang.
+    drop(remote);
+    for observation in fixture::answers(&slow, 8) {
+        let (id, outcome, _) = told(&observation);
+        assert!(
+            matches!(outcome, Outcome::Done | Outcome::Absent | Outcome::Failed),
+            "{id}: {outcome:?}"
         );
-        let status = std::fs::read_to_string("/proc/self/status").expect("status");
-        println!(
-            "{}",
-            status
-                .lines()
-                .find(|line| line.starts_with("VmRSS"))
-                .unwrap_or_default()
-        );
-        took / count as f64
-    };
-    let one = timed(1, FILES..FILES + 20);
-    let many = timed(64, 0..FILES / 2);
-    let more = timed(128, FILES / 2..FILES);
-    assert!(
-        many * 8.0 < one && more * 8.0 < one,
-        "64 and 128 at a time are not 8 times faster than one"
-    );
-    assert_eq!(
-        resident(File::open(remote.path().join("f00077")).expect("open")),
-        vec![0..10]
-    );
-}
-
-#[test]
-fn one_large_file_fills_the_link() {
-    let remote = Remote::new(Store {
-        size: 256 << 20,
-        bandwidth: 200_000_000,
-        ..Store::default()
-    });
-    let prefetch = start(remote.point(), |_| {});
-    let (begin, before) = (Instant::now(), cpu());
-    assert_eq!(
-        told(&ask(&prefetch, fetch(1, "f00001", whole()))),
-        (1, Outcome::Done, 256 << 20)
-    );
-    let (took, used) = (begin.elapsed().as_secs_f64(), cpu() - before);
-    let ideal = (256 << 20) as f64 / 200e6 + 0.010;
-    println!(
-        "256 MiB in {took:.3} s, {:.2} of the link, {:.0} ms of processor",
-        ideal / took,
-        used * 1e3
-    );
-    assert_eq!(
-        resident(File::open(remote.path().join("f00001")).expect("open")),
-        vec![0..65536]
-    );
+    }
 }

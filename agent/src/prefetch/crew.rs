@@ -11,7 +11,7 @@ use std::time::Duration;
 use agent_core::{MountId, Nanos};
 
 use super::answers::Answers;
-use super::queue::{Answer, Queue};
+use super::queue::{Answer, Queue, Started};
 use super::work::{Bench, now};
 
 /// A thread without work ends after this; short bursts a few seconds apart find it still there.
@@ -138,14 +138,23 @@ impl Crew {
         let mut state = self.lock();
         state.newborn -= 1;
         while !state.closed {
-            if let Some(started) = state.queue.start(now()) {
+            let started = state.queue.start(now());
+            if started.is_some() {
                 self.call(&mut state);
+            }
+            if started.is_some() || !answers.is_empty() {
+                // Told without the lock: it wakes the event loop, which would want the lock next.
                 drop(state);
-                let ending = self.bench.carry_out(&started.task, &started.stop);
-                state = self.lock();
-                state.queue.finish(started.ticket, ending, &mut answers);
                 if !answers.is_empty() {
                     self.answers.give(answers.drain(..), now());
+                }
+                let ended = started.map(|Started { ticket, task, stop }| {
+                    let ending = self.bench.carry_out(&task, &stop);
+                    (ticket, ending)
+                });
+                state = self.lock();
+                if let Some((ticket, ending)) = ended {
+                    state.queue.finish(ticket, ending, &mut answers);
                 }
                 continue;
             }

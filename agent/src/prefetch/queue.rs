@@ -4,8 +4,10 @@
 //! A task that outlives its life is answered `Failed` although its thread is still inside the kernel: it stays
 //! as stuck, and a mount with too many of those is left alone until half of them have come back.
 
+mod lane;
+
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +16,7 @@ use agent_core::{MountId, Nanos, OrderId, Outcome};
 use rustc_hash::{FxHashMap, FxHasher};
 
 use super::task::{Ending, Task};
+use lane::{Job, Lane, State};
 
 /// Bounds, all of them hard.
 #[derive(Clone, Copy, Debug)]
@@ -50,38 +53,6 @@ pub struct Answer {
     pub id: OrderId,
     pub task: Arc<Task>,
     pub ending: Ending,
-}
-
-#[derive(Debug)]
-struct Job {
-    task: Arc<Task>,
-    alike: u64,
-    /// Those who want it; the first one's answer carries the bytes.
-    orders: Vec<OrderId>,
-    deadline: Nanos,
-    state: State,
-}
-
-#[derive(Debug)]
-enum State {
-    Waiting,
-    Running {
-        since: Nanos,
-        stop: Arc<AtomicBool>,
-    },
-    /// Answered, but the kernel has not given the thread back.
-    Stuck,
-}
-
-#[derive(Debug, Default)]
-struct Lane {
-    depth: Option<u32>,
-    fetches: BinaryHeap<Reverse<(Nanos, Ticket)>>,
-    lists: VecDeque<Ticket>,
-    fetching: u32,
-    listing: u32,
-    stuck: u32,
-    left_alone: bool,
 }
 
 /// Counts of what is here now.
@@ -475,27 +446,6 @@ impl Queue {
         }
         self.lanes.clear();
         self.load.queued = 0;
-    }
-}
-
-impl Job {
-    fn waits(&self) -> bool {
-        matches!(self.state, State::Waiting)
-    }
-
-    /// Whether another order may join it.
-    fn wanted(&self) -> bool {
-        match &self.state {
-            State::Waiting => true,
-            State::Running { stop, .. } => !stop.load(Ordering::Relaxed),
-            State::Stuck => false,
-        }
-    }
-}
-
-impl Lane {
-    fn is_idle(&self) -> bool {
-        self.fetching == 0 && self.listing == 0 && self.stuck == 0
     }
 }
 

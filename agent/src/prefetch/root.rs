@@ -145,6 +145,8 @@ impl Roots {
     /// Closes what no task holds and none has used for `idle`; returns whether any is still open.
     pub fn sweep(&self, now: Nanos, idle: Nanos) -> bool {
         let mut held = false;
+        // Closed after the lock is released: closing may be slow where the mount has gone meanwhile.
+        let mut closed = Vec::new();
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         places.retain(|_, place| {
             let mut open = match place.open.try_lock() {
@@ -157,12 +159,14 @@ impl Roots {
             };
             let unused = now.since(Nanos(place.used.load(Ordering::Relaxed))) >= idle;
             if unused && open.as_ref().is_none_or(|root| Arc::strong_count(root) == 1) {
-                *open = None;
+                closed.extend(open.take());
                 return false;
             }
             held = true;
             true
         });
+        drop(places);
+        drop(closed);
         held
     }
 

@@ -1,0 +1,88 @@
+//! Mounts that are let go of, and mounts that only another process sees.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use agent::prefetch::{MountPoint, Prefetch, PrefetchConfig};
+use agent_core::{Order, Outcome};
+
+use crate::fixture::{
+    Disk, Fixed, MOUNT, Shell, ask, fetch, mount_point, quietly, resident, start, told, whole,
+};
+
+#[test]
+fn a_mount_is_let_go_of() {
+    let disk = Disk::new();
+    let prefetch = disk.prefetch();
+    disk.file(b"file", 1 << 20);
+    let unmount = || rustix::mount::unmount(&disk.path, rustix::mount::UnmountFlags::empty());
+    assert_eq!(told(&ask(&prefetch, fetch(1, "file", whole()))).1, Outcome::Done);
+    let begin = Instant::now();
+    while unmount().is_err() {
+        assert!(
+            begin.elapsed() < Duration::from_secs(20),
+            "the mount is still busy 20 s after the last order"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    println!("umount worked {:?} after the last order", begin.elapsed());
+    assert_eq!(
+        told(&ask(&prefetch, fetch(2, "file", whole()))).1,
+        Outcome::Absent
+    );
+
+    let disk = Disk::new();
+    let prefetch = disk.prefetch();
+    disk.file(b"file", 4096);
+    assert_eq!(told(&ask(&prefetch, fetch(1, "file", whole()))).1, Outcome::Done);
+    prefetch.forget(MOUNT);
+    rustix::mount::unmount(&disk.path, rustix::mount::UnmountFlags::empty()).expect("umount after forget");
+}
+
+#[test]
+fn a_mount_of_another_namespace_is_reached_through_its_process() {
+    let disk = Disk::new();
+    let other = tempfile::tempdir().expect("temporary directory");
+    std::fs::create_dir_all(disk.path.join("sub/dir")).expect("mkdir");
+    let path = disk.file(b"sub/dir/file", 40_000);
+    disk.file(b"outside", 40_000);
+    // Only the child sees this bind mount of a part of the file system.
+    let script = format!(
+        "mount --bind {}/sub {}",
+        disk.path.display(),
+        other.path().display()
+    );
+    let child = Shell::start(&["unshare", "-m", "--propagation", "private"], &script, 0);
+    let point = mount_point(&child.pid().to_string(), other.path());
+    assert_eq!(&*point.root, b"/sub");
+    let mut config = PrefetchConfig::new(Arc::new(Fixed(vec![(child.pid(), point.clone())])));
+    config.threads = 2;
+    let prefetch = Prefetch::start(config).expect("prefetch");
+    let through = |id, path: &str, pid| {
+        let mut order = fetch(id, path, whole());
+        if let Order::Fetch { via, .. } = &mut order {
+            *via = pid;
+        }
+        told(&ask(&prefetch, order)).1
+    };
+    // The process that has no such mount first: nothing is learned of the mount by that.
+    assert_eq!(through(1, "sub/dir/file", std::process::id()), Outcome::Absent);
+    assert_eq!(through(2, "sub/dir/file", child.pid()), Outcome::Done);
+    assert_eq!(resident(quietly(&path)), vec![0..10]);
+    assert_eq!(through(3, "outside", child.pid()), Outcome::Absent);
+    assert_eq!(through(4, "subdir/file", child.pid()), Outcome::Absent);
+    drop(child);
+    prefetch.forget(MOUNT);
+    assert_eq!(through(5, "sub/dir/file", point.dev), Outcome::Absent);
+
+    // Something else than the mount is found there: not believed.
+    let wrong = MountPoint {
+        path: "/".into(),
+        ..point
+    };
+    let prefetch = start(wrong, |_| {});
+    assert_eq!(
+        told(&ask(&prefetch, fetch(6, "etc/passwd", whole()))).1,
+        Outcome::Absent
+    );
+}
