@@ -46,7 +46,10 @@ pub fn run(config: AgentConfig) -> Result<ExitCode, RunError> {
         reason: error.to_string(),
     })?;
     // A second call (tests that run several agents in one process) keeps the first subscriber.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .try_init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(API_THREADS)
         .enable_all()
