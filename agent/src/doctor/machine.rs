@@ -43,7 +43,7 @@ pub fn checks() -> Vec<Check> {
         kernel(&read("/proc/sys/kernel/osrelease")),
         btf(),
         capabilities(&read("/proc/self/status")),
-        lockdown(&read("/sys/kernel/security/lockdown")),
+        lockdown(&read("/sys/kernel/security/lockdown"), securityfs()),
         io_uring(&read("/proc/sys/kernel/io_uring_disabled")),
         memory(&read("/proc/meminfo"), cgroup_limit()),
         pressure(&read("/proc/pressure/memory")),
@@ -129,8 +129,24 @@ fn capabilities(status: &str) -> Check {
     )
 }
 
-fn lockdown(modes: &str) -> Check {
-    let mode = modes.split(['[', ']']).nth(1).unwrap_or("none");
+/// Whether securityfs is mounted: the folder is there without it, but empty.
+fn securityfs() -> bool {
+    std::fs::read_dir("/sys/kernel/security").is_ok_and(|mut entries| entries.next().is_some())
+}
+
+fn lockdown(modes: &str, securityfs: bool) -> Check {
+    let mode = match modes.split(['[', ']']).nth(1) {
+        Some(mode) => mode,
+        None if securityfs => return Check::ok("lockdown", "this kernel has none"),
+        None => {
+            return Check::warn(
+                "lockdown",
+                "not known: securityfs is not mounted",
+                "mount -t securityfs securityfs /sys/kernel/security shows it; the probe plan below tells \
+                 whether it stood in the way",
+            );
+        }
+    };
     match mode {
         "none" => Check::ok("lockdown", "none"),
         "integrity" => Check::ok("lockdown", "integrity: BPF may read kernel memory"),
@@ -286,9 +302,16 @@ mod tests {
 
     #[test]
     fn lockdown_reads_the_bracketed_mode() {
-        assert_eq!(lockdown("none [integrity] confidentiality\n").state, State::Ok);
-        assert_eq!(lockdown("none integrity [confidentiality]\n").state, State::Fail);
-        assert_eq!(lockdown("").state, State::Ok);
+        assert_eq!(
+            lockdown("none [integrity] confidentiality\n", true).state,
+            State::Ok
+        );
+        assert_eq!(
+            lockdown("none integrity [confidentiality]\n", true).state,
+            State::Fail
+        );
+        assert_eq!(lockdown("", true).state, State::Ok);
+        assert_eq!(lockdown("", false).state, State::Warn);
     }
 
     #[test]

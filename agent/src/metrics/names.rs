@@ -41,7 +41,7 @@ impl Name {
         let unit = match self.unit {
             In::Bytes => "_bytes",
             In::Seconds => "_seconds",
-            In::Ratio => "_ratios",
+            In::Ratio => "_ratio",
             In::Things => "",
         };
         let end = match self.kind {
@@ -56,7 +56,7 @@ impl Name {
         match self.unit {
             In::Bytes => Some(Unit::Bytes),
             In::Seconds => Some(Unit::Seconds),
-            In::Ratio => Some(Unit::Ratios),
+            In::Ratio => Some(Unit::Other("ratio".to_owned())),
             In::Things => None,
         }
     }

@@ -321,7 +321,7 @@ fn files() -> Vec<FileView> {
 fn explanation(file: FileView) -> Explanation {
     Explanation {
         file,
-        resident: vec![0..256],
+        resident: vec![0..128, 200..256],
         patterns: vec!["whole small file: 40 of 40 were read to the end".into()],
         next: vec![Expectation {
             what: "train/0002.jpg".into(),

@@ -86,7 +86,7 @@ fn a_full_disk_keeps_what_was_written() {
     assert_eq!(ended.status.code(), Some(1));
     assert!(stderr(&ended).contains("the disk is full"), "{}", stderr(&ended));
     let kept = std::fs::metadata(&full).unwrap().len();
-    assert!(kept > 0 && kept % BLOCK.len() as u64 == 0, "{kept}");
+    assert!(kept > 0 && kept.is_multiple_of(BLOCK.len() as u64), "{kept}");
     drop(small);
     assert!(!file.exists());
 }
