@@ -140,7 +140,8 @@ struct AgentArgs {
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
-        "it must be an address and a port, such as 127.0.0.1:9464 or [::1]:9464 (names are not looked up)".to_owned()
+        "it must be an address and a port, such as 127.0.0.1:9464 or [::1]:9464 (names are not looked up)"
+            .to_owned()
     })
 }
 
@@ -240,7 +241,9 @@ mod tests {
     use super::*;
 
     fn try_parse(line: &str) -> Result<Command, String> {
-        Args::try_parse_from(line.split(' ')).map(command).map_err(|error| error.to_string())
+        Args::try_parse_from(line.split(' '))
+            .map(command)
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -257,7 +260,10 @@ mod tests {
         assert_eq!(config.watch, [PathBuf::from("/a"), PathBuf::from("/b")]);
         assert_eq!(config.api.socket, PathBuf::from(DEFAULT_SOCKET));
         assert_eq!(config.state, PathBuf::from(DEFAULT_STATE));
-        assert_eq!((config.metrics, config.api.listen, config.plan), (None, None, PlanChoice::Auto));
+        assert_eq!(
+            (config.metrics, config.api.listen, config.plan),
+            (None, None, PlanChoice::Auto)
+        );
     }
 
     #[test]
@@ -277,6 +283,12 @@ mod tests {
             panic!("not a question");
         };
         assert_eq!((ask.output, ask.socket), (Output::Json, PathBuf::from("/s")));
-        assert!(matches!(ask.question, Question::Files { prefix: Some(_), limit: 100 }));
+        assert!(matches!(
+            ask.question,
+            Question::Files {
+                prefix: Some(_),
+                limit: 100
+            }
+        ));
     }
 }

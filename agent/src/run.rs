@@ -3,7 +3,7 @@
 //! The API is bound first, so that a second agent is refused before it touches the kernel. SIGTERM or
 //! SIGINT ends everything in order; a second one ends it at once.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +33,8 @@ pub enum RunError {
     Signals(io::Error),
     #[error("the log filter {filter:?} cannot be read: {reason}; use a level such as info, or agent=debug")]
     Log { filter: String, reason: String },
+    #[error("the engine ended by itself ({0}): its log above says why; start the agent again")]
+    Engine(String),
     #[error(transparent)]
     Api(#[from] ApiError),
     #[error(transparent)]
@@ -46,7 +48,11 @@ pub fn run(config: AgentConfig) -> Result<ExitCode, RunError> {
         reason: error.to_string(),
     })?;
     // A second call (tests that run several agents in one process) keeps the first subscriber.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .try_init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(API_THREADS)
         .enable_all()
@@ -92,13 +98,17 @@ async fn daemon(config: AgentConfig) -> Result<ExitCode, RunError> {
         prefetch: !observe_only,
         ..Limits::default()
     };
-    let engine = tokio::spawn(idle(side, Core::new(limits), observe_only, stop.clone()));
+    let mut engine = tokio::spawn(idle(side, Core::new(limits), observe_only, stop.clone()));
     let serving = listeners.serve(link, metrics, stop);
     tokio::pin!(serving);
     tokio::select! {
         ended = &mut serving => {
             // Serving ends by itself only when it failed.
             ended?;
+        }
+        ended = &mut engine => {
+            let why = ended.map_or_else(|error| error.to_string(), |()| "without an error".to_owned());
+            return Err(RunError::Engine(why));
         }
         name = signals.next() => tracing::info!("{name}: stopping"),
     }

@@ -54,7 +54,10 @@ pub fn answer(query: Query, core: &Core, edges: &EdgeFacts) -> Option<RecordingW
                     prefix: path.clone(),
                     limit: usize::MAX,
                 };
-                files(core, &select).into_iter().find(|view| view.path == path).map(|view| view.file)
+                files(core, &select)
+                    .into_iter()
+                    .find(|view| view.path == path)
+                    .map(|view| view.file)
             };
             let by_key = file.and_then(|file| core.explain(file));
             let found = by_key.or_else(|| core.explain(by_path().filter(|_| !path.is_empty())?));
@@ -98,7 +101,11 @@ fn files(core: &Core, select: &Selection) -> Vec<FileView> {
     let on = |view: &FileView| mount.is_none_or(|mount: MountId| view.mount == mount);
     // The core knows no filter by mount: with one, all files are cut out and then chosen among.
     let most = if mount.is_some() { usize::MAX } else { *limit };
-    core.files(prefix, most).into_iter().filter(on).take(*limit).collect()
+    core.files(prefix, most)
+        .into_iter()
+        .filter(on)
+        .take(*limit)
+        .collect()
 }
 
 fn checks(core: &Core, edges: &EdgeFacts) -> Vec<Check> {

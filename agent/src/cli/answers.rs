@@ -26,14 +26,28 @@ pub async fn node(mut client: Client, output: Output) -> Result<(), CliError> {
 fn node_text(node: &wire::NodeReply) -> String {
     let mut text = String::new();
     let plan = node.plan.clone().unwrap_or_default();
-    let plan_name = if plan.plan.is_empty() { "nothing attached (see headrace doctor)" } else { &plan.plan };
+    let plan_name = if plan.plan.is_empty() {
+        "nothing attached (see headrace doctor)"
+    } else {
+        &plan.plan
+    };
     let fate = node.fate.unwrap_or_default();
     let drops: u64 = node.drops_per_cpu.iter().sum();
     let mode = if node.observe_only { ", observing only" } else { "" };
     let lines = [
-        ("node", format!("{}, agent {}{mode}", sentence(&node.hostname), sentence(&node.version))),
+        (
+            "node",
+            format!(
+                "{}, agent {}{mode}",
+                sentence(&node.hostname),
+                sentence(&node.version)
+            ),
+        ),
         ("plan", sentence(plan_name)),
-        ("known", format!("{} files, {} workloads", count(node.files), count(node.workloads))),
+        (
+            "known",
+            format!("{} files, {} workloads", count(node.files), count(node.workloads)),
+        ),
         (
             "read",
             format!(
@@ -54,7 +68,14 @@ fn node_text(node: &wire::NodeReply) -> String {
                 size(fate.pending_bytes)
             ),
         ),
-        ("fetches", format!("{} under way, {} waiting", count(node.in_flight), count(node.queued))),
+        (
+            "fetches",
+            format!(
+                "{} under way, {} waiting",
+                count(node.in_flight),
+                count(node.queued)
+            ),
+        ),
         (
             "memory",
             format!(
@@ -64,7 +85,14 @@ fn node_text(node: &wire::NodeReply) -> String {
                 f64::from(node.memory_pressure) / 100.0
             ),
         ),
-        ("lost", format!("{} records, {} ring-buffer drops", count(node.lost_records), count(drops))),
+        (
+            "lost",
+            format!(
+                "{} records, {} ring-buffer drops",
+                count(node.lost_records),
+                count(drops)
+            ),
+        ),
     ];
     for (name, value) in lines {
         let _ = writeln!(text, "{name:<9}{value}");
@@ -87,8 +115,16 @@ fn node_text(node: &wire::NodeReply) -> String {
 }
 
 fn mount_cells(mount: &wire::Mount) -> Vec<String> {
-    let point = if mount.point.is_empty() { "–".to_owned() } else { printable(&mount.point) };
-    let miss = if mount.miss_latency_ns == 0 { "–".to_owned() } else { duration(mount.miss_latency_ns) };
+    let point = if mount.point.is_empty() {
+        "–".to_owned()
+    } else {
+        printable(&mount.point)
+    };
+    let miss = if mount.miss_latency_ns == 0 {
+        "–".to_owned()
+    } else {
+        duration(mount.miss_latency_ns)
+    };
     vec![
         point,
         printable(mount.fstype.as_bytes()),
@@ -113,10 +149,18 @@ pub async fn explain(mut client: Client, output: Output, path: &Path) -> Result<
         path: spot.path,
         mount: spot.mount,
     };
-    let reply = client.explain(request).await.map_err(ClientError::from)?.into_inner();
+    let reply = client
+        .explain(request)
+        .await
+        .map_err(ClientError::from)?
+        .into_inner();
     let file = reply.file.clone().unwrap_or_default();
     let shown = paths::shown(&mounts, file.mount, &file.path);
-    show(output, || as_json::explanation(&reply, &shown), || explain_text(&reply, &file, &shown))
+    show(
+        output,
+        || as_json::explanation(&reply, &shown),
+        || explain_text(&reply, &file, &shown),
+    )
 }
 
 fn explain_text(reply: &wire::ExplainReply, file: &wire::File, shown: &[u8]) -> String {
@@ -151,7 +195,12 @@ fn explain_text(reply: &wire::ExplainReply, file: &wire::File, shown: &[u8]) -> 
     }
     for next in &reply.next {
         let who = as_json::predictor(next.predictor);
-        let _ = writeln!(text, "  {} ({who}): {}", sentence(&next.what), sentence(&next.reason));
+        let _ = writeln!(
+            text,
+            "  {} ({who}): {}",
+            sentence(&next.what),
+            sentence(&next.reason)
+        );
     }
     text
 }
@@ -164,11 +213,19 @@ pub async fn latency(mut client: Client, output: Output) -> Result<(), CliError>
     let mut rows: Vec<Row> = Vec::new();
     for histogram in &reply.histograms {
         let decoded = histograms::decode(&histogram.hdr_v2)?;
-        rows.push((histogram.source.clone(), as_json::latency_kind(histogram.kind), decoded));
+        rows.push((
+            histogram.source.clone(),
+            as_json::latency_kind(histogram.kind),
+            decoded,
+        ));
     }
     let mut merged: Vec<Row> = Vec::new();
     for kind in ["miss", "hit"] {
-        let parts: Vec<_> = rows.iter().filter(|row| row.1 == kind).map(|row| &row.2).collect();
+        let parts: Vec<_> = rows
+            .iter()
+            .filter(|row| row.1 == kind)
+            .map(|row| &row.2)
+            .collect();
         if !parts.is_empty() {
             merged.push(("all".to_owned(), kind, histograms::merge(parts)?));
         }

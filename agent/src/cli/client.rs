@@ -45,7 +45,9 @@ pub enum ClientError {
 
 /// Connects. The socket is tried first by hand, because the channel would hide why it failed.
 pub async fn connect(path: &Path) -> Result<Client, ClientError> {
-    let first = UnixStream::connect(path).await.map_err(|source| refusal(path, source))?;
+    let first = UnixStream::connect(path)
+        .await
+        .map_err(|source| refusal(path, source))?;
     let path_again = path.to_path_buf();
     let mut first = Some(first);
     let connector = tower::service_fn(move |_: Uri| {

@@ -64,17 +64,31 @@ fn line(event: &wire::Event, seconds: f64) -> String {
             sentence(&fetch.reason)
         ),
         Some(What::Pattern(found)) => {
-            format!("pattern  {} by {}: {}", printable(&found.path), found.tgid, sentence(&found.pattern))
+            format!(
+                "pattern  {} by {}: {}",
+                printable(&found.path),
+                found.tgid,
+                sentence(&found.pattern)
+            )
         }
         Some(What::Mount(mount)) => {
             let survival = json::survival(mount.survival);
-            format!("mount    {}: warmed pages {survival}", printable(mount.source.as_bytes()))
+            format!(
+                "mount    {}: warmed pages {survival}",
+                printable(mount.source.as_bytes())
+            )
         }
         Some(What::KernelLost(lost)) => {
-            format!("lost     {} records were dropped by the kernel side: what was learned has holes", lost.records)
+            format!(
+                "lost     {} records were dropped by the kernel side: what was learned has holes",
+                lost.records
+            )
         }
         Some(What::Lagged(lagged)) => {
-            format!("skipped  {} events: this command was too slow for them", lagged.events)
+            format!(
+                "skipped  {} events: this command was too slow for them",
+                lagged.events
+            )
         }
         None => "unknown  an event this version has no name for: upgrade this command".to_owned(),
     };
@@ -83,8 +97,8 @@ fn line(event: &wire::Event, seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use super::super::text::is_unsafe;
+    use super::*;
 
     #[test]
     fn a_name_cannot_steer_the_terminal() {

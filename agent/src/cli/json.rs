@@ -161,8 +161,11 @@ fn mount(mount: &wire::Mount) -> Value {
 
 pub fn node(node: &wire::NodeReply) -> Value {
     let plan = node.plan.clone().unwrap_or_default();
-    let refused: Vec<Value> =
-        plan.refused.iter().map(|r| json!({"plan": r.plan, "reason": r.reason})).collect();
+    let refused: Vec<Value> = plan
+        .refused
+        .iter()
+        .map(|r| json!({"plan": r.plan, "reason": r.reason}))
+        .collect();
     json!({
         "hostname": node.hostname, "version": node.version, "uptime_seconds": node.uptime_seconds,
         "plan": {
@@ -205,9 +208,11 @@ pub fn explanation(reply: &wire::ExplainReply, shown: &[u8]) -> Value {
     let next: Vec<Value> = reply
         .next
         .iter()
-        .map(|next| json!({
-            "what": next.what, "predictor": predictor(next.predictor), "reason": next.reason,
-        }))
+        .map(|next| {
+            json!({
+                "what": next.what, "predictor": predictor(next.predictor), "reason": next.reason,
+            })
+        })
         .collect();
     json!({
         "file": file(&reply.file.clone().unwrap_or_default(), shown),
@@ -280,7 +285,10 @@ mod tests {
         let text = line(&json!({ "path": name }));
         assert!(!text.trim_end().chars().any(is_unsafe), "{text}");
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["path"], name);
-        assert_eq!(serde_json::from_str::<Value>(&pretty(&json!({ "path": name }))).unwrap()["path"], name);
+        assert_eq!(
+            serde_json::from_str::<Value>(&pretty(&json!({ "path": name }))).unwrap()["path"],
+            name
+        );
     }
 
     #[test]

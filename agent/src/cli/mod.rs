@@ -122,7 +122,9 @@ async fn ask(config: AskConfig) -> Result<ExitCode, CliError> {
             record::record(&socket, output, &file, seconds, force).await?;
         }
         Question::Node => answers::node(client::connect(&socket).await?, output).await?,
-        Question::Explain { path } => answers::explain(client::connect(&socket).await?, output, &path).await?,
+        Question::Explain { path } => {
+            answers::explain(client::connect(&socket).await?, output, &path).await?
+        }
         Question::Latency => answers::latency(client::connect(&socket).await?, output).await?,
         Question::Workloads { limit } => {
             lists::workloads(client::connect(&socket).await?, output, limit).await?;
@@ -144,7 +146,9 @@ async fn ask(config: AskConfig) -> Result<ExitCode, CliError> {
 /// Writes to stdout at once.
 fn print(text: &str) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(CliError::Print)
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(CliError::Print)
 }
 
 /// Prints the answer in the form that was asked for.

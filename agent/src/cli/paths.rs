@@ -13,7 +13,9 @@ use super::text::printable;
 
 #[derive(Debug, thiserror::Error)]
 pub enum PathError {
-    #[error("{path} is on no watched mount ({watched}): name a path below one, or watch it: headrace agent --watch {path}")]
+    #[error(
+        "{path} is on no watched mount ({watched}): name a path below one, or watch it: headrace agent --watch {path}"
+    )]
     Unwatched { path: String, watched: String },
 }
 
@@ -41,7 +43,9 @@ pub fn shown(mounts: &[wire::Mount], mount: u32, path: &[u8]) -> Vec<u8> {
 pub fn spot(mounts: &[wire::Mount], typed: &Path) -> Result<Spot, PathError> {
     let absolute = match typed.is_absolute() {
         true => typed.to_path_buf(),
-        false => std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")).join(typed),
+        false => std::env::current_dir()
+            .unwrap_or_else(|_| PathBuf::from("/"))
+            .join(typed),
     };
     let bytes = lexical(absolute.as_os_str().as_bytes());
     let inside = mounts
@@ -51,16 +55,27 @@ pub fn spot(mounts: &[wire::Mount], typed: &Path) -> Result<Spot, PathError> {
         .max_by_key(|(mount, _)| mount.point.len());
     if let Some((mount, below)) = inside {
         let root = trim(&mount.root);
-        let path = if root.is_empty() { below.to_vec() } else { [root, b"/", below].concat() };
+        let path = if root.is_empty() {
+            below.to_vec()
+        } else {
+            [root, b"/", below].concat()
+        };
         return Ok(Spot {
             mount: Some(mount.mount),
             path,
         });
     }
     if typed.is_absolute() {
-        let points: Vec<String> =
-            mounts.iter().filter(|m| !m.point.is_empty()).map(|m| printable(&m.point)).collect();
-        let watched = if points.is_empty() { "none is watched".to_owned() } else { points.join(", ") };
+        let points: Vec<String> = mounts
+            .iter()
+            .filter(|m| !m.point.is_empty())
+            .map(|m| printable(&m.point))
+            .collect();
+        let watched = if points.is_empty() {
+            "none is watched".to_owned()
+        } else {
+            points.join(", ")
+        };
         return Err(PathError::Unwatched {
             path: printable(&bytes),
             watched,
@@ -132,7 +147,6 @@ fn trim(path: &[u8]) -> &[u8] {
     trim_end(path.strip_prefix(b"/").unwrap_or(path))
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,7 +163,11 @@ mod tests {
 
     #[test]
     fn there_and_back() {
-        let mounts = [mount(1, "/mnt/data", "/"), mount(2, "/mnt/data/sub", "/export/a"), mount(3, "", "/")];
+        let mounts = [
+            mount(1, "/mnt/data", "/"),
+            mount(2, "/mnt/data/sub", "/export/a"),
+            mount(3, "", "/"),
+        ];
         for (typed, id, path) in [
             ("/mnt/data/x/y", 1, "x/y"),
             ("/mnt/data/", 1, ""),
@@ -159,14 +177,23 @@ mod tests {
             ("/mnt/data/x/", 1, "x/"),
         ] {
             let spot = spot(&mounts, Path::new(typed)).unwrap();
-            assert_eq!((spot.mount, spot.path.as_slice()), (Some(id), path.as_bytes()), "{typed}");
+            assert_eq!(
+                (spot.mount, spot.path.as_slice()),
+                (Some(id), path.as_bytes()),
+                "{typed}"
+            );
         }
         assert_eq!(shown(&mounts, 2, b"export/a/f"), b"/mnt/data/sub/f");
         assert_eq!(shown(&mounts, 1, b"x\xff"), b"/mnt/data/x\xff");
         assert_eq!(shown(&mounts, 2, b"elsewhere/f"), b"store2:elsewhere/f");
         assert_eq!(shown(&mounts, 3, b"f"), b"store3:f");
         assert_eq!(shown(&mounts, 9, b"f"), b"f");
-        assert!(spot(&mounts, Path::new("/mnt/database/x")).unwrap_err().to_string().contains("/mnt/data, "));
+        assert!(
+            spot(&mounts, Path::new("/mnt/database/x"))
+                .unwrap_err()
+                .to_string()
+                .contains("/mnt/data, ")
+        );
         assert_eq!(spot(&mounts, Path::new("train/x")).unwrap().path, b"train/x");
     }
 
@@ -178,6 +205,9 @@ mod tests {
         assert_eq!(device_of_mount(info, 3), None);
         let file = tempfile::NamedTempFile::new().unwrap();
         use std::os::unix::fs::MetadataExt;
-        assert_eq!(key(file.path()).unwrap().ino, file.as_file().metadata().unwrap().ino());
+        assert_eq!(
+            key(file.path()).unwrap().ino,
+            file.as_file().metadata().unwrap().ino()
+        );
     }
 }

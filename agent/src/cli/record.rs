@@ -30,7 +30,9 @@ pub enum RecordError {
     Exists { path: String },
     #[error("{path} could not be made: {source}; choose a file in a folder that you may write")]
     Create { path: String, source: io::Error },
-    #[error("the disk is full: {kept} of the recording are kept in {path}, whole up to there; free some space, or record to another disk")]
+    #[error(
+        "the disk is full: {kept} of the recording are kept in {path}, whole up to there; free some space, or record to another disk"
+    )]
     Full { path: String, kept: String },
     #[error("writing {path} failed: {source}; {kept} of the recording are kept in it, whole up to there")]
     Write {
@@ -116,7 +118,9 @@ pub async fn record(
             let mut text = format!("{} in {took:.1} s, kept in {}\n", size(bytes), name(path));
             if lost > 0 {
                 let lost = count(lost);
-                text.push_str(&format!("{lost} observations are missing: this disk was too slow for them\n"));
+                text.push_str(&format!(
+                    "{lost} observations are missing: this disk was too slow for them\n"
+                ));
             }
             text
         },
@@ -148,7 +152,10 @@ impl Recording {
         }
         let file = options.open(path).map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => RecordError::Exists { path: name(path) },
-            _ => RecordError::Create { path: name(path), source },
+            _ => RecordError::Create {
+                path: name(path),
+                source,
+            },
         })?;
         Ok(Self {
             path: path.to_path_buf(),

@@ -55,7 +55,9 @@ pub fn replay(path: &Path, output: Output) -> Result<ExitCode, CliError> {
         source,
     })?;
     let mut core = Core::new(Limits::default());
-    let tally = fold(decoder, &mut core, |damage| eprintln!("headrace: {}: {damage}", name(path)));
+    let tally = fold(decoder, &mut core, |damage| {
+        eprintln!("headrace: {}: {damage}", name(path))
+    });
     let (node, rows) = (core.node(), core.ledger());
     let rows: Vec<_> = rows.into_iter().map(convert::ledger_row).collect();
     show(
@@ -88,13 +90,21 @@ pub fn replay(path: &Path, output: Output) -> Result<ExitCode, CliError> {
                 count(tally.cancels)
             );
             if tally.damages > 0 {
-                let _ = writeln!(text, "{} damages, {} observations lost", tally.damages, tally.lost);
+                let _ = writeln!(
+                    text,
+                    "{} damages, {} observations lost",
+                    tally.damages, tally.lost
+                );
             }
             let _ = write!(text, "\n{}", ledger_text(&rows));
             text
         },
     )?;
-    Ok(if tally.damages > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if tally.damages > 0 {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn name(path: &Path) -> String {
@@ -142,7 +152,12 @@ fn fold(
                     tell(&damage);
                 }
                 tally.lost += damage.lost();
-                (last, Observation::Lost { records: damage.lost() })
+                (
+                    last,
+                    Observation::Lost {
+                        records: damage.lost(),
+                    },
+                )
             }
         };
         last = last.max(at);

@@ -53,7 +53,10 @@ fn plan_checks(plan: PlanFacts<'_>) -> Vec<Check> {
             "the agent's log names the kernel's refusal of each plan; root or CAP_BPF and CAP_PERFMON are needed",
         ));
     } else {
-        checks.push(Check::ok("probe plan", format!("{plan}, {} programs attached", hooks.len())));
+        checks.push(Check::ok(
+            "probe plan",
+            format!("{plan}, {} programs attached", hooks.len()),
+        ));
     }
     for (other, reason) in refused {
         // A better plan that is refused costs detail, not function: it is told, not blamed.
@@ -134,9 +137,18 @@ mod tests {
             refused: &[("fentry".into(), "EPERM".into())],
         };
         let checks = checks(&NodeView::default(), plan, true);
-        assert!(checks.iter().any(|c| c.state == State::Fail && &*c.name == "probe plan"));
+        assert!(
+            checks
+                .iter()
+                .any(|c| c.state == State::Fail && &*c.name == "probe plan")
+        );
         assert!(checks.iter().any(|c| c.finding.contains("fentry: EPERM")));
         assert!(checks.iter().any(|c| &*c.name == "prefetch"));
-        assert!(checks.iter().filter(|c| c.state != State::Ok).all(|c| !c.advice.is_empty()));
+        assert!(
+            checks
+                .iter()
+                .filter(|c| c.state != State::Ok)
+                .all(|c| !c.advice.is_empty())
+        );
     }
 }

@@ -22,8 +22,20 @@ const CAPABILITIES: [(u32, &str, &str); 5] = [
 ];
 
 /// File systems whose reads cross a network or a user-space server.
-const REMOTE: [&str; 12] =
-    ["nfs", "nfs4", "ceph", "cifs", "smb3", "9p", "lustre", "glusterfs", "beegfs", "gpfs", "afs", "virtiofs"];
+const REMOTE: [&str; 12] = [
+    "nfs",
+    "nfs4",
+    "ceph",
+    "cifs",
+    "smb3",
+    "9p",
+    "lustre",
+    "glusterfs",
+    "beegfs",
+    "gpfs",
+    "afs",
+    "virtiofs",
+];
 
 /// All checks of the machine.
 pub fn checks() -> Vec<Check> {
@@ -31,7 +43,7 @@ pub fn checks() -> Vec<Check> {
         kernel(&read("/proc/sys/kernel/osrelease")),
         btf(),
         capabilities(&read("/proc/self/status")),
-        lockdown(&read("/sys/kernel/security/lockdown")),
+        lockdown(&read("/sys/kernel/security/lockdown"), securityfs()),
         io_uring(&read("/proc/sys/kernel/io_uring_disabled")),
         memory(&read("/proc/meminfo"), cgroup_limit()),
         pressure(&read("/proc/pressure/memory")),
@@ -46,7 +58,9 @@ fn read(path: &str) -> String {
 
 fn kernel(release: &str) -> Check {
     let release = release.trim();
-    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse::<u32>().ok());
     let (Some(major), Some(minor)) = (numbers.next(), numbers.next()) else {
         return Check::warn(
             "kernel",
@@ -73,7 +87,10 @@ fn kernel(release: &str) -> Check {
 
 fn btf() -> Check {
     match std::fs::metadata("/sys/kernel/btf/vmlinux") {
-        Ok(meta) => Check::ok("BTF", format!("/sys/kernel/btf/vmlinux, {} KiB", meta.len() / 1024)),
+        Ok(meta) => Check::ok(
+            "BTF",
+            format!("/sys/kernel/btf/vmlinux, {} KiB", meta.len() / 1024),
+        ),
         Err(_) => Check::fail(
             "BTF",
             "the kernel does not describe its types: /sys/kernel/btf/vmlinux is missing",
@@ -88,7 +105,11 @@ fn capabilities(status: &str) -> Check {
         .find_map(|line| line.strip_prefix("CapEff:"))
         .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
     let Some(effective) = effective else {
-        return Check::warn("rights", "/proc/self/status does not tell the capabilities", "mount /proc");
+        return Check::warn(
+            "rights",
+            "/proc/self/status does not tell the capabilities",
+            "mount /proc",
+        );
     };
     let has = |number: u32| effective >> number & 1 == 1;
     // Before 5.8, and still today, CAP_SYS_ADMIN includes CAP_BPF and CAP_PERFMON.
@@ -108,8 +129,24 @@ fn capabilities(status: &str) -> Check {
     )
 }
 
-fn lockdown(modes: &str) -> Check {
-    let mode = modes.split(['[', ']']).nth(1).unwrap_or("none");
+/// Whether securityfs is mounted: the folder is there without it, but empty.
+fn securityfs() -> bool {
+    std::fs::read_dir("/sys/kernel/security").is_ok_and(|mut entries| entries.next().is_some())
+}
+
+fn lockdown(modes: &str, securityfs: bool) -> Check {
+    let mode = match modes.split(['[', ']']).nth(1) {
+        Some(mode) => mode,
+        None if securityfs => return Check::ok("lockdown", "this kernel has none"),
+        None => {
+            return Check::warn(
+                "lockdown",
+                "not known: securityfs is not mounted",
+                "mount -t securityfs securityfs /sys/kernel/security shows it; the probe plan below tells \
+                 whether it stood in the way",
+            );
+        }
+    };
     match mode {
         "none" => Check::ok("lockdown", "none"),
         "integrity" => Check::ok("lockdown", "integrity: BPF may read kernel memory"),
@@ -147,9 +184,11 @@ fn cgroup_limit() -> Option<u64> {
         let path = path.trim_start_matches('/');
         match controllers {
             "" => Some(Path::new("/sys/fs/cgroup").join(path).join("memory.max")),
-            c if c.split(',').any(|c| c == "memory") => {
-                Some(Path::new("/sys/fs/cgroup/memory").join(path).join("memory.limit_in_bytes"))
-            }
+            c if c.split(',').any(|c| c == "memory") => Some(
+                Path::new("/sys/fs/cgroup/memory")
+                    .join(path)
+                    .join("memory.limit_in_bytes"),
+            ),
             _ => None,
         }
     });
@@ -162,11 +201,17 @@ fn cgroup_limit() -> Option<u64> {
 
 fn memory(meminfo: &str, limit: Option<u64>) -> Check {
     let field = |name: &str| {
-        let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        let line = meminfo
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
         line.split_whitespace().next()?.parse::<u64>().ok()
     };
     let (Some(total), Some(available)) = (field("MemTotal"), field("MemAvailable")) else {
-        return Check::warn("memory", "/proc/meminfo does not tell MemAvailable", "mount /proc");
+        return Check::warn(
+            "memory",
+            "/proc/meminfo does not tell MemAvailable",
+            "mount /proc",
+        );
     };
     let mut finding = format!("{} of {} MiB available", available >> 10, total >> 10);
     if let Some(limit) = limit {
@@ -191,7 +236,10 @@ fn memory(meminfo: &str, limit: Option<u64>) -> Check {
 
 fn pressure(psi: &str) -> Check {
     let some = psi.lines().find_map(|line| line.strip_prefix("some "));
-    match some.and_then(|line| line.split_whitespace().find_map(|field| field.strip_prefix("avg10="))) {
+    match some.and_then(|line| {
+        line.split_whitespace()
+            .find_map(|field| field.strip_prefix("avg10="))
+    }) {
         Some(avg10) => Check::ok("memory pressure", format!("PSI some avg10 is {avg10} %")),
         None => Check::warn(
             "memory pressure",
@@ -244,15 +292,26 @@ mod tests {
         assert_eq!(none.state, State::Fail);
         assert!(none.finding.contains("CAP_BPF (to load probes)"));
         // CAP_SYS_ADMIN stands in for CAP_BPF and CAP_PERFMON.
-        assert!(!capabilities("CapEff:\t0000000000200000\n").finding.contains("CAP_BPF"));
+        assert!(
+            !capabilities("CapEff:\t0000000000200000\n")
+                .finding
+                .contains("CAP_BPF")
+        );
         assert_eq!(capabilities("").state, State::Warn);
     }
 
     #[test]
     fn lockdown_reads_the_bracketed_mode() {
-        assert_eq!(lockdown("none [integrity] confidentiality\n").state, State::Ok);
-        assert_eq!(lockdown("none integrity [confidentiality]\n").state, State::Fail);
-        assert_eq!(lockdown("").state, State::Ok);
+        assert_eq!(
+            lockdown("none [integrity] confidentiality\n", true).state,
+            State::Ok
+        );
+        assert_eq!(
+            lockdown("none integrity [confidentiality]\n", true).state,
+            State::Fail
+        );
+        assert_eq!(lockdown("", true).state, State::Ok);
+        assert_eq!(lockdown("", false).state, State::Warn);
     }
 
     #[test]
@@ -261,7 +320,11 @@ mod tests {
         assert_eq!(memory(meminfo, None).state, State::Ok);
         assert_eq!(memory(meminfo, Some(64 << 20)).state, State::Warn);
         assert_eq!(memory("", None).state, State::Warn);
-        assert!(pressure("some avg10=1.25 avg60=0.00 avg300=0.00 total=1\n").finding.contains("1.25 %"));
+        assert!(
+            pressure("some avg10=1.25 avg60=0.00 avg300=0.00 total=1\n")
+                .finding
+                .contains("1.25 %")
+        );
         assert_eq!(pressure("").state, State::Warn);
     }
 
@@ -279,6 +342,11 @@ mod tests {
     fn this_machine_gets_all_its_checks() {
         let checks = checks();
         assert_eq!(checks.len(), 8);
-        assert!(checks.iter().filter(|c| c.state != State::Ok).all(|c| !c.advice.is_empty()));
+        assert!(
+            checks
+                .iter()
+                .filter(|c| c.state != State::Ok)
+                .all(|c| !c.advice.is_empty())
+        );
     }
 }

@@ -50,9 +50,13 @@ pub struct Encoded {
 pub enum HistogramError {
     #[error("making a histogram failed: {0}; this is a fault of the program, please report it")]
     Bounds(#[from] hdrhistogram::CreationError),
-    #[error("the agent sent a histogram that cannot be read ({0}): its version and this command's differ too much")]
+    #[error(
+        "the agent sent a histogram that cannot be read ({0}): its version and this command's differ too much"
+    )]
     Decode(String),
-    #[error("the agent sent a histogram with other bounds ({0}): its version and this command's differ too much")]
+    #[error(
+        "the agent sent a histogram with other bounds ({0}): its version and this command's differ too much"
+    )]
     Merge(String),
     #[error("writing a histogram failed: {0}; this is a fault of the program, please report it")]
     Encode(String),
@@ -73,7 +77,11 @@ impl Histograms {
     /// Counts one latency of the mount with this source (mountinfo's).
     pub fn record(&mut self, source: &str, latency: Latency, took: Nanos) {
         let known = self.rows.contains_key(&(Box::from(source), latency));
-        let source = if known || self.rows.len() < SOURCES * 2 { source } else { OTHER };
+        let source = if known || self.rows.len() < SOURCES * 2 {
+            source
+        } else {
+            OTHER
+        };
         if let Some(histogram) = self.row(source, latency) {
             histogram.saturating_record(took.0.clamp(LOWEST_NS, HIGHEST_NS));
         }
@@ -110,8 +118,18 @@ impl Histograms {
 pub fn decode(mut hdr_v2: &[u8]) -> Result<Histogram<u64>, HistogramError> {
     // The header says how much memory is taken before the first count is read, so it is checked first:
     // 40 bytes of cookie, payload length, offset, digits, lowest, highest, ratio (HdrHistogram's V2).
-    let word = |at: usize| hdr_v2.get(at..at + 4).and_then(|b| <[u8; 4]>::try_from(b).ok()).map(u32::from_be_bytes);
-    let long = |at: usize| hdr_v2.get(at..at + 8).and_then(|b| <[u8; 8]>::try_from(b).ok()).map(u64::from_be_bytes);
+    let word = |at: usize| {
+        hdr_v2
+            .get(at..at + 4)
+            .and_then(|b| <[u8; 4]>::try_from(b).ok())
+            .map(u32::from_be_bytes)
+    };
+    let long = |at: usize| {
+        hdr_v2
+            .get(at..at + 8)
+            .and_then(|b| <[u8; 8]>::try_from(b).ok())
+            .map(u64::from_be_bytes)
+    };
     let whole = word(4).map(|payload| payload as usize + HEADER) == Some(hdr_v2.len());
     let ours = (word(12), long(16), long(24)) == (Some(u32::from(DIGITS)), Some(LOWEST_NS), Some(HIGHEST_NS));
     if !whole || !ours {
@@ -123,7 +141,9 @@ pub fn decode(mut hdr_v2: &[u8]) -> Result<Histogram<u64>, HistogramError> {
 }
 
 /// Adds histograms up: exactly what recording into one would have given.
-pub fn merge<'a>(parts: impl IntoIterator<Item = &'a Histogram<u64>>) -> Result<Histogram<u64>, HistogramError> {
+pub fn merge<'a>(
+    parts: impl IntoIterator<Item = &'a Histogram<u64>>,
+) -> Result<Histogram<u64>, HistogramError> {
     let mut sum = empty()?;
     for part in parts {
         sum.add(part).map_err(|e| HistogramError::Merge(e.to_string()))?;
@@ -159,12 +179,15 @@ mod tests {
 
         #[test]
         fn damaged_bytes_are_refused_not_trusted(
-            flips in proptest::collection::vec((0usize..64, any::<u8>()), 1..8)
+            header in proptest::option::of((0usize..HEADER, any::<u8>())),
+            counts in proptest::collection::vec((HEADER..HEADER + 60, any::<u8>()), 0..60)
         ) {
             let mut histograms = Histograms::default();
-            histograms.record("a", Latency::Hit, Nanos(5_000_000));
+            for ms in 0..50 {
+                histograms.record("a", Latency::Hit, Nanos::from_millis(ms * ms));
+            }
             let mut bytes = histograms.encode().unwrap().remove(0).hdr_v2;
-            for (at, value) in flips {
+            for (at, value) in header.into_iter().chain(counts) {
                 if let Some(byte) = bytes.get_mut(at) {
                     *byte = value;
                 }

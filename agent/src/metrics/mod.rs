@@ -168,6 +168,19 @@ impl Metrics {
             registry: Registry::default(),
         };
         inner.registry = registry;
+        // Rows that can come are there from the start, at 0: a rate over a first increment is else lost.
+        for kind in KINDS {
+            drop(inner.records.get_or_create(&ByKind { kind }));
+        }
+        for outcome in OUTCOMES {
+            drop(inner.fetches.get_or_create(&ByOutcome { outcome }));
+        }
+        for outcome in ["stored", "failed", "quarantined"] {
+            drop(inner.profiles.get_or_create(&ByOutcome { outcome }));
+        }
+        for code in CODES.into_iter().skip(1) {
+            drop(inner.refusals.get_or_create(&ByCode { code }));
+        }
         Self {
             inner: Arc::new(inner),
         }
@@ -241,7 +254,11 @@ impl Metrics {
     }
 
     pub fn api_refusals(&self) -> u64 {
-        CODES.iter().filter_map(|code| self.inner.refusals.get(&ByCode { code })).map(|c| c.get()).sum()
+        CODES
+            .iter()
+            .filter_map(|code| self.inner.refusals.get(&ByCode { code }))
+            .map(|c| c.get())
+            .sum()
     }
 
     pub fn events_skipped_total(&self) -> u64 {
@@ -263,7 +280,8 @@ impl Metrics {
         raise(&m.reads, node.reads);
         raise(&m.read, node.read_bytes);
         raise(&m.covered, node.covered_bytes);
-        m.coverage.set(node.covered_bytes as f64 / node.read_bytes.max(1) as f64);
+        m.coverage
+            .set(node.covered_bytes as f64 / node.read_bytes.max(1) as f64);
         raise(&m.fetched, node.fetched_bytes);
         m.files.set(signed(node.files));
         m.workloads.set(signed(node.workloads));
@@ -290,8 +308,13 @@ impl Metrics {
         let predictor = who.name();
         let rows = || ledger.iter().filter(|row| row.predictor == who);
         let by = ByPredictor { predictor };
-        raise(&m.predictions.get_or_create(&by), rows().map(|row| row.predictions).sum());
-        m.pending.get_or_create(&by).set(signed(rows().map(|row| row.fate.pending).sum()));
+        raise(
+            &m.predictions.get_or_create(&by),
+            rows().map(|row| row.predictions).sum(),
+        );
+        m.pending
+            .get_or_create(&by)
+            .set(signed(rows().map(|row| row.fate.pending).sum()));
         let fates: [(&str, u64); 3] = [
             ("hit", rows().map(|row| row.fate.hit).sum()),
             ("late", rows().map(|row| row.fate.late).sum()),
@@ -311,6 +334,15 @@ impl Metrics {
         text
     }
 }
+
+/// What `kind_of` says.
+const KINDS: [&str; 15] = [
+    "mount", "unmount", "process", "exit", "sight", "access", "added", "removed", "resident", "miss",
+    "listing", "fetched", "memory", "lost", "tick",
+];
+
+/// What `fetch_ended` says.
+const OUTCOMES: [&str; 5] = ["done", "absent", "refused", "failed", "dropped"];
 
 /// gRPC's status codes by number.
 pub const CODES: [&str; 17] = [

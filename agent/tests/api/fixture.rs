@@ -67,7 +67,11 @@ impl Fixture {
     {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("agent.sock");
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
         let (link, side): (Link, EngineSide) = channel_with(patience);
         let happenings = side.happenings.clone();
         let (stop, stopped) = watch::channel(false);
@@ -92,7 +96,8 @@ impl Fixture {
     }
 
     pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
-        self.runtime.block_on(async { tokio::time::timeout(LIMIT, work).await.expect("it hangs") })
+        self.runtime
+            .block_on(async { tokio::time::timeout(LIMIT, work).await.expect("it hangs") })
     }
 
     pub async fn client(&self) -> ObservabilityClient<Channel> {
@@ -109,7 +114,10 @@ impl Fixture {
                 Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
             }
         });
-        tonic::transport::Endpoint::from_static("http://agent").connect_with_connector(connector).await.unwrap()
+        tonic::transport::Endpoint::from_static("http://agent")
+            .connect_with_connector(connector)
+            .await
+            .unwrap()
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
@@ -132,13 +140,21 @@ impl Fixture {
 
 pub fn headrace(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_headrace"));
-    command.args(args).stdin(Stdio::null()).env_remove("HEADRACE_SOCKET").env_remove("HEADRACE_LOG");
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .env_remove("HEADRACE_SOCKET")
+        .env_remove("HEADRACE_LOG");
     command
 }
 
 /// Runs to the end, or fails after `LIMIT`.
 pub fn run(command: &mut Command) -> Output {
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let pid = child.id();
     let (done, ended) = std::sync::mpsc::channel();
     std::thread::spawn(move || done.send(child.wait_with_output()));
@@ -187,8 +203,12 @@ fn answer(query: Query, on_record: &mut OnRecord) {
             };
             drop(reply.send(files().into_iter().filter(fits).take(select.limit).collect()));
         }
-        Query::Explain { file, path, reply, .. } => {
-            let found = files().into_iter().find(|view| Some(view.file) == file || view.path == path);
+        Query::Explain {
+            file, path, reply, ..
+        } => {
+            let found = files()
+                .into_iter()
+                .find(|view| Some(view.file) == file || view.path == path);
             drop(reply.send(found.map(explanation)));
         }
         Query::Ledger { reply } => drop(reply.send(ledger())),
@@ -291,13 +311,17 @@ fn files() -> Vec<FileView> {
         resident_by_agent: 100,
         pattern: "whole file".into(),
     };
-    vec![file(1, b"train/0001.jpg"), file(2, EVIL), file(3, b"valid/0001.jpg")]
+    vec![
+        file(1, b"train/0001.jpg"),
+        file(2, EVIL),
+        file(3, b"valid/0001.jpg"),
+    ]
 }
 
 fn explanation(file: FileView) -> Explanation {
     Explanation {
         file,
-        resident: vec![0..256],
+        resident: vec![0..128, 200..256],
         patterns: vec!["whole small file: 40 of 40 were read to the end".into()],
         next: vec![Expectation {
             what: "train/0002.jpg".into(),

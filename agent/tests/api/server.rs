@@ -50,13 +50,20 @@ fn a_slow_client_loses_events_and_is_told_how_many() {
     let sent = 200_000_u64;
     fixture.block_on(async {
         let mut client = fixture.client().await;
-        let mut stream = client.events(wire::EventsRequest::default()).await.unwrap().into_inner();
+        let mut stream = client
+            .events(wire::EventsRequest::default())
+            .await
+            .unwrap()
+            .into_inner();
         while fixture.happenings.receiver_count() == 0 {
             tokio::task::yield_now().await;
         }
         for records in 0..sent {
             // Never waits, whatever the client does.
-            fixture.happenings.send(Arc::new(Happening::Lost { records })).unwrap();
+            fixture
+                .happenings
+                .send(Arc::new(Happening::Lost { records }))
+                .unwrap();
         }
         let (mut seen, mut skipped) = (0, 0);
         while seen + skipped < sent {
@@ -84,7 +91,9 @@ fn events_can_be_asked_for_by_prefix_and_end_with_the_agent() {
     };
     let mut stream = fixture.block_on(async {
         let mut client = fixture.client().await;
-        let request = wire::EventsRequest { prefix: b"train/".into() };
+        let request = wire::EventsRequest {
+            prefix: b"train/".into(),
+        };
         let mut stream = client.events(request).await.unwrap().into_inner();
         while fixture.happenings.receiver_count() == 0 {
             tokio::task::yield_now().await;
@@ -167,7 +176,10 @@ fn health_and_reflection_answer() {
             service: "headrace.observability.v1.Observability".into(),
         };
         let status = health.check(request).await.unwrap().into_inner().status;
-        assert_eq!(status, i32::from(tonic_health::pb::health_check_response::ServingStatus::Serving));
+        assert_eq!(
+            status,
+            i32::from(tonic_health::pb::health_check_response::ServingStatus::Serving)
+        );
 
         use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
         use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
@@ -177,13 +189,21 @@ fn health_and_reflection_answer() {
             message_request: Some(MessageRequest::ListServices(String::new())),
         };
         let mut reflection = ServerReflectionClient::new(channel);
-        let mut replies =
-            reflection.server_reflection_info(tokio_stream::iter([request])).await.unwrap().into_inner();
+        let mut replies = reflection
+            .server_reflection_info(tokio_stream::iter([request]))
+            .await
+            .unwrap()
+            .into_inner();
         let reply = replies.message().await.unwrap().unwrap();
         let Some(MessageResponse::ListServicesResponse(list)) = reply.message_response else {
             panic!("another answer");
         };
         let names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
-        assert!(names.iter().any(|name| name == "headrace.observability.v1.Observability"), "{names:?}");
+        assert!(
+            names
+                .iter()
+                .any(|name| name == "headrace.observability.v1.Observability"),
+            "{names:?}"
+        );
     });
 }

@@ -20,9 +20,12 @@ const LOW: u16 = 18;
 pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
     let header = header(screen);
     let height = u16::try_from(header.len()).unwrap_or(u16::MAX);
-    let [top, middle, bottom] =
-        Layout::vertical([Constraint::Length(height), Constraint::Fill(1), Constraint::Length(1)])
-            .areas(frame.area());
+    let [top, middle, bottom] = Layout::vertical([
+        Constraint::Length(height),
+        Constraint::Fill(1),
+        Constraint::Length(1),
+    ])
+    .areas(frame.area());
     frame.render_widget(Paragraph::new(header), top);
     if frame.area().height < LOW {
         pane(screen, screen.pane, middle, frame);
@@ -42,12 +45,19 @@ pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
 
 fn header(screen: &Screen) -> Vec<Line<'static>> {
     let Some(sample) = &screen.now else {
-        let why = screen.trouble.clone().unwrap_or_else(|| "asking the agent …".to_owned());
+        let why = screen
+            .trouble
+            .clone()
+            .unwrap_or_else(|| "asking the agent …".to_owned());
         return vec![Line::from(why)];
     };
     let node = &sample.node;
     let fate = node.fate.unwrap_or_default();
-    let plan = node.plan.as_ref().map(|plan| plan.plan.as_str()).unwrap_or_default();
+    let plan = node
+        .plan
+        .as_ref()
+        .map(|plan| plan.plan.as_str())
+        .unwrap_or_default();
     let plan: Span<'_> = match plan {
         "" => "nothing attached".red(),
         plan => sentence(plan).green(),
@@ -56,7 +66,11 @@ fn header(screen: &Screen) -> Vec<Line<'static>> {
     let (bytes, reads) = screen.node_rates();
     let lost = node.drops_per_cpu.iter().sum::<u64>().max(node.lost_records);
     let drops = format!("drops {}", count(lost));
-    let drops = if lost > 0 { drops.red().bold() } else { Span::raw(drops) };
+    let drops = if lost > 0 {
+        drops.red().bold()
+    } else {
+        Span::raw(drops)
+    };
     let mut lines = vec![
         Line::from(vec![
             format!("headrace {}", sentence(&node.hostname)).bold(),
@@ -66,37 +80,47 @@ fn header(screen: &Screen) -> Vec<Line<'static>> {
             drops,
         ]),
         Line::from(format!(
-            "read {}/s ({}/s)  covered {}  fetched {}  hit {}  late {}  wasted {}",
+            "read {}/s ({}/s)  covered {}  files {}  workloads {}",
             size(bytes as u64),
             count(reads as u64),
             share(node.covered_bytes, node.read_bytes),
+            count(node.files),
+            count(node.workloads)
+        )),
+        Line::from(format!(
+            "fetched {}: {} hit, {} late, {} wasted; {} under way, {} waiting",
             size(node.fetched_bytes),
             size(fate.hit_bytes),
             size(fate.late_bytes),
-            size(fate.wasted_bytes)
+            size(fate.wasted_bytes),
+            count(node.in_flight),
+            count(node.queued)
         )),
         Line::from(format!(
-            "memory {} of {} free, pressure {:.1} %  fetches {} + {} waiting  files {}  workloads {}",
+            "memory {} of {} free  pressure {:.1} %",
             size(node.memory_available_bytes),
             size(node.memory_total_bytes),
-            f64::from(node.memory_pressure) / 100.0,
-            count(node.in_flight),
-            count(node.queued),
-            count(node.files),
-            count(node.workloads)
+            f64::from(node.memory_pressure) / 100.0
         )),
     ];
     lines.extend(node.mounts.iter().take(MOUNTS).map(mount));
     match node.mounts.len() {
         0 => lines.push(Line::from("no mount is watched: see headrace doctor".yellow())),
-        n if n > MOUNTS => lines.push(Line::from(format!("and {} more mounts: headrace node", n - MOUNTS))),
+        n if n > MOUNTS => lines.push(Line::from(format!(
+            "and {} more mounts: headrace node",
+            n - MOUNTS
+        ))),
         _ => {}
     }
     lines
 }
 
 fn mount(mount: &wire::Mount) -> Line<'static> {
-    let place = if mount.point.is_empty() { mount.source.as_bytes() } else { &mount.point };
+    let place = if mount.point.is_empty() {
+        mount.source.as_bytes()
+    } else {
+        &mount.point
+    };
     let survival = json::survival(mount.survival);
     let told = format!("warmed pages {survival}");
     let told = match survival {
@@ -108,10 +132,11 @@ fn mount(mount: &wire::Mount) -> Line<'static> {
         0 => String::new(),
         ns => format!("  miss {}", duration(ns)),
     };
+    // Facts first: a place may be long, and what does not fit is cut.
     Line::from(vec![
-        format!("mount {} ({})  ", printable(place), printable(mount.fstype.as_bytes())).into(),
         told,
-        format!("  depth {}{miss}", mount.depth).into(),
+        format!("  depth {}{miss}  ", mount.depth).into(),
+        format!("{} ({})", printable(place), printable(mount.fstype.as_bytes())).bold(),
     ])
 }
 
@@ -131,11 +156,22 @@ fn pane(screen: &Screen, which: Pane, area: Rect, frame: &mut Frame<'_>) {
         Pane::Files => " Files ",
         Pane::Ledger => " Ledger ",
     };
-    let style = if in_front { Style::new().fg(Color::Cyan) } else { Style::new().fg(Color::DarkGray) };
-    let block = Block::new().borders(Borders::TOP).border_style(style).title(Span::styled(
-        title,
-        if in_front { Style::new().add_modifier(Modifier::BOLD) } else { Style::new() },
-    ));
+    let style = if in_front {
+        Style::new().fg(Color::Cyan)
+    } else {
+        Style::new().fg(Color::DarkGray)
+    };
+    let block = Block::new()
+        .borders(Borders::TOP)
+        .border_style(style)
+        .title(Span::styled(
+            title,
+            if in_front {
+                Style::new().add_modifier(Modifier::BOLD)
+            } else {
+                Style::new()
+            },
+        ));
     let skip = if in_front { screen.scroll } else { 0 };
     let table = match which {
         Pane::Workloads => workloads(screen.workloads().into_iter().skip(skip)),
@@ -169,14 +205,21 @@ fn workloads(rows: impl Iterator<Item = Row>) -> Table<'static> {
         ])
     });
     let widths = [
-        Constraint::Fill(2),
+        Constraint::Fill(1),
         Constraint::Length(10),
         Constraint::Length(7),
         Constraint::Length(10),
         Constraint::Length(8),
-        Constraint::Fill(1),
+        Constraint::Length(18),
     ];
-    Table::new(rows, widths).header(head(&["WORKLOAD", "    READ/s", "COVERED", "PREFETCHED", "  WASTED", "PATTERN"]))
+    Table::new(rows, widths).header(head(&[
+        "WORKLOAD",
+        "    READ/s",
+        "COVERED",
+        "PREFETCHED",
+        "  WASTED",
+        "PATTERN",
+    ]))
 }
 
 /// Columns of a files row before its name: widths below and the gaps between.
@@ -201,7 +244,14 @@ fn files(rows: impl Iterator<Item = Row>, room: usize) -> Table<'static> {
         Constraint::Length(14),
         Constraint::Fill(1),
     ];
-    Table::new(rows, widths).header(head(&[" READS/s", "    READ/s", "COVERED", " BY AGENT", "PATTERN", "PATH"]))
+    Table::new(rows, widths).header(head(&[
+        " READS/s",
+        "    READ/s",
+        "COVERED",
+        " BY AGENT",
+        "PATTERN",
+        "PATH",
+    ]))
 }
 
 /// The last part of a name that fits, marked where it was cut.
@@ -242,14 +292,24 @@ fn ledger(rows: impl Iterator<Item = (i32, wire::LedgerRow)>) -> Table<'static> 
         Constraint::Length(9),
         Constraint::Length(9),
     ];
-    let names =
-        ["PREDICTOR", "PREDICTIONS", "  FETCHED", "      HIT", "     LATE", "   WASTED", "  PENDING"];
+    let names = [
+        "PREDICTOR",
+        "PREDICTIONS",
+        "  FETCHED",
+        "      HIT",
+        "     LATE",
+        "   WASTED",
+        "  PENDING",
+    ];
     Table::new(rows, widths).header(head(&names))
 }
 
 fn footer(screen: &Screen) -> Line<'static> {
     if screen.typing {
-        return Line::from(format!("filter: {}▏  Enter keeps, Esc clears", sentence(&screen.filter)));
+        return Line::from(format!(
+            "filter: {}▏  Enter keeps, Esc clears",
+            sentence(&screen.filter)
+        ));
     }
     let mut parts = vec!["q quit  tab pane  s sort  p pause  / filter  ? help".dark_gray()];
     parts.push(format!("  by {}", screen.sort.name()).into());
@@ -283,7 +343,9 @@ fn help(frame: &mut Frame<'_>) {
     ];
     let area = frame.area();
     let width = area.width.min(64);
-    let height = area.height.min(u16::try_from(TEXT.len()).unwrap_or(u16::MAX).saturating_add(2));
+    let height = area
+        .height
+        .min(u16::try_from(TEXT.len()).unwrap_or(u16::MAX).saturating_add(2));
     let place = Rect {
         x: area.x + (area.width - width) / 2,
         y: area.y + (area.height - height) / 2,
@@ -292,5 +354,8 @@ fn help(frame: &mut Frame<'_>) {
     };
     let text: Vec<Line<'_>> = TEXT.into_iter().map(Line::from).collect();
     frame.render_widget(Clear, place);
-    frame.render_widget(Paragraph::new(text).block(Block::bordered().title(" Help ")), place);
+    frame.render_widget(
+        Paragraph::new(text).block(Block::bordered().title(" Help ")),
+        place,
+    );
 }

@@ -38,7 +38,9 @@ const CLASSIC: Size = Size {
 
 #[derive(Debug, thiserror::Error)]
 pub enum TopError {
-    #[error("the screen needs a terminal, and this output is none: use --once for one screen as text, or --output json")]
+    #[error(
+        "the screen needs a terminal, and this output is none: use --once for one screen as text, or --output json"
+    )]
     NoTerminal,
     #[error("the terminal could not be used: {0}; is TERM set, and the terminal still there?")]
     Terminal(io::Error),
@@ -80,7 +82,10 @@ pub async fn top(mut client: Client, output: Output, once: bool, interval_ms: u6
 /// Asks everything the screen shows.
 async fn sample(client: &mut Client) -> Result<Sample, ClientError> {
     let node = client.node(wire::NodeRequest {}).await?.into_inner();
-    let workloads = client.workloads(wire::WorkloadsRequest { limit: ROWS }).await?.into_inner();
+    let workloads = client
+        .workloads(wire::WorkloadsRequest { limit: ROWS })
+        .await?
+        .into_inner();
     let request = wire::FilesRequest {
         limit: ROWS,
         ..Default::default()
@@ -119,7 +124,9 @@ fn plain(screen: &Screen, size: Size) -> String {
         while let Some(cell) = buffer.cell((x, y)).filter(|_| x < size.width) {
             line.push_str(cell.symbol());
             // A wide character's second cell is empty and not printed.
-            x += u16::try_from(ratatui::text::Line::raw(cell.symbol()).width()).unwrap_or(1).max(1);
+            x += u16::try_from(ratatui::text::Line::raw(cell.symbol()).width())
+                .unwrap_or(1)
+                .max(1);
         }
         text.push_str(line.trim_end());
         text.push('\n');
@@ -150,7 +157,10 @@ async fn live(client: Client, interval: Duration) -> Result<(), CliError> {
     let mut samples = sampler(client, interval);
     let mut screen = Screen::default();
     loop {
-        terminal.0.draw(|frame| draw::draw(&screen, frame)).map_err(TopError::Terminal)?;
+        terminal
+            .0
+            .draw(|frame| draw::draw(&screen, frame))
+            .map_err(TopError::Terminal)?;
         tokio::select! {
             event = keys.recv() => match event {
                 Some(Event::Key(key)) if key.kind == KeyEventKind::Press => {
