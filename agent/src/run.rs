@@ -8,15 +8,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_core::{Core, Limits};
+use agent_core::Limits;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
-use crate::api::answer::{EdgeFacts, answer};
-use crate::api::query::{EngineSide, Link, Query, channel};
+use crate::api::query::{Link, Query, channel};
 use crate::api::{ApiError, Listeners};
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, PlanChoice};
+use crate::engine::{Engine, EngineConfig, EngineError, Wish};
+use crate::probe::{Plan, ProbeConfig};
 use crate::metrics::{self, CoreTotals, ExporterError, Metrics, Refresh};
 
 /// Two threads are enough for clients; the engine has its own.
@@ -33,8 +34,10 @@ pub enum RunError {
     Signals(io::Error),
     #[error("the log filter {filter:?} cannot be read: {reason}; use a level such as info, or agent=debug")]
     Log { filter: String, reason: String },
-    #[error("the engine ended by itself ({0}): its log above says why; start the agent again")]
-    Engine(String),
+    #[error("the agent's loop has ended by itself; its log says why. This is a fault: report it with the log")]
+    Ended,
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     #[error(transparent)]
     Api(#[from] ApiError),
     #[error(transparent)]
@@ -66,13 +69,13 @@ pub fn run(config: AgentConfig) -> Result<ExitCode, RunError> {
 
 async fn daemon(config: AgentConfig) -> Result<ExitCode, RunError> {
     let AgentConfig {
-        watch: _,
-        state: _,
+        watch,
+        state,
         api,
         metrics: metrics_addr,
         observe_only,
         memory_percent,
-        plan: _,
+        plan,
         log: _,
     } = config;
     let mut signals = Signals::new().map_err(RunError::Signals)?;
@@ -98,7 +101,11 @@ async fn daemon(config: AgentConfig) -> Result<ExitCode, RunError> {
         prefetch: !observe_only,
         ..Limits::default()
     };
-    let mut engine = tokio::spawn(idle(side, Core::new(limits), observe_only, stop.clone()));
+    let wish = if watch.is_empty() { Wish::Remote } else { Wish::Named(watch) };
+    let probe = ProbeConfig { plan: forced(plan), ..ProbeConfig::default() };
+    let config = EngineConfig { wish, state, limits, probe };
+    let (engine, sources) = Engine::build(config, metrics.clone(), side)?;
+    let mut engine = engine.start(sources, stop.clone())?;
     let serving = listeners.serve(link, metrics, stop);
     tokio::pin!(serving);
     tokio::select! {
@@ -106,17 +113,14 @@ async fn daemon(config: AgentConfig) -> Result<ExitCode, RunError> {
             // Serving ends by itself only when it failed.
             ended?;
         }
-        ended = &mut engine => {
-            let why = ended.map_or_else(|error| error.to_string(), |()| "without an error".to_owned());
-            return Err(RunError::Engine(why));
-        }
+        () = engine.ended() => return Err(RunError::Ended),
         name = signals.next() => tracing::info!("{name}: stopping"),
     }
     // Without receivers there is nothing left to stop.
     let _ = stopping.send(true);
     let orderly = async {
         let served = serving.await;
-        let _ = engine.await;
+        engine.ended().await;
         if let Some(exporter) = exporter {
             let _ = exporter.await;
         }
@@ -134,22 +138,13 @@ async fn daemon(config: AgentConfig) -> Result<ExitCode, RunError> {
     }
 }
 
-/// Answers for a core that no probe feeds.
-async fn idle(mut side: EngineSide, core: Core, observe_only: bool, mut stop: watch::Receiver<bool>) {
-    let edges = EdgeFacts {
-        observe_only,
-        ..EdgeFacts::default()
-    };
-    loop {
-        let query = tokio::select! {
-            query = side.queries.recv() => query,
-            _ = stop.wait_for(|stop| *stop) => None,
-        };
-        let Some(query) = query else { return };
-        if let Some(wanted) = answer(query, &core, &edges) {
-            let sentence = "the agent watches nothing, so there is nothing to record: see headrace doctor";
-            let _ = wanted.reply.send(Err(sentence.into()));
-        }
+fn forced(choice: PlanChoice) -> Option<Plan> {
+    match choice {
+        PlanChoice::Auto => None,
+        PlanChoice::Fentry => Some(Plan::Function),
+        PlanChoice::BtfTracepoint => Some(Plan::BtfTracepoint),
+        PlanChoice::RawTracepoint => Some(Plan::RawTracepoint),
+        PlanChoice::Kprobe => Some(Plan::Kprobe),
     }
 }
 

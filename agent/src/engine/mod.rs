@@ -190,7 +190,8 @@ impl Engine {
             }
         };
         loop {
-            let action = waiting.select(&mut self.side.queries, self.is_busy()).await;
+            let busy = self.is_busy();
+            let action = waiting.select(&mut self.side.queries, busy).await;
             if !self.step(action, &waiting) {
                 break;
             }

@@ -1,7 +1,6 @@
 //! All the waiting: for the ring buffer, for answers of the prefetch threads, for the mount table, for
 //! questions, for time, for the end.
 
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -52,37 +51,49 @@ impl Sources {
     }
 
     pub fn register(self, stop: watch::Receiver<bool>) -> Result<Waiting, EngineError> {
-        let failed = |step| move |source: io::Error| EngineError::Wait { step, source };
         let Self { records, answers, mounts } = self;
+        let changes = mounts
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|source| EngineError::Wait { step: "copying a descriptor", source })?;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Waiting {
-            records: AsyncFd::with_interest(records, Interest::READABLE).map_err(failed("the ring buffer"))?,
-            answers: AsyncFd::with_interest(answers, Interest::READABLE).map_err(failed("the eventfd"))?,
-            mounts: AsyncFd::with_interest(mounts, Interest::PRIORITY).map_err(failed("the mount table"))?,
+            records: registered(records, Interest::READABLE, "the ring buffer")?,
+            answers: registered(answers, Interest::READABLE, "the eventfd")?,
+            changes: registered(changes, Interest::PRIORITY, "the mount table")?,
+            mounts,
             tick,
             stop,
         })
     }
 }
 
+fn registered(fd: OwnedFd, interest: Interest, step: &'static str) -> Result<AsyncFd<OwnedFd>, EngineError> {
+    // SAFETY: an OwnedFd always answers with the one descriptor that it owns, open until it is dropped; the
+    // AsyncFd owns it and gives it out to nobody.
+    let registered = unsafe { AsyncFd::register_with_interest(fd, interest) };
+    registered.map_err(|error| EngineError::Wait { step, source: error.into() })
+}
+
 #[derive(Debug)]
 pub struct Waiting {
     records: AsyncFd<OwnedFd>,
     answers: AsyncFd<OwnedFd>,
-    mounts: AsyncFd<MountWatch>,
+    changes: AsyncFd<OwnedFd>,
+    mounts: MountWatch,
     tick: Interval,
     stop: watch::Receiver<bool>,
 }
 
 impl Waiting {
     pub fn mount_watch(&self) -> &MountWatch {
-        self.mounts.get_ref()
+        &self.mounts
     }
 
     /// The next thing to do. Dropping it half-way loses nothing: every source keeps what it has.
     pub async fn select(&mut self, queries: &mut mpsc::Receiver<Query>, busy: bool) -> Action {
-        let Self { records, answers, mounts, tick, stop } = self;
+        let Self { records, answers, changes, mounts: _, tick, stop } = self;
         let records = async {
             if busy {
                 tokio::time::sleep(LOOK).await;
@@ -100,7 +111,7 @@ impl Waiting {
                 Action::Answers
             }
             () = records => Action::Records,
-            ready = mounts.ready(Interest::PRIORITY) => {
+            ready = changes.ready(Interest::PRIORITY) => {
                 if let Ok(mut ready) = ready {
                     ready.clear_ready();
                 }

@@ -201,6 +201,7 @@ impl Metrics {
             Observation::Mount { .. }
             | Observation::Unmount { .. }
             | Observation::Process { .. }
+            | Observation::Profile { .. }
             | Observation::Exit { .. }
             | Observation::Sight { .. }
             | Observation::Access { .. }
@@ -379,6 +380,7 @@ fn kind_of(observation: &Observation) -> &'static str {
         Observation::Mount { .. } => "mount",
         Observation::Unmount { .. } => "unmount",
         Observation::Process { .. } => "process",
+        Observation::Profile { .. } => "profile",
         Observation::Exit { .. } => "exit",
         Observation::Sight { .. } => "sight",
         Observation::Access { .. } => "access",

@@ -223,7 +223,7 @@ impl Prefetch {
             Order::Depth { mount, fetches } => {
                 return self.crew.change(|queue, _| queue.set_depth(mount, fetches));
             }
-            Order::Detail { .. } => return,
+            Order::Detail { .. } | Order::Resight { .. } => return,
         };
         self.crew
             .change(|queue, answers| answers.extend(queue.submit(id, task, deadline, now())));

@@ -75,8 +75,8 @@ impl Mind for Core {
         drop(self.happenings());
     }
 
-    fn orders(&mut self, now: Nanos) -> Vec<Order> {
-        Core::orders(self, now)
+    fn orders(&mut self, _now: Nanos) -> Vec<Order> {
+        Core::orders(self)
     }
 }
 

@@ -214,6 +214,7 @@ impl World {
             Observation::Mount { .. }
             | Observation::Unmount { .. }
             | Observation::Process { .. }
+            | Observation::Profile { .. }
             | Observation::Exit { .. }
             | Observation::Memory { .. }
             | Observation::Lost { .. }
@@ -300,7 +301,7 @@ impl World {
                     touched.insert(mount);
                 }
                 // The recording has the detail it was recorded with.
-                Order::Detail { .. } => {}
+                Order::Detail { .. } | Order::Resight { .. } => {}
             }
         }
         for mount in touched {
@@ -331,7 +332,7 @@ impl World {
             };
             match order {
                 Order::List { id, .. } | Order::Fetch { id, .. } => self.waiting.remove(&id),
-                Order::Cancel { .. } | Order::Depth { .. } | Order::Detail { .. } => None,
+                Order::Cancel { .. } | Order::Depth { .. } | Order::Detail { .. } | Order::Resight { .. } => None,
             };
             if self.closed {
                 self.turn_away(order, now);
@@ -396,7 +397,7 @@ impl World {
                 let answer = fetched(id, Outcome::Done, Some(item), bytes, took);
                 self.at(now.plus(took), Event::Answer(mount, answer));
             }
-            Order::Cancel { .. } | Order::Depth { .. } | Order::Detail { .. } => {}
+            Order::Cancel { .. } | Order::Depth { .. } | Order::Detail { .. } | Order::Resight { .. } => {}
         }
     }
 
@@ -447,7 +448,7 @@ impl World {
                 entries: Vec::new(),
             },
             Order::Fetch { id, .. } => fetched(id, Outcome::Dropped, None, 0, Nanos::default()),
-            Order::Cancel { .. } | Order::Depth { .. } | Order::Detail { .. } => return,
+            Order::Cancel { .. } | Order::Depth { .. } | Order::Detail { .. } | Order::Resight { .. } => return,
         };
         // Time passes, even for a core that repeats what was refused; after the end it is not told at all.
         if !self.closed {

@@ -265,6 +265,11 @@ fn take_record(from: &mut Cursor<'_>, known: &mut Dictionary) -> Result<(Nanos, 
             workload: known.string(from)?,
             label: known.string(from)?,
         },
+        tag::PROFILE => Observation::Profile {
+            workload: known.string(from)?,
+            source: known.string(from)?,
+            bytes: from.bytes()?.into(),
+        },
         tag::EXIT => Observation::Exit {
             tgid: from.number32()?,
         },

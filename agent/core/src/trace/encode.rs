@@ -34,6 +34,7 @@ pub(super) mod tag {
     pub const MEMORY: u8 = 12;
     pub const LOST: u8 = 13;
     pub const TICK: u8 = 14;
+    pub const PROFILE: u8 = 15;
 
     /// Access: the size is the file's last one.
     pub const SAME_SIZE: u8 = 0x40;
@@ -139,6 +140,7 @@ fn expanded(observation: &Observation) -> usize {
     match observation {
         Observation::Mount { source, fstype, .. } => source.len() + fstype.len(),
         Observation::Process { workload, label, .. } => workload.len() + label.len(),
+        Observation::Profile { workload, source, bytes } => workload.len() + source.len() + bytes.len(),
         Observation::Sight { path, .. } => path.len(),
         Observation::Resident { pages, .. } => pages.len() * RANGE_COST,
         Observation::Listing { dir, entries, .. } => {
@@ -190,6 +192,13 @@ fn put_record(out: &mut Vec<u8>, known: &mut Dictionary, at: Nanos, observation:
             known.put_string(out, workload);
             known.put_string(out, label);
             tag::PROCESS
+        }
+        Observation::Profile { workload, source, bytes } => {
+            known.put_string(out, workload);
+            known.put_string(out, source);
+            put(out, bytes.len() as u64);
+            out.extend_from_slice(bytes);
+            tag::PROFILE
         }
         Observation::Exit { tgid } => {
             put(out, u64::from(*tgid));

@@ -106,6 +106,9 @@ fn observation() -> impl Strategy<Value = Observation> {
         any::<u32>().prop_map(|mount| Observation::Unmount {
             mount: MountId(mount)
         }),
+        (text(), text(), prop::collection::vec(any::<u8>(), 0..200)).prop_map(|(workload, source, bytes)| {
+            Observation::Profile { workload, source, bytes: bytes.into() }
+        }),
         (any::<u32>(), text(), text()).prop_map(|(tgid, workload, label)| Observation::Process {
             tgid,
             workload,
