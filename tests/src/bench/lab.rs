@@ -309,7 +309,6 @@ impl Companion {
         order: u64,
     ) -> Result<Option<Self>> {
         let socket = state.with_extension("sock");
-        let _ = std::fs::remove_file(&socket);
         match subject {
             Subject::None => Ok(None),
             Subject::Agent(path) => Self::agent(path, &[store.path()], state).map(Some),
@@ -330,6 +329,8 @@ impl Companion {
     /// Starts `headrace agent` and waits until its socket answers.
     pub fn agent(program: &Path, watch: &[&Path], state: &Path) -> Result<Self> {
         let socket = state.with_extension("sock");
+        // Of an agent that had to be killed: whoever connects must reach the new one.
+        let _ = std::fs::remove_file(&socket);
         let log = state.with_extension("log");
         let file = std::fs::File::create(&log).context("making the agent's log file")?;
         let mut command = Command::new(program);
