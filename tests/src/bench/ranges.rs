@@ -66,6 +66,6 @@ mod tests {
         assert_eq!(set.overlap(24..31), 2);
         assert_eq!(set.overlap(25..30), 0);
         set.insert(0..100);
-        assert_eq!(set.iter().collect::<Vec<_>>(), [0..100]);
+        assert_eq!((set.iter().count(), set.bytes()), (1, 100));
     }
 }

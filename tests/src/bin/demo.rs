@@ -13,7 +13,9 @@ use tests::reader::itinerary::Workload;
 use tests::store::{StoreConfig, TreeSpec};
 
 #[derive(Debug, Parser)]
-#[command(about = "Shows what the agent does for five readers of a slow store; needs root, takes about two minutes")]
+#[command(
+    about = "Shows what the agent does for five readers of a slow store; needs root, takes about two minutes"
+)]
 struct Args {
     /// The headrace binary (default: beside this program); `oracle:DEPTH` shows the best there could be.
     #[arg(long)]
@@ -28,7 +30,10 @@ struct Scene {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    anyhow::ensure!(rustix::process::geteuid().is_root(), "the demo mounts a file system and loads BPF programs: run it as root");
+    anyhow::ensure!(
+        rustix::process::geteuid().is_root(),
+        "the demo mounts a file system and loads BPF programs: run it as root"
+    );
     hygiene::on_signals()?;
     for at in hygiene::remove_stale()? {
         eprintln!("Removed the mount {} that an earlier run had left.", at.display());
@@ -38,7 +43,12 @@ fn main() -> Result<()> {
         None => Subject::Agent(lab::program("headrace").context("the demo shows the agent at work")?),
     };
     println!("{INTRODUCTION}");
-    let options = Options { subject, cases: Vec::new(), open_charged: false, repeats: 1 };
+    let options = Options {
+        subject,
+        cases: Vec::new(),
+        open_charged: false,
+        repeats: 1,
+    };
     let begun = Instant::now();
     let mut shared = Vec::new();
     let mut rows = Vec::new();
@@ -103,17 +113,58 @@ fn scenes() -> Vec<Scene> {
             small: false,
         },
     };
-    let images = TreeSpec::Small { dirs: 20, files: 50, size: 40_000 };
-    let table = TreeSpec::Parquet { files: 60, columns: 20, column: 256 << 10 };
-    let epoch = Workload::Shuffled { epochs: 1, files: None, workers: 1 };
-    let mut known =
-        scene("the same program's next run, new order", "shuffled-known", images.clone(), 60_000_000, epoch);
+    let images = TreeSpec::Small {
+        dirs: 20,
+        files: 50,
+        size: 40_000,
+    };
+    let table = TreeSpec::Parquet {
+        files: 60,
+        columns: 20,
+        column: 256 << 10,
+    };
+    let epoch = Workload::Shuffled {
+        epochs: 1,
+        files: None,
+        workers: 1,
+    };
+    let mut known = scene(
+        "the same program's next run, new order",
+        "shuffled-known",
+        images.clone(),
+        60_000_000,
+        epoch,
+    );
     known.case.lessons = vec![epoch];
     vec![
-        scene("one large file from start to end", "sequential", TreeSpec::Large { size: 256 << 20 }, 200_000_000, Workload::Sequential),
-        scene("1,000 small files, folder by folder", "directory", images.clone(), 60_000_000, Workload::Directory),
-        scene("1,000 small files, shuffled", "shuffled-first", images, 60_000_000, epoch),
+        scene(
+            "one large file from start to end",
+            "sequential",
+            TreeSpec::Large { size: 256 << 20 },
+            200_000_000,
+            Workload::Sequential,
+        ),
+        scene(
+            "1,000 small files, folder by folder",
+            "directory",
+            images.clone(),
+            60_000_000,
+            Workload::Directory,
+        ),
+        scene(
+            "1,000 small files, shuffled",
+            "shuffled-first",
+            images,
+            60_000_000,
+            epoch,
+        ),
         known,
-        scene("60 Parquet-like files, 3 of 20 columns", "footer", table, 200_000_000, Workload::Footer),
+        scene(
+            "60 Parquet-like files, 3 of 20 columns",
+            "footer",
+            table,
+            200_000_000,
+            Workload::Footer,
+        ),
     ]
 }

@@ -87,12 +87,15 @@ impl Args {
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     if args.with_parent {
-        rustix::process::set_parent_process_death_signal(Some(Signal::TERM)).context("asking to end with the parent")?;
+        rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
+            .context("asking to end with the parent")?;
     }
     // A remote store takes no processor time from the reader's machine; where this is refused, a busy
     // machine only makes answers late.
     let _ = rustix::process::nice(-15);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(serve(&args))
 }
 
@@ -100,8 +103,11 @@ async fn serve(args: &Args) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mounted: Mounted = args.config().mount(&args.mount)?;
-    let _socket =
-        args.control.as_deref().map(|path| ControlSocket::serve(path, mounted.shelf().clone())).transpose()?;
+    let _socket = args
+        .control
+        .as_deref()
+        .map(|path| ControlSocket::serve(path, mounted.shelf().clone()))
+        .transpose()?;
     println!("mounted {} on {}", args.tree, args.mount.display());
     let mut pulse = tokio::time::interval(Duration::from_millis(200));
     loop {

@@ -18,8 +18,9 @@ use crate::clock;
 use crate::quantity;
 use crate::reader::itinerary::Draws;
 
-/// Length of a slice of `HotOutcome`.
-pub const SLICE: Duration = Duration::from_millis(100);
+/// Length of a slice of `HotOutcome`: shorter than a turn of the scheduler, so that on a busy machine some
+/// slices are left undisturbed.
+pub const SLICE: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Debug, Args)]
 pub struct Hot {

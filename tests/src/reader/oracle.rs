@@ -36,11 +36,16 @@ pub fn in_listing_order(tree: &Tree) -> Vec<Visit> {
         let Some(Kind::Directory { listing, .. }) = tree.node(folder).map(|node| &node.kind) else {
             continue;
         };
-        let is_folder =
-            |id: &NodeId| tree.node(*id).is_some_and(|node| matches!(node.kind, Kind::Directory { .. }));
+        let is_folder = |id: &NodeId| {
+            tree.node(*id)
+                .is_some_and(|node| matches!(node.kind, Kind::Directory { .. }))
+        };
         folders.extend(listing.iter().rev().copied().filter(is_folder));
         let files = listing.iter().copied().filter(|id| !is_folder(id));
-        visits.extend(files.map(|file| Visit { file, ranges: Ranges::Whole }));
+        visits.extend(files.map(|file| Visit {
+            file,
+            ranges: Ranges::Whole,
+        }));
     }
     visits
 }
@@ -52,35 +57,58 @@ pub fn in_pieces(tree: &Tree, visits: Vec<Visit>) -> Vec<Visit> {
         match visit.ranges {
             Ranges::Whole | Ranges::Mapped if size > PIECE => (0..size)
                 .step_by(PIECE as usize)
-                .map(|at| Visit { file: visit.file, ranges: Ranges::Some(vec![at..size.min(at + PIECE)]) })
+                .map(|at| Visit {
+                    file: visit.file,
+                    ranges: Ranges::Some(std::iter::once(at..size.min(at + PIECE)).collect()),
+                })
                 .collect(),
             Ranges::Some(ranges) if size > PIECE => {
-                let alone = |range| Visit { file: visit.file, ranges: Ranges::Some(vec![range]) };
+                let alone = |range| Visit {
+                    file: visit.file,
+                    ranges: Ranges::Some(vec![range]),
+                };
                 ranges.into_iter().map(alone).collect()
             }
-            ranges => vec![Visit { file: visit.file, ranges }],
+            ranges => vec![Visit {
+                file: visit.file,
+                ranges,
+            }],
         }
     };
     visits.into_iter().flat_map(piece).collect()
 }
 
-/// Reads every visit, `depth` at a time, in order. Errors are the reader's to find.
+/// Reads every visit in order, `depth` requests at a time. Errors are the reader's to find.
+///
+/// Look-ups run ahead in threads of their own. Where each thread looks up and then reads, they fall into
+/// step: all of them wait for a look-up at the same time, and the link idles a latency long in every round
+/// (0.88 of the link at depth 64).
 pub fn prefetch(mount: &Path, tree: &Tree, visits: &[Visit], depth: usize) {
-    let next = AtomicUsize::new(0);
+    let (named, next) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (named, next) = (&named, &next);
+    let scouts = depth * 5 / 8;
+    let path = |visit: &Visit| below(mount, &tree.path(visit.file));
     std::thread::scope(|scope| {
-        for _ in 0..depth.max(1) {
-            scope.spawn(|| {
+        for _ in 0..scouts {
+            scope.spawn(move || {
+                while let Some(visit) = visits.get(named.fetch_add(1, Ordering::Relaxed)) {
+                    let _ = std::fs::metadata(path(visit));
+                }
+            });
+        }
+        for _ in scouts..depth.max(1) {
+            scope.spawn(move || {
                 let mut buffer = vec![0; 1 << 20];
                 while let Some(visit) = visits.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let _ = fetch(mount, tree, visit, &mut buffer);
+                    let _ = fetch(&path(visit), visit, &mut buffer);
                 }
             });
         }
     });
 }
 
-fn fetch(mount: &Path, tree: &Tree, visit: &Visit, buffer: &mut [u8]) -> std::io::Result<()> {
-    let file = File::open(below(mount, &tree.path(visit.file)))?;
+fn fetch(path: &Path, visit: &Visit, buffer: &mut [u8]) -> std::io::Result<()> {
+    let file = File::open(path)?;
     match &visit.ranges {
         Ranges::Whole | Ranges::Mapped => {
             let mut offset = 0;
@@ -95,7 +123,8 @@ fn fetch(mount: &Path, tree: &Tree, visit: &Visit, buffer: &mut [u8]) -> std::io
             // Exactly this much: no read-ahead of the kernel's on top.
             rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random)?;
             let wanted = buffer.len().min((range.end - range.start) as usize);
-            file.read_at(buffer.get_mut(..wanted).unwrap_or_default(), range.start).map(|_| ())
+            file.read_at(buffer.get_mut(..wanted).unwrap_or_default(), range.start)
+                .map(|_| ())
         }),
     }
 }

@@ -35,7 +35,10 @@ impl<'a> Walk<'a> {
             tree,
             content: Content::new(seed),
             buffer: vec![0; 1 << 20],
-            outcome: Outcome { processes: vec![std::process::id()], ..Outcome::default() },
+            outcome: Outcome {
+                processes: vec![std::process::id()],
+                ..Outcome::default()
+            },
         }
     }
 
@@ -44,7 +47,8 @@ impl<'a> Walk<'a> {
         self.begin();
         for Visit { file, ranges } in visits {
             let path = below(self.mount, &self.tree.path(*file));
-            self.visit(*file, &path, ranges).map_err(|error| failed(&path, &error))?;
+            self.visit(*file, &path, ranges)
+                .map_err(|error| failed(&path, &error))?;
         }
         self.end();
         Ok(())
@@ -55,7 +59,8 @@ impl<'a> Walk<'a> {
         self.begin();
         let mut folders = vec![self.mount.to_path_buf()];
         while let Some(folder) = folders.pop() {
-            self.folder(&folder, &mut folders).map_err(|error| failed(&folder, &error))?;
+            self.folder(&folder, &mut folders)
+                .map_err(|error| failed(&folder, &error))?;
         }
         self.end();
         Ok(())
@@ -63,7 +68,10 @@ impl<'a> Walk<'a> {
 
     /// What has been read since the last call.
     pub fn outcome(&mut self) -> Outcome {
-        let fresh = Outcome { processes: vec![std::process::id()], ..Outcome::default() };
+        let fresh = Outcome {
+            processes: vec![std::process::id()],
+            ..Outcome::default()
+        };
         std::mem::replace(&mut self.outcome, fresh)
     }
 
@@ -103,7 +111,15 @@ impl<'a> Walk<'a> {
                 let begun = clock::now();
                 let wanted = buffer.len().min((range.end - range.start) as usize);
                 let read = file.read_exact_at(buffer.get_mut(..wanted).unwrap_or_default(), range.start);
-                self.read(Access { ino: id.ino(), offset: range.start, bytes: wanted as u64, begun }, &buffer);
+                self.read(
+                    Access {
+                        ino: id.ino(),
+                        offset: range.start,
+                        bytes: wanted as u64,
+                        begun,
+                    },
+                    &buffer,
+                );
                 self.buffer = buffer;
                 read
             }),
@@ -119,7 +135,15 @@ impl<'a> Walk<'a> {
             if count == 0 {
                 break;
             }
-            self.read(Access { ino: id.ino(), offset, bytes: count, begun }, &buffer);
+            self.read(
+                Access {
+                    ino: id.ino(),
+                    offset,
+                    bytes: count,
+                    begun,
+                },
+                &buffer,
+            );
             offset += count;
         }
         self.buffer = buffer;
@@ -136,7 +160,15 @@ impl<'a> Walk<'a> {
             if let Some(copy) = buffer.get_mut(..chunk.len()) {
                 copy.copy_from_slice(chunk);
             }
-            self.read(Access { ino: id.ino(), offset, bytes: chunk.len() as u64, begun }, &buffer);
+            self.read(
+                Access {
+                    ino: id.ino(),
+                    offset,
+                    bytes: chunk.len() as u64,
+                    begun,
+                },
+                &buffer,
+            );
         }
         self.buffer = buffer;
         Ok(())
@@ -147,8 +179,9 @@ impl<'a> Walk<'a> {
         self.outcome.accesses.push(access);
         let read = buffer.get(..access.bytes as usize).unwrap_or_default();
         // A local directory's bytes are its own affair: only made contents can be verified.
-        if let Some(Kind::Made { salt, .. }) =
-            NodeId::of_ino(access.ino).and_then(|id| self.tree.node(id)).map(|node| &node.kind)
+        if let Some(Kind::Made { salt, .. }) = NodeId::of_ino(access.ino)
+            .and_then(|id| self.tree.node(id))
+            .map(|node| &node.kind)
             && !sample_holds(&self.content, *salt, access.offset, read)
         {
             self.outcome.wrong += 1;
@@ -165,5 +198,11 @@ fn sample_holds(content: &Content, salt: Salt, offset: u64, read: &[u8]) -> bool
 }
 
 fn failed(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("reading {}: {error}", OsStr::from_bytes(path.as_os_str().as_bytes()).display()))
+    io::Error::new(
+        error.kind(),
+        format!(
+            "reading {}: {error}",
+            OsStr::from_bytes(path.as_os_str().as_bytes()).display()
+        ),
+    )
 }

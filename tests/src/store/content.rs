@@ -41,7 +41,9 @@ pub struct Content {
 
 impl std::fmt::Debug for Content {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Content").field("bytes", &self.ring.len()).finish()
+        f.debug_struct("Content")
+            .field("bytes", &self.ring.len())
+            .finish()
     }
 }
 

@@ -48,9 +48,14 @@ pub struct ControlSocket {
 
 impl ControlSocket {
     pub fn serve(path: &Path, shelf: Arc<Shelf>) -> Result<Self, ControlError> {
-        let failed = |error| ControlError::Listen { path: path.to_owned(), error };
+        let failed = |error| ControlError::Listen {
+            path: path.to_owned(),
+            error,
+        };
         let listener = UnixListener::bind(path).map_err(failed)?;
-        let socket = Self { path: path.to_owned() };
+        let socket = Self {
+            path: path.to_owned(),
+        };
         std::thread::Builder::new()
             .name("store-control".to_owned())
             .spawn(move || {
@@ -70,6 +75,17 @@ impl Drop for ControlSocket {
     }
 }
 
+/// An answer is noted just after it was given; whoever has seen it may expect to find it noted. Requests
+/// that really wait are not waited for.
+fn quiesce(shelf: &Shelf) {
+    for _ in 0..50 {
+        if shelf.journal().counters().waiting == 0 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 fn answer(mut stream: &UnixStream, shelf: &Shelf) -> std::io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -78,6 +94,7 @@ fn answer(mut stream: &UnixStream, shelf: &Shelf) -> std::io::Result<()> {
     let text = match serde_json::from_str(&line) {
         Ok(Question::Counters) => serde_json::to_vec(&shelf.journal().counters()),
         Ok(Question::Journal) => {
+            quiesce(shelf);
             let record = shelf.journal().record();
             serde_json::to_vec(&record)
         }
@@ -100,7 +117,9 @@ pub struct Control {
 
 impl Control {
     pub fn at(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self {
+            path: path.to_owned(),
+        }
     }
 
     pub fn counters(&self) -> Result<Counters, ControlError> {
@@ -117,10 +136,14 @@ impl Control {
     }
 
     fn ask<T: DeserializeOwned>(&self, question: Question) -> Result<T, ControlError> {
-        let line = self
-            .exchange(question)
-            .map_err(|error| ControlError::Ask { path: self.path.clone(), error })?;
-        serde_json::from_slice(&line).map_err(|error| ControlError::Answer { path: self.path.clone(), error })
+        let line = self.exchange(question).map_err(|error| ControlError::Ask {
+            path: self.path.clone(),
+            error,
+        })?;
+        serde_json::from_slice(&line).map_err(|error| ControlError::Answer {
+            path: self.path.clone(),
+            error,
+        })
     }
 
     fn exchange(&self, question: Question) -> std::io::Result<Vec<u8>> {

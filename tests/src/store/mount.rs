@@ -59,7 +59,11 @@ pub struct StoreConfig {
 impl Default for StoreConfig {
     fn default() -> Self {
         Self {
-            tree: TreeSpec::Small { dirs: 40, files: 100, size: 40_000 },
+            tree: TreeSpec::Small {
+                dirs: 40,
+                files: 100,
+                size: 40_000,
+            },
             seed: 1,
             latency: Duration::from_millis(5),
             jitter: Duration::ZERO,
@@ -111,8 +115,7 @@ impl StoreConfig {
             max_background: *max_background,
         };
         let link = Link::new(*latency, *bandwidth, *jitter, *seed);
-        let filesystem =
-            SlowFilesystem::new(Arc::clone(&shelf), link, manners).map_err(StoreError::Delay)?;
+        let filesystem = SlowFilesystem::new(Arc::clone(&shelf), link, manners).map_err(StoreError::Delay)?;
         let mut options = Config::default();
         options.acl = SessionACL::All;
         options.n_threads = Some((*threads).max(1));
@@ -124,10 +127,16 @@ impl StoreConfig {
             MountOption::NoSuid,
             MountOption::NoDev,
         ];
-        let session = Session::new(filesystem, at, &options)
-            .map_err(|error| StoreError::Mount { at: at.to_owned(), error })?;
+        let session = Session::new(filesystem, at, &options).map_err(|error| StoreError::Mount {
+            at: at.to_owned(),
+            error,
+        })?;
         let session = session.spawn().map_err(StoreError::Session)?;
-        Ok(Mounted { session: Some(session), shelf, at: at.to_owned() })
+        Ok(Mounted {
+            session: Some(session),
+            shelf,
+            at: at.to_owned(),
+        })
     }
 }
 
@@ -142,7 +151,9 @@ impl Mounted {
 
     /// Whether the mount has been taken away from outside (umount, or the FUSE connection aborted).
     pub fn ended(&self) -> bool {
-        self.session.as_ref().is_none_or(|session| session.guard.is_finished())
+        self.session
+            .as_ref()
+            .is_none_or(|session| session.guard.is_finished())
     }
 
     /// Unmounts and waits for the session to end.
@@ -151,7 +162,9 @@ impl Mounted {
     }
 
     fn detach(&mut self) -> Result<(), StoreError> {
-        let Some(session) = self.session.take() else { return Ok(()) };
+        let Some(session) = self.session.take() else {
+            return Ok(());
+        };
         if !session.guard.is_finished() {
             // Refused means that it is unmounted already.
             let _ = rustix::mount::unmount(&self.at, UnmountFlags::DETACH);
@@ -161,7 +174,10 @@ impl Mounted {
             std::thread::sleep(Duration::from_millis(20));
         }
         if session.guard.is_finished() {
-            session.join().map_err(|error| StoreError::Ended { at: self.at.clone(), error })
+            session.join().map_err(|error| StoreError::Ended {
+                at: self.at.clone(),
+                error,
+            })
         } else {
             drop(session);
             Ok(())
