@@ -93,7 +93,7 @@ impl Probe {
         let aya_btf = aya::Btf::from_sys_fs().map_err(|error| ProbeError::Object { reason: object::chain(&error) })?;
         let sizes = Sizes {
             ring: ring_bytes.unwrap_or_else(ring_size),
-            threads: 16_384,
+            threads: 4096,
             inodes: 131_072,
         };
         let mut offsets = layout::find(&btf, page_size() as u64);

@@ -167,7 +167,12 @@ fn attach_one(ebpf: &mut Ebpf, hook: &Hook, btf: &Btf, aya_btf: &aya::Btf) -> Re
     let Some(program) = ebpf.program_mut(hook.program) else {
         return Err(Refusal::Failed(format!("the BPF object has no program {}", hook.program)));
     };
-    load_and_attach(program, hook.target, aya_btf).map_err(|error| {
+    let loaded = load_and_attach(program, hook.target, aya_btf);
+    if let Ok(info) = program.info() {
+        let instructions = info.verified_instruction_count();
+        debug!(program = hook.program, ?instructions, "loaded and attached");
+    }
+    loaded.map_err(|error| {
         let reason = describe(&error);
         if let ProgramError::LoadError { verifier_log, .. } = &error {
             let log = verifier_log.to_string();
