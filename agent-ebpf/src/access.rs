@@ -26,8 +26,10 @@ pub fn access(inode: &Inode, how: u8, start: u64, end: u64) {
     let id = thread::id();
     if thread::is_agent(id) {
         if let Some(state) = thread::find(id) {
-            state.waiting_since = 0;
-            close(&mut state.runs[SLOT_ADDED], SLOT_ADDED as u32, id);
+            let added = &mut state.runs[SLOT_ADDED];
+            if added.count != added.told {
+                tell(added, SLOT_ADDED as u32, id, 0);
+            }
         }
         return;
     }
@@ -115,7 +117,11 @@ fn proceed(state: &mut ThreadState, inode: &Inode, how: u8, start: u64, end: u64
         }
         return false;
     }
-    let step = if run.quiet == 0 { PROGRESS_PAGES } else { QUIET_PAGES };
+    let step = if run.quiet == 0 {
+        PROGRESS_PAGES
+    } else {
+        QUIET_PAGES
+    };
     if run.end - run.told_end >= step {
         tell(run, slot as u32, id, 0);
     }

@@ -58,3 +58,15 @@ pub struct NameBuffer {
 /// Calibration: tid → the last index reported for its one read.
 #[map]
 pub static CALIBRATION: HashMap<u32, u64> = HashMap::with_max_entries(4, 0);
+
+/// Parameters of the function that a thread is in, for kretprobes.
+#[map]
+pub static ENTRIES: LruHashMap<u32, Entry> = LruHashMap::with_max_entries(4096, 0);
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Entry {
+    pub first: u64,
+    pub second: u64,
+    pub third: u64,
+}

@@ -18,7 +18,11 @@ use crate::memory::{Memory as _, Probed};
 
 #[inline(always)]
 pub fn key(dev: u32, ino: u64) -> InodeKey {
-    InodeKey { ino, dev, reserved: 0 }
+    InodeKey {
+        ino,
+        dev,
+        reserved: 0,
+    }
 }
 
 /// What is known of an inode; names it first where it is new or has changed.

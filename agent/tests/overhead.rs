@@ -61,7 +61,11 @@ fn overhead_of_cached_reads() {
                     times[number][0].push(measure(&file, len, reads, &mut buffer));
                 }
             }
-            let config = ProbeConfig { plan: Some(plan), own_tgid: Some(1), ..ProbeConfig::default() };
+            let config = ProbeConfig {
+                plan: Some(plan),
+                own_tgid: Some(1),
+                ..ProbeConfig::default()
+            };
             let (mut probe, _) = Probe::start(config).unwrap_or_else(|error| panic!("{error}"));
             let mut key = None;
             for _ in 0..20 {

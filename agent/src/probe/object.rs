@@ -26,7 +26,11 @@ pub struct Sizes {
 
 impl Sizes {
     /// For the short moment of calibration.
-    pub const SMALL: Self = Self { ring: 4096, threads: 64, inodes: 64 };
+    pub const SMALL: Self = Self {
+        ring: 4096,
+        threads: 64,
+        inodes: 64,
+    };
 }
 
 pub struct Maps {
@@ -53,9 +57,13 @@ pub fn load(offsets: &Offsets, sizes: Sizes) -> Result<Ebpf, ProbeError> {
                 ProbeError::NotAllowed { source: io_error }
             }
             EbpfError::MapError(MapError::SyscallError(error)) if denied(&error.io_error) => {
-                ProbeError::NotAllowed { source: error.io_error }
+                ProbeError::NotAllowed {
+                    source: error.io_error,
+                }
             }
-            other => ProbeError::Object { reason: chain(&other) },
+            other => ProbeError::Object {
+                reason: chain(&other),
+            },
         })
 }
 
@@ -76,11 +84,17 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 
 pub fn take(ebpf: &mut Ebpf, map: &'static str) -> Result<aya::maps::Map, ProbeError> {
-    ebpf.take_map(map).ok_or(ProbeError::Map { map, reason: "the object has none of that name".into() })
+    ebpf.take_map(map).ok_or(ProbeError::Map {
+        map,
+        reason: "the object has none of that name".into(),
+    })
 }
 
 pub fn map_error(map: &'static str) -> impl Fn(MapError) -> ProbeError {
-    move |error| ProbeError::Map { map, reason: chain(&error) }
+    move |error| ProbeError::Map {
+        map,
+        reason: chain(&error),
+    }
 }
 
 impl Maps {
