@@ -16,8 +16,14 @@ const TOOLCHAIN: &str = "1.95.0";
 
 fn main() -> Result<()> {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").context("CARGO_MANIFEST_DIR is not set")?);
-    let root = root.parent().context("the agent's folder has no parent")?.to_owned();
-    println!("cargo:rerun-if-changed={}", root.join("agent/common/src").display());
+    let root = root
+        .parent()
+        .context("the agent's folder has no parent")?
+        .to_owned();
+    println!(
+        "cargo:rerun-if-changed={}",
+        root.join("agent/common/src").display()
+    );
     println!("cargo:rerun-if-changed={}", root.join("Cargo.lock").display());
     println!("cargo:rerun-if-env-changed=XDG_CACHE_HOME");
     find_linker()?;

@@ -26,8 +26,10 @@ pub fn access(inode: &Inode, how: u8, start: u64, end: u64) {
     let id = thread::id();
     if thread::is_agent(id) {
         if let Some(state) = thread::find(id) {
-            state.waiting_since = 0;
-            close(&mut state.runs[SLOT_ADDED], SLOT_ADDED as u32, id);
+            let added = &mut state.runs[SLOT_ADDED];
+            if added.count != added.told {
+                tell(added, SLOT_ADDED as u32, id, 0);
+            }
         }
         return;
     }
@@ -43,82 +45,92 @@ pub fn access(inode: &Inode, how: u8, start: u64, end: u64) {
         state.epoch = *epoch;
         take_over_switches(state);
     }
-    let slot = match find_slot(state, inode, how) {
-        Some(slot) => slot,
-        None => {
-            let slot = (state.current.wrapping_add(1) & 3) as usize;
-            state.current = slot as u32;
-            close(&mut state.runs[slot], slot as u32, id);
-            begin(state, slot, inode, how, start, end, id);
-            return;
-        }
-    };
-    state.current = slot as u32;
-    let run = &mut state.runs[slot & 3];
-    // A long read comes as several events that share their end; a fault that is retried comes twice.
-    let continued = how == VIA_READ && end == run.last_end && start > run.last_start
-        || how == VIA_FAULT && start == run.last_start;
-    let last_end = run.last_end;
-    run.last_start = start;
-    run.last_end = end;
-    if continued && last_end == end {
+    if !seek(state, inode, how) {
+        // The slot used longest ago, near enough.
+        state.current = state.current.wrapping_add(1);
+    } else if !proceed(state, inode, how, start, end, id) {
         return;
     }
+    let slot = current(state);
+    close(&mut state.runs[slot], slot as u32, id);
+    begin(state, slot, inode, how, start, end, id);
+}
+
+/// The slot in use, read anew: the verifier then forgets on which path it was found, and follows what
+/// comes after once instead of once for every path.
+#[inline(always)]
+fn current(state: &ThreadState) -> usize {
+    // SAFETY: a field of a live reference.
+    (unsafe { core::ptr::read_volatile(&raw const state.current) } & 3) as usize
+}
+
+/// Makes the slot of this file and way the current one; false where it has none.
+#[inline(always)]
+fn seek(state: &mut ThreadState, inode: &Inode, how: u8) -> bool {
+    if is_of(&state.runs[current(state)], inode, how) {
+        return true;
+    }
+    let mut slot = 0;
+    while slot < ACCESS_SLOTS {
+        if is_of(&state.runs[slot], inode, how) {
+            state.current = slot as u32;
+            return true;
+        }
+        slot += 1;
+    }
+    false
+}
+
+/// Goes on with the current slot's run; true where the access does not continue it.
+#[inline(always)]
+fn proceed(state: &mut ThreadState, inode: &Inode, how: u8, start: u64, end: u64, id: u64) -> bool {
+    let slot = current(state);
+    let run = &mut state.runs[slot];
+    // A long read comes as several events that share their end; a fault that is retried comes twice.
+    let continued = end == run.last_end
+        && (how == VIA_READ && start > run.last_start || how == VIA_FAULT && start == run.last_start);
+    run.last_start = start;
+    run.last_end = end;
+    if continued {
+        return false;
+    }
     run.size = inode.size;
+    let sampled = run.flags & FLAG_SAMPLED != 0;
+    let adjacent = start <= run.end && start + 1 >= run.end && end >= run.end;
+    if !sampled && !adjacent {
+        if run.quiet == 0 {
+            return true;
+        }
+        run.flags |= FLAG_SAMPLED;
+    }
     run.touched += end - start;
-    if run.flags & FLAG_SAMPLED != 0 {
-        run.count += 1;
-        if start < run.start {
-            run.start = start;
-        }
-        if end > run.end {
-            run.end = end;
-        }
+    run.count += 1;
+    if start < run.start {
+        run.start = start;
+    }
+    if end > run.end {
+        run.end = end;
+    }
+    if sampled {
         if run.count & (BATCH - 1) == 0 {
             end_batch(run, slot as u32, id);
         }
-        return;
+        return false;
     }
-    if run.count != 0 && start <= run.end && start + 1 >= run.end && end >= run.end {
-        run.count += 1;
-        run.end = end;
-        let step = if run.quiet == 0 { PROGRESS_PAGES } else { QUIET_PAGES };
-        if end - run.told_end >= step {
-            tell(run, slot as u32, id, 0);
-        }
-        return;
+    let step = if run.quiet == 0 {
+        PROGRESS_PAGES
+    } else {
+        QUIET_PAGES
+    };
+    if run.end - run.told_end >= step {
+        tell(run, slot as u32, id, 0);
     }
-    if run.quiet != 0 {
-        run.flags |= FLAG_SAMPLED;
-        run.count += 1;
-        run.start = if start < run.start { start } else { run.start };
-        run.end = if end > run.end { end } else { run.end };
-        return;
-    }
-    run.touched -= end - start;
-    close(run, slot as u32, id);
-    begin(state, slot, inode, how, start, end, id);
+    false
 }
 
 #[inline(always)]
 fn is_of(run: &Run, inode: &Inode, how: u8) -> bool {
     run.ino == inode.ino && run.dev == inode.dev && run.stamp == inode.stamp && run.how == how
-}
-
-#[inline(always)]
-fn find_slot(state: &ThreadState, inode: &Inode, how: u8) -> Option<usize> {
-    let current = (state.current & 3) as usize;
-    if is_of(&state.runs[current], inode, how) {
-        return Some(current);
-    }
-    let mut slot = 0;
-    while slot < ACCESS_SLOTS {
-        if is_of(&state.runs[slot], inode, how) {
-            return Some(slot);
-        }
-        slot += 1;
-    }
-    None
 }
 
 /// Begins a run in a slot: told at once where the inode's allowance lasts.

@@ -5,7 +5,7 @@ use agent_common::state::SLOTS;
 
 use crate::emit::{close, now, send};
 use crate::layout::at;
-use crate::maps::{READERS, THREADS};
+use crate::maps::READERS;
 use crate::memory::Memory;
 use crate::thread;
 
@@ -19,7 +19,7 @@ pub fn exit<M: Memory>(task: *const u8) {
             close(&mut state.runs[slot], slot as u32, id);
             slot += 1;
         }
-        let _ = THREADS.remove(id as u32);
+        thread::end(state, id as u32);
     }
     let tgid = (id >> 32) as u32;
     if READERS.get_ptr(tgid).is_none() {

@@ -2,7 +2,7 @@
 //! ring's by the machine's memory.
 
 use agent_common::record::SightBuffer;
-use agent_common::state::{BUCKETS, Bucket, COUNTERS, InodeKey, Known, ThreadState};
+use agent_common::state::{BUCKETS, Bucket, COUNTERS, InodeKey, Known, SEATS, ThreadState};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 
@@ -13,9 +13,14 @@ pub static RING: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 #[map]
 pub static DEVICES: Array<Bucket> = Array::with_max_entries(BUCKETS, 0);
 
-/// Open runs by thread id. Least recently used: a flood of threads pushes out idle ones, no more.
+/// Open runs of threads, by the low bits of their id.
 #[map]
-pub static THREADS: LruHashMap<u32, ThreadState> = LruHashMap::with_max_entries(16_384, 0);
+pub static SEATED: Array<ThreadState> = Array::with_max_entries(SEATS, 0);
+
+/// Open runs of threads that found their seat taken. Least recently used: a flood of threads pushes out
+/// idle ones, no more.
+#[map]
+pub static THREADS: LruHashMap<u32, ThreadState> = LruHashMap::with_max_entries(4096, 0);
 
 /// What a new thread begins with: larger than the BPF stack, so it cannot be made there.
 #[map]
@@ -53,3 +58,15 @@ pub struct NameBuffer {
 /// Calibration: tid → the last index reported for its one read.
 #[map]
 pub static CALIBRATION: HashMap<u32, u64> = HashMap::with_max_entries(4, 0);
+
+/// Parameters of the function that a thread is in, for kretprobes.
+#[map]
+pub static ENTRIES: LruHashMap<u32, Entry> = LruHashMap::with_max_entries(4096, 0);
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Entry {
+    pub first: u64,
+    pub second: u64,
+    pub third: u64,
+}

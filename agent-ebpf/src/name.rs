@@ -18,7 +18,11 @@ use crate::memory::{Memory as _, Probed};
 
 #[inline(always)]
 pub fn key(dev: u32, ino: u64) -> InodeKey {
-    InodeKey { ino, dev, reserved: 0 }
+    InodeKey {
+        ino,
+        dev,
+        reserved: 0,
+    }
 }
 
 /// What is known of an inode; names it first where it is new or has changed.
@@ -78,26 +82,31 @@ fn fill_and_send(
     let root = Probed::pointer(sb, at!(sb_root));
     let alias = Probed::pointer(inode, at!(inode_alias));
     let mut dentry = alias.wrapping_sub(at!(dentry_alias) as usize);
-    let mut len: u32 = 0;
     let mut flags = FLAG_TRUNCATED;
+    // The length lives in the buffer: the verifier does not follow what is in maps, so every round looks
+    // to it like the one before, and is not checked again.
+    let len = &raw mut buffer.sight.len;
+    // SAFETY: a field of the buffer, here and below.
+    unsafe { len.write_volatile(0) };
     if alias.is_null() {
         flags = FLAG_UNNAMED;
     } else {
         for _ in 0..PATH_DEPTH {
             let parent = Probed::pointer(dentry, at!(dentry_parent));
+            // SAFETY: as above.
+            let offset = unsafe { len.read_volatile() };
             if dentry == root || parent == dentry {
-                flags = if len == 0 { FLAG_UNNAMED } else { 0 };
+                flags = if offset == 0 { FLAG_UNNAMED } else { 0 };
+                break;
+            }
+            if offset >= PATH_BYTES as u32 {
                 break;
             }
             let name = Probed::pointer(dentry, at!(dentry_name));
-            if len >= PATH_BYTES as u32 {
-                break;
-            }
-            let offset = (len & (PATH_BYTES as u32 - 1)) as usize;
             // SAFETY: `offset` < PATH_BYTES and the array has NAME_BYTES behind it; the helper checks `name`.
             let written = unsafe {
                 bpf_probe_read_kernel_str(
-                    buffer.names.as_mut_ptr().add(offset).cast(),
+                    buffer.names.as_mut_ptr().add(offset as usize).cast(),
                     NAME_BYTES as u32,
                     name.cast(),
                 )
@@ -105,10 +114,13 @@ fn fill_and_send(
             if written <= 1 || written > NAME_BYTES as i64 {
                 break;
             }
-            len += written as u32;
+            // SAFETY: as above.
+            unsafe { len.write_volatile(offset + written as u32) };
             dentry = parent;
         }
     }
+    // SAFETY: as above.
+    let len = unsafe { len.read_volatile() };
     let at = now();
     buffer.sight = Sight {
         head: Head {

@@ -2,6 +2,7 @@
 //! brought or dropped them. The first page of a run that a reader brings in is told at once and wakes
 //! the agent: the reader is about to wait for its store, and nothing tells of that earlier.
 
+use agent_common::layout::ABSENT;
 use agent_common::record::{BY_AGENT, BY_RECLAIM, BY_THREAD};
 use agent_common::state::{PROGRESS_PAGES, Run, SLOT_ADDED, SLOT_REMOVED};
 use aya_ebpf::helpers::bpf_get_current_task;
@@ -45,12 +46,13 @@ pub fn added(inode: &Inode, start: u64, end: u64) {
         return;
     };
     let by_agent = thread::is_agent(id);
+    let waits = !by_agent && !writes(inode.address);
     let run = &mut state.runs[SLOT_ADDED];
     if continues(run, inode, start) {
         run.end = end;
         run.count += 1;
         run.touched += end - start;
-        if state.waiting_since == 0 && !by_agent {
+        if waits && state.waiting_since == 0 {
             state.waiting_since = now();
             state.waiting_start = start;
         }
@@ -62,17 +64,37 @@ pub fn added(inode: &Inode, start: u64, end: u64) {
     close(run, SLOT_ADDED as u32, id);
     name::known(inode, id);
     state.seq = state.seq.wrapping_add(1);
-    open(run, inode, if by_agent { BY_AGENT } else { BY_THREAD }, start, end, state.seq);
+    open(
+        run,
+        inode,
+        if by_agent { BY_AGENT } else { BY_THREAD },
+        start,
+        end,
+        state.seq,
+    );
     let mut flags = 0;
-    // The agent's own wait is nobody's, but a later read of its must not take pages for pending.
-    let now = now();
-    state.waiting_since = now;
-    state.waiting_start = start;
-    if !by_agent && now.wrapping_sub(state.woke_at) > WAKE_NS {
-        state.woke_at = now;
-        flags = WAKE;
+    if waits {
+        let now = now();
+        state.waiting_since = now;
+        state.waiting_start = start;
+        if now.wrapping_sub(state.woke_at) > WAKE_NS {
+            state.woke_at = now;
+            flags = WAKE;
+        }
     }
     tell(run, SLOT_ADDED as u32, id, flags);
+}
+
+/// The running thread holds the inode's lock for writing: it fills the page itself and waits for no
+/// store.
+#[inline(always)]
+fn writes(inode: *const u8) -> bool {
+    if at!(inode_writer) == ABSENT {
+        return false;
+    }
+    // SAFETY: no arguments.
+    let task = unsafe { bpf_get_current_task() };
+    Probed::load::<u64>(inode, at!(inode_writer)) == task
 }
 
 #[inline(always)]

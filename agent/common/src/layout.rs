@@ -27,6 +27,8 @@ pub struct Layout {
     pub inode_ctime: u32,
     pub inode_ctime_nsec: u32,
     pub inode_generation: u32,
+    /// `inode.i_rwsem.owner.counter`: the task that writes; absent on real-time kernels.
+    pub inode_writer: u32,
     /// `inode.i_dentry.first`.
     pub inode_alias: u32,
     pub sb_dev: u32,
@@ -58,15 +60,19 @@ pub struct Layout {
     pub file_mapping: u32,
     pub fault_vma: u32,
     pub fault_pgoff: u32,
+    pub fault_pte: u32,
     pub vma_file: u32,
+    pub iter_count: u32,
+    /// 1 in the lowest bit of this byte is a write.
+    pub iter_source: u32,
     /// Unread bytes in the ring from which the agent is woken whatever happens.
     pub ring_quarter: u32,
 }
 
-// SAFETY: 36 consecutive u32, no padding.
+// SAFETY: 40 consecutive u32, no padding.
 unsafe impl Plain for Layout {}
 
-const _: () = assert!(size_of::<Layout>() == 36 * 4);
+const _: () = assert!(size_of::<Layout>() == 40 * 4);
 
 impl Layout {
     /// What the object file carries until the agent fills it in.
@@ -84,6 +90,7 @@ impl Layout {
         inode_ctime: 0,
         inode_ctime_nsec: 0,
         inode_generation: 0,
+        inode_writer: 0,
         inode_alias: 0,
         sb_dev: 0,
         sb_root: 0,
@@ -105,7 +112,10 @@ impl Layout {
         file_mapping: 0,
         fault_vma: 0,
         fault_pgoff: 0,
+        fault_pte: 0,
         vma_file: 0,
+        iter_count: 0,
+        iter_source: 0,
         ring_quarter: 0,
     };
 }

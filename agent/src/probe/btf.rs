@@ -105,10 +105,6 @@ impl Btf {
         Ok(next)
     }
 
-    pub fn len(&self) -> usize {
-        self.types.len()
-    }
-
     /// Byte offset of a member, which may be nested (`"i_dentry.first"`) or inside anonymous parts.
     pub fn offset(&self, structure: &str, path: &str) -> Option<u32> {
         let mut id = self.structure(structure)?;
@@ -146,6 +142,12 @@ impl Btf {
         self.parameters(self.word(id, 8)?, 0)
     }
 
+    /// Whether a kernel function returns nothing.
+    pub fn is_void(&self, function: &str) -> Option<bool> {
+        let id = *self.names.get(&(FUNC, Box::from(function.as_bytes())))?;
+        Some(self.word(self.word(id, 8)?, 8)? == 0)
+    }
+
     /// Parameters of a tracepoint, from the `btf_trace_…` typedef that the kernel makes for each.
     pub fn tracepoint(&self, name: &str) -> Option<Vec<String>> {
         let typedef = format!("btf_trace_{name}");
@@ -168,7 +170,10 @@ impl Btf {
     /// A type as C writes it, near enough to compare.
     fn spell(&self, id: u32, depth: u32) -> String {
         let name = || {
-            let name = self.word(id, 0).and_then(|at| self.string(at)).unwrap_or_default();
+            let name = self
+                .word(id, 0)
+                .and_then(|at| self.string(at))
+                .unwrap_or_default();
             String::from_utf8_lossy(name).into_owned()
         };
         let inner = || {

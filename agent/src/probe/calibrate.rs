@@ -15,7 +15,13 @@ use super::object::{self, Sizes, map_error};
 
 /// Files to read a byte of, until one lies on a file system with a page cache (tmpfs has none that this
 /// tracepoint sees).
-const FILES: [&str; 5] = ["/proc/self/exe", "/bin/sh", "/etc/passwd", "/etc/os-release", "/sbin/init"];
+const FILES: [&str; 5] = [
+    "/proc/self/exe",
+    "/bin/sh",
+    "/etc/passwd",
+    "/etc/os-release",
+    "/sbin/init",
+];
 
 /// What the map holds until the tracepoint has fired.
 const UNSEEN: u64 = u64::MAX;

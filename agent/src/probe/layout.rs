@@ -67,6 +67,7 @@ pub fn find(btf: &Btf, page_size: u64) -> Offsets {
             ("inode", "i_ctime.tv_nsec"),
         ]),
         inode_generation: of.offset(&[("inode", "i_generation")]),
+        inode_writer: btf.offset("inode", "i_rwsem.owner.counter").unwrap_or(ABSENT),
         inode_alias: of.offset(&[("inode", "i_dentry.first")]),
         sb_dev: of.offset(&[("super_block", "s_dev")]),
         sb_root: of.offset(&[("super_block", "s_root")]),
@@ -95,6 +96,9 @@ pub fn find(btf: &Btf, page_size: u64) -> Offsets {
     layout.file_mapping = of.offset(&[("file", "f_mapping")]);
     layout.fault_vma = of.offset(&[("vm_fault", "vma")]);
     layout.fault_pgoff = of.offset(&[("vm_fault", "pgoff")]);
+    layout.fault_pte = of.offset(&[("vm_fault", "pte")]);
+    layout.iter_count = of.offset(&[("iov_iter", "count")]);
+    layout.iter_source = of.offset(&[("iov_iter", "data_source"), ("iov_iter", "type")]);
     layout.vma_file = of.offset(&[("vm_area_struct", "vm_file")]);
     Offsets {
         layout,
@@ -117,7 +121,11 @@ fn folio_pages(of: &mut Search<'_>) -> u32 {
     let within = of.btf.offset("page", "compound_nr");
     match (second, within) {
         (Some(second), Some(within)) => second + within,
-        _ => of.offset(&[("folio", "_nr_pages"), ("folio", "_folio_nr_pages"), ("page", "compound_nr")]),
+        _ => of.offset(&[
+            ("folio", "_nr_pages"),
+            ("folio", "_folio_nr_pages"),
+            ("page", "compound_nr"),
+        ]),
     }
 }
 

@@ -2,7 +2,7 @@
 //! that speaks aya.
 
 use agent_common::plain::Plain as _;
-use agent_common::state::{Bucket, InodeKey, Known, ThreadState};
+use agent_common::state::{Bucket, InodeKey, Known, ThreadState, seat_of};
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf};
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 
@@ -26,12 +26,17 @@ pub struct Sizes {
 
 impl Sizes {
     /// For the short moment of calibration.
-    pub const SMALL: Self = Self { ring: 4096, threads: 64, inodes: 64 };
+    pub const SMALL: Self = Self {
+        ring: 4096,
+        threads: 64,
+        inodes: 64,
+    };
 }
 
 pub struct Maps {
     pub ring: RingBuf<MapData>,
     pub devices: Array<MapData, BucketBytes>,
+    pub seated: Array<MapData, ThreadBytes>,
     pub threads: HashMap<MapData, u32, ThreadBytes>,
     pub known: HashMap<MapData, KeyBytes, KnownBytes>,
     pub epoch: Array<MapData, u32>,
@@ -44,7 +49,7 @@ pub fn load(offsets: &Offsets, sizes: Sizes) -> Result<Ebpf, ProbeError> {
         .override_global("LAYOUT", offsets.layout.as_bytes(), true)
         .map_max_entries("RING", sizes.ring)
         .map_max_entries("THREADS", sizes.threads)
-        .map_max_entries("READERS", sizes.threads)
+        .map_max_entries("READERS", sizes.threads * 4)
         .map_max_entries("KNOWN", sizes.inodes)
         .load(OBJECT)
         .map_err(|error| match error {
@@ -52,9 +57,13 @@ pub fn load(offsets: &Offsets, sizes: Sizes) -> Result<Ebpf, ProbeError> {
                 ProbeError::NotAllowed { source: io_error }
             }
             EbpfError::MapError(MapError::SyscallError(error)) if denied(&error.io_error) => {
-                ProbeError::NotAllowed { source: error.io_error }
+                ProbeError::NotAllowed {
+                    source: error.io_error,
+                }
             }
-            other => ProbeError::Object { reason: chain(&other) },
+            other => ProbeError::Object {
+                reason: chain(&other),
+            },
         })
 }
 
@@ -75,11 +84,17 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 
 pub fn take(ebpf: &mut Ebpf, map: &'static str) -> Result<aya::maps::Map, ProbeError> {
-    ebpf.take_map(map).ok_or(ProbeError::Map { map, reason: "the object has none of that name".into() })
+    ebpf.take_map(map).ok_or(ProbeError::Map {
+        map,
+        reason: "the object has none of that name".into(),
+    })
 }
 
 pub fn map_error(map: &'static str) -> impl Fn(MapError) -> ProbeError {
-    move |error| ProbeError::Map { map, reason: chain(&error) }
+    move |error| ProbeError::Map {
+        map,
+        reason: chain(&error),
+    }
 }
 
 impl Maps {
@@ -87,6 +102,7 @@ impl Maps {
         Ok(Self {
             ring: RingBuf::try_from(take(ebpf, "RING")?).map_err(map_error("RING"))?,
             devices: Array::try_from(take(ebpf, "DEVICES")?).map_err(map_error("DEVICES"))?,
+            seated: Array::try_from(take(ebpf, "SEATED")?).map_err(map_error("SEATED"))?,
             threads: HashMap::try_from(take(ebpf, "THREADS")?).map_err(map_error("THREADS"))?,
             known: HashMap::try_from(take(ebpf, "KNOWN")?).map_err(map_error("KNOWN"))?,
             epoch: Array::try_from(take(ebpf, "EPOCH")?).map_err(map_error("EPOCH"))?,
@@ -96,15 +112,24 @@ impl Maps {
 
     /// A thread's state, read until two readings agree: its thread may be writing.
     pub fn thread(&self, tid: u32) -> Option<ThreadState> {
-        let mut before = self.threads.get(&tid, 0).ok()?;
+        let mut before = self.thread_once(tid)?;
         for _ in 0..3 {
-            let again = self.threads.get(&tid, 0).ok()?;
+            let again = self.thread_once(tid)?;
             if again == before {
-                return ThreadState::from_bytes(&again);
+                return Some(again);
             }
             before = again;
         }
         // Busy: it tells its runs by itself.
         Some(ThreadState::zeroed())
+    }
+
+    fn thread_once(&self, tid: u32) -> Option<ThreadState> {
+        let seat = self.seated.get(&seat_of(tid), 0).ok()?;
+        let state = ThreadState::from_bytes(&seat)?;
+        if state.tid == tid {
+            return Some(state);
+        }
+        ThreadState::from_bytes(&self.threads.get(&tid, 0).ok()?)
     }
 }

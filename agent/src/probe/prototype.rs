@@ -19,30 +19,80 @@ const FAULT: &str = "struct vm_fault *";
 
 /// agent-ebpf/src/tracepoint_btf.rs, tracepoint_raw.rs.
 pub const TRACEPOINTS: [Prototype; 6] = [
-    Prototype { name: "mm_filemap_get_pages", parameters: &[MAPPING, INDEX, INDEX] },
-    Prototype { name: "mm_filemap_fault", parameters: &[MAPPING, INDEX] },
-    Prototype { name: "mm_filemap_map_pages", parameters: &[MAPPING, INDEX, INDEX] },
-    Prototype { name: "mm_filemap_add_to_page_cache", parameters: &[FOLIO] },
-    Prototype { name: "mm_filemap_delete_from_page_cache", parameters: &[FOLIO] },
-    Prototype { name: "sched_process_exit", parameters: &["struct task_struct *"] },
+    Prototype {
+        name: "mm_filemap_get_pages",
+        parameters: &[MAPPING, INDEX, INDEX],
+    },
+    Prototype {
+        name: "mm_filemap_fault",
+        parameters: &[MAPPING, INDEX],
+    },
+    Prototype {
+        name: "mm_filemap_map_pages",
+        parameters: &[MAPPING, INDEX, INDEX],
+    },
+    Prototype {
+        name: "mm_filemap_add_to_page_cache",
+        parameters: &[FOLIO],
+    },
+    Prototype {
+        name: "mm_filemap_delete_from_page_cache",
+        parameters: &[FOLIO],
+    },
+    Prototype {
+        name: "sched_process_exit",
+        parameters: &["struct task_struct *"],
+    },
 ];
 
+const IOCB: &str = "struct kiocb *";
+const ITER: &str = "struct iov_iter *";
+const SIZE: &str = "ssize_t|long int|long";
+const FILE: &str = "struct file *";
+const POSITION: &str = "loff_t *|long long int *|long long *";
+
 /// agent-ebpf/src/function.rs, kprobe.rs.
-pub const FUNCTIONS: [Prototype; 5] = [
+pub const FUNCTIONS: [Prototype; 10] = [
     Prototype {
         name: "filemap_read",
-        parameters: &["struct kiocb *", "struct iov_iter *", "ssize_t|long int|long"],
+        parameters: &[IOCB, ITER, SIZE],
     },
     Prototype {
         name: "generic_file_buffered_read",
-        parameters: &["struct kiocb *", "struct iov_iter *", "ssize_t|long int|long"],
+        parameters: &[IOCB, ITER, SIZE],
+    },
+    Prototype {
+        name: "generic_file_read_iter",
+        parameters: &[IOCB, ITER],
+    },
+    Prototype {
+        name: "iomap_dio_rw",
+        parameters: &[IOCB, ITER],
+    },
+    Prototype {
+        name: "shmem_file_read_iter",
+        parameters: &[IOCB, ITER],
     },
     Prototype {
         name: "filemap_splice_read",
-        parameters: &["struct file *", "loff_t *|long long int *|long long *", "struct pipe_inode_info *"],
+        parameters: &[FILE, POSITION],
     },
-    Prototype { name: "filemap_fault", parameters: &[FAULT] },
-    Prototype { name: "filemap_map_pages", parameters: &[FAULT, INDEX, INDEX] },
+    Prototype {
+        name: "shmem_file_splice_read",
+        parameters: &[FILE, POSITION],
+    },
+    Prototype {
+        name: "filemap_fault",
+        parameters: &[FAULT],
+    },
+    Prototype {
+        name: "shmem_fault",
+        parameters: &[FAULT],
+    },
+    Prototype {
+        name: "filemap_map_pages",
+        parameters: &[FAULT, INDEX, INDEX],
+    },
 ];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +152,10 @@ mod tests {
     fn change_is_told_by_name() {
         let bytes = std::fs::read("/sys/kernel/btf/vmlinux").expect("a kernel with CONFIG_DEBUG_INFO_BTF=y");
         let btf = Btf::parse(bytes).expect("the running kernel's BTF");
-        let other = Prototype { name: "sched_process_exit", parameters: &["struct inode *"] };
+        let other = Prototype {
+            name: "sched_process_exit",
+            parameters: &["struct inode *"],
+        };
         let Check::Changed(sentence) = tracepoint(&btf, &other) else {
             panic!("a changed prototype passed");
         };

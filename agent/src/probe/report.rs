@@ -16,7 +16,12 @@ pub enum Plan {
 }
 
 impl Plan {
-    pub const ALL: [Self; 4] = [Self::Function, Self::BtfTracepoint, Self::RawTracepoint, Self::Kprobe];
+    pub const ALL: [Self; 4] = [
+        Self::Function,
+        Self::BtfTracepoint,
+        Self::RawTracepoint,
+        Self::Kprobe,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -124,7 +129,10 @@ impl PlanReport {
     }
 
     pub fn sees(&self, case: Case) -> Option<&Seen> {
-        self.cases.iter().find(|(of, _)| *of == case).map(|(_, seen)| seen)
+        self.cases
+            .iter()
+            .find(|(of, _)| *of == case)
+            .map(|(_, seen)| seen)
     }
 }
 

@@ -4,8 +4,8 @@
 //! from their map when nothing has been told for a while. Both end here.
 
 use agent_common::record::{
-    BY_AGENT, BY_RECLAIM, FLAG_SAMPLED, KIND_ACCESS, KIND_ADDED, KIND_REMOVED, Record, VIA_DIRECT,
-    VIA_FAULT, VIA_MAPPED,
+    BY_AGENT, BY_RECLAIM, FLAG_SAMPLED, KIND_ACCESS, KIND_ADDED, KIND_REMOVED, Record, VIA_DIRECT, VIA_FAULT,
+    VIA_MAPPED,
 };
 use agent_common::state::{ACCESS_SLOTS, Run, SLOT_ADDED, SLOTS, ThreadState};
 use agent_core::observation::{Actor, Via};
@@ -75,7 +75,12 @@ impl Told {
 
     /// Threads that have an open run of added pages of this file.
     pub fn adders(&self, file: FileKey) -> Vec<u32> {
-        let adding = |thread: &Thread| thread.slots.get(SLOT_ADDED).is_some_and(|slot| slot.file == Some(file));
+        let adding = |thread: &Thread| {
+            thread
+                .slots
+                .get(SLOT_ADDED)
+                .is_some_and(|slot| slot.file == Some(file))
+        };
         let found = self.threads.iter().filter(|(_, thread)| adding(thread));
         found.map(|(tid, _)| *tid).collect()
     }
@@ -106,12 +111,23 @@ impl Told {
         thread.look_at = now.plus(thread.pause);
     }
 
+    /// Only what the thread has added, from its state.
+    pub fn added(&mut self, tid: u32, state: &ThreadState, now: Nanos) -> Option<ReadEvent> {
+        let slot = self.threads.get_mut(&tid)?.slots.get_mut(SLOT_ADDED)?;
+        let run = state.runs.get(SLOT_ADDED)?;
+        if run.count == 0 || run.seq != slot.seq {
+            return None;
+        }
+        slot.advance(&as_record(run, SLOT_ADDED, tid, state.tgid, now))
+    }
+
     pub fn forget_process(&mut self, tgid: u32) {
         self.threads.retain(|_, thread| thread.tgid != tgid);
     }
 
     fn forget_idle(&mut self, now: Nanos) {
-        self.threads.retain(|_, thread| thread.pause < LAST_LOOK && thread.look_at.0 >= now.0);
+        self.threads
+            .retain(|_, thread| thread.pause < LAST_LOOK && thread.look_at.0 >= now.0);
         if self.threads.len() >= THREADS {
             self.threads.clear();
         }
@@ -121,7 +137,10 @@ impl Told {
 impl Slot {
     fn advance(&mut self, record: &Record) -> Option<ReadEvent> {
         let head = &record.head;
-        let file = FileKey { dev: head.dev, ino: head.ino };
+        let file = FileKey {
+            dev: head.dev,
+            ino: head.ino,
+        };
         let fresh = self.file != Some(file) || self.seq != record.seq;
         if fresh {
             *self = Self {
@@ -149,7 +168,10 @@ impl Slot {
         self.count = record.count.max(self.count);
         self.end = record.end.max(self.end);
         self.touched = record.touched.max(self.touched);
-        let reader = Reader { tgid: head.tgid, tid: head.tid };
+        let reader = Reader {
+            tgid: head.tgid,
+            tid: head.tid,
+        };
         let at = Nanos(head.at);
         let by = match head.how {
             BY_AGENT => Actor::Agent,
