@@ -6,7 +6,11 @@ use crate::units::Nanos;
 /// fair scheduler) and the millisecond between two looks at the ring buffer.
 const SLACK: Nanos = Nanos::from_millis(60);
 
-/// Bytes a second, averaged over about the last eight samples.
+/// Seconds that the average looks back: some round trips of a store, few enough to follow a reader that
+/// speeds up.
+const MEMORY: f64 = 0.05;
+
+/// Bytes a second, averaged over the last `MEMORY`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rate {
     bytes_per_sec: f64,
@@ -24,8 +28,8 @@ impl Rate {
         self.bytes_per_sec = if self.bytes_per_sec == 0.0 {
             sample
         } else {
-            // Weighted by time: many quick reads between two slow ones must not drown them.
-            let weight = (secs / 0.02).clamp(0.125, 0.5);
+            // An average over time, not over samples: many quick reads between two slow ones are no speed.
+            let weight = secs / (secs + MEMORY);
             self.bytes_per_sec * (1.0 - weight) + sample * weight
         };
     }
