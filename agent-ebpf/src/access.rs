@@ -13,8 +13,7 @@ use agent_common::state::{
 
 use crate::emit::{close, now, send, tell};
 use crate::inode::Inode;
-use crate::maps::EPOCH;
-use crate::{name, thread};
+use crate::{name, residency, thread};
 
 /// Pages `start..end` (not yet cut to the file's size) of `inode` were reached by the running thread.
 #[inline(always)]
@@ -26,10 +25,7 @@ pub fn access(inode: &Inode, how: u8, start: u64, end: u64) {
     let id = thread::id();
     if thread::is_agent(id) {
         if let Some(state) = thread::find(id) {
-            let added = &mut state.runs[SLOT_ADDED];
-            if added.count != added.told {
-                tell(added, SLOT_ADDED as u32, id, 0);
-            }
+            tell_added(state, id);
         }
         return;
     }
@@ -39,12 +35,6 @@ pub fn access(inode: &Inode, how: u8, start: u64, end: u64) {
     if state.waiting_since != 0 {
         settle(state, inode, start, end, id);
     }
-    if let Some(epoch) = EPOCH.get(0)
-        && *epoch != state.epoch
-    {
-        state.epoch = *epoch;
-        take_over_switches(state);
-    }
     if !seek(state, inode, how) {
         // The slot used longest ago, near enough.
         state.current = state.current.wrapping_add(1);
@@ -52,7 +42,7 @@ pub fn access(inode: &Inode, how: u8, start: u64, end: u64) {
         return;
     }
     let slot = current(state);
-    close(&mut state.runs[slot], slot as u32, id);
+    close(state, slot as u32, id);
     begin(state, slot, inode, how, start, end, id);
 }
 
@@ -67,12 +57,13 @@ fn current(state: &ThreadState) -> usize {
 /// Makes the slot of this file and way the current one; false where it has none.
 #[inline(always)]
 fn seek(state: &mut ThreadState, inode: &Inode, how: u8) -> bool {
-    if is_of(&state.runs[current(state)], inode, how) {
+    let ident = inode.ident(how);
+    if state.runs[current(state)].ident == ident {
         return true;
     }
     let mut slot = 0;
     while slot < ACCESS_SLOTS {
-        if is_of(&state.runs[slot], inode, how) {
+        if state.runs[slot].ident == ident {
             state.current = slot as u32;
             return true;
         }
@@ -87,12 +78,19 @@ fn proceed(state: &mut ThreadState, inode: &Inode, how: u8, start: u64, end: u64
     let slot = current(state);
     let run = &mut state.runs[slot];
     // A long read comes as several events that share their end; a fault that is retried comes twice.
-    let continued = end == run.last_end
-        && (how == VIA_READ && start > run.last_start || how == VIA_FAULT && start == run.last_start);
-    run.last_start = start;
-    run.last_end = end;
+    let (first, last) = (start as u32, end as u32);
+    let continued = last == run.last_end
+        && (how == VIA_READ && first > run.last_start || how == VIA_FAULT && first == run.last_start);
+    run.last_start = first;
+    run.last_end = last;
     if continued {
         return false;
+    }
+    if run.epoch != inode.epoch {
+        run.epoch = inode.epoch;
+        if !take_over(run, inode) {
+            return true;
+        }
     }
     run.size = inode.size;
     let sampled = run.flags & FLAG_SAMPLED != 0;
@@ -103,7 +101,7 @@ fn proceed(state: &mut ThreadState, inode: &Inode, how: u8, start: u64, end: u64
         }
         run.flags |= FLAG_SAMPLED;
     }
-    run.touched += end - start;
+    run.touched = run.touched.wrapping_add(last.wrapping_sub(first));
     run.count += 1;
     if start < run.start {
         run.start = start;
@@ -113,7 +111,7 @@ fn proceed(state: &mut ThreadState, inode: &Inode, how: u8, start: u64, end: u64
     }
     if sampled {
         if run.count & (BATCH - 1) == 0 {
-            end_batch(run, slot as u32, id);
+            end_batch(state, slot as u32, id);
         }
         return false;
     }
@@ -122,48 +120,39 @@ fn proceed(state: &mut ThreadState, inode: &Inode, how: u8, start: u64, end: u64
     } else {
         QUIET_PAGES
     };
-    if run.end - run.told_end >= step {
-        tell(run, slot as u32, id, 0);
+    if u64::from((run.end as u32).wrapping_sub(run.told_end)) >= step {
+        tell(state, slot as u32, id, 0);
     }
     false
 }
 
+/// The agent has changed a switch of this device: asks again for the run's file. False where details are
+/// wanted again, so that a new run must begin.
 #[inline(always)]
-fn is_of(run: &Run, inode: &Inode, how: u8) -> bool {
-    run.ino == inode.ino && run.dev == inode.dev && run.stamp == inode.stamp && run.how == how
+fn take_over(run: &mut Run, inode: &Inode) -> bool {
+    let Some(known) = crate::maps::KNOWN.get_ptr(name::key(inode.dev, inode.ino)) else {
+        return true;
+    };
+    // SAFETY: a map value; one word is read.
+    let quiet = unsafe { (*known).quiet } != 0;
+    let ends = run.quiet != 0 && !quiet;
+    run.quiet = quiet as u8;
+    !ends
 }
 
 /// Begins a run in a slot: told at once where the inode's allowance lasts.
 #[inline(always)]
 fn begin(state: &mut ThreadState, slot: usize, inode: &Inode, how: u8, start: u64, end: u64, id: u64) {
-    let known = name::known(inode, id);
-    state.seq = state.seq.wrapping_add(1);
-    let run = &mut state.runs[slot & 3];
-    let (quiet, told) = match known {
+    let (quiet, told) = match name::known(inode, id) {
         Some(known) => (known.quiet != 0, known.quiet == 0 && take(known)),
         None => (false, true),
     };
-    *run = Run {
-        ino: inode.ino,
-        stamp: inode.stamp,
-        start,
-        end,
-        last_start: start,
-        last_end: end,
-        touched: end - start,
-        size: inode.size,
-        told_end: start,
-        dev: inode.dev,
-        seq: state.seq,
-        count: 1,
-        told: 0,
-        how,
-        flags: if told || quiet { 0 } else { FLAG_SAMPLED },
-        quiet: quiet as u8,
-        reserved: [0; 5],
-    };
+    residency::open(state, slot, inode, how, start, end);
+    let run = &mut state.runs[slot];
+    run.quiet = quiet as u8;
+    run.flags = if told || quiet { 0 } else { FLAG_SAMPLED };
     if told {
-        tell(run, slot as u32, id, 0);
+        tell(state, slot as u32, id, 0);
     }
 }
 
@@ -190,22 +179,26 @@ fn take(known: &mut Known) -> bool {
 
 /// A batch of merged accesses is full: told if the allowance has grown meanwhile, else it goes on.
 #[inline(never)]
-fn end_batch(run: *mut Run, slot: u32, id: u64) -> u32 {
-    // SAFETY: a run of a thread's state, a map value.
-    let run = unsafe { &mut *run };
+fn end_batch(state: *mut ThreadState, slot: u32, id: u64) -> u32 {
+    if slot >= ACCESS_SLOTS as u32 {
+        return 0;
+    }
+    // SAFETY: the running thread's own state, a map value.
+    let state = unsafe { &mut *state };
+    let (run, origin) = (&mut state.runs[slot as usize], &state.origins[slot as usize]);
     if run.quiet != 0 {
-        if run.count.wrapping_sub(run.told) >= QUIET_PAGES as u32 {
-            tell(run, slot, id, 0);
+        if run.count.wrapping_sub(origin.told) >= QUIET_PAGES as u32 {
+            tell(state, slot, id, 0);
         }
         return 0;
     }
-    let Some(known) = crate::maps::KNOWN.get_ptr_mut(name::key(run.dev, run.ino)) else {
+    let Some(known) = crate::maps::KNOWN.get_ptr_mut(name::key(origin.dev, origin.ino)) else {
         return 0;
     };
     // SAFETY: a map value; races of CPUs on the allowance cost a record more or less.
-    if take(unsafe { &mut *known }) && tell(run, slot, id, u32::from(FLAG_CLOSED)) != 0 {
-        // Nothing is of this slot any more: the next access begins a run, told by itself.
-        run.stamp = !run.stamp;
+    if take(unsafe { &mut *known }) && tell(state, slot, id, u32::from(FLAG_CLOSED)) != 0 {
+        // Nothing is of this run any more: the next access begins another, told by itself.
+        state.runs[slot as usize].ident = 0;
     }
     0
 }
@@ -216,11 +209,9 @@ fn end_batch(run: *mut Run, slot: u32, id: u64) -> u32 {
 fn settle(state: &mut ThreadState, inode: &Inode, start: u64, end: u64, id: u64) {
     let since = state.waiting_since;
     state.waiting_since = 0;
-    let added = &mut state.runs[SLOT_ADDED];
-    if added.count != added.told || added.end != added.told_end {
-        tell(added, SLOT_ADDED as u32, id, 0);
-    }
-    if added.ino != inode.ino || added.dev != inode.dev {
+    tell_added(state, id);
+    let (added, origin) = (&state.runs[SLOT_ADDED], &state.origins[SLOT_ADDED]);
+    if origin.ino != inode.ino || origin.dev != inode.dev {
         return;
     }
     if start < state.waiting_start || start >= added.end {
@@ -247,20 +238,9 @@ fn settle(state: &mut ThreadState, inode: &Inode, start: u64, end: u64, id: u64)
     );
 }
 
-/// The agent has changed a switch: asks again for each of the thread's files.
 #[inline(always)]
-fn take_over_switches(state: &mut ThreadState) {
-    let mut slot = 0;
-    while slot < ACCESS_SLOTS {
-        let run = &mut state.runs[slot];
-        if let Some(known) = crate::maps::KNOWN.get_ptr(name::key(run.dev, run.ino)) {
-            // SAFETY: a map value; one word is read.
-            let quiet = unsafe { (*known).quiet } != 0;
-            if run.quiet != 0 && !quiet {
-                run.stamp = !run.stamp;
-            }
-            run.quiet = quiet as u8;
-        }
-        slot += 1;
+fn tell_added(state: &mut ThreadState, id: u64) {
+    if state.runs[SLOT_ADDED].count != state.origins[SLOT_ADDED].told {
+        tell(state, SLOT_ADDED as u32, id, 0);
     }
 }

@@ -4,8 +4,8 @@
 //! most while anything flows. Two things wake it: a reader that is about to wait for its store, and a
 //! ring that fills.
 
-use agent_common::record::{Head, KIND_ACCESS, KIND_ADDED, KIND_REMOVED, Record};
-use agent_common::state::{ACCESS_SLOTS, COUNT_LOST, Run, SLOT_ADDED};
+use agent_common::record::{FLAG_CLOSED, Head, KIND_ACCESS, KIND_ADDED, KIND_REMOVED, Record};
+use agent_common::state::{ACCESS_SLOTS, COUNT_LOST, SLOT_ADDED, SLOTS, ThreadState};
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 
@@ -61,11 +61,18 @@ pub fn send(record: Record, wake: bool) -> bool {
     true
 }
 
-/// Tells the run so far. `id` is tgid << 32 | tid; `flags` as `Head::flags`, with bit 8 to wake.
+/// `tell` with this flag wakes the agent.
+pub const WAKE: u32 = 1 << 8;
+
+/// Tells the run so far. `id` is tgid << 32 | tid; `flags` as `Head::flags`, with `WAKE`.
 #[inline(never)]
-pub fn tell(run: *mut Run, slot: u32, id: u64, flags: u32) -> u32 {
-    // SAFETY: callers hand in a run of a thread's state, a map value.
-    let run = unsafe { &mut *run };
+pub fn tell(state: *mut ThreadState, slot: u32, id: u64, flags: u32) -> u32 {
+    if slot >= SLOTS as u32 {
+        return 0;
+    }
+    // SAFETY: callers hand in the running thread's own state, a map value.
+    let state = unsafe { &mut *state };
+    let (run, origin) = (&mut state.runs[slot as usize], &mut state.origins[slot as usize]);
     let kind = if slot < ACCESS_SLOTS as u32 {
         KIND_ACCESS
     } else if slot == SLOT_ADDED as u32 {
@@ -76,36 +83,35 @@ pub fn tell(run: *mut Run, slot: u32, id: u64, flags: u32) -> u32 {
     let record = Record {
         head: Head {
             kind,
-            how: run.how,
+            how: origin.how,
             slot: slot as u8,
             flags: run.flags | flags as u8,
             tid: id as u32,
             tgid: (id >> 32) as u32,
-            dev: run.dev,
-            ino: run.ino,
+            dev: origin.dev,
+            ino: origin.ino,
             at: now(),
         },
         start: run.start,
         end: run.end,
         size: run.size,
         touched: run.touched,
-        seq: run.seq,
+        reserved: 0,
+        seq: origin.seq,
         count: run.count,
     };
     if send(record, flags & WAKE != 0) {
-        run.told = run.count;
-        run.told_end = run.end;
+        origin.told = run.count;
+        run.told_end = run.end as u32;
         return 1;
     }
     0
 }
 
-pub const WAKE: u32 = 1 << 8;
-
 /// Tells what has not been told of a run that ends.
 #[inline(always)]
-pub fn close(run: &mut Run, slot: u32, id: u64) {
-    if run.count != run.told || run.end != run.told_end {
-        tell(run, slot, id, u32::from(agent_common::record::FLAG_CLOSED));
+pub fn close(state: &mut ThreadState, slot: u32, id: u64) {
+    if slot < SLOTS as u32 && state.runs[slot as usize].count != state.origins[slot as usize].told {
+        tell(state, slot, id, u32::from(FLAG_CLOSED));
     }
 }

@@ -16,7 +16,7 @@ pub fn exit<M: Memory>(task: *const u8) {
     if let Some(state) = thread::find(id) {
         let mut slot = 0;
         while slot < SLOTS {
-            close(&mut state.runs[slot], slot as u32, id);
+            close(state, slot as u32, id);
             slot += 1;
         }
         thread::end(state, id as u32);

@@ -1,16 +1,20 @@
 //! The first question of every hook: is this device watched? Four compares in an array map, which the
 //! verifier inlines; no hash, no call.
 
-use agent_common::state::bucket_of;
+use agent_common::state::{Bucket, bucket_of};
 
 use crate::maps::DEVICES;
 
+/// `Bucket::epoch` where the device is watched.
 #[inline(always)]
-pub fn watched(dev: u32) -> bool {
-    let Some(bucket) = DEVICES.get_ptr(bucket_of(dev)) else {
-        return false;
-    };
+pub fn watched(dev: u32) -> Option<u32> {
+    let bucket = DEVICES.get_ptr(bucket_of(dev))?;
     // SAFETY: an array map's values live as long as the program; the agent writes them word by word.
-    let devs = unsafe { &(*bucket).devs };
-    dev != 0 && (devs[0] == dev || devs[1] == dev || devs[2] == dev || devs[3] == dev)
+    let Bucket {
+        devs,
+        epoch,
+        reserved: _,
+    } = unsafe { &*bucket };
+    let watched = dev != 0 && (devs[0] == dev || devs[1] == dev || devs[2] == dev || devs[3] == dev);
+    watched.then_some(*epoch)
 }

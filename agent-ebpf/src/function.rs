@@ -9,7 +9,6 @@ use aya_ebpf::macros::{fentry, fexit};
 use aya_ebpf::programs::{FEntryContext, FExitContext};
 
 use crate::access::access;
-use crate::filter;
 use crate::inode::Inode;
 use crate::layout::at;
 use crate::memory::{Direct, Memory, Probed};
@@ -30,11 +29,7 @@ pub fn bytes<M: Memory>(mapping: *const u8, how: u8, from: u64, to: u64) {
 /// Pages, of 4 KiB.
 #[inline(always)]
 pub fn pages<M: Memory>(mapping: *const u8, how: u8, start: u64, end: u64) {
-    let (host, sb, dev) = Inode::device::<M>(mapping);
-    if !filter::watched(dev) {
-        return;
-    }
-    if let Some(inode) = Inode::read::<M>(host, sb, dev) {
+    if let Some(inode) = Inode::watched::<M>(mapping) {
         access(&inode, how, start, end);
     }
 }

@@ -1,5 +1,6 @@
 //! An inode as the hooks hand it on: who it is, how long, and which life of its number.
 
+use crate::filter;
 use crate::layout::at;
 use crate::memory::Memory;
 
@@ -18,20 +19,19 @@ pub struct Inode {
     /// i_ctime, which every such change moves, and i_generation, which tells a new inode made within
     /// the clock's tick.
     pub stamp: u64,
+    /// `Bucket::epoch` of its device.
+    pub epoch: u32,
 }
 
 impl Inode {
-    /// The device that a mapping's file lies on, with the inode and super block it was read through.
+    /// The inode behind a mapping; `None` where its device is not watched, or for what is no regular
+    /// file.
     #[inline(always)]
-    pub fn device<M: Memory>(mapping: *const u8) -> (*const u8, *const u8, u32) {
+    pub fn watched<M: Memory>(mapping: *const u8) -> Option<Self> {
         let host = M::pointer(mapping, at!(mapping_host));
         let sb = M::pointer(host, at!(inode_sb));
-        (host, sb, M::load(sb, at!(sb_dev)))
-    }
-
-    /// The rest, once the device has passed the filter; `None` for what is no regular file.
-    #[inline(always)]
-    pub fn read<M: Memory>(host: *const u8, sb: *const u8, dev: u32) -> Option<Self> {
+        let dev = M::load(sb, at!(sb_dev));
+        let epoch = filter::watched(dev)?;
         if M::load::<u16>(host, at!(inode_mode)) & FORMAT != REGULAR {
             return None;
         }
@@ -45,8 +45,17 @@ impl Inode {
             ino: M::load(host, at!(inode_ino)),
             size: M::load(host, at!(inode_size)),
             // 30 bits of nanoseconds leave the seconds distinct for 500 years.
+            epoch,
             stamp: ((ctime << 30) | u64::from(nsec & 0x3fff_ffff)) ^ (u64::from(generation) << 32),
         })
+    }
+
+    /// `Run::ident` of an access in this way.
+    #[inline(always)]
+    pub fn ident(&self, how: u8) -> u64 {
+        // 2^64 over the golden ratio spreads inode numbers over all bits; stamps differ in theirs.
+        let name = self.ino ^ u64::from(self.dev) << 32 ^ u64::from(how) << 60;
+        name.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.stamp | 1
     }
 
     /// The page after the file's last.

@@ -3,6 +3,7 @@
 
 use agent_common::record::SightBuffer;
 use agent_common::state::{BUCKETS, Bucket, COUNTERS, InodeKey, Known, SEATS, ThreadState};
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 
@@ -13,9 +14,10 @@ pub static RING: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 #[map]
 pub static DEVICES: Array<Bucket> = Array::with_max_entries(BUCKETS, 0);
 
-/// Open runs of threads, by the low bits of their id.
+/// Open runs of threads, by the low bits of their id. Mappable for the sake of the alignment alone: such
+/// an array begins on a page, and each run is one cache line.
 #[map]
-pub static SEATED: Array<ThreadState> = Array::with_max_entries(SEATS, 0);
+pub static SEATED: Array<ThreadState> = Array::with_max_entries(SEATS, BPF_F_MMAPABLE);
 
 /// Open runs of threads that found their seat taken. Least recently used: a flood of threads pushes out
 /// idle ones, no more.
@@ -33,10 +35,6 @@ pub static KNOWN: LruHashMap<InodeKey, Known> = LruHashMap::with_max_entries(131
 /// Processes that have read a watched device and whose end is to be told.
 #[map]
 pub static READERS: LruHashMap<u32, u32> = LruHashMap::with_max_entries(16_384, 0);
-
-/// One value: raised by the agent whenever it has changed a `Known::quiet`.
-#[map]
-pub static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 
 /// One value: when a fast filling ring last woke the agent.
 #[map]

@@ -4,14 +4,14 @@
 
 use agent_common::layout::ABSENT;
 use agent_common::record::{BY_AGENT, BY_RECLAIM, BY_THREAD};
-use agent_common::state::{PROGRESS_PAGES, Run, SLOT_ADDED, SLOT_REMOVED};
+use agent_common::state::{Origin, PROGRESS_PAGES, Run, SLOT_ADDED, SLOT_REMOVED, ThreadState};
 use aya_ebpf::helpers::bpf_get_current_task;
 
 use crate::emit::{WAKE, close, now, tell};
 use crate::inode::Inode;
 use crate::layout::at;
 use crate::memory::{Memory, Probed};
-use crate::{filter, name, thread};
+use crate::{name, thread};
 
 /// `PF_MEMALLOC` and `PF_KSWAPD` of include/linux/sched.h, unchanged from 5.10 to 6.18.
 const RECLAIMS: u32 = 0x0000_0800 | 0x0002_0000;
@@ -23,11 +23,7 @@ const WAKE_NS: u64 = 100_000;
 #[inline(always)]
 pub fn folio<M: Memory>(folio: *const u8) -> Option<(Inode, u64, u64)> {
     let mapping = M::pointer(folio, at!(folio_mapping));
-    let (host, sb, dev) = Inode::device::<M>(mapping);
-    if !filter::watched(dev) {
-        return None;
-    }
-    let inode = Inode::read::<M>(host, sb, dev)?;
+    let inode = Inode::watched::<M>(mapping)?;
     let index: u64 = M::load(folio, at!(folio_index));
     let flags: u64 = M::load(folio, at!(folio_flags));
     let pages = if flags & (1 << (at!(head_bit) & 63)) == 0 {
@@ -47,31 +43,17 @@ pub fn added(inode: &Inode, start: u64, end: u64) {
     };
     let by_agent = thread::is_agent(id);
     let waits = !by_agent && !writes(inode.address);
-    let run = &mut state.runs[SLOT_ADDED];
-    if continues(run, inode, start) {
-        run.end = end;
-        run.count += 1;
-        run.touched += end - start;
+    let how = if by_agent { BY_AGENT } else { BY_THREAD };
+    if extend(state, SLOT_ADDED, inode, how, start, end, id) {
         if waits && state.waiting_since == 0 {
             state.waiting_since = now();
             state.waiting_start = start;
         }
-        if end - run.told_end >= PROGRESS_PAGES {
-            tell(run, SLOT_ADDED as u32, id, 0);
-        }
         return;
     }
-    close(run, SLOT_ADDED as u32, id);
+    close(state, SLOT_ADDED as u32, id);
     name::known(inode, id);
-    state.seq = state.seq.wrapping_add(1);
-    open(
-        run,
-        inode,
-        if by_agent { BY_AGENT } else { BY_THREAD },
-        start,
-        end,
-        state.seq,
-    );
+    open(state, SLOT_ADDED, inode, how, start, end);
     let mut flags = 0;
     if waits {
         let now = now();
@@ -82,7 +64,7 @@ pub fn added(inode: &Inode, start: u64, end: u64) {
             flags = WAKE;
         }
     }
-    tell(run, SLOT_ADDED as u32, id, flags);
+    tell(state, SLOT_ADDED as u32, id, flags);
 }
 
 /// The running thread holds the inode's lock for writing: it fills the page itself and waits for no
@@ -112,46 +94,63 @@ pub fn removed(inode: &Inode, start: u64, end: u64) {
     } else {
         BY_THREAD
     };
-    let run = &mut state.runs[SLOT_REMOVED];
-    if continues(run, inode, start) && run.how == how {
-        run.end = end;
-        run.count += 1;
-        run.touched += end - start;
-        if end - run.told_end >= PROGRESS_PAGES {
-            tell(run, SLOT_REMOVED as u32, id, 0);
-        }
+    if extend(state, SLOT_REMOVED, inode, how, start, end, id) {
         return;
     }
-    close(run, SLOT_REMOVED as u32, id);
+    close(state, SLOT_REMOVED as u32, id);
+    open(state, SLOT_REMOVED, inode, how, start, end);
+    tell(state, SLOT_REMOVED as u32, id, 0);
+}
+
+/// Makes the slot's run longer if the pages continue it.
+#[inline(always)]
+fn extend(
+    state: &mut ThreadState,
+    slot: usize,
+    inode: &Inode,
+    how: u8,
+    start: u64,
+    end: u64,
+    id: u64,
+) -> bool {
+    let run = &mut state.runs[slot];
+    if run.ident != inode.ident(how) || run.end != start {
+        return false;
+    }
+    run.end = end;
+    run.count += 1;
+    run.touched = run.touched.wrapping_add((end - start) as u32);
+    if u64::from((end as u32).wrapping_sub(run.told_end)) >= PROGRESS_PAGES {
+        tell(state, slot as u32, id, 0);
+    }
+    true
+}
+
+/// Begins a run.
+#[inline(always)]
+pub fn open(state: &mut ThreadState, slot: usize, inode: &Inode, how: u8, start: u64, end: u64) {
     state.seq = state.seq.wrapping_add(1);
-    open(run, inode, how, start, end, state.seq);
-    tell(run, SLOT_REMOVED as u32, id, 0);
-}
-
-#[inline(always)]
-fn continues(run: &Run, inode: &Inode, start: u64) -> bool {
-    run.count != 0 && run.ino == inode.ino && run.dev == inode.dev && run.end == start
-}
-
-#[inline(always)]
-fn open(run: &mut Run, inode: &Inode, how: u8, start: u64, end: u64, seq: u32) {
-    *run = Run {
-        ino: inode.ino,
-        stamp: inode.stamp,
+    state.runs[slot] = Run {
+        ident: inode.ident(how),
         start,
         end,
-        last_start: start,
-        last_end: end,
-        touched: end - start,
-        size: 0,
-        told_end: start,
-        dev: inode.dev,
-        seq,
+        size: inode.size,
+        last_start: start as u32,
+        last_end: end as u32,
+        told_end: start as u32,
+        touched: (end - start) as u32,
         count: 1,
-        told: 0,
-        how,
+        epoch: inode.epoch,
         flags: 0,
         quiet: 0,
-        reserved: [0; 5],
+        reserved: [0; 6],
+    };
+    state.origins[slot] = Origin {
+        ino: inode.ino,
+        dev: inode.dev,
+        seq: state.seq,
+        told: 0,
+        how,
+        reserved: [0; 3],
     };
 }

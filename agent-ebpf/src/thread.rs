@@ -83,14 +83,9 @@ pub fn end(state: &mut ThreadState, tid: u32) {
     let mut slot = 0;
     while slot < SLOTS {
         let run = &mut state.runs[slot];
+        run.ident = 0;
         run.count = 0;
-        run.told = 0;
-        run.end = 0;
-        run.told_end = 0;
-        run.ino = 0;
-        run.dev = 0;
-        run.flags = 0;
-        run.quiet = 0;
+        state.origins[slot].told = 0;
         slot += 1;
     }
     state.waiting_since = 0;

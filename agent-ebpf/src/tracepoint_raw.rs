@@ -6,7 +6,6 @@ use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 
 use crate::access::access;
-use crate::filter;
 use crate::inode::Inode;
 use crate::layout::at;
 use crate::memory::{Memory, Probed};
@@ -14,11 +13,7 @@ use crate::{exit, residency};
 
 #[inline(always)]
 fn reach<M: Memory>(mapping: *const u8, how: u8, start: u64, end: u64) {
-    let (host, sb, dev) = Inode::device::<M>(mapping);
-    if !filter::watched(dev) {
-        return;
-    }
-    if let Some(inode) = Inode::read::<M>(host, sb, dev) {
+    if let Some(inode) = Inode::watched::<M>(mapping) {
         let scale = at!(page_scale) & 15;
         access(&inode, how, start << scale, end << scale);
     }

@@ -35,11 +35,19 @@ fn measure(file: &File, len: usize, reads: u32, buffer: &mut [u8]) -> f64 {
     (cpu_time() - begin) as f64 / f64::from(reads)
 }
 
-/// The lower decile: the machine is shared, and what others do only ever adds.
-fn quiet(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 10]
+/// The best of a few short runs: the machine is shared, and what others do only ever adds.
+fn best(file: &File, (len, reads): (usize, u32), buffer: &mut [u8]) -> f64 {
+    let times = (0..6).map(|_| measure(file, len, reads, buffer));
+    times.fold(f64::INFINITY, f64::min)
 }
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+const LENGTHS: [(usize, u32); 3] = [(4096, 3000), (65_536, 700), (FILE, 50)];
+const STATES: [&str; 3] = ["unwatched", "watched", "watched without details"];
 
 #[test]
 fn overhead_of_cached_reads() {
@@ -49,60 +57,72 @@ fn overhead_of_cached_reads() {
     let file = File::open(&path).expect("opening it");
     let dev = file.metadata().expect("its metadata").dev();
     let dev = rustix::fs::major(dev) << 20 | rustix::fs::minor(dev);
+    let rounds = std::env::var("ROUNDS")
+        .ok()
+        .and_then(|rounds| rounds.parse().ok())
+        .unwrap_or(3);
     let mut buffer = vec![0; FILE];
     for plan in [Plan::BtfTracepoint, Plan::RawTracepoint] {
-        // [length][state]: bare, unwatched, watched, watched without details.
-        let mut times = vec![vec![Vec::new(); 4]; 3];
-        let lengths = [(4096, 4_000), (65_536, 1_000), (FILE, 70)];
-        let mut records = 0_u64;
-        for _ in 0..6 {
-            for (number, (len, reads)) in lengths.into_iter().enumerate() {
-                for _ in 0..20 {
-                    times[number][0].push(measure(&file, len, reads, &mut buffer));
-                }
-            }
+        // By length: nanoseconds bare, then ratios by state.
+        let mut bare = vec![Vec::new(); LENGTHS.len()];
+        let mut ratios = vec![vec![Vec::new(); STATES.len()]; LENGTHS.len()];
+        let mut bests = vec![vec![f64::INFINITY; STATES.len()]; LENGTHS.len()];
+        for _ in 0..rounds {
+            let before: Vec<f64> = LENGTHS
+                .iter()
+                .map(|length| best(&file, *length, &mut buffer))
+                .collect();
             let config = ProbeConfig {
                 plan: Some(plan),
                 own_tgid: Some(1),
                 ..ProbeConfig::default()
             };
             let (mut probe, _) = Probe::start(config).unwrap_or_else(|error| panic!("{error}"));
+            let mut attached = Vec::new();
             let mut key = None;
-            for _ in 0..20 {
-                for state in 1..4 {
-                    if state > 1 {
-                        probe.watch(dev).expect("watching");
-                    }
-                    for (number, (len, reads)) in lengths.into_iter().enumerate() {
-                        measure(&file, len, reads / 10, &mut buffer);
-                        probe.drain(Nanos(0), 1 << 20, |event| {
-                            if let ReadEvent::Access { file, .. } = event {
-                                key.get_or_insert(file);
-                            }
-                        });
-                        if let (3, Some(key)) = (state, key) {
-                            probe.detail(key, false).expect("switching");
+            for state in 0..STATES.len() {
+                if state == 1 {
+                    probe.watch(dev).expect("watching");
+                    // The first reads are told one by one, as long as the allowance lasts.
+                    measure(&file, 4096, 20_000, &mut buffer);
+                    probe.drain(Nanos(0), usize::MAX, |event| {
+                        if let ReadEvent::Access { file, .. } = event {
+                            key.get_or_insert(file);
                         }
-                        times[number][state].push(measure(&file, len, reads, &mut buffer));
-                        records += probe.drain(Nanos(0), 1 << 20, |_| {}) as u64;
-                        if let (3, Some(key)) = (state, key) {
-                            probe.detail(key, true).expect("switching");
-                        }
-                    }
-                    probe.unwatch(dev).expect("unwatching");
+                    });
+                }
+                if let (2, Some(key)) = (state, key) {
+                    probe.detail(key, false).expect("switching");
+                }
+                let times = LENGTHS.iter().map(|length| best(&file, *length, &mut buffer));
+                attached.push(times.collect::<Vec<f64>>());
+                probe.drain(Nanos(0), usize::MAX, |_| {});
+            }
+            assert_eq!(probe.lost(), 0);
+            drop(probe);
+            for (number, length) in LENGTHS.iter().enumerate() {
+                let reference = before[number].min(best(&file, *length, &mut buffer));
+                bare[number].push(reference);
+                for (state, times) in attached.iter().enumerate() {
+                    ratios[number][state].push(times[number] / reference);
+                    bests[number][state] = bests[number][state].min(times[number]);
                 }
             }
         }
-        println!("{} ({records} records)", plan.name());
-        for (number, (len, _)) in lengths.into_iter().enumerate() {
-            let quiets: Vec<f64> = times[number].iter_mut().map(|values| quiet(values)).collect();
-            println!(
-                "  {len:>8} bytes: bare {:.0} ns, unwatched {:.3}, watched {:.3}, watched without details {:.3}",
-                quiets[0],
-                quiets[1] / quiets[0],
-                quiets[2] / quiets[0],
-                quiets[3] / quiets[0]
-            );
+        println!("{}", plan.name());
+        for (number, (len, _)) in LENGTHS.into_iter().enumerate() {
+            let middle = median(&mut bare[number]);
+            let least = bare[number][0];
+            print!("  {len:>8} bytes: bare {middle:.0} ns, at best {least:.0}");
+            for (state, name) in STATES.iter().enumerate() {
+                let values = &mut ratios[number][state];
+                let middle = median(values);
+                print!(
+                    ", {name} {middle:.3} (at best {:.3})",
+                    bests[number][state] / least
+                );
+            }
+            println!();
         }
     }
 }

@@ -21,6 +21,7 @@ pub struct Layout {
     pub mapping_host: u32,
     pub inode_mode: u32,
     pub inode_sb: u32,
+    pub sb_dev: u32,
     pub inode_ino: u32,
     pub inode_size: u32,
     pub inode_mtime: u32,
@@ -31,7 +32,6 @@ pub struct Layout {
     pub inode_writer: u32,
     /// `inode.i_dentry.first`.
     pub inode_alias: u32,
-    pub sb_dev: u32,
     pub sb_root: u32,
     pub dentry_parent: u32,
     /// `dentry.d_name.name`.

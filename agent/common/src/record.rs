@@ -61,8 +61,9 @@ pub struct Record {
     pub end: u64,
     /// The file's size in bytes, 0 for pages that came or went.
     pub size: u64,
-    /// Pages touched by all accesses of the run together.
-    pub touched: u64,
+    /// Pages touched by all accesses of the run together; may wrap.
+    pub touched: u32,
+    pub reserved: u32,
     pub seq: u32,
     pub count: u32,
 }

@@ -30,62 +30,76 @@ pub struct InodeKey {
     pub reserved: u32,
 }
 
-/// Consecutive accesses of one thread to one file, or pages that it brought in or dropped.
+/// Consecutive accesses of one thread to one file, or pages that it brought in or dropped: what every
+/// access looks at, one cache line long. `Origin` holds the rest.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Run {
-    pub ino: u64,
-    /// Tells one life of an inode number from the next: generation and ctime.
-    pub stamp: u64,
+    /// Tells by one comparison whether an access is of this run: inode, device, way, and which life of
+    /// the inode number, mixed. 0 is no run.
+    pub ident: u64,
     pub start: u64,
     pub end: u64,
-    /// First page and end of the latest event: a long read comes in several.
-    pub last_start: u64,
-    pub last_end: u64,
-    pub touched: u64,
+    /// Bytes of the file.
     pub size: u64,
-    /// `end` when it was last told.
-    pub told_end: u64,
-    pub dev: u32,
-    pub seq: u32,
+    /// Low bits of the first page and end of the latest event: a long read comes in several.
+    pub last_start: u32,
+    pub last_end: u32,
+    /// Low bits of `end` when it was last told.
+    pub told_end: u32,
+    /// Pages touched by all accesses together; may wrap.
+    pub touched: u32,
     pub count: u32,
-    /// `count` when it was last told.
-    pub told: u32,
-    /// `Head::how`.
-    pub how: u8,
+    /// Which `Known::quiet` the run has taken over, see `Bucket::epoch`.
+    pub epoch: u32,
     /// `Head::flags`: `FLAG_SAMPLED`.
     pub flags: u8,
     /// Only counters are wanted for this file.
     pub quiet: u8,
-    pub reserved: [u8; 5],
+    pub reserved: [u8; 6],
 }
 
+/// What is needed of a run only when it is told.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    pub ino: u64,
+    pub dev: u32,
+    pub seq: u32,
+    /// `count` when it was last told.
+    pub told: u32,
+    /// `Head::how`.
+    pub how: u8,
+    pub reserved: [u8; 3],
+}
+
+/// Its head, each of its runs: a cache line each.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ThreadState {
-    pub runs: [Run; SLOTS],
+    /// Whose state this is; 0 when free.
+    pub tid: u32,
+    pub tgid: u32,
+    /// The access slot used last.
+    pub current: u32,
+    /// Numbers the runs of this thread.
+    pub seq: u32,
     /// When the first page that the thread is waiting for was added; 0 when it waits for none.
     pub waiting_since: u64,
     /// That page.
     pub waiting_start: u64,
     /// When it last woke the agent.
     pub woke_at: u64,
-    pub tgid: u32,
-    /// Numbers the runs of this thread.
-    pub seq: u32,
-    /// The access slot used last.
-    pub current: u32,
-    /// Which `quiet` switches the runs have taken over.
-    pub epoch: u32,
-    /// Whose state this is; 0 when free.
-    pub tid: u32,
-    pub reserved: u32,
+    pub reserved: [u64; 3],
+    pub runs: [Run; SLOTS],
+    pub origins: [Origin; SLOTS],
+    pub padding: [u64; 6],
 }
 
 /// States found by the low bits of the thread id alone: an array costs 3 ns to look into, a hash 70.
 /// Thread ids are given out in sequence, so two readers rarely share a place; the later one is kept in
 /// the hash.
-pub const SEATS: u32 = 8192;
+pub const SEATS: u32 = 4096;
 
 pub const fn seat_of(tid: u32) -> u32 {
     tid & (SEATS - 1)
@@ -106,6 +120,9 @@ pub struct Known {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bucket {
     pub devs: [u32; 4],
+    /// Raised by the agent whenever it has changed a `Known::quiet` of these devices.
+    pub epoch: u32,
+    pub reserved: u32,
 }
 
 pub const BUCKETS: u32 = 256;
@@ -126,6 +143,8 @@ unsafe impl Plain for InodeKey {}
 // SAFETY: as above.
 unsafe impl Plain for Run {}
 // SAFETY: as above.
+unsafe impl Plain for Origin {}
+// SAFETY: as above.
 unsafe impl Plain for ThreadState {}
 // SAFETY: as above.
 unsafe impl Plain for Known {}
@@ -133,7 +152,9 @@ unsafe impl Plain for Known {}
 unsafe impl Plain for Bucket {}
 
 const _: () = assert!(size_of::<InodeKey>() == 16);
-const _: () = assert!(size_of::<Run>() == 9 * 8 + 4 * 4 + 8);
-const _: () = assert!(size_of::<ThreadState>() == SLOTS * 96 + 3 * 8 + 6 * 4);
+const _: () = assert!(size_of::<Run>() == 64);
+const _: () = assert!(size_of::<Origin>() == 24);
+const _: () = assert!(size_of::<ThreadState>() == 64 + SLOTS * (64 + 24) + 48);
+const _: () = assert!(size_of::<ThreadState>().is_multiple_of(64));
 const _: () = assert!(size_of::<Known>() == 24);
-const _: () = assert!(size_of::<Bucket>() == 16);
+const _: () = assert!(size_of::<Bucket>() == 24);

@@ -53,7 +53,6 @@ pub struct Probe {
     told: Told,
     lost: u64,
     watched: usize,
-    epoch: u32,
     /// Drains since the drops were last counted.
     drains: u32,
     batch: Vec<ReadEvent>,
@@ -147,7 +146,6 @@ impl Probe {
             told: Told::default(),
             lost: 0,
             watched: 0,
-            epoch: 0,
             drains: 0,
             batch: Vec::new(),
             ebpf,
@@ -227,8 +225,9 @@ impl Probe {
             .known
             .insert(bytes, value, 0)
             .map_err(map_error("KNOWN"))?;
-        self.epoch = self.epoch.wrapping_add(1);
-        self.maps.epoch.set(0, self.epoch, 0).map_err(map_error("EPOCH"))
+        let mut bucket = self.bucket(file.dev)?;
+        bucket.epoch = bucket.epoch.wrapping_add(1);
+        self.set_bucket(file.dev, bucket)
     }
 
     /// Readable when a reader is about to wait, has ended, or the ring fills. Poll it only when a drain

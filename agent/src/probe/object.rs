@@ -39,7 +39,6 @@ pub struct Maps {
     pub seated: Array<MapData, ThreadBytes>,
     pub threads: HashMap<MapData, u32, ThreadBytes>,
     pub known: HashMap<MapData, KeyBytes, KnownBytes>,
-    pub epoch: Array<MapData, u32>,
     pub counts: PerCpuArray<MapData, u64>,
 }
 
@@ -105,7 +104,6 @@ impl Maps {
             seated: Array::try_from(take(ebpf, "SEATED")?).map_err(map_error("SEATED"))?,
             threads: HashMap::try_from(take(ebpf, "THREADS")?).map_err(map_error("THREADS"))?,
             known: HashMap::try_from(take(ebpf, "KNOWN")?).map_err(map_error("KNOWN"))?,
-            epoch: Array::try_from(take(ebpf, "EPOCH")?).map_err(map_error("EPOCH"))?,
             counts: PerCpuArray::try_from(take(ebpf, "COUNTS")?).map_err(map_error("COUNTS"))?,
         })
     }

@@ -7,7 +7,7 @@ use agent_common::record::{
     BY_AGENT, BY_RECLAIM, FLAG_SAMPLED, KIND_ACCESS, KIND_ADDED, KIND_REMOVED, Record, VIA_DIRECT, VIA_FAULT,
     VIA_MAPPED,
 };
-use agent_common::state::{ACCESS_SLOTS, Run, SLOT_ADDED, SLOTS, ThreadState};
+use agent_common::state::{ACCESS_SLOTS, Origin, Run, SLOT_ADDED, SLOTS, ThreadState};
 use agent_core::observation::{Actor, Via};
 use agent_core::units::{FileKey, Nanos, Reader};
 use rustc_hash::FxHashMap;
@@ -29,7 +29,7 @@ struct Slot {
     count: u32,
     file: Option<FileKey>,
     end: u64,
-    touched: u64,
+    touched: u32,
 }
 
 #[derive(Debug)]
@@ -95,13 +95,14 @@ impl Told {
             return;
         };
         let before = sink.len();
-        for (number, (run, slot)) in state.runs.iter().zip(&mut thread.slots).enumerate() {
+        let runs = state.runs.iter().zip(&state.origins);
+        for (number, ((run, origin), slot)) in runs.zip(&mut thread.slots).enumerate() {
             // A newer run that has been told lies in the ring and comes from there; one that has not is
             // only here.
-            if run.count == 0 || (run.seq != slot.seq && run.told != 0) {
+            if run.count == 0 || (origin.seq != slot.seq && origin.told != 0) {
                 continue;
             }
-            sink.extend(slot.advance(&as_record(run, number, tid, state.tgid, now)));
+            sink.extend(slot.advance(&as_record(run, origin, number, tid, state.tgid, now)));
         }
         thread.pause = if sink.len() > before {
             FIRST_LOOK
@@ -114,11 +115,11 @@ impl Told {
     /// Only what the thread has added, from its state.
     pub fn added(&mut self, tid: u32, state: &ThreadState, now: Nanos) -> Option<ReadEvent> {
         let slot = self.threads.get_mut(&tid)?.slots.get_mut(SLOT_ADDED)?;
-        let run = state.runs.get(SLOT_ADDED)?;
-        if run.count == 0 || run.seq != slot.seq {
+        let (run, origin) = (state.runs.get(SLOT_ADDED)?, state.origins.get(SLOT_ADDED)?);
+        if run.count == 0 || origin.seq != slot.seq {
             return None;
         }
-        slot.advance(&as_record(run, SLOT_ADDED, tid, state.tgid, now))
+        slot.advance(&as_record(run, origin, SLOT_ADDED, tid, state.tgid, now))
     }
 
     pub fn forget_process(&mut self, tgid: u32) {
@@ -152,7 +153,7 @@ impl Slot {
             };
         }
         let count = record.count.saturating_sub(self.count);
-        let touched = record.touched.saturating_sub(self.touched);
+        let touched = record.touched.wrapping_sub(self.touched);
         let sampled = head.flags & FLAG_SAMPLED != 0;
         if count == 0 && record.end <= self.end {
             return None;
@@ -167,7 +168,7 @@ impl Slot {
         };
         self.count = record.count.max(self.count);
         self.end = record.end.max(self.end);
-        self.touched = record.touched.max(self.touched);
+        self.touched = record.touched;
         let reader = Reader {
             tgid: head.tgid,
             tid: head.tid,
@@ -192,7 +193,7 @@ impl Slot {
                     _ => Via::Read,
                 },
                 count,
-                touched,
+                touched: u64::from(touched),
                 size: record.size,
                 sampled,
                 at,
@@ -202,7 +203,7 @@ impl Slot {
 }
 
 /// A run of the map as the kernel would tell it.
-fn as_record(run: &Run, slot: usize, tid: u32, tgid: u32, now: Nanos) -> Record {
+fn as_record(run: &Run, origin: &Origin, slot: usize, tid: u32, tgid: u32, now: Nanos) -> Record {
     let kind = match slot {
         slot if slot < ACCESS_SLOTS => KIND_ACCESS,
         SLOT_ADDED => KIND_ADDED,
@@ -211,20 +212,21 @@ fn as_record(run: &Run, slot: usize, tid: u32, tgid: u32, now: Nanos) -> Record 
     Record {
         head: agent_common::record::Head {
             kind,
-            how: run.how,
+            how: origin.how,
             slot: slot as u8,
             flags: run.flags,
             tid,
             tgid,
-            dev: run.dev,
-            ino: run.ino,
+            dev: origin.dev,
+            ino: origin.ino,
             at: now.0,
         },
         start: run.start,
         end: run.end,
         size: run.size,
         touched: run.touched,
-        seq: run.seq,
+        reserved: 0,
+        seq: origin.seq,
         count: run.count,
     }
 }
