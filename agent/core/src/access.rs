@@ -57,7 +57,17 @@ impl Core {
             file.size = size;
         }
         let size = file.size;
-        let pages = pages.start..pages.end.min(pages_of(size).max(pages.start));
+        let mut pages = pages.start..pages.end.min(pages_of(size).max(pages.start));
+        if via == Via::Read
+            && let Some(head) =
+                self.active.get(&id).and_then(|active| active.streams.head_of(reader, pages.start))
+            && file
+                .residency
+                .as_ref()
+                .is_some_and(|residency| residency.gaps(&(head..pages.start)).is_empty())
+        {
+            pages.start = head;
+        }
         let found = match via {
             Via::Read | Via::Fault | Via::Mapped => file.residency.get_or_insert_default().read(&pages),
             Via::Direct => crate::residency::Found { missed: pages.end - pages.start, claimed: Vec::new() },
@@ -191,6 +201,7 @@ impl Core {
                 latency: store.latency(),
                 file_pages: pages_of(file.size),
                 limit: limit.min(STREAM_LIMIT),
+                open: store.open_bytes(),
             };
             active.streams.want(stream, &class.bursts, terms).map(|want| (predictor_of(want.pattern), want))
         };

@@ -184,7 +184,7 @@ impl Core {
                 Actor::Agent => self.added_by_agent(*file, pages),
                 Actor::Thread(_) | Actor::Reclaim => self.added_by_thread(*file, pages, now),
             },
-            Observation::Removed { file, pages, by } => self.removed(*file, pages, *by),
+            Observation::Removed { file, pages, by } => self.removed(*file, pages, *by, now),
             Observation::Resident { file, pages } => {
                 if let Some(residency) = self.residency(*file) {
                     residency.counted(pages);

@@ -61,6 +61,13 @@ impl Ledger {
         self.pending += bytes;
     }
 
+    /// What seemed to come was not asked for after all.
+    pub fn unfetched(&mut self, owner: Owner, bytes: u64) {
+        self.pending = self.pending.saturating_sub(bytes);
+        let row = self.row(owner);
+        row.fetched = row.fetched.saturating_sub(bytes);
+    }
+
     pub fn hit(&mut self, owner: Owner, bytes: u64, late: bool) {
         self.pending = self.pending.saturating_sub(bytes);
         let row = self.row(owner);

@@ -249,6 +249,7 @@ impl Core {
         for mount in mounts {
             if let Some(store) = self.stores.get_mut(&mount) {
                 store.outstanding = 0;
+                store.flying = 0;
             }
             self.out.push(Order::Resight { mount });
         }

@@ -1,6 +1,7 @@
 //! What became of it: answers to orders, pages that entered and left the cache, and what both say of a
 //! store and of the predictions.
 
+use crate::catalog::FileId;
 use crate::core::{Core, FetchFlight, Flight};
 use crate::observation::{Actor, Entry, OrderId, Outcome};
 use crate::order::{Door, Extent, Order};
@@ -43,7 +44,7 @@ impl Core {
         }
     }
 
-    pub(crate) fn removed(&mut self, key: FileKey, pages: &Pages, by: Actor) {
+    pub(crate) fn removed(&mut self, key: FileKey, pages: &Pages, by: Actor, now: Nanos) {
         let Some(id) = self.catalog.by_key(key) else {
             return;
         };
@@ -67,22 +68,46 @@ impl Core {
         if lost.is_empty() {
             return;
         }
+        let Some(mount) = self.catalog.mount_of(id) else { return };
+        if by == Actor::Agent {
+            self.let_go(id, mount, pages, &lost, now);
+            return;
+        }
         for (owner, pages) in &lost {
             self.ledger.wasted(*owner, pages * PAGE);
         }
         let among_files = lost.iter().any(|(owner, _)| owner.predictor.is_among_files());
-        let Some(mount) = self.catalog.mount_of(id) else {
-            return;
-        };
-        match by {
-            // Our own second open of the file dropped them.
-            Actor::Agent => self.judge(mount, Survival::Dropped),
-            Actor::Thread(_) if among_files => {
-                if self.stores.get_mut(&mount).is_some_and(|store| store.met_open(false)) {
-                    self.judge(mount, Survival::Dropped);
-                }
+        if let Actor::Thread(_) = by
+            && among_files
+            && self.stores.get_mut(&mount).is_some_and(|store| store.met_open(false))
+        {
+            self.judge(mount, Survival::Dropped);
+        }
+    }
+
+    /// Pages left in the agent's own name: its second open of the file dropped them, or the kernel took
+    /// pages back that it had made room for and then did not ask the store for.
+    fn let_go(&mut self, id: FileId, mount: MountId, pages: &Pages, lost: &[(Owner, u64)], now: Nanos) {
+        let on_trial = self.flights.values().any(|flight| match flight {
+            Flight::Fetch(flight) => flight.file == id && flight.trial,
+            Flight::List { .. } => false,
+        });
+        if on_trial {
+            for (owner, pages) in lost {
+                self.ledger.wasted(*owner, pages * PAGE);
             }
-            Actor::Thread(_) | Actor::Reclaim => {}
+            self.judge(mount, Survival::Dropped);
+            return;
+        }
+        for (owner, pages) in lost {
+            self.ledger.unfetched(*owner, pages * PAGE);
+            self.totals.fetched_bytes = self.totals.fetched_bytes.saturating_sub(pages * PAGE);
+        }
+        if let Some(active) = self.active.get_mut(&id) {
+            active.streams.retreat(pages);
+        }
+        if let Some(store) = self.stores.get_mut(&mount) {
+            store.turned_away(now);
         }
     }
 
@@ -160,11 +185,10 @@ impl Core {
             return;
         };
         store.outstanding = store.outstanding.saturating_sub(1);
+        store.flying = store.flying.saturating_sub(flight.expected);
         match outcome {
             Outcome::Done => {
-                if flight.door == Door::Open
-                    && let Some(fetches) = store.delivered(bytes, took, now)
-                {
+                if let Some(fetches) = store.delivered(bytes, took, now) {
                     self.out.push(Order::Depth { mount: flight.mount, fetches });
                 }
                 self.arrived(&flight, size, bytes);

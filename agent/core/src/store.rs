@@ -9,6 +9,9 @@ use crate::view::Survival;
 /// Fetches under way before anything is measured: enough to see the link's rate within two round trips.
 const FIRST_DEPTH: u32 = 16;
 
+/// Bytes of one file in flight before the link's rate is known.
+const FIRST_FLIGHT: u64 = 2 << 20;
+
 /// More than this in flight gains nothing on any store we measured and delays the reader's own requests.
 const MAX_DEPTH: u32 = 128;
 
@@ -35,6 +38,11 @@ pub struct Store {
     /// Warmed files in a row that lost their pages at a reader's open.
     losses: u32,
     pub outstanding: u32,
+    /// Bytes of files being read that are on their way.
+    pub flying: u64,
+    /// What of the usual in-flight bytes this store takes; less after it turned requests away.
+    ease: f64,
+    eased: Nanos,
     pub depth: u32,
     misses: Option<Histogram<u64>>,
     shortest: [u64; 32],
@@ -59,6 +67,9 @@ impl Store {
             unproven: 0,
             tried: false,
             losses: 0,
+            flying: 0,
+            ease: 1.0,
+            eased: Nanos(0),
             outstanding: 0,
             depth: FIRST_DEPTH,
             // From 1 µs to 100 s with two digits: 10 KiB.
@@ -115,11 +126,29 @@ impl Store {
         self.misses.as_ref()
     }
 
+    /// Bytes that may be asked for now so that the link is full and no more: some of its round trips' worth,
+    /// less what is on its way.
+    pub fn open_bytes(&self) -> u64 {
+        let held = self.bandwidth * self.latency().as_secs_f64() * GAIN;
+        let most = (held.max(FIRST_FLIGHT as f64) * self.ease) as u64;
+        most.saturating_sub(self.flying)
+    }
+
+    /// The kernel let pages of ours go unread from the store: its queue for this mount was full (FUSE does
+    /// that above three quarters of max_background). Eases off at most once a round trip.
+    pub fn turned_away(&mut self, now: Nanos) {
+        if now.since(self.eased) > self.latency() {
+            self.eased = now;
+            self.ease = (self.ease * 0.7).max(0.1);
+        }
+    }
+
     /// A fetch has ended: adapts the depth. Returns the new depth when it changed.
     pub fn delivered(&mut self, bytes: u64, took: Nanos, now: Nanos) -> Option<u32> {
         if bytes == 0 {
             return None;
         }
+        self.ease = (self.ease + 0.002).min(1.0);
         self.shortest_order = self.shortest_order.min(took.0.max(1));
         self.window_bytes += bytes;
         self.window_orders += 1;

@@ -17,6 +17,10 @@ const STRIDE_PROOF: u32 = 3;
 /// Pages ahead before anything is known of the speed: 128 KiB, the kernel's own first guess.
 const FIRST_WINDOW: u64 = 32;
 
+/// Pages of the longest head a read may lack in a stream that has only begun: 256 KiB, two of the kernel's
+/// usual read-ahead windows.
+const HEAD: u64 = 64;
+
 /// Bytes of one order: large enough to be cheap, small enough that a later, more urgent order does not
 /// wait long behind it.
 const ORDER_BYTES: u64 = 1 << 20;
@@ -124,6 +128,8 @@ pub struct Terms {
     pub file_pages: u64,
     /// Bytes this stream may be ahead at most (memory, and the predictor's record).
     pub limit: u64,
+    /// Bytes that may be asked for now: what the link does not hold already.
+    pub open: u64,
 }
 
 impl Streams {
@@ -200,6 +206,30 @@ impl Streams {
     /// Streams that walk, each by its pattern and position.
     pub fn walking(&self) -> impl Iterator<Item = (Pattern, u64)> + '_ {
         self.streams.iter().map(|stream| (stream.pattern(), stream.end))
+    }
+
+    /// Where a read that is told to begin at `start` really began: the kernel tells nothing of a batch of
+    /// pages whose last one it had to wait for (`filemap_get_pages` leaves by another door), so that a read
+    /// that met a fetch on its way lacks its head. The caller knows whether the pages between were there.
+    pub fn head_of(&self, reader: Reader, start: u64) -> Option<u64> {
+        let near = |stream: &&Stream| {
+            stream.reader == reader
+                && stream.proof < STRIDE_PROOF
+                && stream.end < start
+                && start - stream.end <= HEAD.max(stream.burst().min(8 * HEAD))
+        };
+        self.streams.iter().filter(near).map(|stream| stream.end).max()
+    }
+
+    /// Pages that were asked for and have not come: they may be asked for again.
+    pub fn retreat(&mut self, range: &Pages) {
+        for stream in self.streams.iter_mut().filter(|stream| stream.proof < STRIDE_PROOF) {
+            if let Some(front) = stream.front
+                && (stream.end..front).contains(&range.start)
+            {
+                stream.front = Some(range.start);
+            }
+        }
     }
 
     /// What to fetch now so that the stream stays as far ahead as its terms ask.
@@ -297,9 +327,9 @@ impl Stream {
         };
         let target = target.min(terms.limit / PAGE);
         let front = self.front.map_or(self.end, |front| front.max(self.end));
-        let till = (self.end + target).min(terms.file_pages);
-        // Small steps cost an order each; wait until a quarter of the distance is open.
-        if till <= front || (till - front < target / 4 && till < terms.file_pages) {
+        let till = (self.end + target).min(terms.file_pages).min(front + terms.open / PAGE);
+        // Small steps cost an order each; wait until a piece as the kernel reads it is open.
+        if till <= front || (till - front < (target / 4).min(FIRST_WINDOW) && till < terms.file_pages) {
             return Vec::new();
         }
         self.front = Some(till);
@@ -332,7 +362,12 @@ impl Stream {
         }) else {
             return ranges;
         };
-        while (stride > 0 && next <= last || stride < 0 && next >= last) && next < terms.file_pages {
+        let mut open = terms.open / bytes.max(1);
+        while (stride > 0 && next <= last || stride < 0 && next >= last)
+            && next < terms.file_pages
+            && open > 0
+        {
+            open -= 1;
             ranges.push(next..(next + pages).min(terms.file_pages));
             match step(next, 1) {
                 Some(following) => next = following,

@@ -327,6 +327,7 @@ impl Core {
         };
         let Some(key) = self.catalog.file(flight.file).map(|file| file.key) else { return };
         store.outstanding += 1;
+        store.flying += flight.expected;
         if store.survival == Survival::Unknown && flight.door == Door::Open {
             store.unproven += 1;
         }

@@ -50,37 +50,12 @@ impl Catalog {
             Ok((_, Observation::Mount { mount, dev, .. })) => {
                 self.devices.insert(mount, dev);
             }
-            Ok((
-                _,
-                Observation::Sight {
-                    file,
-                    mount,
-                    path,
-                    size,
-                    mtime,
-                },
-            )) => {
-                let item = Item {
-                    key: file,
-                    size,
-                    mtime,
-                };
+            Ok((_, Observation::Sight { file, mount, path, size, mtime })) => {
+                let item = Item { key: file, size, mtime };
                 self.add_file(mount, path, item);
             }
-            Ok((
-                _,
-                Observation::Listing {
-                    mount,
-                    dir,
-                    outcome: Outcome::Done,
-                    entries,
-                    ..
-                },
-            )) => {
-                let bytes = entries
-                    .iter()
-                    .map(|entry| entry.name.len() + size_of::<Entry>())
-                    .sum();
+            Ok((_, Observation::Listing { mount, dir, outcome: Outcome::Done, entries, .. })) => {
+                let bytes = entries.iter().map(|entry| entry.name.len() + size_of::<Entry>()).sum();
                 let known = self.listed.get(&(mount, dir.clone())).map_or(0, Vec::len);
                 if entries.len() > known && self.pay(bytes) {
                     self.listed.insert((mount, dir), entries);
@@ -131,9 +106,8 @@ impl Catalog {
             let path = [dir, name].join(&b"/"[..dir.len().min(1)]);
             self.files.get(&(mount, path.into())).map(|item| item.size)
         });
-        let (count, sum) = sizes.fold((0u64, 0u128), |(count, sum), size| {
-            (count + 1, sum + u128::from(size))
-        });
+        let (count, sum) =
+            sizes.fold((0u64, 0u128), |(count, sum), size| (count + 1, sum + u128::from(size)));
         Some(Item {
             key: FileKey { dev, ino: entry.ino },
             size: u64::try_from(sum.checked_div(u128::from(count))?).ok()?,
@@ -147,11 +121,8 @@ impl Catalog {
         if let Some(entries) = self.listed.get(&place) {
             return Some(entries.clone());
         }
-        let entries = self.seen.get(&place)?.iter().map(|(name, &(kind, ino))| Entry {
-            name: name.clone(),
-            kind,
-            ino,
-        });
+        let entries =
+            self.seen.get(&place)?.iter().map(|(name, &(kind, ino))| Entry { name: name.clone(), kind, ino });
         Some(entries.collect())
     }
 }
@@ -159,10 +130,7 @@ impl Catalog {
 /// Folder and name.
 fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|&byte| byte == b'/') {
-        Some(slash) => (
-            path.get(..slash).unwrap_or_default(),
-            path.get(slash + 1..).unwrap_or_default(),
-        ),
+        Some(slash) => (path.get(..slash).unwrap_or_default(), path.get(slash + 1..).unwrap_or_default()),
         None => (&[], path),
     }
 }

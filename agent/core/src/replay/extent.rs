@@ -10,10 +10,9 @@ pub(super) fn resolve(extent: &Extent, size: u64) -> Vec<Pages> {
     let of_bytes = |start: u64, end: u64| start / PAGE..pages_of(end.min(size));
     match extent {
         Extent::Whole { limit } => vec![of_bytes(0, *limit)],
-        Extent::Ranges(ranges) => ranges
-            .iter()
-            .map(|range| range.start..range.end.min(pages_of(size)))
-            .collect(),
+        Extent::Ranges(ranges) => {
+            ranges.iter().map(|range| range.start..range.end.min(pages_of(size))).collect()
+        }
         Extent::Shape(parts) => parts
             .iter()
             .map(|part| match *part {
@@ -45,34 +44,10 @@ mod tests {
             (Extent::Whole { limit: u64::MAX }, 0..11),
             (Extent::Whole { limit: PAGE + 1 }, 0..2),
             (Extent::Ranges(vec![Pages { start: 9, end: 99 }]), 9..11),
-            (
-                Extent::Shape(vec![Anchored::Start {
-                    offset: PAGE,
-                    len: u64::MAX,
-                }]),
-                1..11,
-            ),
-            (
-                Extent::Shape(vec![Anchored::End {
-                    before_end: 1,
-                    len: 1,
-                }]),
-                10..11,
-            ),
-            (
-                Extent::Shape(vec![Anchored::End {
-                    before_end: u64::MAX,
-                    len: PAGE,
-                }]),
-                0..1,
-            ),
-            (
-                Extent::Shape(vec![Anchored::Fraction {
-                    start: 500_000,
-                    end: 1_000_000,
-                }]),
-                5..11,
-            ),
+            (Extent::Shape(vec![Anchored::Start { offset: PAGE, len: u64::MAX }]), 1..11),
+            (Extent::Shape(vec![Anchored::End { before_end: 1, len: 1 }]), 10..11),
+            (Extent::Shape(vec![Anchored::End { before_end: u64::MAX, len: PAGE }]), 0..1),
+            (Extent::Shape(vec![Anchored::Fraction { start: 500_000, end: 1_000_000 }]), 5..11),
         ];
         for (extent, expected) in table {
             assert_eq!(resolve(&extent, size), vec![expected], "{extent:?}");

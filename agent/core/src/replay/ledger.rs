@@ -8,26 +8,10 @@ use crate::view::{Fate, LedgerRow, MountView, Survival, WorkloadView};
 
 impl Display for Replay {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        let Self {
-            observations,
-            left_out,
-            span,
-            orders,
-            flaws,
-            further_flaws,
-            node,
-            workloads,
-            ledger,
-        } = self;
-        writeln!(
-            f,
-            "recording  {observations} observations over {} s",
-            Millis(*span)
-        )?;
-        writeln!(
-            f,
-            "           {left_out} of them left out: they answer the recorded agent's own orders"
-        )?;
+        let Self { observations, left_out, span, orders, flaws, further_flaws, node, workloads, ledger } =
+            self;
+        writeln!(f, "recording  {observations} observations over {} s", Millis(*span))?;
+        writeln!(f, "           {left_out} of them left out: they answer the recorded agent's own orders")?;
         for flaw in flaws {
             writeln!(f, "damage     {flaw}")?;
         }
@@ -35,14 +19,7 @@ impl Display for Replay {
             writeln!(f, "damage     and {further_flaws} more")?;
         }
         for mount in &node.mounts {
-            let MountView {
-                source,
-                fstype,
-                survival,
-                depth,
-                miss_latency,
-                ..
-            } = mount;
+            let MountView { source, fstype, survival, depth, miss_latency, .. } = mount;
             let survival = match survival {
                 Survival::Unknown => "not known whether pages survive an open",
                 Survival::Kept => "pages survive an open",
@@ -50,10 +27,7 @@ impl Display for Replay {
                 Survival::Refused => "root may not open files",
             };
             let miss = Millis(Nanos(miss_latency.0.saturating_mul(1000)));
-            writeln!(
-                f,
-                "mount      {source} ({fstype}): depth {depth}, median miss {miss} ms, {survival}"
-            )?;
+            writeln!(f, "mount      {source} ({fstype}): depth {depth}, median miss {miss} ms, {survival}")?;
         }
         writeln!(
             f,
@@ -62,15 +36,7 @@ impl Display for Replay {
             node.read_bytes,
             Share(node.covered_bytes, node.read_bytes)
         )?;
-        let OrderCounts {
-            fetches,
-            listings,
-            cancels,
-            done,
-            absent,
-            dropped,
-            fetched_bytes,
-        } = orders;
+        let OrderCounts { fetches, listings, cancels, done, absent, dropped, fetched_bytes } = orders;
         writeln!(
             f,
             "orders     {fetches} fetches, {listings} listings, {cancels} cancelled; {done} done, {absent} absent, \
@@ -113,13 +79,7 @@ impl Display for Replay {
 }
 
 fn write_row(f: &mut Formatter<'_>, row: &LedgerRow) -> Result {
-    let LedgerRow {
-        workload: _,
-        predictor,
-        predictions,
-        fetched_bytes,
-        fate,
-    } = row;
+    let LedgerRow { workload: _, predictor, predictions, fetched_bytes, fate } = row;
     writeln!(
         f,
         "  {:<11} {predictions} predictions, {fetched_bytes} bytes fetched: {}",
@@ -132,16 +92,8 @@ struct Fates<'a>(&'a Fate);
 
 impl Display for Fates<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        let Fate {
-            hit,
-            late,
-            wasted,
-            pending,
-        } = self.0;
-        write!(
-            f,
-            "{hit} bytes hit, {late} late, {wasted} wasted, {pending} pending"
-        )
+        let Fate { hit, late, wasted, pending } = self.0;
+        write!(f, "{hit} bytes hit, {late} late, {wasted} wasted, {pending} pending")
     }
 }
 
@@ -160,9 +112,7 @@ struct Share(u64, u64);
 
 impl Display for Share {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        let hundredths = (u128::from(self.0) * 10_000)
-            .checked_div(u128::from(self.1))
-            .unwrap_or(0);
+        let hundredths = (u128::from(self.0) * 10_000).checked_div(u128::from(self.1)).unwrap_or(0);
         write!(f, "{}.{:02} %", hundredths / 100, hundredths % 100)
     }
 }

@@ -87,9 +87,7 @@ pub fn replay(recording: &[u8], limits: Limits) -> Result<Replay, TraceError> {
     found.node = core.node();
     found.node.mounts.sort_by_key(|mount| mount.mount);
     found.workloads = core.workloads();
-    found
-        .workloads
-        .sort_by(|one, other| one.workload.cmp(&other.workload));
+    found.workloads.sort_by(|one, other| one.workload.cmp(&other.workload));
     found.ledger = core.ledger();
     found
         .ledger

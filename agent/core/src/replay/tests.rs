@@ -30,9 +30,7 @@ impl Mind for Script {
 impl Script {
     fn answers(&self) -> Vec<(u64, u64, Outcome, u64)> {
         let answer = |(at, observation): &(Nanos, Observation)| match observation {
-            Observation::Fetched {
-                id, outcome, bytes, ..
-            } => Some((at.0, id.0, *outcome, *bytes)),
+            Observation::Fetched { id, outcome, bytes, .. } => Some((at.0, id.0, *outcome, *bytes)),
             _ => None,
         };
         self.told.iter().filter_map(answer).collect()
@@ -76,30 +74,15 @@ fn sight(ino: u64, path: &str) -> Observation {
 }
 
 fn added(ino: u64, pages: Pages, by: Actor) -> Observation {
-    Observation::Added {
-        file: key(ino),
-        pages,
-        by,
-    }
+    Observation::Added { file: key(ino), pages, by }
 }
 
 fn access(ino: u64, pages: Pages) -> Observation {
-    Observation::Access {
-        file: key(ino),
-        reader: READER,
-        pages,
-        via: Via::Read,
-        count: 1,
-        size: 40_000,
-    }
+    Observation::Access { file: key(ino), reader: READER, pages, via: Via::Read, count: 1, size: 40_000 }
 }
 
 fn miss(ino: u64, ms: u64) -> Observation {
-    Observation::Miss {
-        file: key(ino),
-        latency: Nanos(ms * MS),
-        bytes: 4096,
-    }
+    Observation::Miss { file: key(ino), latency: Nanos(ms * MS), bytes: 4096 }
 }
 
 fn fetch(id: u64, path: &str, deadline: u64) -> Order {
@@ -116,20 +99,11 @@ fn fetch(id: u64, path: &str, deadline: u64) -> Order {
 }
 
 fn list(id: u64, dir: &str, limit: usize) -> Order {
-    Order::List {
-        id: OrderId(id),
-        mount: MountId(1),
-        dir: dir.as_bytes().into(),
-        limit,
-        via: 7,
-    }
+    Order::List { id: OrderId(id), mount: MountId(1), dir: dir.as_bytes().into(), limit, via: 7 }
 }
 
 fn run_script(stream: &[(u64, Observation)], orders: Vec<Vec<Order>>) -> (Script, Replay) {
-    let mut script = Script {
-        orders: orders.into(),
-        ..Script::default()
-    };
+    let mut script = Script { orders: orders.into(), ..Script::default() };
     let found = run(&recording(stream), &mut script).unwrap();
     (script, found)
 }
@@ -152,10 +126,7 @@ fn a_fetch_spares_the_reader_its_miss() {
     assert!(at.abs_diff(9 * MS) < MS / 50, "{at}");
     let about_two: Vec<_> = script.told.iter().map(|(_, observation)| observation).collect();
     assert!(about_two.contains(&&added(2, 0..10, Actor::Agent)));
-    assert!(
-        !about_two.contains(&&added(2, 0..10, Actor::Thread(READER))),
-        "it was there already"
-    );
+    assert!(!about_two.contains(&&added(2, 0..10, Actor::Thread(READER))), "it was there already");
     assert!(!about_two.contains(&&miss(2, 8)));
     assert_eq!(found.orders.fetched_bytes, 40_000);
     assert_eq!(found.span, Nanos(30 * MS));
@@ -183,17 +154,9 @@ fn what_the_recorded_agent_did_is_undone() {
     ];
     let (script, found) = run_script(&stream, vec![]);
     assert_eq!(found.left_out, 2);
-    let told: Vec<_> = script
-        .told
-        .into_iter()
-        .map(|(_, observation)| observation)
-        .collect();
+    let told: Vec<_> = script.told.into_iter().map(|(_, observation)| observation).collect();
     let bytes = 4 * 4096;
-    let missed = Observation::Miss {
-        file: key(2),
-        latency: Nanos(5 * MS),
-        bytes,
-    };
+    let missed = Observation::Miss { file: key(2), latency: Nanos(5 * MS), bytes };
     let expected = [
         mount(),
         sight(2, "b"),
@@ -207,11 +170,7 @@ fn what_the_recorded_agent_did_is_undone() {
 
 #[test]
 fn dropped_caches_are_empty_in_the_replay_too() {
-    let removed = |pages| Observation::Removed {
-        file: key(2),
-        pages,
-        by: Actor::Thread(READER),
-    };
+    let removed = |pages| Observation::Removed { file: key(2), pages, by: Actor::Thread(READER) };
     let stream = [
         (0, mount()),
         (1, sight(2, "b")),
@@ -236,10 +195,7 @@ fn dropped_caches_are_empty_in_the_replay_too() {
 fn orders_go_by_deadline_as_many_as_may() {
     let mut stream = vec![(0, mount())];
     stream.extend((1..=5).map(|ino| (60, sight(ino, &format!("{ino}")))));
-    let depth = Order::Depth {
-        mount: MountId(1),
-        fetches: 1,
-    };
+    let depth = Order::Depth { mount: MountId(1), fetches: 1 };
     let orders = vec![
         depth,
         fetch(1, "1", 30),
@@ -250,42 +206,17 @@ fn orders_go_by_deadline_as_many_as_may() {
         fetch(5, "none", 5),
     ];
     let (script, found) = run_script(&stream, vec![orders]);
-    let ids: Vec<_> = script
-        .answers()
-        .iter()
-        .map(|answer| (answer.1, answer.2))
-        .collect();
+    let ids: Vec<_> = script.answers().iter().map(|answer| (answer.1, answer.2)).collect();
     let done = |id| (id, Outcome::Done);
-    assert_eq!(
-        ids,
-        [
-            (3, Outcome::Dropped),
-            (5, Outcome::Absent),
-            done(2),
-            done(1),
-            done(4)
-        ]
-    );
-    assert_eq!(
-        (found.orders.done, found.orders.absent, found.orders.dropped),
-        (3, 1, 1)
-    );
-    let every: Vec<_> = script
-        .answers()
-        .iter()
-        .skip(1)
-        .map(|answer| answer.0 / MS)
-        .collect();
+    assert_eq!(ids, [(3, Outcome::Dropped), (5, Outcome::Absent), done(2), done(1), done(4)]);
+    assert_eq!((found.orders.done, found.orders.absent, found.orders.dropped), (3, 1, 1));
+    let every: Vec<_> = script.answers().iter().skip(1).map(|answer| answer.0 / MS).collect();
     assert_eq!(every, [5, 10, 15, 20]);
 }
 
 #[test]
 fn directories_are_as_listed_or_as_seen() {
-    let entry = |name: &str, ino| Entry {
-        name: name.as_bytes().into(),
-        kind: EntryKind::File,
-        ino,
-    };
+    let entry = |name: &str, ino| Entry { name: name.as_bytes().into(), kind: EntryKind::File, ino };
     let listed = vec![entry("z", 9), entry("y", 8), entry("x", 7)];
     let listing = Observation::Listing {
         id: OrderId(70),
@@ -316,20 +247,13 @@ fn directories_are_as_listed_or_as_seen() {
         .told
         .iter()
         .filter_map(|(_, observation)| match observation {
-            Observation::Listing {
-                outcome,
-                complete,
-                entries,
-                ..
-            } => Some((*outcome, *complete, entries.clone())),
+            Observation::Listing { outcome, complete, entries, .. } => {
+                Some((*outcome, *complete, entries.clone()))
+            }
             _ => None,
         })
         .collect();
-    let deep = Entry {
-        name: (*b"deep").into(),
-        kind: EntryKind::Directory,
-        ino: 0,
-    };
+    let deep = Entry { name: (*b"deep").into(), kind: EntryKind::Directory, ino: 0 };
     let expected = [
         (Outcome::Done, false, listed[..2].to_vec()),
         (Outcome::Done, true, vec![entry("a", 4), entry("b", 3)]),
@@ -337,12 +261,7 @@ fn directories_are_as_listed_or_as_seen() {
         (Outcome::Absent, true, vec![]),
     ];
     assert_eq!(listings, expected);
-    assert!(
-        script
-            .told
-            .iter()
-            .any(|(_, observation)| *observation == added(7, 0..10, Actor::Agent))
-    );
+    assert!(script.told.iter().any(|(_, observation)| *observation == added(7, 0..10, Actor::Agent)));
 }
 
 /// A core that never stops asking.
@@ -380,12 +299,7 @@ fn damage_is_told_to_the_core_and_to_the_person() {
     let mut script = Script::default();
     let found = run(&bytes, &mut script).unwrap();
     assert_eq!(found.observations, 90);
-    assert!(
-        script
-            .told
-            .iter()
-            .any(|(_, observation)| *observation == Observation::Lost { records: 10 })
-    );
+    assert!(script.told.iter().any(|(_, observation)| *observation == Observation::Lost { records: 10 }));
     assert!(found.to_string().contains("damage     block"), "{found}");
 }
 

@@ -133,11 +133,7 @@ impl World {
         let mut told = VecDeque::new();
         match observation {
             Observation::Fetched { .. } | Observation::Listing { .. } => self.left_out += 1,
-            Observation::Added {
-                file,
-                pages,
-                by: Actor::Agent,
-            } => {
+            Observation::Added { file, pages, by: Actor::Agent } => {
                 self.left_out += 1;
                 let known = self.files.entry(file).or_default();
                 for range in known.cached.missing(&pages) {
@@ -153,10 +149,7 @@ impl World {
                 let new = known.cached.missing(&pages);
                 known.spared = new.is_empty();
                 known.cached.insert(pages);
-                told.extend(
-                    new.into_iter()
-                        .map(|pages| Observation::Added { file, pages, by }),
-                );
+                told.extend(new.into_iter().map(|pages| Observation::Added { file, pages, by }));
             }
             Observation::Removed { file, pages, by } => {
                 let known = self.files.entry(file).or_default();
@@ -170,10 +163,7 @@ impl World {
                 for range in &gone {
                     known.cached.remove(range);
                 }
-                told.extend(
-                    gone.into_iter()
-                        .map(|pages| Observation::Removed { file, pages, by }),
-                );
+                told.extend(gone.into_iter().map(|pages| Observation::Removed { file, pages, by }));
             }
             Observation::Resident { file, pages } => told.push_back(self.resident(file, pages)),
             Observation::Miss { file, latency, bytes } => {
@@ -187,25 +177,11 @@ impl World {
                     misses.saturating_record(latency.0.max(MIN_LATENCY));
                 }
             }
-            Observation::Access {
-                file,
-                reader,
-                pages,
-                via,
-                count,
-                size,
-            } => {
+            Observation::Access { file, reader, pages, via, count, size } => {
                 if matches!(via, Via::Read | Via::Fault) {
                     self.fetch_for(file, reader, &pages, &mut told);
                 }
-                told.push_back(Observation::Access {
-                    file,
-                    reader,
-                    pages,
-                    via,
-                    count,
-                    size,
-                });
+                told.push_back(Observation::Access { file, reader, pages, via, count, size });
             }
             Observation::Sight { file, .. } => {
                 self.sighted.insert(file);
@@ -241,10 +217,7 @@ impl World {
         }
         known.recorded = recorded;
         known.cached = cached;
-        Observation::Resident {
-            file,
-            pages: known.cached.iter().collect(),
-        }
+        Observation::Resident { file, pages: known.cached.iter().collect() }
     }
 
     /// The miss that the recorded agent has spared this reader, and this replay's has not.
@@ -281,9 +254,7 @@ impl World {
                     self.take(id, mount, Nanos::default(), order, now);
                     touched.insert(mount);
                 }
-                Order::Fetch {
-                    id, mount, deadline, ..
-                } => {
+                Order::Fetch { id, mount, deadline, .. } => {
                     self.counts.fetches += 1;
                     self.take(id, mount, deadline, order, now);
                     touched.insert(mount);
@@ -332,7 +303,9 @@ impl World {
             };
             match order {
                 Order::List { id, .. } | Order::Fetch { id, .. } => self.waiting.remove(&id),
-                Order::Cancel { .. } | Order::Depth { .. } | Order::Detail { .. } | Order::Resight { .. } => None,
+                Order::Cancel { .. } | Order::Depth { .. } | Order::Detail { .. } | Order::Resight { .. } => {
+                    None
+                }
             };
             if self.closed {
                 self.turn_away(order, now);
@@ -346,41 +319,17 @@ impl World {
     fn start(&mut self, order: Order, now: Nanos) {
         let latency = self.latency();
         match order {
-            Order::List {
-                id,
-                mount,
-                dir,
-                limit,
-                ..
-            } => {
+            Order::List { id, mount, dir, limit, .. } => {
                 let found = self.catalog.listing(mount, &dir);
-                let outcome = if found.is_some() {
-                    Outcome::Done
-                } else {
-                    Outcome::Absent
-                };
+                let outcome = if found.is_some() { Outcome::Done } else { Outcome::Absent };
                 let mut entries = found.unwrap_or_default();
                 let complete = entries.len() <= limit;
                 entries.truncate(limit);
                 self.count(outcome);
-                let answer = Observation::Listing {
-                    id,
-                    mount,
-                    dir,
-                    outcome,
-                    complete,
-                    entries,
-                };
+                let answer = Observation::Listing { id, mount, dir, outcome, complete, entries };
                 self.at(now.plus(latency), Event::Answer(mount, answer));
             }
-            Order::Fetch {
-                id,
-                mount,
-                path,
-                file,
-                extent,
-                ..
-            } => {
+            Order::Fetch { id, mount, path, file, extent, .. } => {
                 // A path that has become another file is none of the order's.
                 let item = self.catalog.file(mount, &path);
                 let item = item.filter(|item| file.is_none_or(|file| file == item.key));
@@ -403,19 +352,9 @@ impl World {
 
     /// Adds the pages of a fetch that are not there; what it asks the store for, in bytes.
     fn bring_in(&mut self, mount: MountId, path: Box<[u8]>, item: Item, extent: &Extent, now: Nanos) -> u64 {
-        let Item {
-            key: file,
-            size,
-            mtime,
-        } = item;
+        let Item { key: file, size, mtime } = item;
         if self.sighted.insert(file) {
-            let sight = Observation::Sight {
-                file,
-                mount,
-                path,
-                size,
-                mtime,
-            };
+            let sight = Observation::Sight { file, mount, path, size, mtime };
             self.at(now, Event::Observe(sight));
         }
         let known = self.files.entry(file).or_default();
@@ -448,7 +387,9 @@ impl World {
                 entries: Vec::new(),
             },
             Order::Fetch { id, .. } => fetched(id, Outcome::Dropped, None, 0, Nanos::default()),
-            Order::Cancel { .. } | Order::Depth { .. } | Order::Detail { .. } | Order::Resight { .. } => return,
+            Order::Cancel { .. } | Order::Depth { .. } | Order::Detail { .. } | Order::Resight { .. } => {
+                return;
+            }
         };
         // Time passes, even for a core that repeats what was refused; after the end it is not told at all.
         if !self.closed {

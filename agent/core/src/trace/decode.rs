@@ -65,13 +65,7 @@ impl<'a> Decoder<'a> {
     }
 
     fn damaged(&self, lost: Option<u32>, cause: &'static str) -> TraceError {
-        TraceError::Damaged {
-            block: self.block,
-            offset: self.began,
-            good: self.good,
-            lost,
-            cause,
-        }
+        TraceError::Damaged { block: self.block, offset: self.began, good: self.good, lost, cause }
     }
 
     /// Steps to the next block that holds observations. `Ok(false)` is the orderly end.
@@ -144,11 +138,7 @@ impl<'a> Decoder<'a> {
                 }
                 None => {
                     self.done = true;
-                    Err(TraceError::Torn {
-                        block: self.block,
-                        offset: self.offset,
-                        good: self.good,
-                    })
+                    Err(TraceError::Torn { block: self.block, offset: self.offset, good: self.good })
                 }
             };
         };
@@ -156,11 +146,7 @@ impl<'a> Decoder<'a> {
         let Some(body) = rest.get(BLOCK_HEADER..end) else {
             // The length is good by its checksum, so this is the end of the bytes, unless bytes were cut out
             // of the middle: then another block follows.
-            let error = TraceError::Torn {
-                block: self.block,
-                offset: self.offset,
-                good: self.good,
-            };
+            let error = TraceError::Torn { block: self.block, offset: self.offset, good: self.good };
             match next_block(bytes, self.offset + BLOCK_HEADER) {
                 Some(found) => self.offset = found,
                 None => self.done = true,
@@ -237,10 +223,7 @@ struct Budget(usize);
 
 impl Budget {
     fn spend(&mut self, bytes: usize) -> Result<(), Malformed> {
-        self.0 = self
-            .0
-            .checked_sub(bytes)
-            .ok_or(Malformed("an observation is too large"))?;
+        self.0 = self.0.checked_sub(bytes).ok_or(Malformed("an observation is too large"))?;
         Ok(())
     }
 }
@@ -257,9 +240,7 @@ fn take_record(from: &mut Cursor<'_>, known: &mut Dictionary) -> Result<(Nanos, 
             fstype: known.string(from)?,
             read_ahead_bytes: from.number()?,
         },
-        tag::UNMOUNT => Observation::Unmount {
-            mount: MountId(from.number32()?),
-        },
+        tag::UNMOUNT => Observation::Unmount { mount: MountId(from.number32()?) },
         tag::PROCESS => Observation::Process {
             tgid: from.number32()?,
             workload: known.string(from)?,
@@ -270,9 +251,7 @@ fn take_record(from: &mut Cursor<'_>, known: &mut Dictionary) -> Result<(Nanos, 
             source: known.string(from)?,
             bytes: from.bytes()?.into(),
         },
-        tag::EXIT => Observation::Exit {
-            tgid: from.number32()?,
-        },
+        tag::EXIT => Observation::Exit { tgid: from.number32()? },
         tag::SIGHT => {
             let file = known.file(from)?;
             let mount = MountId(from.number32()?);
@@ -280,13 +259,7 @@ fn take_record(from: &mut Cursor<'_>, known: &mut Dictionary) -> Result<(Nanos, 
             let size = from.number()?;
             known.set_size(size);
             let mtime = known.mtime(from)?;
-            Observation::Sight {
-                file,
-                mount,
-                path,
-                size,
-                mtime,
-            }
+            Observation::Sight { file, mount, path, size, mtime }
         }
         tag::ACCESS => {
             let file = known.file(from)?;
@@ -299,14 +272,7 @@ fn take_record(from: &mut Cursor<'_>, known: &mut Dictionary) -> Result<(Nanos, 
                 from.number()?
             };
             known.set_size(size);
-            Observation::Access {
-                file,
-                reader,
-                pages,
-                via: via(head >> 4),
-                count,
-                size,
-            }
+            Observation::Access { file, reader, pages, via: via(head >> 4), count, size }
         }
         tag::ADDED => Observation::Added {
             file: known.file(from)?,
@@ -351,14 +317,10 @@ fn take_record(from: &mut Cursor<'_>, known: &mut Dictionary) -> Result<(Nanos, 
                 _ => Some(known.file(from)?),
             },
         },
-        tag::MEMORY => Observation::Memory {
-            available: from.number()?,
-            total: from.number()?,
-            psi: from.number32()?,
-        },
-        tag::LOST => Observation::Lost {
-            records: from.number()?,
-        },
+        tag::MEMORY => {
+            Observation::Memory { available: from.number()?, total: from.number()?, psi: from.number32()? }
+        }
+        tag::LOST => Observation::Lost { records: from.number()? },
         tag::TICK => Observation::Tick,
         _ => return Err(Malformed("a kind of observation is unknown")),
     };
@@ -380,11 +342,7 @@ fn entries(from: &mut Cursor<'_>, budget: &mut Budget) -> Result<Vec<Entry>, Mal
         let name = unfold(from, &mut before, same, MAX_NAME_SHARED)?;
         budget.spend(name.len() + ENTRY_COST)?;
         base = from.delta(base)?;
-        entries.push(Entry {
-            name,
-            kind,
-            ino: base,
-        });
+        entries.push(Entry { name, kind, ino: base });
     }
     Ok(entries)
 }

@@ -113,25 +113,16 @@ impl Dictionary {
     }
 
     fn newest(&self) -> FileKey {
-        self.files
-            .last()
-            .map_or(FileKey { dev: 0, ino: 0 }, |file| file.key)
+        self.files.last().map_or(FileKey { dev: 0, ino: 0 }, |file| file.key)
     }
 
     fn add_file(&mut self, key: FileKey) {
         self.last_file = self.files.len();
-        self.files.push(File {
-            key,
-            read_end: 0,
-            cache_end: 0,
-            size: 0,
-        });
+        self.files.push(File { key, read_end: 0, cache_end: 0, size: 0 });
     }
 
     fn current(&mut self) -> Result<&mut File, Malformed> {
-        self.files
-            .get_mut(self.last_file)
-            .ok_or(Malformed("a file was not introduced"))
+        self.files.get_mut(self.last_file).ok_or(Malformed("a file was not introduced"))
     }
 
     /// The size of the file mentioned last, as told last.
@@ -183,10 +174,7 @@ impl Dictionary {
             self.readers.push(reader);
             return Ok(reader);
         };
-        self.readers
-            .get(number)
-            .copied()
-            .ok_or(Malformed("a reader was not introduced"))
+        self.readers.get(number).copied().ok_or(Malformed("a reader was not introduced"))
     }
 
     /// 0: a new string; n + 1: the n-th of the block.
@@ -196,22 +184,17 @@ impl Dictionary {
         }
         put(out, 0);
         put_bytes(out, string.as_bytes());
-        self.string_numbers
-            .insert(string.into(), self.string_numbers.len());
+        self.string_numbers.insert(string.into(), self.string_numbers.len());
     }
 
     pub fn string(&mut self, from: &mut Cursor<'_>) -> Result<Box<str>, Malformed> {
         let Some(number) = from.length()?.checked_sub(1) else {
-            let string: Box<str> = str::from_utf8(from.bytes()?)
-                .map_err(|_| Malformed("a string is not UTF-8"))?
-                .into();
+            let string: Box<str> =
+                str::from_utf8(from.bytes()?).map_err(|_| Malformed("a string is not UTF-8"))?.into();
             self.strings.push(string.clone());
             return Ok(string);
         };
-        self.strings
-            .get(number)
-            .cloned()
-            .ok_or(Malformed("a string was not introduced"))
+        self.strings.get(number).cloned().ok_or(Malformed("a string was not introduced"))
     }
 
     /// A path, told from the one before.

@@ -165,13 +165,7 @@ fn put_record(out: &mut Vec<u8>, known: &mut Dictionary, at: Nanos, observation:
     out.push(0);
     known.put_time(out, at);
     let head = match observation {
-        Observation::Mount {
-            mount,
-            dev,
-            source,
-            fstype,
-            read_ahead_bytes,
-        } => {
+        Observation::Mount { mount, dev, source, fstype, read_ahead_bytes } => {
             put(out, u64::from(mount.0));
             put(out, u64::from(*dev));
             known.put_string(out, source);
@@ -183,11 +177,7 @@ fn put_record(out: &mut Vec<u8>, known: &mut Dictionary, at: Nanos, observation:
             put(out, u64::from(mount.0));
             tag::UNMOUNT
         }
-        Observation::Process {
-            tgid,
-            workload,
-            label,
-        } => {
+        Observation::Process { tgid, workload, label } => {
             put(out, u64::from(*tgid));
             known.put_string(out, workload);
             known.put_string(out, label);
@@ -204,13 +194,7 @@ fn put_record(out: &mut Vec<u8>, known: &mut Dictionary, at: Nanos, observation:
             put(out, u64::from(*tgid));
             tag::EXIT
         }
-        Observation::Sight {
-            file,
-            mount,
-            path,
-            size,
-            mtime,
-        } => {
+        Observation::Sight { file, mount, path, size, mtime } => {
             known.put_file(out, *file);
             put(out, u64::from(mount.0));
             known.put_path(out, path);
@@ -219,14 +203,7 @@ fn put_record(out: &mut Vec<u8>, known: &mut Dictionary, at: Nanos, observation:
             known.put_mtime(out, *mtime);
             tag::SIGHT
         }
-        Observation::Access {
-            file,
-            reader,
-            pages,
-            via,
-            count,
-            size,
-        } => {
+        Observation::Access { file, reader, pages, via, count, size } => {
             known.put_file(out, *file);
             known.put_reader(out, *reader);
             known.put_pages(out, Track::Read, pages);
@@ -267,14 +244,7 @@ fn put_record(out: &mut Vec<u8>, known: &mut Dictionary, at: Nanos, observation:
             put(out, *bytes);
             tag::MISS
         }
-        Observation::Listing {
-            id,
-            mount,
-            dir,
-            outcome,
-            complete,
-            entries,
-        } => {
+        Observation::Listing { id, mount, dir, outcome, complete, entries } => {
             known.put_order(out, id.0);
             put(out, u64::from(mount.0));
             known.put_path(out, dir);
@@ -282,14 +252,7 @@ fn put_record(out: &mut Vec<u8>, known: &mut Dictionary, at: Nanos, observation:
             let complete = if *complete { tag::HAS } else { 0 };
             tag::LISTING | outcome_code(*outcome) << 4 | complete
         }
-        Observation::Fetched {
-            id,
-            outcome,
-            file,
-            size,
-            bytes,
-            took,
-        } => {
+        Observation::Fetched { id, outcome, file, size, bytes, took } => {
             known.put_order(out, id.0);
             put(out, *size);
             put(out, *bytes);
@@ -303,11 +266,7 @@ fn put_record(out: &mut Vec<u8>, known: &mut Dictionary, at: Nanos, observation:
             };
             tag::FETCHED | outcome_code(*outcome) << 4 | named
         }
-        Observation::Memory {
-            available,
-            total,
-            psi,
-        } => {
+        Observation::Memory { available, total, psi } => {
             put(out, *available);
             put(out, *total);
             put(out, u64::from(*psi));

@@ -40,10 +40,7 @@ fn reader() -> impl Strategy<Value = Reader> {
 
 fn file() -> impl Strategy<Value = FileKey> {
     prop_oneof![
-        (0..40u64).prop_map(|n| FileKey {
-            dev: 0x2a,
-            ino: 1000 + n
-        }),
+        (0..40u64).prop_map(|n| FileKey { dev: 0x2a, ino: 1000 + n }),
         any::<(u32, u64)>().prop_map(|(dev, ino)| FileKey { dev, ino }),
     ]
 }
@@ -67,11 +64,7 @@ fn text() -> impl Strategy<Value = Box<str>> {
 }
 
 fn actor() -> impl Strategy<Value = Actor> {
-    prop_oneof![
-        Just(Actor::Agent),
-        Just(Actor::Reclaim),
-        reader().prop_map(Actor::Thread)
-    ]
+    prop_oneof![Just(Actor::Agent), Just(Actor::Reclaim), reader().prop_map(Actor::Thread)]
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
@@ -92,20 +85,16 @@ fn entry() -> impl Strategy<Value = Entry> {
 fn observation() -> impl Strategy<Value = Observation> {
     let via = prop::sample::select(vec![Via::Read, Via::Fault, Via::Mapped, Via::Direct]);
     prop_oneof![
-        any::<(u32, u32, u64)>()
-            .prop_flat_map(|ids| (Just(ids), text(), text()))
-            .prop_map(
-                |((mount, dev, read_ahead_bytes), source, fstype)| Observation::Mount {
-                    mount: MountId(mount),
-                    dev,
-                    source,
-                    fstype,
-                    read_ahead_bytes,
-                }
-            ),
-        any::<u32>().prop_map(|mount| Observation::Unmount {
-            mount: MountId(mount)
-        }),
+        any::<(u32, u32, u64)>().prop_flat_map(|ids| (Just(ids), text(), text())).prop_map(
+            |((mount, dev, read_ahead_bytes), source, fstype)| Observation::Mount {
+                mount: MountId(mount),
+                dev,
+                source,
+                fstype,
+                read_ahead_bytes,
+            }
+        ),
+        any::<u32>().prop_map(|mount| Observation::Unmount { mount: MountId(mount) }),
         (text(), text(), prop::collection::vec(any::<u8>(), 0..200)).prop_map(|(workload, source, bytes)| {
             Observation::Profile { workload, source, bytes: bytes.into() }
         }),
@@ -173,13 +162,7 @@ fn observation() -> impl Strategy<Value = Observation> {
 }
 
 fn stream(len: usize) -> impl Strategy<Value = Vec<(Nanos, Observation)>> {
-    vec(
-        (
-            prop_oneof![0..1_000_000u64, any::<u64>()].prop_map(Nanos),
-            observation(),
-        ),
-        0..len,
-    )
+    vec((prop_oneof![0..1_000_000u64, any::<u64>()].prop_map(Nanos), observation()), 0..len)
 }
 
 /// What the small-file case looks like: look-ups and reads of 10-page files by four workers.
@@ -187,10 +170,7 @@ fn epoch(files: u64) -> Vec<(Nanos, Observation)> {
     let mut stream = Vec::new();
     for n in 0..files {
         let at = Nanos(1_000_000_000 + n * 12_200_000);
-        let file = FileKey {
-            dev: 0x2a,
-            ino: 1000 + (n * 7919) % files,
-        };
+        let file = FileKey { dev: 0x2a, ino: 1000 + (n * 7919) % files };
         let path = format!("folder_{:02}/file_{:04}.bin", n % 40, n);
         let tgid = 4242 + (n % 4) as u32;
         stream.push((
@@ -227,9 +207,7 @@ fn sequential(reads: u64) -> Vec<(Nanos, Observation)> {
         count: 1,
         size: 1 << 30,
     };
-    (0..reads)
-        .map(|n| (Nanos(5_000_000_000 + n * 640_123), access(n)))
-        .collect()
+    (0..reads).map(|n| (Nanos(5_000_000_000 + n * 640_123), access(n))).collect()
 }
 
 proptest! {
@@ -326,10 +304,7 @@ fn an_access_takes_six_to_ten_bytes() {
     let stream = epoch(4000);
     let bytes = encode(&stream).len() as f64 / stream.len() as f64;
     // Each path names another folder than the one before, so that little of it is shared.
-    assert!(
-        bytes <= 22.0,
-        "{bytes} bytes an observation of an epoch, sights with their paths included"
-    );
+    assert!(bytes <= 22.0, "{bytes} bytes an observation of an epoch, sights with their paths included");
 }
 
 #[test]
@@ -353,9 +328,7 @@ fn blocks_stay_within_their_bound_and_stand_alone() {
 
 fn listing(names: u64) -> (Nanos, Observation) {
     let entry = |n: u64| Entry {
-        name: format!("{n:06}-{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))
-            .into_bytes()
-            .into(),
+        name: format!("{n:06}-{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).into_bytes().into(),
         kind: EntryKind::File,
         ino: 1 << 33 | n,
     };
@@ -403,10 +376,7 @@ fn what_is_too_large_is_refused_and_the_rest_goes_on() {
     encoder.finish(&mut out);
     let (good, bad) = read(&out);
     assert_eq!(bad, []);
-    assert_eq!(
-        good,
-        [(Nanos(1), Observation::Tick), (Nanos(3), Observation::Tick)]
-    );
+    assert_eq!(good, [(Nanos(1), Observation::Tick), (Nanos(3), Observation::Tick)]);
 }
 
 #[test]
@@ -447,14 +417,5 @@ fn a_crafted_listing_cannot_unfold_without_bound() {
     put_block(&mut bytes, Kind::End, 0, &[]);
     let (good, bad) = read(&bytes);
     assert!(good.is_empty());
-    assert!(
-        matches!(
-            bad[..],
-            [TraceError::Damaged {
-                cause: "an observation is too large",
-                ..
-            }]
-        ),
-        "{bad:?}"
-    );
+    assert!(matches!(bad[..], [TraceError::Damaged { cause: "an observation is too large", .. }]), "{bad:?}");
 }

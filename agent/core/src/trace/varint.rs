@@ -78,10 +78,7 @@ impl<'a> Cursor<'a> {
     }
 
     pub fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
-        let (head, rest) = self
-            .rest
-            .split_at_checked(len)
-            .ok_or(Malformed("bytes are missing"))?;
+        let (head, rest) = self.rest.split_at_checked(len).ok_or(Malformed("bytes are missing"))?;
         self.rest = rest;
         Ok(head)
     }
