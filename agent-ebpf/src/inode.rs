@@ -1,5 +1,7 @@
 //! An inode as the hooks hand it on: who it is, how long, and which life of its number.
 
+use core::mem::MaybeUninit;
+
 use crate::filter;
 use crate::layout::at;
 use crate::memory::Memory;
@@ -28,22 +30,23 @@ impl Inode {
     /// file.
     #[inline(always)]
     pub fn watched<M: Memory>(mapping: *const u8) -> Option<Self> {
-        let host = M::pointer(mapping, at!(mapping_host));
-        let sb = M::pointer(host, at!(inode_sb));
+        let mut head = MaybeUninit::uninit();
+        let host = M::host(mapping, &mut head);
+        let sb = M::field_pointer(&head, host, at!(inode_sb));
         let dev = M::load(sb, at!(sb_dev));
         let epoch = filter::watched(dev)?;
-        if M::load::<u16>(host, at!(inode_mode)) & FORMAT != REGULAR {
+        if M::field::<u16>(&head, host, at!(inode_mode)) & FORMAT != REGULAR {
             return None;
         }
-        let ctime: u64 = M::load(host, at!(inode_ctime));
-        let nsec: u32 = M::load(host, at!(inode_ctime_nsec));
-        let generation: u32 = M::load(host, at!(inode_generation));
+        let ctime: u64 = M::field(&head, host, at!(inode_ctime));
+        let nsec: u32 = M::field(&head, host, at!(inode_ctime_nsec));
+        let generation: u32 = M::field(&head, host, at!(inode_generation));
         Some(Self {
             address: host,
             sb,
             dev,
-            ino: M::load(host, at!(inode_ino)),
-            size: M::load(host, at!(inode_size)),
+            ino: M::field(&head, host, at!(inode_ino)),
+            size: M::field(&head, host, at!(inode_size)),
             // 30 bits of nanoseconds leave the seconds distinct for 500 years.
             epoch,
             stamp: ((ctime << 30) | u64::from(nsec & 0x3fff_ffff)) ^ (u64::from(generation) << 32),

@@ -21,6 +21,9 @@ pub struct Layout {
     pub mapping_host: u32,
     pub inode_mode: u32,
     pub inode_sb: u32,
+    pub inode_mapping: u32,
+    /// `inode.i_data`, where most mappings lie.
+    pub inode_data: u32,
     pub sb_dev: u32,
     pub inode_ino: u32,
     pub inode_size: u32,
@@ -69,10 +72,10 @@ pub struct Layout {
     pub ring_quarter: u32,
 }
 
-// SAFETY: 40 consecutive u32, no padding.
+// SAFETY: 42 consecutive u32, no padding.
 unsafe impl Plain for Layout {}
 
-const _: () = assert!(size_of::<Layout>() == 40 * 4);
+const _: () = assert!(size_of::<Layout>() == 42 * 4);
 
 impl Layout {
     /// What the object file carries until the agent fills it in.
@@ -84,6 +87,8 @@ impl Layout {
         mapping_host: 0,
         inode_mode: 0,
         inode_sb: 0,
+        inode_mapping: 0,
+        inode_data: 0,
         inode_ino: 0,
         inode_size: 0,
         inode_mtime: 0,

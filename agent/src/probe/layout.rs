@@ -49,6 +49,8 @@ pub fn find(btf: &Btf, page_size: u64) -> Offsets {
         mapping_host: of.offset(&[("address_space", "host")]),
         inode_mode: of.offset(&[("inode", "i_mode")]),
         inode_sb: of.offset(&[("inode", "i_sb")]),
+        inode_mapping: of.offset(&[("inode", "i_mapping")]),
+        inode_data: of.offset(&[("inode", "i_data")]),
         inode_ino: of.offset(&[("inode", "i_ino")]),
         inode_size: of.offset(&[("inode", "i_size")]),
         inode_mtime: of.offset(&[

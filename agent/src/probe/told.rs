@@ -43,6 +43,8 @@ struct Thread {
 #[derive(Debug, Default)]
 pub struct Told {
     threads: FxHashMap<u32, Thread>,
+    /// Threads whose latest run of added pages is of this file.
+    adders: FxHashMap<FileKey, Vec<u32>>,
 }
 
 impl Told {
@@ -53,7 +55,7 @@ impl Told {
             return None;
         }
         if self.threads.len() >= THREADS && !self.threads.contains_key(&head.tid) {
-            self.forget_idle(now);
+            self.forget_idle();
         }
         let thread = self.threads.entry(head.tid).or_insert_with(|| Thread {
             tgid: head.tgid,
@@ -64,7 +66,37 @@ impl Told {
         thread.tgid = head.tgid;
         thread.pause = FIRST_LOOK;
         thread.look_at = now.plus(FIRST_LOOK);
-        thread.slots.get_mut(usize::from(head.slot))?.advance(record)
+        let slot = thread.slots.get_mut(usize::from(head.slot))?;
+        let before = slot.file;
+        let event = slot.advance(record);
+        let after = slot.file;
+        if head.kind == KIND_ADDED && before != after {
+            self.adder_moves(head.tid, before, after);
+        }
+        event
+    }
+
+    fn adder_moves(&mut self, tid: u32, from: Option<FileKey>, to: Option<FileKey>) {
+        if let Some(from) = from
+            && let Some(adders) = self.adders.get_mut(&from)
+        {
+            adders.retain(|adder| *adder != tid);
+            if adders.is_empty() {
+                self.adders.remove(&from);
+            }
+        }
+        if let Some(to) = to {
+            self.adders.entry(to).or_default().push(tid);
+        }
+    }
+
+    /// Forgets a thread that has ended.
+    fn remove(&mut self, tid: u32) {
+        if let Some(thread) = self.threads.remove(&tid)
+            && let Some(slot) = thread.slots.get(SLOT_ADDED)
+        {
+            self.adder_moves(tid, slot.file, None);
+        }
     }
 
     /// Threads whose runs may have grown in silence, due for a look; at most `max`.
@@ -75,20 +107,13 @@ impl Told {
 
     /// Threads that have an open run of added pages of this file.
     pub fn adders(&self, file: FileKey) -> Vec<u32> {
-        let adding = |thread: &Thread| {
-            thread
-                .slots
-                .get(SLOT_ADDED)
-                .is_some_and(|slot| slot.file == Some(file))
-        };
-        let found = self.threads.iter().filter(|(_, thread)| adding(thread));
-        found.map(|(tid, _)| *tid).collect()
+        self.adders.get(&file).cloned().unwrap_or_default()
     }
 
     /// A thread's runs as they stand in the kernel's map, or `None` when it has ended.
     pub fn state(&mut self, tid: u32, state: Option<&ThreadState>, now: Nanos, sink: &mut Vec<ReadEvent>) {
         let Some(state) = state else {
-            self.threads.remove(&tid);
+            self.remove(tid);
             return;
         };
         let Some(thread) = self.threads.get_mut(&tid) else {
@@ -123,14 +148,23 @@ impl Told {
     }
 
     pub fn forget_process(&mut self, tgid: u32) {
-        self.threads.retain(|_, thread| thread.tgid != tgid);
+        let ended = self.threads.iter().filter(|(_, thread)| thread.tgid == tgid);
+        for tid in ended.map(|(tid, _)| *tid).collect::<Vec<_>>() {
+            self.remove(tid);
+        }
     }
 
-    fn forget_idle(&mut self, now: Nanos) {
-        self.threads
-            .retain(|_, thread| thread.pause < LAST_LOOK && thread.look_at.0 >= now.0);
+    fn forget_idle(&mut self) {
+        let idle = self
+            .threads
+            .iter()
+            .filter(|(_, thread)| thread.pause >= LAST_LOOK);
+        for tid in idle.map(|(tid, _)| *tid).collect::<Vec<_>>() {
+            self.remove(tid);
+        }
         if self.threads.len() >= THREADS {
             self.threads.clear();
+            self.adders.clear();
         }
     }
 }
@@ -230,3 +264,6 @@ fn as_record(run: &Run, origin: &Origin, slot: usize, tid: u32, tgid: u32, now: 
         count: run.count,
     }
 }
+
+#[cfg(test)]
+mod tests;
