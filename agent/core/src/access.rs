@@ -2,7 +2,7 @@
 
 use crate::catalog::FileId;
 use crate::class::Class;
-use crate::core::{ACTIVE, Core};
+use crate::core::{ACTIVE, Core, Flight};
 use crate::observation::Via;
 use crate::order::{Door, Order};
 use crate::residency::{Owner, Residency};
@@ -87,7 +87,7 @@ impl Core {
             self.totals.read_bytes += bytes;
             self.totals.covered_bytes += bytes - missed;
         }
-        self.redeem(id, mount, &found.claimed);
+        self.redeem(id, mount, &pages, &found.claimed);
 
         if !self.runs.contains_key(&(workload, mount)) {
             self.begin_run(workload, mount);
@@ -121,11 +121,17 @@ impl Core {
     }
 
     /// Claims that a read redeemed: hits, or late where the fetch is still under way.
-    fn redeem(&mut self, id: FileId, mount: MountId, claimed: &[(Owner, u64)]) {
+    fn redeem(&mut self, id: FileId, mount: MountId, pages: &Pages, claimed: &[(Owner, u64)]) {
         if claimed.is_empty() {
             return;
         }
-        let late = self.in_flight.contains_key(&id);
+        let late = self.in_flight.contains_key(&id)
+            && self.flights.values().any(|flight| match flight {
+                Flight::Fetch(flight) => {
+                    flight.file == id && flight.span.start < pages.end && pages.start < flight.span.end
+                }
+                Flight::List { .. } => false,
+            });
         for (owner, pages) in claimed {
             self.ledger.hit(*owner, pages * PAGE, late);
             if owner.predictor.is_among_files()
@@ -198,7 +204,7 @@ impl Core {
             let trust = self.ledger.trust(owner(predictor));
             let limit = (room as f64 * trust) as u64;
             let terms = Terms {
-                latency: store.latency(),
+                lead: store.lead(),
                 file_pages: pages_of(file.size),
                 limit: limit.min(STREAM_LIMIT),
                 open: store.open_bytes(),

@@ -55,6 +55,8 @@ pub struct File {
     /// Position in its directory's listing.
     pub slot: u32,
     pub key: Option<FileKey>,
+    /// Its name has been looked up ahead of a reader.
+    pub looked_up: bool,
     pub reads: u32,
     pub read_bytes: u64,
     pub covered_bytes: u64,
@@ -151,6 +153,7 @@ impl Catalog {
             ino: 0,
             slot: 0,
             key: None,
+            looked_up: false,
             reads: 0,
             read_bytes: 0,
             covered_bytes: 0,

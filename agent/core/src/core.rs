@@ -18,7 +18,7 @@ use crate::residency::Owner;
 use crate::run::Run;
 use crate::store::Store;
 use crate::stream::Streams;
-use crate::units::{MountId, Nanos};
+use crate::units::{MountId, Nanos, Pages};
 use crate::view::Happening;
 
 /// Bounds on what the core keeps and asks for; limits, never tuning.
@@ -82,8 +82,9 @@ pub(crate) struct FetchFlight {
     pub file: FileId,
     pub owner: Owner,
     pub door: Door,
-    /// Bytes expected to come.
+    /// Bytes expected to come, and the span of pages in which they lie.
     pub expected: u64,
+    pub span: Pages,
     /// Pages seen to enter the cache.
     pub added: u64,
     /// The second fetch of a file whose pages came before: do they survive an open?
@@ -208,6 +209,7 @@ impl Core {
             }
             Observation::Lost { records } => {
                 self.totals.lost_records += records;
+                self.doubt();
                 self.happen(Happening::Lost { records: *records });
             }
             Observation::Tick => self.tick(now),

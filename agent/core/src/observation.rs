@@ -90,7 +90,7 @@ pub enum Observation {
     Added { file: FileKey, pages: Pages, by: Actor },
     /// Pages left the page cache.
     Removed { file: FileKey, pages: Pages, by: Actor },
-    /// Residency as counted by cachestat or mincore, replacing what was known.
+    /// Pages found in the page cache by cachestat and mincore, beside those known.
     Resident { file: FileKey, pages: Vec<Pages> },
     /// A miss of this long, from the first page added to the read's end.
     Miss { file: FileKey, latency: Nanos, bytes: u64 },

@@ -9,7 +9,7 @@ use crate::units::{FileKey, MountId, Nanos, Pages};
 pub enum Extent {
     /// From the start to the end of the file, no more than `limit` bytes.
     Whole { limit: u64 },
-    /// These page ranges.
+    /// These page ranges. None at all: only the name is looked up, nothing is opened or read.
     Ranges(Vec<Pages>),
     /// A learned shape, resolved against the size found when the file is opened.
     Shape(Vec<Anchored>),

@@ -2,7 +2,7 @@
 
 use crate::units::Nanos;
 
-/// Time ahead beyond the store's latency: outlasts a scheduler's delay on a busy node (a few quanta of a
+/// Time ahead beyond the way of a fetch: outlasts a scheduler's delay on a busy node (a few quanta of a
 /// fair scheduler) and the millisecond between two looks at the ring buffer.
 const SLACK: Nanos = Nanos::from_millis(60);
 
@@ -38,11 +38,11 @@ impl Rate {
         self.bytes_per_sec
     }
 
-    /// Bytes to stay ahead: what is consumed during two latencies and the slack. While the reader still
-    /// waits for the store its rate is low, but each round that finds its bytes ready raises the rate, so
-    /// the distance grows by itself until the reader or the link is the limit.
-    pub fn ahead(&self, latency: Nanos) -> u64 {
-        let secs = 2.0 * latency.as_secs_f64() + SLACK.as_secs_f64();
+    /// Bytes to stay ahead: what is consumed while a fetch is on its way, and during the slack. While the
+    /// reader still waits for the store its rate is low, but each round that finds its bytes ready raises
+    /// the rate, so the distance grows by itself until the reader or the link is the limit.
+    pub fn ahead(&self, lead: Nanos) -> u64 {
+        let secs = lead.as_secs_f64() + SLACK.as_secs_f64();
         (self.bytes_per_sec * secs).min(1e15) as u64
     }
 }

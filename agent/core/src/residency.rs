@@ -82,20 +82,20 @@ impl Residency {
         }
     }
 
-    /// What is known is replaced by a count of the page cache; who brought it in stays where it is known.
+    /// Pages that a count of the page cache found, beside those that are known; nobody knows whose they are.
     pub fn counted(&mut self, resident: &[Pages]) {
-        let mut now = RangeSet::default();
-        for range in resident {
-            now.insert(range);
-        }
-        let everything = 0..u64::from(u32::MAX);
-        for gone in now.gaps(&everything) {
-            self.forget(&gone);
-        }
         for range in resident {
             for gap in self.gaps(range) {
                 self.readahead.insert(&gap);
             }
+        }
+    }
+
+    /// Nothing is certain any more: records were lost.
+    pub fn doubt(&mut self) {
+        let Self { reader, readahead, agent, fresh, claims: _ } = self;
+        for set in [reader, readahead, agent, fresh] {
+            *set = RangeSet::default();
         }
     }
 
@@ -114,6 +114,10 @@ impl Residency {
                     self.reader.insert(&(start..end));
                 }
             }
+        }
+        // Read, so it is there: it came before it was watched, or its record was lost.
+        for gap in self.gaps(range) {
+            self.reader.insert(&gap);
         }
         Found { missed, claimed: self.take_claims(range) }
     }

@@ -22,7 +22,12 @@ pub const EPOCH_PROOF: usize = 8;
 /// Bytes fetched per byte read while nothing but this run itself tells that it goes on. A reader that has
 /// read n files is as likely to stop before 2n as after (the usual prior for a process of unknown length);
 /// this bounds what a stop costs to fewer bytes than three times those read.
-pub const SPECULATION: f64 = 2.8;
+pub const SPECULATION: f64 = 2.9;
+
+/// Names looked up ahead for each file read, in a set read in no order. A name costs the store a look-up and
+/// the link nothing, and saves the reader half of a small file's waiting; eight ahead of each file know the
+/// set when an eighth of it has been read.
+const NAMES_PER_VISIT: usize = 8;
 
 /// Directories one run may ask to have listed for each file it visited.
 const LISTINGS_PER_VISIT: usize = 2;
@@ -61,6 +66,9 @@ pub struct Run {
     /// Files an epoch may still want. In the order of the past where there is one, otherwise drawn at random.
     pool: VecDeque<FileId>,
     pool_ordered: bool,
+    /// Names of the pool looked up so far, and where in it the next one is.
+    names: usize,
+    next_name: usize,
     pub share: Share,
     /// Share of recent visits that a walk or a repetition foresaw.
     explained: f64,
@@ -271,16 +279,18 @@ impl Run {
             || self.walkers.values().any(|walker| walker.proof() > WALK_PROOF)
     }
 
+    /// Whether this run reads a set in no order, as far as it can be seen.
+    pub fn guesses(&self) -> bool {
+        !self.is_foreseen() && self.visited.len() >= EPOCH_PROOF && self.repeats * 8 <= self.visit_count
+    }
+
     /// Bytes that may still be guessed at: all where the workload is known to read the whole set, otherwise
     /// in proportion to what was read. `None`: no guessing at all.
     pub fn guess_budget(&self) -> Option<u64> {
-        if self.is_foreseen() || self.visited.is_empty() {
-            return None;
-        }
-        if self.is_known_epoch() {
+        if self.is_known_epoch() && !self.is_foreseen() {
             return Some(u64::MAX);
         }
-        if self.visited.len() < EPOCH_PROOF || self.repeats * 8 > self.visit_count {
+        if !self.guesses() {
             return None;
         }
         let allowed = (self.read_bytes as f64 * SPECULATION) as u64;
@@ -312,6 +322,16 @@ impl Run {
             }
         }
         None
+    }
+
+    /// The next files of the pool whose names may be looked up: so many for each file read, all in all.
+    pub fn draw_names(&mut self) -> Option<FileId> {
+        if self.names >= self.visited.len() * NAMES_PER_VISIT || self.pool.is_empty() {
+            return None;
+        }
+        self.names += 1;
+        self.next_name = (self.next_name + 1) % self.pool.len();
+        self.pool.get(self.next_name).copied()
     }
 
     pub fn pool_len(&self) -> usize {

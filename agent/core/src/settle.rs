@@ -215,7 +215,7 @@ impl Core {
             return;
         };
         let residency = file.residency.get_or_insert_default();
-        let wanted = 0..pages_of(bytes.min(size.max(bytes)));
+        let wanted = flight.span.start..(flight.span.start + pages_of(bytes)).min(pages_of(size.max(bytes)));
         let gaps = residency.gaps(&wanted);
         let pages: u64 = gaps.iter().map(|gap| gap.end - gap.start).sum();
         for gap in gaps {
@@ -247,6 +247,24 @@ impl Core {
             let extent = Extent::Whole { limit: bytes };
             self.fetch(again, extent, via, now, "to see whether its pages survive an open", now);
         }
+    }
+
+    /// Records were lost: what is known of the pages of files being read may be wrong. The edge counts them.
+    pub(crate) fn doubt(&mut self) {
+        for id in self.active.keys() {
+            if let Some(residency) = self.catalog.file_mut(*id).and_then(|file| file.residency.as_mut()) {
+                residency.doubt();
+            }
+        }
+    }
+
+    /// Files being read, each with a process that reads it.
+    pub fn being_read(&self) -> Vec<(u32, FileKey)> {
+        let key = |id: &FileId| self.catalog.file(*id).and_then(|file| file.key);
+        let mut files: Vec<_> =
+            self.active.iter().filter_map(|(id, active)| Some((active.tgid, key(id)?))).collect();
+        files.sort_unstable();
+        files
     }
 
     /// Gives up what was fetched for a workload and not read.

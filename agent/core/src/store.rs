@@ -7,7 +7,7 @@ use crate::units::{MountId, Nanos};
 use crate::view::Survival;
 
 /// Fetches under way before anything is measured: enough to see the link's rate within two round trips.
-const FIRST_DEPTH: u32 = 16;
+pub const FIRST_DEPTH: u32 = 16;
 
 /// Bytes of one file in flight before the link's rate is known.
 const FIRST_FLIGHT: u64 = 2 << 20;
@@ -18,7 +18,7 @@ const MAX_DEPTH: u32 = 128;
 /// Fetches under way, as a multiple of what the link holds at its shortest round trip. Two would do on a
 /// quiet machine; measured with a shuffled reader, 24 / 64 / 128 in flight gave 0.78 / 0.83 / 0.88 of the
 /// link where it holds 16.
-const GAIN: f64 = 4.0;
+const GAIN: f64 = 8.0;
 
 /// Whole files that may be fetched at a mount before it is known whether they survive an open.
 pub const UNPROVEN: u32 = 64;
@@ -53,6 +53,8 @@ pub struct Store {
     bandwidth: f64,
     order_bytes: f64,
     shortest_order: u64,
+    /// Smoothed duration of a fetch, queueing included.
+    usual_order: f64,
 }
 
 impl Store {
@@ -82,6 +84,7 @@ impl Store {
             bandwidth: 0.0,
             order_bytes: 0.0,
             shortest_order: u64::MAX,
+            usual_order: 0.0,
         }
     }
 
@@ -114,6 +117,11 @@ impl Store {
             Some(&shortest) if shortest != u64::MAX => Nanos(shortest),
             _ => Nanos::from_millis(5),
         }
+    }
+
+    /// How long a fetch takes from its order to its last byte, with what is queued before it now.
+    pub fn lead(&self) -> Nanos {
+        Nanos((self.usual_order as u64).max(self.latency().0.saturating_mul(2)))
     }
 
     pub fn median_miss(&self) -> Nanos {
@@ -149,6 +157,8 @@ impl Store {
             return None;
         }
         self.ease = (self.ease + 0.002).min(1.0);
+        let sample = took.0 as f64;
+        self.usual_order += (sample - self.usual_order) / if self.usual_order == 0.0 { 1.0 } else { 16.0 };
         self.shortest_order = self.shortest_order.min(took.0.max(1));
         self.window_bytes += bytes;
         self.window_orders += 1;

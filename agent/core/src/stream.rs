@@ -124,7 +124,8 @@ pub struct Want {
 /// What a decision of a stream rests on besides itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
-    pub latency: Nanos,
+    /// From an order to its last byte.
+    pub lead: Nanos,
     pub file_pages: u64,
     /// Bytes this stream may be ahead at most (memory, and the predictor's record).
     pub limit: u64,
@@ -322,7 +323,7 @@ impl Stream {
             Outlook::Till(length) => length - done,
             Outlook::Ends => 0,
             Outlook::Unknown => {
-                (self.rate.ahead(terms.latency) / PAGE).max(FIRST_WINDOW).min(done.max(FIRST_WINDOW))
+                (self.rate.ahead(terms.lead) / PAGE).max(FIRST_WINDOW).min(done.max(FIRST_WINDOW))
             }
         };
         let target = target.min(terms.limit / PAGE);
@@ -339,7 +340,7 @@ impl Stream {
     fn want_strides(&mut self, stride: i64, pages: u64, terms: Terms) -> Vec<Pages> {
         let bytes = pages * PAGE;
         // A stride has proven itself `proof` times: stay ahead by no more bursts than twice that.
-        let ahead = (self.rate.ahead(terms.latency).min(terms.limit) / bytes.max(1))
+        let ahead = (self.rate.ahead(terms.lead).min(terms.limit) / bytes.max(1))
             .clamp(2, u64::from(self.proof) * 2)
             .min(4096);
         let mut ranges = Vec::new();

@@ -8,7 +8,7 @@ use crate::past::REPEAT_PROOF;
 use crate::residency::Owner;
 use crate::run::Run;
 use crate::shape::resolve;
-use crate::store::UNPROVEN;
+use crate::store::{FIRST_DEPTH, UNPROVEN};
 use crate::units::{MountId, Nanos, PAGE, Pages, pages_of};
 use crate::view::{Happening, Predictor, Survival};
 use crate::walk::{Ahead, WALK_PROOF};
@@ -116,6 +116,7 @@ impl Core {
             let Some(mut run) = self.runs.remove(&key) else { continue };
             if !run.is_known_epoch() {
                 self.supply_epoch(&mut run, now);
+                self.supply_names(&mut run, now);
             }
             self.runs.insert(key, run);
         }
@@ -126,9 +127,7 @@ impl Core {
         let Some(store) = self.stores.get(&run.mount) else {
             return 0;
         };
-        // A file costs two round trips: its name, its bytes.
-        let latency = Nanos(store.latency().0.saturating_mul(2));
-        let ahead = run.rate.ahead(latency).min(self.room()) / run.average().max(PAGE) / sharers.max(1);
+        let ahead = run.rate.ahead(store.lead()).min(self.room()) / run.average().max(PAGE) / sharers.max(1);
         let grown = 1u64 << proof.min(12);
         let trust = self.ledger.trust(owner);
         let window = ahead.max(2).min(grown) as f64 * trust;
@@ -170,6 +169,9 @@ impl Core {
             let Some(walker) = run.walkers.get(&tid) else {
                 continue;
             };
+            for dir in walker.next_dirs(&self.catalog) {
+                self.list(run.mount, dir, run.via(), now);
+            }
             let to = self.window(run, walker.proof(), owner, sharers);
             for (step, ahead) in walker.ahead(&self.catalog, to) {
                 match ahead {
@@ -209,6 +211,31 @@ impl Core {
             let deadline = now.plus(SOME_TIME);
             let candidate = Candidate { file, predictor: Predictor::Epoch, deadline };
             run.guessed_bytes += self.fetch_file(run, candidate, now);
+        }
+    }
+
+    /// Looks names up ahead where a set is guessed at: it costs no bytes, so it may run further ahead.
+    fn supply_names(&mut self, run: &mut Run, now: Nanos) {
+        while run.guesses() && self.free_places(run.mount) > FIRST_DEPTH / 2 {
+            let Some(id) = run.draw_names() else { return };
+            let Some(file) = self.catalog.file_mut(id) else { continue };
+            if file.looked_up || file.key.is_some() || self.in_flight.contains_key(&id) {
+                continue;
+            }
+            file.looked_up = true;
+            let owner = Owner { workload: run.workload, predictor: Predictor::Epoch };
+            let flight = FetchFlight {
+                mount: run.mount,
+                file: id,
+                owner,
+                door: Door::Open,
+                expected: 0,
+                span: 0..0,
+                added: 0,
+                trial: false,
+            };
+            let reason = "its name, in an epoch that reads every file once";
+            self.fetch(flight, Extent::Ranges(Vec::new()), run.via(), now.plus(SOME_TIME), reason, now);
         }
     }
 
@@ -260,6 +287,10 @@ impl Core {
             owner,
             door: Door::Open,
             expected,
+            span: match &extent {
+                Extent::Whole { .. } if size > 0 => 0..pages_of(expected),
+                _ => 0..u64::from(u32::MAX),
+            },
             added: 0,
             trial: false,
         };
@@ -297,7 +328,10 @@ impl Core {
         let send = |core: &mut Self, group: &mut Vec<Pages>, bytes: &mut u64| {
             if !group.is_empty() {
                 let expected = std::mem::take(bytes);
-                let flight = FetchFlight { mount, file: id, owner, door, expected, added: 0, trial: false };
+                let span = group.iter().map(|range| range.start).min().unwrap_or(0)
+                    ..group.iter().map(|range| range.end).max().unwrap_or(0);
+                let flight =
+                    FetchFlight { mount, file: id, owner, door, expected, span, added: 0, trial: false };
                 let extent = Extent::Ranges(std::mem::take(group));
                 core.fetch(flight, extent, via, now, "the stream that reads it goes on", now);
             }
@@ -328,7 +362,7 @@ impl Core {
         let Some(key) = self.catalog.file(flight.file).map(|file| file.key) else { return };
         store.outstanding += 1;
         store.flying += flight.expected;
-        if store.survival == Survival::Unknown && flight.door == Door::Open {
+        if store.survival == Survival::Unknown && flight.door == Door::Open && flight.expected > 0 {
             store.unproven += 1;
         }
         let id = self.order_id();

@@ -34,6 +34,9 @@ const MAX_STEP: i64 = 64;
 /// once in some thousand.
 pub const WALK_PROOF: u32 = 2;
 
+/// Directories listed ahead of a walk: a listing takes as long as a fetch, and small directories pass fast.
+const DIRS_AHEAD: usize = 4;
+
 /// Visits remembered, so that a listing that arrives late can still be compared with them.
 const RECENT: usize = 6;
 
@@ -126,6 +129,18 @@ impl Walker {
 
     pub fn issue(&mut self, steps: u32) {
         self.issued = self.issued.max(steps);
+    }
+
+    /// The directories that come next, so that they are listed before the walk is there.
+    pub fn next_dirs(&self, catalog: &Catalog) -> Vec<DirId> {
+        let (Some((order, step)), Some(last)) = (self.leading(), self.last()) else { return Vec::new() };
+        let mut next = catalog.file(last).map(|file| file.dir);
+        let mut found = Vec::new();
+        for _ in 0..DIRS_AHEAD {
+            next = next.and_then(|dir| sibling(catalog, order, dir, step > 0));
+            found.extend(next);
+        }
+        found
     }
 
     /// The files of the next steps, from the first that was not asked for to step `to`.

@@ -6,6 +6,8 @@
 
 mod keeper;
 
+mod seed;
+
 mod recorders;
 
 mod select;
@@ -34,6 +36,7 @@ use crate::profiles::{ProfileError, ProfileStore};
 
 use keeper::Keeper;
 use recorders::Recorders;
+use seed::Seeds;
 use select::Sources;
 use watches::Watches;
 
@@ -73,6 +76,7 @@ pub struct Engine {
     watches: Watches,
     keeper: Keeper,
     recorders: Recorders,
+    seeds: Seeds,
     metrics: Metrics,
     side: EngineSide,
     edges: EdgeFacts,
@@ -138,7 +142,9 @@ impl Engine {
             observe_only: !limits.prefetch,
             ..EdgeFacts::default()
         };
-        let sources = Sources::new(&probe, &prefetch, mounts)?;
+        let (seeds, counted) = Seeds::start()
+            .map_err(|source| EngineError::Wait { step: "starting the page counter", source })?;
+        let sources = Sources::new(&probe, &prefetch, mounts, counted)?;
         let mut engine = Self {
             core: Core::new(limits),
             probe,
@@ -148,6 +154,7 @@ impl Engine {
             watches,
             keeper,
             recorders: Recorders::default(),
+            seeds,
             metrics,
             side,
             edges,

@@ -4,12 +4,14 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use agent_core::{Nanos, Observation};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::EngineError;
+use super::seed::Counted;
 use crate::api::query::Query;
 use crate::mounts::MountWatch;
 use crate::prefetch::Prefetch;
@@ -27,6 +29,8 @@ pub enum Action {
     Records,
     Answers,
     Mounts,
+    /// Pages that were found in the page cache.
+    Counted(Nanos, Observation),
     Query(Query),
     Tick,
     Stop,
@@ -38,20 +42,27 @@ pub struct Sources {
     records: OwnedFd,
     answers: OwnedFd,
     mounts: MountWatch,
+    counted: Counted,
 }
 
 impl Sources {
-    pub fn new(probe: &Probe, prefetch: &Prefetch, mounts: MountWatch) -> Result<Self, EngineError> {
+    pub fn new(
+        probe: &Probe,
+        prefetch: &Prefetch,
+        mounts: MountWatch,
+        counted: Counted,
+    ) -> Result<Self, EngineError> {
         let failed = |source| EngineError::Wait { step: "copying a descriptor", source };
         Ok(Self {
             records: probe.as_fd().try_clone_to_owned().map_err(failed)?,
             answers: prefetch.as_fd().try_clone_to_owned().map_err(failed)?,
             mounts,
+            counted,
         })
     }
 
     pub fn register(self, stop: watch::Receiver<bool>) -> Result<Waiting, EngineError> {
-        let Self { records, answers, mounts } = self;
+        let Self { records, answers, mounts, counted } = self;
         let changes = mounts
             .as_fd()
             .try_clone_to_owned()
@@ -63,6 +74,7 @@ impl Sources {
             answers: registered(answers, Interest::READABLE, "the eventfd")?,
             changes: registered(changes, Interest::PRIORITY, "the mount table")?,
             mounts,
+            counted,
             tick,
             stop,
         })
@@ -82,6 +94,7 @@ pub struct Waiting {
     answers: AsyncFd<OwnedFd>,
     changes: AsyncFd<OwnedFd>,
     mounts: MountWatch,
+    counted: Counted,
     tick: Interval,
     stop: watch::Receiver<bool>,
 }
@@ -93,7 +106,7 @@ impl Waiting {
 
     /// The next thing to do. Dropping it half-way loses nothing: every source keeps what it has.
     pub async fn select(&mut self, queries: &mut mpsc::Receiver<Query>, busy: bool) -> Action {
-        let Self { records, answers, changes, mounts: _, tick, stop } = self;
+        let Self { records, answers, changes, mounts: _, counted, tick, stop } = self;
         let records = async {
             if busy {
                 tokio::time::sleep(LOOK).await;
@@ -117,6 +130,7 @@ impl Waiting {
                 }
                 Action::Mounts
             }
+            Some((at, observation)) = counted.recv() => Action::Counted(at, observation),
             Some(query) = queries.recv() => Action::Query(query),
             _ = tick.tick() => Action::Tick,
         }

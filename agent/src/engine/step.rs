@@ -15,6 +15,9 @@ use crate::probe::ReadEvent;
 /// Records taken from the ring at once, so that answers and questions get their turn in a flood.
 const BATCH: usize = 4096;
 
+/// Smaller files are read whole in a moment, and show by that what was there.
+const WORTH_COUNTING: u64 = 1 << 20;
+
 /// Processes remembered as told; the core forgets those that exit, and so does this.
 const TOLD: usize = 1 << 16;
 
@@ -35,6 +38,11 @@ impl Engine {
                 Ok(table) => self.remount(&table),
                 Err(error) => tracing::warn!("the mount table cannot be read, watching what was there: {error}"),
             },
+            Action::Counted(at, observation) => {
+                // What has come since is in the ring: it goes first, and the count adds to it.
+                self.records();
+                self.apply(&observation, at);
+            }
             Action::Query(query) => {
                 self.edges.drops_per_cpu = self.probe.lost_per_cpu();
                 self.edges.places = self.watches.list();
@@ -66,8 +74,11 @@ impl Engine {
 
     fn record(&mut self, event: ReadEvent, taken: Nanos) {
         let (at, observation) = match event {
-            ReadEvent::Sight { at, file, path, size, mtime, .. } => {
+            ReadEvent::Sight { at, file, path, size, mtime, reader, truncated: _ } => {
                 let Some(mount) = self.watches.id(file.dev) else { return };
+                if size >= WORTH_COUNTING {
+                    self.seeds.ask(reader.tgid, file);
+                }
                 (at, Observation::Sight { file, mount, path, size, mtime })
             }
             ReadEvent::Access { at, file, reader, pages, via, count, size, sampled, touched: _ } => {
@@ -89,7 +100,13 @@ impl Engine {
                 self.attributor.forget(tgid);
                 (at, Observation::Exit { tgid })
             }
-            ReadEvent::Lost { records } => (taken, Observation::Lost { records }),
+            ReadEvent::Lost { records } => {
+                // Pages may have come and gone unseen: what is being read is counted anew.
+                for (tgid, file) in self.core.being_read() {
+                    self.seeds.ask(tgid, file);
+                }
+                (taken, Observation::Lost { records })
+            }
         };
         self.apply(&observation, at);
     }

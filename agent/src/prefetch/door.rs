@@ -22,6 +22,14 @@ pub struct Opened {
     pub size: u64,
 }
 
+/// A regular file that was found.
+#[derive(Debug)]
+pub struct Named {
+    name: OwnedFd,
+    pub file: FileKey,
+    pub size: u64,
+}
+
 /// Why a file was not opened, and what was found out before.
 #[derive(Debug)]
 pub struct Closed {
@@ -63,6 +71,18 @@ impl Door {
 
     /// Opens `path` below `root` when it is a regular file, and `expected` if that is known.
     pub fn open(&self, root: &Root, path: &[u8], expected: Option<FileKey>) -> Result<Opened, Closed> {
+        let Named { name, file, size } = self.find(root, path, expected)?;
+        let own = name.as_fd().as_raw_fd().to_string();
+        // NOATIME is refused (EPERM) without CAP_FOWNER; reading without it would change the atime, so this
+        // counts as a refusal and the reader's descriptor is the way.
+        let flags = OFlags::RDONLY | OFlags::NOATIME | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let descriptor = rustix::fs::openat(&self.own, own, flags, Mode::empty())
+            .map_err(|errno| Closed { outcome: outcome_of(errno), file: Some(file) })?;
+        Ok(Opened { descriptor, file, size })
+    }
+
+    /// Looks the name up and opens nothing: what was asked of the store is remembered by the kernel.
+    pub fn find(&self, root: &Root, path: &[u8], expected: Option<FileKey>) -> Result<Named, Closed> {
         let path = root.below(path).ok_or(Errno::NOENT)?;
         let name = open_below(&root.directory, path, OFlags::PATH)?;
         let mask = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::SIZE;
@@ -79,17 +99,7 @@ impl Door {
         if expected.is_some_and(|expected| expected != file) {
             return Err(closed(Outcome::Absent));
         }
-        let own = name.as_fd().as_raw_fd().to_string();
-        // NOATIME is refused (EPERM) without CAP_FOWNER; reading without it would change the atime, so this
-        // counts as a refusal and the reader's descriptor is the way.
-        let flags = OFlags::RDONLY | OFlags::NOATIME | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let descriptor = rustix::fs::openat(&self.own, own, flags, Mode::empty())
-            .map_err(|errno| closed(outcome_of(errno)))?;
-        Ok(Opened {
-            descriptor,
-            file,
-            size: found.stx_size,
-        })
+        Ok(Named { name, file, size: found.stx_size })
     }
 }
 

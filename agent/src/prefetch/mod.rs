@@ -48,6 +48,8 @@ use agent_core::{MountId, Nanos, Observation, Order};
 use rustix::io::Errno;
 
 pub use answers::Outcomes;
+pub use descriptor::copy_of;
+pub use pages::resident;
 pub use root::{MountPoint, MountResolver};
 
 use answers::Answers;

@@ -10,13 +10,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use agent_core::{PAGE, Pages};
 use rustix::fs::Advice;
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags};
 
 /// Bytes the sink holds: one page that stays in the processor's first cache while everything is read into it.
 const SINK: usize = PAGE as usize;
 /// The largest piece: `SINK` bytes for each of the iovecs below.
 pub const PIECE_MAX: u64 = SINKS as u64 * PAGE;
 const SINKS: usize = 256;
+
+/// Pages looked at with one mincore: its answer takes a byte for each, 256 KiB.
+const LOOK: u64 = 1 << 18;
 
 /// cachestat(2) is in Linux 6.5 and later; once refused it is not asked again.
 static CACHESTAT: AtomicBool = AtomicBool::new(true);
@@ -85,37 +87,57 @@ pub fn present(file: BorrowedFd<'_>, pages: &Pages) -> Option<u64> {
 /// touched. Leaves position, flags and read-ahead state of the open file as they are.
 pub fn filled(file: BorrowedFd<'_>, pages: &Pages) -> Result<u64, Errno> {
     let page = kernel_page();
-    let start = pages.start.saturating_mul(PAGE) / page * page;
-    let len = pages
-        .end
-        .saturating_mul(PAGE)
-        .saturating_sub(start)
-        .next_multiple_of(page) as usize;
-    if len == 0 {
-        return Ok(0);
-    }
-    // SAFETY: a new mapping at an address of the kernel's choice; nothing is ever read through it, so a file
-    // truncated meanwhile cannot raise SIGBUS. It is unmapped below, on every way out.
-    let map = unsafe {
-        rustix::mm::mmap(
-            std::ptr::null_mut(),
-            len,
-            ProtFlags::READ,
-            MapFlags::PRIVATE,
-            file,
-            start,
-        )?
-    };
-    let mut resident = vec![0u8; len / page as usize];
-    // SAFETY: `map` is `len` bytes long and page-aligned, and `resident` has a byte for each of its pages.
-    let result = unsafe { libc::mincore(map, len, resident.as_mut_ptr()) };
-    let errno = std::io::Error::last_os_error().raw_os_error();
-    // SAFETY: exactly the mapping made above; nothing refers to it.
-    unsafe { rustix::mm::munmap(map, len)? };
-    if result != 0 {
-        return Err(Errno::from_raw_os_error(errno.unwrap_or(libc::EIO)));
-    }
+    let resident = mincore(file, pages)?;
     Ok(resident.iter().filter(|byte| **byte & 1 == 1).count() as u64 * (page / PAGE).max(1))
+}
+
+/// The filled pages of a whole file, as ranges: looked at 1 GiB at a time.
+pub fn resident(file: BorrowedFd<'_>, size: u64) -> Result<Vec<Pages>, Errno> {
+    let scale = (kernel_page() / PAGE).max(1);
+    let end = size.div_ceil(PAGE);
+    let mut ranges: Vec<Pages> = Vec::new();
+    let mut at = 0;
+    while at < end {
+        let look = at..(at + LOOK).min(end);
+        // Where cachestat knows of none, no mapping is made for it.
+        if present(file, &look) != Some(0) {
+            for (index, byte) in (0u64..).zip(mincore(file, &look)?) {
+                if byte & 1 == 0 {
+                    continue;
+                }
+                let found = look.start + index * scale..(look.start + (index + 1) * scale).min(end);
+                match ranges.last_mut() {
+                    Some(last) if last.end == found.start => last.end = found.end,
+                    _ => ranges.push(found),
+                }
+            }
+        }
+        at = look.end;
+    }
+    Ok(ranges)
+}
+
+/// A byte for each of the kernel's pages that the range touches, its lowest bit set where it is filled.
+fn mincore(file: BorrowedFd<'_>, pages: &Pages) -> Result<Vec<u8>, Errno> {
+    let page = kernel_page();
+    let start = pages.start.saturating_mul(PAGE) / page * page;
+    let len = pages.end.saturating_mul(PAGE).saturating_sub(start).next_multiple_of(page) as usize;
+    if len == 0 {
+        return Ok(Vec::new());
+    }
+    // Raw: nothing is ever read through it, so a file truncated meanwhile cannot raise SIGBUS.
+    let map = memmap2::MmapOptions::new()
+        .offset(start)
+        .len(len)
+        .map_raw_read_only(&file)
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    let mut found = vec![0u8; len / page as usize];
+    // SAFETY: `map` is `len` bytes long and page-aligned, and `found` has a byte for each of its pages.
+    let result = unsafe { libc::mincore(map.as_mut_ptr().cast(), len, found.as_mut_ptr()) };
+    if result != 0 {
+        return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO));
+    }
+    Ok(found)
 }
 
 /// Tells the kernel to add nothing of its own to what is asked through this open file. Only for open files

@@ -195,9 +195,11 @@ fn a_footer_then_three_columns_become_a_shape() {
             .flat_map(|file| {
                 let pages = world.files[file].1 / 4096;
                 let tail = Step { file, pages: pages - 2..pages };
-                let columns = [1u64, 7, 12].into_iter().flat_map(move |column| {
-                    let start = if jitter == 0 { column * 64 } else { column * pages / 20 };
-                    (0..2).map(move |half| Step { file, pages: start + half * 32..start + half * 32 + 32 })
+                // Twenty columns of equal size, of which three are read, each in two reads.
+                let column = pages / 20;
+                let columns = [1u64, 7, 12].into_iter().flat_map(move |which| {
+                    let (start, half) = (which * column, column / 2);
+                    [start..start + half, start + half..start + column].map(|pages| Step { file, pages })
                 });
                 std::iter::once(tail).chain(columns)
             })
