@@ -100,14 +100,20 @@ impl Core {
         }
         if via != Via::Mapped {
             run.read_bytes += bytes;
-            run.covered_bytes += bytes - missed;
+            if let Some(known) = self.workloads.get_mut(workload as usize) {
+                known.read_bytes += bytes;
+                known.covered_bytes += bytes - missed;
+            }
         }
         run.rate.sample(bytes, now);
         let before = run.walkers.get(&reader.tid).and_then(|walker| walker.last());
-        if run.visit(&self.catalog, reader.tid, id, now) == Visit::New
-            && let Some(before) = before
-        {
-            self.finish_visit(workload, mount, before, reader.tid);
+        if run.visit(&self.catalog, reader.tid, id, now) == Visit::New {
+            if let Some(known) = self.workloads.get_mut(workload as usize) {
+                known.files_read += 1;
+            }
+            if let Some(before) = before {
+                self.finish_visit(workload, mount, before, reader.tid);
+            }
         }
         if self.is_heard() {
             let (path, covered, pages) = (self.catalog.path(id), missed == 0, pages.clone());
@@ -132,8 +138,9 @@ impl Core {
                 }
                 Flight::List { .. } => false,
             });
-        for (owner, pages) in claimed {
-            self.ledger.hit(*owner, pages * PAGE, late);
+        let size = self.catalog.file(id).map_or(0, |file| file.size);
+        for (owner, claimed) in claimed {
+            self.ledger.hit(*owner, bytes_of(*claimed, pages, size), late);
             if owner.predictor.is_among_files()
                 && let Some(store) = self.stores.get_mut(&mount)
             {
@@ -184,6 +191,7 @@ impl Core {
         let mut spare = Class::default();
         let class = run.class_mut(&file.name).unwrap_or(&mut spare);
         let active = self.active.entry(id).or_default();
+        active.orphan &= active.tgid == reader.tgid;
         active.tgid = reader.tgid;
         active.tid = reader.tid;
         active.last = now;
@@ -211,11 +219,14 @@ impl Core {
             };
             active.streams.want(stream, &class.bursts, terms).map(|want| (predictor_of(want.pattern), want))
         };
-        // Where an open drops the file's pages, or is refused, or may: through the reader's descriptor.
-        let door = match store.survival {
-            Survival::Kept => Door::Open,
+        // Where an open drops the file's pages, or is refused, or may: through the reader's descriptor. A
+        // mapping whose descriptor is closed leaves only the open; where nothing is known, it is tried.
+        let (door, trial) = match store.survival {
+            Survival::Kept => (Some(Door::Open), false),
+            Survival::Unknown if active.orphan => (Some(Door::Open), true),
+            Survival::Dropped | Survival::Refused if active.orphan => (None, false),
             Survival::Unknown | Survival::Dropped | Survival::Refused => {
-                Door::Descriptor { tgid: reader.tgid }
+                (Some(Door::Descriptor { tgid: reader.tgid }), false)
             }
         };
         if before != pattern && pattern != Pattern::New && self.is_heard() {
@@ -225,9 +236,10 @@ impl Core {
         }
         if let Some((predictor, want)) = wanted
             && room > 0
+            && let Some(door) = door
         {
             let owner = Owner { workload, predictor };
-            self.fetch_ranges(id, mount, owner, door, want.ranges, now);
+            self.fetch_ranges(id, mount, owner, door, trial, want.ranges, now);
         }
     }
 
@@ -255,6 +267,12 @@ impl Core {
         self.recall(&mut run);
         self.runs.insert((workload, mount), run);
     }
+}
+
+/// Bytes of `count` pages of a range: the last page of a file is rarely full.
+pub(crate) fn bytes_of(count: u64, range: &Pages, size: u64) -> u64 {
+    let beyond = if range.end >= pages_of(size) { (pages_of(size) * PAGE).saturating_sub(size) } else { 0 };
+    (count * PAGE).saturating_sub(beyond)
 }
 
 /// The row of the ledger in which a stream's predictions are kept.

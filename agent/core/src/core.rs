@@ -52,6 +52,16 @@ pub(crate) struct Workload {
     pub key: Box<str>,
     pub label: Box<str>,
     pub runs: u32,
+    /// Of all its runs.
+    pub files_read: u64,
+    pub read_bytes: u64,
+    pub covered_bytes: u64,
+}
+
+impl Workload {
+    pub fn new(key: &str, label: &str) -> Self {
+        Self { key: key.into(), label: label.into(), runs: 0, files_read: 0, read_bytes: 0, covered_bytes: 0 }
+    }
 }
 
 /// A file that is being read.
@@ -65,6 +75,8 @@ pub(crate) struct Active {
     pub last: Nanos,
     /// Accesses in a row that found all they wanted.
     pub hits: u32,
+    /// Its reader has closed the descriptor and reads a mapping.
+    pub orphan: bool,
     /// The probe only counts for this file.
     pub quiet: bool,
 }
@@ -132,7 +144,7 @@ pub struct Core {
 
 impl Core {
     pub fn new(limits: Limits) -> Self {
-        let unknown = Workload { key: "unknown".into(), label: "unknown process".into(), runs: 0 };
+        let unknown = Workload::new("unknown", "unknown process");
         Self {
             limits,
             catalog: Catalog::default(),

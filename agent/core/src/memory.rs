@@ -29,7 +29,7 @@ impl Core {
             Some(id) => *id,
             None if self.workloads.len() < WORKLOADS => {
                 let id = u32::try_from(self.workloads.len()).unwrap_or(0);
-                self.workloads.push(Workload { key: workload.into(), label: label.into(), runs: 0 });
+                self.workloads.push(Workload::new(workload, label));
                 self.workload_ids.insert(workload.into(), id);
                 id
             }

@@ -52,7 +52,6 @@ pub struct Run {
     pub epochs: u32,
     pub rate: Rate,
     pub read_bytes: u64,
-    pub covered_bytes: u64,
     /// Bytes fetched as a guess at an epoch, since the run began.
     pub guessed_bytes: u64,
     pub classes: FxHashMap<Box<[u8]>, Class>,

@@ -195,7 +195,13 @@ impl Core {
                 self.try_survival(&flight, bytes, now);
             }
             Outcome::Refused if flight.door == Door::Open => self.judge(flight.mount, Survival::Refused),
-            Outcome::Absent | Outcome::Refused | Outcome::Failed | Outcome::Dropped => {}
+            Outcome::Absent | Outcome::Refused | Outcome::Failed | Outcome::Dropped => {
+                if let Some(active) = self.active.get_mut(&flight.file) {
+                    // Not there in time: the stream may ask again, by another way where this one is closed.
+                    active.orphan |= outcome == Outcome::Absent && flight.door != Door::Open;
+                    active.streams.retreat(&flight.span);
+                }
+            }
         }
         if let Some(run) = self.runs.get_mut(&(flight.owner.workload, flight.mount))
             && flight.owner.predictor == crate::view::Predictor::Epoch

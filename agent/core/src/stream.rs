@@ -226,9 +226,10 @@ impl Streams {
     pub fn retreat(&mut self, range: &Pages) {
         for stream in self.streams.iter_mut().filter(|stream| stream.proof < STRIDE_PROOF) {
             if let Some(front) = stream.front
-                && (stream.end..front).contains(&range.start)
+                && range.start < front
+                && range.end > stream.end
             {
-                stream.front = Some(range.start);
+                stream.front = Some(range.start.max(stream.end));
             }
         }
     }

@@ -305,12 +305,14 @@ impl Core {
     }
 
     /// Asks for ranges of a file that is open, in orders of about a mebibyte.
+    #[expect(clippy::too_many_arguments, reason = "what, where, in whose name, by which way, and when")]
     pub(crate) fn fetch_ranges(
         &mut self,
         id: FileId,
         mount: MountId,
         owner: Owner,
         door: Door,
+        trial: bool,
         ranges: Vec<Pages>,
         now: Nanos,
     ) {
@@ -330,8 +332,7 @@ impl Core {
                 let expected = std::mem::take(bytes);
                 let span = group.iter().map(|range| range.start).min().unwrap_or(0)
                     ..group.iter().map(|range| range.end).max().unwrap_or(0);
-                let flight =
-                    FetchFlight { mount, file: id, owner, door, expected, span, added: 0, trial: false };
+                let flight = FetchFlight { mount, file: id, owner, door, expected, span, added: 0, trial };
                 let extent = Extent::Ranges(std::mem::take(group));
                 core.fetch(flight, extent, via, now, "the stream that reads it goes on", now);
             }

@@ -69,7 +69,7 @@ impl Core {
         for (id, workload) in (0u32..).zip(&self.workloads) {
             let mut runs: Vec<_> = self.runs.values().filter(|run| run.workload == id).collect();
             let (fetched_bytes, fate) = self.ledger.of_workload(id);
-            if runs.is_empty() && fetched_bytes == 0 {
+            if runs.is_empty() && workload.read_bytes == 0 {
                 continue;
             }
             runs.sort_by_key(|run| (run.last, run.mount));
@@ -90,9 +90,9 @@ impl Core {
                 label: workload.label.clone(),
                 tgids: runs.iter().flat_map(|run| run.tgids.iter().copied()).collect(),
                 runs: workload.runs,
-                files_read: runs.iter().map(|run| run.distinct() as u64).sum(),
-                read_bytes: runs.iter().map(|run| run.read_bytes).sum(),
-                covered_bytes: runs.iter().map(|run| run.covered_bytes).sum(),
+                files_read: workload.files_read,
+                read_bytes: workload.read_bytes,
+                covered_bytes: workload.covered_bytes,
                 fetched_bytes,
                 fate,
                 pattern: pattern.into(),

@@ -1,7 +1,6 @@
 //! Profiles on their way to disk: written by a thread of their own, so that the loop never waits for fsync.
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::metrics::{Metrics, ProfileOutcome};
@@ -14,27 +13,27 @@ type Profile = (Box<str>, Box<str>, Vec<u8>);
 
 #[derive(Debug)]
 pub struct Keeper {
-    store: Arc<Mutex<ProfileStore>>,
+    store: ProfileStore,
     sender: Option<SyncSender<Profile>>,
     writer: Option<JoinHandle<()>>,
     metrics: Metrics,
 }
 
 impl Keeper {
-    pub fn start(store: ProfileStore, metrics: Metrics) -> std::io::Result<Self> {
-        let store = Arc::new(Mutex::new(store));
+    /// Two views of one directory: what the loop reads must not wait for what the writer syncs.
+    pub fn start(store: ProfileStore, written: ProfileStore, metrics: Metrics) -> std::io::Result<Self> {
         let (sender, receiver) = sync_channel(WAITING);
         let writer = {
-            let (store, metrics) = (store.clone(), metrics.clone());
+            let metrics = metrics.clone();
             std::thread::Builder::new()
                 .name("headrace-keeper".into())
-                .spawn(move || write(&receiver, &store, &metrics))?
+                .spawn(move || write(&receiver, written, &metrics))?
         };
         Ok(Self { store, sender: Some(sender), writer: Some(writer), metrics })
     }
 
-    pub fn load(&self, workload: &str, source: &str) -> Option<Vec<u8>> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner).load(workload, source)
+    pub fn load(&mut self, workload: &str, source: &str) -> Option<Vec<u8>> {
+        self.store.load(workload, source)
     }
 
     pub fn save(&self, profiles: Vec<Profile>) {
@@ -59,10 +58,9 @@ impl Keeper {
     }
 }
 
-fn write(receiver: &Receiver<Profile>, store: &Mutex<ProfileStore>, metrics: &Metrics) {
+fn write(receiver: &Receiver<Profile>, mut store: ProfileStore, metrics: &Metrics) {
     for (workload, source, bytes) in receiver {
-        let saved = store.lock().unwrap_or_else(PoisonError::into_inner).save(&workload, &source, &bytes);
-        match saved {
+        match store.save(&workload, &source, &bytes) {
             Ok(()) => metrics.profile(ProfileOutcome::Stored),
             Err(error) => {
                 metrics.profile(ProfileOutcome::Failed);

@@ -132,7 +132,7 @@ impl Engine {
         let table = mounts.read()?;
         let watches = Watches::new(wish);
         watches.check(&table)?;
-        let keeper = Keeper::start(ProfileStore::open(&state)?, metrics.clone())
+        let keeper = Keeper::start(ProfileStore::open(&state)?, ProfileStore::open(&state)?, metrics.clone())
             .map_err(|source| EngineError::Wait { step: "starting the profile writer", source })?;
         let (probe, report) = Probe::start(probe)?;
         tracing::info!("{report}");

@@ -90,7 +90,10 @@ impl Recorder {
         self.sink.offer(bytes.into(), std::mem::take(&mut self.observations))
     }
 
+    /// The rest, and the mark that nothing is missing after it.
     fn end(&mut self) -> u64 {
-        self.hand_on()
+        std::mem::take(&mut self.encoder).finish(&mut self.bytes);
+        let bytes = std::mem::take(&mut self.bytes);
+        self.sink.offer(bytes.into(), std::mem::take(&mut self.observations))
     }
 }
