@@ -58,7 +58,9 @@ impl Core {
         }
         let size = file.size;
         let mut pages = pages.start..pages.end.min(pages_of(size).max(pages.start));
-        if via == Via::Read
+        // What was walked over may begin before what is told, see `head_of`.
+        let mut walked = pages.clone();
+        if matches!(via, Via::Read | Via::Fault)
             && let Some(head) =
                 self.active.get(&id).and_then(|active| active.streams.head_of(reader, pages.start))
             && file
@@ -66,7 +68,10 @@ impl Core {
                 .as_ref()
                 .is_some_and(|residency| residency.gaps(&(head..pages.start)).is_empty())
         {
-            pages.start = head;
+            walked.start = head;
+            if via == Via::Read {
+                pages.start = head;
+            }
         }
         let found = match via {
             Via::Read | Via::Fault | Via::Mapped => file.residency.get_or_insert_default().read(&pages),
@@ -120,7 +125,7 @@ impl Core {
             self.happen(Happening::Read { file: key, path, tgid: reader.tgid, pages, count, covered });
         }
         if via != Via::Direct && !pages.is_empty() {
-            self.follow(id, workload, mount, reader, &pages, now);
+            self.follow(id, workload, mount, reader, &walked, via, now);
             self.hush(id, key, missed == 0);
         }
         self.supply(mount, now);
@@ -166,6 +171,7 @@ impl Core {
     }
 
     /// Follows the streams of a file and fetches what they want next.
+    #[expect(clippy::too_many_arguments, reason = "who walked over what, by which way, and when")]
     fn follow(
         &mut self,
         id: FileId,
@@ -173,6 +179,7 @@ impl Core {
         mount: MountId,
         reader: Reader,
         pages: &Pages,
+        via: Via,
         now: Nanos,
     ) {
         if self.active.len() >= ACTIVE && !self.active.contains_key(&id) {
@@ -197,7 +204,16 @@ impl Core {
         active.last = now;
         active.read.insert(pages);
         let before = active.streams.latest();
-        let stream = active.streams.observe(reader, pages, &mut class.bursts, now);
+        let stream = match via {
+            Via::Read | Via::Fault | Via::Direct => {
+                active.streams.observe(reader, pages, &mut class.bursts, now)
+            }
+            // Mapped around a fault: progress of a walk, but no step of its own.
+            Via::Mapped => match active.streams.carry(reader, pages, now) {
+                Some(stream) => stream,
+                None => return,
+            },
+        };
         let pattern = active.streams.pattern(stream);
         let wanted = if class.whole > class.part && file.size <= SMALL && file.size > 0 {
             // The rest of a small file, at its first page.

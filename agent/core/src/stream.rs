@@ -154,6 +154,22 @@ impl Streams {
         at.unwrap_or_default()
     }
 
+    /// Pages mapped around a fault: carries the walk on that they touch, if there is one.
+    pub fn carry(&mut self, reader: Reader, pages: &Pages, now: Nanos) -> Option<usize> {
+        let index = self.streams.iter().position(|stream| {
+            stream.reader == reader && pages.start <= stream.end && pages.end >= stream.start
+        })?;
+        let stream = self.streams.get_mut(index)?;
+        stream.last = now;
+        stream.start = stream.start.min(pages.start);
+        if pages.end > stream.end {
+            stream.rate.sample((pages.end - stream.end) * PAGE, now);
+            stream.end = pages.end;
+            stream.grown += 1;
+        }
+        Some(index)
+    }
+
     /// The stream this access continues, or the one of this thread that jumps.
     fn find(&self, reader: Reader, pages: &Pages) -> Option<usize> {
         let position = |test: &dyn Fn(&Stream) -> bool| {
