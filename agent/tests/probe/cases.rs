@@ -14,19 +14,20 @@ use agent::probe::{Case, Plan, Probe, ProbeConfig, ReadEvent, Seen};
 use agent_core::observation::{Actor, Via};
 use agent_core::units::FileKey;
 
-use crate::scene::{Mount, Scene, below, chill, key, key_of, run};
+use crate::scene::{Mount, Scene, Told, below, chill, key, key_of, run};
 
 const PAGE: usize = 4096;
 
 pub fn all(plan: Plan) {
     let mut scene = Scene::open(plan);
-    let cases: [(&str, fn(&mut Scene)); 15] = [
+    let cases: [(&str, fn(&mut Scene)); 16] = [
         ("every read", every_read),
         ("mappings", mappings),
         ("io_uring", uring),
         ("direct", direct),
         ("clamped to the size", clamped),
         ("miss and residency", miss),
+        ("large folios", large_folios),
         ("two processes", two_processes),
         ("names", names),
         ("overlay", overlay),
@@ -271,27 +272,7 @@ fn miss(scene: &mut Scene) {
         told.events
     );
 
-    // What is resident by the events is what the kernel says.
-    let mut resident = BTreeSet::new();
-    for event in &told.events {
-        match event {
-            ReadEvent::Added { file, pages, .. } if key(*file) == key_of(&path) => {
-                resident.extend(pages.clone())
-            }
-            ReadEvent::Removed { file, pages, .. } if key(*file) == key_of(&path) => {
-                resident.retain(|page| !pages.contains(page));
-            }
-            _ => {}
-        }
-    }
-    // SAFETY: nobody truncates the file meanwhile.
-    let map = unsafe { memmap2::Mmap::map(&file) }.expect("mmap");
-    let mut core = vec![0_u8; 256];
-    // SAFETY: 256 pages are mapped, and `core` has a byte for each.
-    let result = unsafe { libc::mincore(map.as_ptr().cast_mut().cast(), map.len(), core.as_mut_ptr()) };
-    assert_eq!(result, 0);
-    let truth: BTreeSet<u64> = (0..256).filter(|page| core[*page as usize] & 1 == 1).collect();
-    assert_eq!(resident, truth);
+    assert_eq!(resident_by(&told, &path), resident(&file, 256));
 
     // A hit is no miss.
     file.read_exact_at(&mut [0; PAGE], 100 * 4096).expect("pread");
@@ -304,6 +285,65 @@ fn miss(scene: &mut Scene) {
         "{:?}",
         told.events
     );
+}
+
+/// Pages of a file that are in the page cache by what was told.
+fn resident_by(told: &Told, path: &Path) -> BTreeSet<u64> {
+    let mut resident = BTreeSet::new();
+    for event in &told.events {
+        match event {
+            ReadEvent::Added { file, pages, .. } if key(*file) == key_of(path) => {
+                resident.extend(pages.clone());
+            }
+            ReadEvent::Removed { file, pages, .. } if key(*file) == key_of(path) => {
+                resident.retain(|page| !pages.contains(page));
+            }
+            _ => {}
+        }
+    }
+    resident
+}
+
+/// The same by what the kernel says.
+fn resident(file: &File, pages: u64) -> BTreeSet<u64> {
+    // SAFETY: nobody truncates the file meanwhile.
+    let map = unsafe { memmap2::Mmap::map(file) }.expect("mmap");
+    let mut core = vec![0_u8; pages as usize];
+    // SAFETY: `pages` pages are mapped, and `core` has a byte for each.
+    let result = unsafe { libc::mincore(map.as_ptr().cast_mut().cast(), map.len(), core.as_mut_ptr()) };
+    assert_eq!(result, 0);
+    (0..pages).filter(|page| core[*page as usize] & 1 == 1).collect()
+}
+
+fn large_folios(scene: &mut Scene) {
+    let path = scene.disk.file("large", 16 << 20);
+    let mut file = File::open(&path).expect("opening");
+    chill(&file);
+    let mut told = scene.told();
+    let mut buffer = vec![0; 128 << 10];
+    for _ in 0..64 {
+        file.read_exact(&mut buffer).expect("read");
+    }
+    // Page tables of the mapping that asks must not fault anything in: told first.
+    told.events.extend(scene.told().events);
+    assert_eq!(resident_by(&told, &path), resident(&file, 4096));
+    assert_eq!(told.pages(&path, Via::Read), set(0..2048));
+    // Most of it was read ahead and waited for by nobody: a miss for each part that was not.
+    let misses = told
+        .events
+        .iter()
+        .filter(|event| matches!(event, ReadEvent::Miss { .. }));
+    assert!((1..64).contains(&misses.count()));
+    chill(&file);
+    let told = scene.told();
+    assert_eq!(resident(&file, 4096), set(0..0));
+    let mut gone = BTreeSet::new();
+    for event in &told.events {
+        if let ReadEvent::Removed { pages, .. } = event {
+            gone.extend(pages.clone());
+        }
+    }
+    assert!(gone.is_superset(&set(0..2048)));
 }
 
 fn two_processes(scene: &mut Scene) {
