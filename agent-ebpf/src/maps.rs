@@ -10,9 +10,9 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 #[map]
 pub static RING: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 
-/// Watched devices.
+/// Watched devices. Mappable for the alignment, as `SEATED`.
 #[map]
-pub static DEVICES: Array<Bucket> = Array::with_max_entries(BUCKETS, 0);
+pub static DEVICES: Array<Bucket> = Array::with_max_entries(BUCKETS, BPF_F_MMAPABLE);
 
 /// Open runs of threads, by the low bits of their id. Mappable for the sake of the alignment alone: such
 /// an array begins on a page, and each run is one cache line.

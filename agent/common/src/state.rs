@@ -115,14 +115,14 @@ pub struct Known {
     pub quiet: u32,
 }
 
-/// Watched devices, four to a bucket; 0 is no device.
+/// Watched devices, four to a bucket; 0 is no device. Half a cache line.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bucket {
     pub devs: [u32; 4],
     /// Raised by the agent whenever it has changed a `Known::quiet` of these devices.
     pub epoch: u32,
-    pub reserved: u32,
+    pub reserved: [u32; 3],
 }
 
 pub const BUCKETS: u32 = 256;
@@ -157,4 +157,4 @@ const _: () = assert!(size_of::<Origin>() == 24);
 const _: () = assert!(size_of::<ThreadState>() == 64 + SLOTS * (64 + 24) + 48);
 const _: () = assert!(size_of::<ThreadState>().is_multiple_of(64));
 const _: () = assert!(size_of::<Known>() == 24);
-const _: () = assert!(size_of::<Bucket>() == 24);
+const _: () = assert!(size_of::<Bucket>() == 32);

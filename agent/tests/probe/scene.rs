@@ -53,10 +53,14 @@ impl Disk {
         let folder = tempfile::tempdir_in("/var/tmp").expect("a folder below /var/tmp");
         let image = folder.path().join("image");
         File::create(&image)
-            .and_then(|file| file.set_len(96 << 20))
+            .and_then(|file| file.set_len(400 << 20))
             .expect("an image");
         let image = image.to_str().expect("UTF-8");
-        run("mkfs.ext4", &["-q", "-F", image]);
+        // ext4, which is everywhere; another by PROBE_TEST_FS, for engineers.
+        match std::env::var("PROBE_TEST_FS") {
+            Ok(other) => run(&format!("mkfs.{other}"), &["-q", "-f", image]),
+            Err(_) => run("mkfs.ext4", &["-q", "-F", image]),
+        }
         let root = folder.path().join("mnt");
         fs::create_dir(&root).expect("a mount point");
         run(
