@@ -65,12 +65,11 @@ pub struct Home {
 impl Home {
     pub fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("headrace-faults").tempdir().unwrap();
-        // Apart from all else, to see what is left in it.
-        std::fs::create_dir(folder.path().join("run")).unwrap();
         let state = folder.path().join("state");
         Self { folder, state }
     }
 
+    /// Apart from all else, to see what is left in it; the agent makes it and takes it away.
     pub fn run_folder(&self) -> PathBuf {
         self.folder.path().join("run")
     }

@@ -73,7 +73,7 @@ fn a_flood_is_counted_and_survived() {
     // And sees again afterwards.
     let small = disk.path.join("small");
     fs::write(&small, vec![b'h'; 40_000]).unwrap();
-    Reader::start(&[small.clone()]).wait();
+    Reader::start(std::slice::from_ref(&small)).wait();
     until("a file read afterwards is known", || {
         let files = home.ask("files")["files"].as_array().unwrap().clone();
         files.iter().any(|file| file["path"] == small.to_str().unwrap())
