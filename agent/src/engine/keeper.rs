@@ -133,7 +133,8 @@ impl Writer {
     fn keep(&mut self, profile: Profile) {
         self.unsaved.retain(|(workload, source, _)| (workload, source) != (&profile.0, &profile.1));
         self.unsaved.push_back(profile);
-        let size = |unsaved: &VecDeque<Profile>| unsaved.iter().map(|(_, _, bytes)| bytes.len()).sum::<usize>();
+        let size =
+            |unsaved: &VecDeque<Profile>| unsaved.iter().map(|(_, _, bytes)| bytes.len()).sum::<usize>();
         while self.unsaved.len() > WAITING || size(&self.unsaved) > UNSAVED {
             self.unsaved.pop_front();
             self.metrics.profile(ProfileOutcome::Failed);

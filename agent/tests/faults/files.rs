@@ -57,8 +57,15 @@ fn every_name_is_told_and_none_harms() {
     let disk = Disk::new(64 << 20);
     let long = vec![b'x'; 255];
     let wide = "ä".repeat(127).into_bytes();
-    let names: [&[u8]; 7] =
-        [b"caf\xe9.jpg", b"two\nlines\n", b"\x1b[2J\x1b]0;owned\x07", b"\\x41 \"quoted\"", b" ", &long, &wide];
+    let names: [&[u8]; 7] = [
+        b"caf\xe9.jpg",
+        b"two\nlines\n",
+        b"\x1b[2J\x1b]0;owned\x07",
+        b"\\x41 \"quoted\"",
+        b" ",
+        &long,
+        &wide,
+    ];
     let mut agent = home.agent(&disk.path);
     let paths: Vec<PathBuf> = names.iter().map(|name| disk.path.join(OsStr::from_bytes(name))).collect();
     for path in &paths {
@@ -85,7 +92,9 @@ fn every_name_is_told_and_none_harms() {
     let table = home.ask_raw(&["files".as_ref()]).stdout;
     let table = String::from_utf8(table).unwrap();
     assert!(!table.contains(|c: char| c != '\n' && c.is_control()), "{table}");
-    for shown in ["caf\\xe9.jpg\n", "two\\nlines\\n\n", "\\u{1b}[2J\\u{1b}]0;owned\\u{7}\n", "\\\\x41 \"quoted\"\n"] {
+    for shown in
+        ["caf\\xe9.jpg\n", "two\\nlines\\n\n", "\\u{1b}[2J\\u{1b}]0;owned\\u{7}\n", "\\\\x41 \"quoted\"\n"]
+    {
         assert!(table.contains(shown), "{shown:?} is not in {table}");
     }
     assert_eq!(table.lines().count(), 1 + files.len(), "{table}");

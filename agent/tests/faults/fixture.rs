@@ -86,7 +86,8 @@ impl Home {
     /// `headrace agent` with its folders, as words.
     pub fn agent_words(&self, more: &[&OsStr]) -> Vec<OsString> {
         let (socket, state) = (self.socket(), self.state.clone());
-        let mut words: Vec<OsString> = vec![HEADRACE.into(), "agent".into(), "--socket".into(), socket.into()];
+        let mut words: Vec<OsString> =
+            vec![HEADRACE.into(), "agent".into(), "--socket".into(), socket.into()];
         words.extend(["--state".into(), state.into()]);
         words.extend(more.iter().map(|word| (*word).to_owned()));
         words
@@ -94,8 +95,7 @@ impl Home {
 
     /// Starts an agent and waits until it answers; `before` are words of a program that becomes it.
     pub fn agent_behind(&self, before: &[&str], more: &[&OsStr]) -> Agent {
-        let words: Vec<OsString> =
-            before.iter().map(OsString::from).chain(self.agent_words(more)).collect();
+        let words: Vec<OsString> = before.iter().map(OsString::from).chain(self.agent_words(more)).collect();
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
         let (program, args) = words.split_first().unwrap();
         let child = Command::new(program)
@@ -229,9 +229,9 @@ impl Remote {
         self.mounted = Some(Mounted::start(&self.path, store, "store_process"));
     }
 
-    /// Ends the server and leaves the mount.
-    pub fn kill(&self) {
-        kill(self.mounted.as_ref().unwrap().child.id(), Signal::KILL);
+    /// To the server; the mount stays.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.mounted.as_ref().unwrap().child.id(), signal);
     }
 
     pub fn files(&self, numbers: std::ops::Range<u64>) -> Vec<PathBuf> {

@@ -59,7 +59,7 @@ fn a_store_may_die() {
     let mut agent = home.agent(&remote.path);
     let reader = Reader::start(&remote.files(0..4_000));
     until("the agent prefetches", || home.number("fetched_bytes") > 0);
-    remote.kill();
+    remote.signal(Signal::KILL);
     reader.wait();
     until("nothing is under way", || home.number("in_flight") == 0 && home.number("queued") == 0);
     assert_eq!(mounts(&home), 1, "a dead server's mount is still a mount");

@@ -9,14 +9,8 @@ use rustix::process::Signal;
 
 use crate::fixture::{HEADRACE, Home, run, stderr};
 
-const NOBODY: [&str; 6] = [
-    "--bounding-set=-all",
-    "--inh-caps=-all",
-    "--reuid=65534",
-    "--regid=65534",
-    "--clear-groups",
-    "--",
-];
+const NOBODY: [&str; 6] =
+    ["--bounding-set=-all", "--inh-caps=-all", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
 
 fn words(words: &[OsString]) -> Vec<&OsStr> {
     words.iter().map(OsString::as_os_str).collect()
@@ -122,8 +116,11 @@ fn a_path_that_is_no_mount_is_refused() {
     let home = Home::new();
     let folder = tempfile::tempdir().unwrap();
     let absent = folder.path().join("absent");
-    let cases: [(&Path, &str); 3] =
-        [(folder.path(), "no mount point"), (&absent, "cannot be reached"), (Path::new("/proc"), "in memory")];
+    let cases: [(&Path, &str); 3] = [
+        (folder.path(), "no mount point"),
+        (&absent, "cannot be reached"),
+        (Path::new("/proc"), "in memory"),
+    ];
     for (path, says) in cases {
         let (program, args) = (HEADRACE, home.agent_words(&["--watch".as_ref(), path.as_ref()]));
         let refused = run(program, &words(args.get(1..).unwrap()));
