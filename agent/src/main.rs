@@ -1,5 +1,6 @@
 //! `headrace`: the agent and the commands that ask it.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use agent::config::Command;
@@ -11,7 +12,8 @@ fn main() -> ExitCode {
         Command::Ask(config) => Ok(cli::run(config)),
     };
     ended.unwrap_or_else(|error| {
-        eprintln!("headrace: {error}");
+        // A terminal that is gone or a full disk must not hide the exit status.
+        let _ = writeln!(std::io::stderr(), "headrace: {error}");
         ExitCode::FAILURE
     })
 }

@@ -31,13 +31,13 @@ const HEADER: usize = 8 + 2 + 2 + 4 + 4 + 4 + 4;
 pub enum ProfileError {
     #[error(
         "{}: the folder for learned profiles cannot be used ({source}); what is learned is lost at the next \
-         restart. Make it writable for root, or pass another one",
+         restart. Make it a folder that root may write, or pass another one with --state",
         path.display()
     )]
     Folder { path: PathBuf, source: io::Error },
     #[error(
         "{}: the disk is full, so what was learned of a workload is not saved; it stays in memory and is \
-         saved again later. Free some space",
+         saved as soon as there is room. Free some space",
         path.display()
     )]
     Full { path: PathBuf },
@@ -104,7 +104,11 @@ impl ProfileStore {
             .mode(0o700)
             .create(dir)
             .map_err(failed)?;
-        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(failed)?;
+        match fs::set_permissions(dir, fs::Permissions::from_mode(0o700)) {
+            // What was learned before can still be used.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
+            done => done.map_err(failed)?,
+        }
         let mut store = Self {
             dir: dir.to_owned(),
             stored: Vec::new(),

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change, mount_remount};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use super::*;
@@ -159,6 +159,11 @@ fn a_full_disk_is_said_and_nothing_is_lost() {
         );
         store.save("w", "s", &[3; 60_000]).unwrap();
         assert_eq!(store.load("w", "s").unwrap(), [3; 60_000]);
+        // Where nothing can be written, what was learned before is still used.
+        mount_remount(dir.path(), MountFlags::RDONLY, c"").unwrap();
+        let mut store = ProfileStore::open(dir.path()).unwrap();
+        assert_eq!(store.load("w", "s").unwrap(), [3; 60_000]);
+        assert!(matches!(store.save("w", "s", b"new"), Err(ProfileError::Save { .. })));
     };
     std::thread::scope(|scope| scope.spawn(body).join().unwrap());
 }

@@ -55,6 +55,8 @@ pub fn run(config: AgentConfig) -> Result<ExitCode, RunError> {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
+        // What cannot be logged would be told on stderr, by a macro that panics when that fails too.
+        .log_internal_errors(false)
         .try_init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(API_THREADS)

@@ -40,11 +40,12 @@ pub enum SocketError {
     },
 }
 
-/// Removes the socket when dropped, unless another has taken its place.
+/// Removes the socket when dropped, unless another has taken its place, and the folder if it was made for it.
 #[derive(Debug)]
 pub struct SocketGuard {
     path: PathBuf,
     inode: (u64, u64),
+    made: Option<PathBuf>,
 }
 
 impl Drop for SocketGuard {
@@ -52,6 +53,8 @@ impl Drop for SocketGuard {
         let ours = std::fs::symlink_metadata(&self.path).is_ok_and(|m| (m.dev(), m.ino()) == self.inode);
         if ours {
             let _ = std::fs::remove_file(&self.path);
+            // With anything else in it, it stays.
+            let _ = self.made.as_ref().map(std::fs::remove_dir);
         }
     }
 }
@@ -77,7 +80,8 @@ pub fn bind(path: &Path) -> Result<(UnixListener, SocketGuard), SocketError> {
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     const ROOT: &str = "run the agent as root, or choose a --socket in a folder that you may write";
-    if !folder.exists() {
+    let made = (!folder.exists()).then(|| folder.to_path_buf());
+    if made.is_some() {
         DirBuilder::new()
             .recursive(true)
             .mode(0o755)
@@ -103,6 +107,7 @@ pub fn bind(path: &Path) -> Result<(UnixListener, SocketGuard), SocketError> {
     let guard = SocketGuard {
         path: path.to_path_buf(),
         inode: (meta.dev(), meta.ino()),
+        made,
     };
     if let Some(gid) = group_id(&std::fs::read_to_string("/etc/group").unwrap_or_default(), GROUP) {
         // Without the right to give it away it stays the owner's; mode 0660 then adds nobody.
@@ -196,7 +201,8 @@ mod tests {
             0o755
         );
         drop(guard);
-        assert!(!path.exists());
+        assert!(!path.parent().unwrap().exists(), "the folder was made for it");
+        assert!(folder.path().exists());
     }
 
     #[test]

@@ -98,7 +98,7 @@ pub fn run(config: AskConfig) -> ExitCode {
         Err(CliError::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             // What the agent says may hold names; nothing of it may steer the terminal.
-            eprintln!("headrace: {}", text::sentence(&error.to_string()));
+            tell(&format!("headrace: {}", text::sentence(&error.to_string())));
             error.exit_code()
         }
     }
@@ -149,6 +149,11 @@ fn print(text: &str) -> Result<(), CliError> {
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .map_err(CliError::Print)
+}
+
+/// Says something beside the answer; a stderr that is gone or full changes nothing else.
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Prints the answer in the form that was asked for.

@@ -18,7 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::client::{ClientError, connect};
 use super::text::{count, printable, size};
-use super::{CliError, show};
+use super::{CliError, show, tell};
 use crate::config::Output;
 
 /// The agent flushes within one of its ticks; this is many.
@@ -70,7 +70,7 @@ pub async fn record(
     let mut stream = client.record(ReceiverStream::new(to_agent)).await?.into_inner();
     let mut recording = Recording::create(path, force)?;
     if output == Output::Text {
-        eprintln!("recording to {}; Ctrl-C ends it", name(path));
+        tell(&format!("recording to {}; Ctrl-C ends it", name(path)));
     }
 
     let started = Instant::now();

@@ -14,7 +14,7 @@ use agent_core::trace::TraceError;
 use serde_json::json;
 
 use super::text::printable;
-use super::{CliError, json, show};
+use super::{CliError, json, show, tell};
 use crate::api::convert;
 use crate::config::Output;
 
@@ -39,7 +39,7 @@ pub fn replay(path: &Path, output: Output) -> Result<ExitCode, CliError> {
     let is_damage = |flaw: &&TraceError| !matches!(flaw, TraceError::Unfinished { .. });
     let damages = found.flaws.iter().filter(is_damage).count() as u64 + found.further_flaws;
     for flaw in &found.flaws {
-        eprintln!("headrace: {}: {flaw}", name(path));
+        tell(&format!("headrace: {}: {flaw}", name(path)));
     }
     show(output, || as_json(&found, damages), || found.to_string())?;
     Ok(if damages > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })

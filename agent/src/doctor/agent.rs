@@ -50,7 +50,8 @@ fn plan_checks(plan: PlanFacts<'_>) -> Vec<Check> {
         checks.push(Check::fail(
             "probe plan",
             "nothing is attached to the kernel: no read is seen",
-            "the agent's log names the kernel's refusal of each plan; root or CAP_BPF and CAP_PERFMON are needed",
+            "the agent is blind: it serves, but neither learns nor prefetches. What stood in the way of each \
+             plan follows; take that away (a kernel with BTF, no lockdown) and restart the agent",
         ));
     } else {
         checks.push(Check::ok(

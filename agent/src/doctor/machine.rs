@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use super::Check;
+use crate::mounts::{MountTable, escape};
 
 /// The first kernel whose page-cache tracepoints and ring buffer the agent can use.
 const OLDEST: (u32, u32) = (5, 8);
@@ -21,22 +22,6 @@ const CAPABILITIES: [(u32, &str, &str); 5] = [
     (2, "CAP_DAC_READ_SEARCH", "to open files it prefetches"),
 ];
 
-/// File systems whose reads cross a network or a user-space server.
-const REMOTE: [&str; 12] = [
-    "nfs",
-    "nfs4",
-    "ceph",
-    "cifs",
-    "smb3",
-    "9p",
-    "lustre",
-    "glusterfs",
-    "beegfs",
-    "gpfs",
-    "afs",
-    "virtiofs",
-];
-
 /// All checks of the machine.
 pub fn checks() -> Vec<Check> {
     let mut checks = vec![
@@ -48,7 +33,7 @@ pub fn checks() -> Vec<Check> {
         memory(&read("/proc/meminfo"), cgroup_limit()),
         pressure(&read("/proc/pressure/memory")),
     ];
-    checks.push(mounts(&read("/proc/self/mountinfo")));
+    checks.push(mounts(&std::fs::read("/proc/self/mountinfo").unwrap_or_default()));
     checks
 }
 
@@ -249,18 +234,11 @@ fn pressure(psi: &str) -> Check {
     }
 }
 
-/// Network and FUSE mounts of this namespace, from mountinfo (proc(5)).
-fn mounts(mountinfo: &str) -> Check {
-    let remote: Vec<String> = mountinfo
-        .lines()
-        .filter_map(|line| {
-            let (before, after) = line.split_once(" - ")?;
-            let fstype = after.split(' ').next()?;
-            let fuse = (fstype == "fuse" || fstype.starts_with("fuse.")) && fstype != "fuse.lxcfs";
-            (fuse || REMOTE.contains(&fstype)).then_some(())?;
-            Some(format!("{} ({fstype})", before.split(' ').nth(4)?))
-        })
-        .collect();
+/// What the agent would watch by itself in this mount namespace.
+fn mounts(mountinfo: &[u8]) -> Check {
+    let table = MountTable::parse(mountinfo);
+    let remote: Vec<String> =
+        table.remote().iter().map(|mount| format!("{} ({})", escape(&mount.point), mount.fstype)).collect();
     if remote.is_empty() {
         return Check::warn(
             "mounts found",
@@ -331,11 +309,11 @@ mod tests {
     #[test]
     fn mounts_are_told_by_file_system() {
         let found = mounts(
-            "36 35 98:0 / /mnt/a rw,noatime shared:1 - ext4 /dev/root rw\n\
+            b"36 35 98:0 / /mnt/a rw,noatime shared:1 - ext4 /dev/root rw\n\
              37 35 0:50 / /mnt/b rw - fuse.s3fs s3fs rw\n38 35 0:51 / /mnt/c rw - nfs4 host:/x rw\n",
         );
         assert_eq!(&*found.finding, "/mnt/b (fuse.s3fs), /mnt/c (nfs4)");
-        assert_eq!(mounts("").state, State::Warn);
+        assert_eq!(mounts(b"").state, State::Warn);
     }
 
     #[test]

@@ -1,39 +1,70 @@
 //! Profiles on their way to disk: written by a thread of their own, so that the loop never waits for fsync.
+//!
+//! A folder that cannot be used never stops the agent: it is said once and shown by `headrace doctor`, what
+//! could not be written waits in memory, bounded, and is tried again until it can. Loading has a view of the
+//! folder of its own, so that it does not wait for a save under way.
 
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use crate::doctor::Check;
 use crate::metrics::{Metrics, ProfileOutcome};
-use crate::profiles::ProfileStore;
+use crate::profiles::{ProfileError, ProfileStore};
 
-/// Profiles waiting to be written; when the disk is slower, the next periodic saving brings them again.
+/// Profiles on their way to the writer; it takes them at once unless the disk hangs.
 const WAITING: usize = 64;
+
+/// Bytes of profiles kept while they cannot be written: the largest four, hundreds of a usual size.
+const UNSAVED: usize = 16 << 20;
+
+/// How often a folder that failed is tried again when nothing new is to be written.
+const AGAIN: Duration = Duration::from_secs(30);
 
 type Profile = (Box<str>, Box<str>, Vec<u8>);
 
+/// Why nothing can be saved at the moment.
+type Trouble = Arc<Mutex<Option<String>>>;
+
 #[derive(Debug)]
 pub struct Keeper {
-    store: ProfileStore,
+    /// None where the folder could not be used at the start: there was nothing to load.
+    loaded: Option<ProfileStore>,
     sender: Option<SyncSender<Profile>>,
     writer: Option<JoinHandle<()>>,
+    trouble: Trouble,
     metrics: Metrics,
 }
 
 impl Keeper {
-    /// Two views of one directory: what the loop reads must not wait for what the writer syncs.
-    pub fn start(store: ProfileStore, written: ProfileStore, metrics: Metrics) -> std::io::Result<Self> {
+    pub fn start(folder: &Path, metrics: Metrics) -> std::io::Result<Self> {
         let (sender, receiver) = sync_channel(WAITING);
-        let writer = {
-            let metrics = metrics.clone();
-            std::thread::Builder::new()
-                .name("headrace-keeper".into())
-                .spawn(move || write(&receiver, written, &metrics))?
+        let writer = Writer {
+            folder: folder.to_owned(),
+            store: None,
+            unsaved: VecDeque::new(),
+            trouble: Trouble::default(),
+            metrics: metrics.clone(),
         };
-        Ok(Self { store, sender: Some(sender), writer: Some(writer), metrics })
+        let trouble = writer.trouble.clone();
+        let loaded = match ProfileStore::open(folder) {
+            Ok(store) => Some(store),
+            Err(error) => {
+                writer.failed(&error);
+                None
+            }
+        };
+        let writer = std::thread::Builder::new()
+            .name("headrace-keeper".into())
+            .spawn(move || writer.run(&receiver))?;
+        Ok(Self { loaded, sender: Some(sender), writer: Some(writer), trouble, metrics })
     }
 
     pub fn load(&mut self, workload: &str, source: &str) -> Option<Vec<u8>> {
-        self.store.load(workload, source)
+        self.loaded.as_mut()?.load(workload, source)
     }
 
     pub fn save(&self, profiles: Vec<Profile>) {
@@ -48,6 +79,14 @@ impl Keeper {
         }
     }
 
+    /// What `headrace doctor` says of the folder; nothing while all is well.
+    pub fn check(&self) -> Option<Check> {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let advice = "the agent goes on and tries again by itself; it starts from nothing if it is restarted before \
+                      that succeeds";
+        trouble.as_ref().map(|trouble| Check::warn("learned profiles", trouble.as_str(), advice))
+    }
+
     /// Writes what is waiting and ends.
     pub fn close(mut self) {
         self.sender = None;
@@ -58,14 +97,92 @@ impl Keeper {
     }
 }
 
-fn write(receiver: &Receiver<Profile>, mut store: ProfileStore, metrics: &Metrics) {
-    for (workload, source, bytes) in receiver {
-        match store.save(&workload, &source, &bytes) {
-            Ok(()) => metrics.profile(ProfileOutcome::Stored),
-            Err(error) => {
-                metrics.profile(ProfileOutcome::Failed);
-                tracing::warn!("what was learned of a workload is not kept: {error}");
+#[derive(Debug)]
+struct Writer {
+    folder: PathBuf,
+    store: Option<ProfileStore>,
+    /// Oldest first, one for each workload and source.
+    unsaved: VecDeque<Profile>,
+    trouble: Trouble,
+    metrics: Metrics,
+}
+
+impl Writer {
+    fn run(mut self, receiver: &Receiver<Profile>) {
+        loop {
+            match receiver.recv_timeout(AGAIN) {
+                Ok(profile) => self.keep(profile),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
             }
+            for profile in receiver.try_iter() {
+                self.keep(profile);
+            }
+            self.save();
+        }
+        self.save();
+        if !self.unsaved.is_empty() {
+            tracing::warn!(
+                "{}: what was learned of {} workloads could not be saved and ends with this agent",
+                self.folder.display(),
+                self.unsaved.len()
+            );
+        }
+    }
+
+    fn keep(&mut self, profile: Profile) {
+        self.unsaved.retain(|(workload, source, _)| (workload, source) != (&profile.0, &profile.1));
+        self.unsaved.push_back(profile);
+        let size =
+            |unsaved: &VecDeque<Profile>| unsaved.iter().map(|(_, _, bytes)| bytes.len()).sum::<usize>();
+        while self.unsaved.len() > WAITING || size(&self.unsaved) > UNSAVED {
+            self.unsaved.pop_front();
+            self.metrics.profile(ProfileOutcome::Failed);
+        }
+    }
+
+    /// Writes until nothing is left or the folder fails.
+    fn save(&mut self) {
+        while let Some((workload, source, bytes)) = self.unsaved.front() {
+            let saved = match &mut self.store {
+                Some(store) => store.save(workload, source, bytes),
+                None => match ProfileStore::open(&self.folder) {
+                    Ok(store) => self.store.insert(store).save(workload, source, bytes),
+                    Err(error) => Err(error),
+                },
+            };
+            match saved {
+                Ok(()) => {
+                    self.metrics.profile(ProfileOutcome::Stored);
+                    self.recovered();
+                }
+                Err(error @ ProfileError::TooLarge { .. }) => {
+                    self.metrics.profile(ProfileOutcome::Failed);
+                    tracing::warn!("{error}");
+                }
+                Err(error) => {
+                    self.metrics.profile(ProfileOutcome::Failed);
+                    self.failed(&error);
+                    return;
+                }
+            }
+            self.unsaved.pop_front();
+        }
+    }
+
+    /// Says it the first time only.
+    fn failed(&self, error: &ProfileError) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if trouble.is_none() {
+            tracing::warn!("{error}");
+        }
+        *trouble = Some(error.to_string());
+    }
+
+    fn recovered(&self) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if trouble.take().is_some() {
+            tracing::info!("{}: what is learned is saved again", self.folder.display());
         }
     }
 }

@@ -10,6 +10,8 @@ mod seed;
 
 mod recorders;
 
+mod sight;
+
 mod select;
 
 mod watches;
@@ -25,14 +27,13 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::watch;
 
 use crate::api::answer::EdgeFacts;
-use crate::api::query::{EngineSide, PlanSummary};
+use crate::api::query::EngineSide;
 use crate::attribute::Attributor;
 use crate::metrics::Metrics;
 use crate::mounts::{MountError, MountWatch, SelectError};
 use crate::pressure::Gauge;
 use crate::prefetch::{Prefetch, PrefetchConfig, PrefetchError};
-use crate::probe::{Outcome, PlanReport, Probe, ProbeConfig, ProbeError, ReadEvent, Seen};
-use crate::profiles::{ProfileError, ProfileStore};
+use crate::probe::{Probe, ProbeConfig, ProbeError, ReadEvent};
 
 use keeper::Keeper;
 use recorders::Recorders;
@@ -60,8 +61,6 @@ pub enum EngineError {
     Mounts(#[from] MountError),
     #[error(transparent)]
     Select(#[from] SelectError),
-    #[error(transparent)]
-    Profiles(#[from] ProfileError),
     #[error("waiting for the kernel failed at {step}: {source}; raise the limit of open files (ulimit -n)")]
     Wait { step: &'static str, source: io::Error },
 }
@@ -69,7 +68,8 @@ pub enum EngineError {
 /// The edges and the core, joined.
 pub struct Engine {
     core: Core,
-    probe: Probe,
+    /// None where the kernel takes no plan: everything else goes on.
+    probe: Option<Probe>,
     prefetch: Prefetch,
     attributor: Attributor,
     pressure: Gauge,
@@ -132,19 +132,18 @@ impl Engine {
         let table = mounts.read()?;
         let watches = Watches::new(wish);
         watches.check(&table)?;
-        let keeper = Keeper::start(ProfileStore::open(&state)?, ProfileStore::open(&state)?, metrics.clone())
+        let keeper = Keeper::start(&state, metrics.clone())
             .map_err(|source| EngineError::Wait { step: "starting the profile writer", source })?;
-        let (probe, report) = Probe::start(probe)?;
-        tracing::info!("{report}");
+        let (probe, plan) = sight::open(probe)?;
         let prefetch = Prefetch::start(PrefetchConfig::new(std::sync::Arc::new(watches.places())))?;
         let edges = EdgeFacts {
-            plan: summary(&report),
+            plan,
             observe_only: !limits.prefetch,
             ..EdgeFacts::default()
         };
         let (seeds, counted) = Seeds::start()
             .map_err(|source| EngineError::Wait { step: "starting the page counter", source })?;
-        let sources = Sources::new(&probe, &prefetch, mounts, counted)?;
+        let sources = Sources::new(probe.as_ref(), &prefetch, mounts, counted)?;
         let mut engine = Self {
             core: Core::new(limits),
             probe,
@@ -219,24 +218,5 @@ impl Engine {
         drop(self.probe);
         drop(self.prefetch);
         self.keeper.close();
-    }
-}
-
-fn summary(report: &PlanReport) -> PlanSummary {
-    let PlanReport { plans, cases, notes } = report;
-    let refused = plans.iter().filter_map(|(plan, outcome)| match outcome {
-        Outcome::FellOut(reason) => Some((plan.name().into(), reason.as_str().into())),
-        Outcome::Chosen | Outcome::NotTried => None,
-    });
-    let unseen = cases.iter().filter_map(|(case, seen)| match seen {
-        Seen::Yes => None,
-        Seen::Partly(limit) => Some(format!("{}: {limit}", case.name())),
-        Seen::No(reason) => Some(format!("{} is not seen: {reason}", case.name())),
-    });
-    PlanSummary {
-        plan: report.chosen().map_or("", |plan| plan.name()).into(),
-        hooks: Vec::new(),
-        unseen: unseen.chain(notes.iter().cloned()).map(Into::into).collect(),
-        refused: refused.collect(),
     }
 }

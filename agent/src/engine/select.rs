@@ -39,7 +39,8 @@ pub enum Action {
 /// Descriptors to wait for, before there is a loop to wait in.
 #[derive(Debug)]
 pub struct Sources {
-    records: OwnedFd,
+    /// None where the agent is blind.
+    records: Option<OwnedFd>,
     answers: OwnedFd,
     mounts: MountWatch,
     counted: Counted,
@@ -47,14 +48,14 @@ pub struct Sources {
 
 impl Sources {
     pub fn new(
-        probe: &Probe,
+        probe: Option<&Probe>,
         prefetch: &Prefetch,
         mounts: MountWatch,
         counted: Counted,
     ) -> Result<Self, EngineError> {
         let failed = |source| EngineError::Wait { step: "copying a descriptor", source };
         Ok(Self {
-            records: probe.as_fd().try_clone_to_owned().map_err(failed)?,
+            records: probe.map(|probe| probe.as_fd().try_clone_to_owned()).transpose().map_err(failed)?,
             answers: prefetch.as_fd().try_clone_to_owned().map_err(failed)?,
             mounts,
             counted,
@@ -70,7 +71,7 @@ impl Sources {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Waiting {
-            records: registered(records, Interest::READABLE, "the ring buffer")?,
+            records: records.map(|fd| registered(fd, Interest::READABLE, "the ring buffer")).transpose()?,
             answers: registered(answers, Interest::READABLE, "the eventfd")?,
             changes: registered(changes, Interest::PRIORITY, "the mount table")?,
             mounts,
@@ -90,7 +91,7 @@ fn registered(fd: OwnedFd, interest: Interest, step: &'static str) -> Result<Asy
 
 #[derive(Debug)]
 pub struct Waiting {
-    records: AsyncFd<OwnedFd>,
+    records: Option<AsyncFd<OwnedFd>>,
     answers: AsyncFd<OwnedFd>,
     changes: AsyncFd<OwnedFd>,
     mounts: MountWatch,
@@ -108,6 +109,9 @@ impl Waiting {
     pub async fn select(&mut self, queries: &mut mpsc::Receiver<Query>, busy: bool) -> Action {
         let Self { records, answers, changes, mounts: _, counted, tick, stop } = self;
         let records = async {
+            let Some(records) = records else {
+                return std::future::pending().await;
+            };
             if busy {
                 tokio::time::sleep(LOOK).await;
             } else if let Ok(mut ready) = records.readable().await {

@@ -10,7 +10,7 @@ use crate::api::answer::answer;
 use crate::attribute::Identity;
 use crate::metrics::histograms::Latency;
 use crate::mounts::MountTable;
-use crate::probe::ReadEvent;
+use crate::probe::{Probe, ReadEvent};
 
 /// Records taken from the ring at once, so that answers and questions get their turn in a flood.
 const BATCH: usize = 4096;
@@ -44,7 +44,8 @@ impl Engine {
                 self.apply(&observation, at);
             }
             Action::Query(query) => {
-                self.edges.drops_per_cpu = self.probe.lost_per_cpu();
+                self.edges.drops_per_cpu = self.probe.as_ref().map(Probe::lost_per_cpu).unwrap_or_default();
+                self.edges.checks = self.keeper.check().into_iter().collect();
                 self.edges.places = self.watches.list();
                 if let Some(wanted) = answer(query, &self.core, &self.edges) {
                     let known = self.known();
@@ -61,9 +62,10 @@ impl Engine {
     }
 
     fn records(&mut self) {
+        let Some(probe) = &mut self.probe else { return };
         let mut events = std::mem::take(&mut self.events);
         let at = now();
-        if self.probe.drain(at, BATCH, |event| events.push(event)) > 0 {
+        if probe.drain(at, BATCH, |event| events.push(event)) > 0 {
             self.busy = at;
         }
         for event in events.drain(..) {
@@ -124,7 +126,9 @@ impl Engine {
         let at = now();
         self.records();
         let mut grown = std::mem::take(&mut self.events);
-        self.probe.flush(at, |event| grown.push(event));
+        if let Some(probe) = &mut self.probe {
+            probe.flush(at, |event| grown.push(event));
+        }
         for event in grown.drain(..) {
             self.record(event, at);
         }
@@ -163,7 +167,7 @@ impl Engine {
         let at = now();
         for (mount, dev) in change.unwatch {
             self.prefetch.forget(mount);
-            if let Err(error) = self.probe.forget(dev) {
+            if let Some(Err(error)) = self.probe.as_mut().map(|probe| probe.forget(dev)) {
                 tracing::warn!("device {}:{} is still watched: {error}", dev >> 20, dev & 0xf_ffff);
             }
         }
@@ -171,7 +175,9 @@ impl Engine {
             self.apply(observation, at);
         }
         for dev in change.watch {
-            match self.probe.watch(dev) {
+            // Blind, there is nothing to tell: it has been said at the start.
+            let Some(probe) = &mut self.probe else { break };
+            match probe.watch(dev) {
                 Ok(()) => tracing::info!("watching device {}:{}", dev >> 20, dev & 0xf_ffff),
                 Err(error) => tracing::warn!("device {}:{} is not watched: {error}", dev >> 20, dev & 0xf_ffff),
             }
@@ -226,15 +232,16 @@ impl Engine {
                     self.prefetch.submit(order);
                 }
                 Order::Resight { mount } => {
-                    let again = self.watches.dev(mount).map(|dev| {
-                        self.probe.forget(dev).and_then(|()| self.probe.watch(dev))
+                    let dev = self.watches.dev(mount);
+                    let again = self.probe.as_mut().zip(dev).map(|(probe, dev)| {
+                        probe.forget(dev).and_then(|()| probe.watch(dev))
                     });
                     if let Some(Err(error)) = again {
                         tracing::warn!("names of a file system are not told again: {error}");
                     }
                 }
                 Order::Detail { file, wanted } => {
-                    if let Err(error) = self.probe.detail(file, wanted) {
+                    if let Some(Err(error)) = self.probe.as_mut().map(|probe| probe.detail(file, wanted)) {
                         tracing::debug!("{error}");
                     }
                 }

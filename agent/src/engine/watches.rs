@@ -92,10 +92,6 @@ impl Watches {
         shared.by_id.get(&mount).map(|mount| mount.source.clone())
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.by_dev.is_empty()
-    }
-
     /// The named mounts must be there at the start; later they may come and go.
     pub fn check(&self, table: &MountTable) -> Result<(), SelectError> {
         if let Wish::Named(paths) = &self.wish {
@@ -196,6 +192,7 @@ mod tests {
         assert_eq!(watches.id(50), Some(MountId(2)));
         let change = watches.update(&table(""));
         assert_eq!(change.unwatch, [(MountId(2), 50)]);
-        assert!(watches.is_empty());
+        assert!(watches.list().is_empty());
+        assert_eq!(watches.id(50), None);
     }
 }

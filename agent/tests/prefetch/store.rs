@@ -224,7 +224,7 @@ pub fn serve(mountpoint: &Path, store: Store) {
 /// A mounted store; unmounted and ended when dropped.
 pub struct Mounted {
     pub path: PathBuf,
-    child: Child,
+    pub child: Child,
 }
 
 impl Mounted {

@@ -1,0 +1,66 @@
+//! How the engine comes by its probe, and when it goes on without one.
+//!
+//! Where this kernel takes no plan, or does not describe its types, nobody can do anything at this moment:
+//! the agent is blind, says so, and serves. Where only the right to attach is missing, a person can: that
+//! ends the start.
+
+use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, capabilities};
+
+use crate::api::query::PlanSummary;
+use crate::probe::{Outcome, PlanReport, Probe, ProbeConfig, ProbeError, Seen};
+
+/// The probe and what people are told of it.
+pub fn open(config: ProbeConfig) -> Result<(Option<Probe>, PlanSummary), ProbeError> {
+    let error = match Probe::start(config) {
+        Ok((probe, report)) => {
+            tracing::info!("{report}");
+            return Ok((Some(probe), summary(&report)));
+        }
+        Err(error) => error,
+    };
+    let blind = match &error {
+        ProbeError::NothingAttachable { report } => summary(report),
+        ProbeError::NoBtf { .. } | ProbeError::BadBtf { .. } => PlanSummary {
+            refused: vec![("every plan".into(), error.to_string().into())],
+            ..PlanSummary::default()
+        },
+        ProbeError::NotAllowed { .. }
+        | ProbeError::Object { .. }
+        | ProbeError::TooManyDevices { .. }
+        | ProbeError::Map { .. } => return Err(error),
+    };
+    if !may_attach() {
+        return Err(ProbeError::NotAllowed { source: Errno::PERM.into() });
+    }
+    tracing::error!("no read is seen and nothing is prefetched: {error}");
+    Ok((None, blind))
+}
+
+/// Whether this process holds what the kernel asks of who attaches programs (capabilities(7)).
+fn may_attach() -> bool {
+    let both = CapabilitySet::BPF | CapabilitySet::PERFMON;
+    // Where they cannot be read, the kernel's own word stands.
+    capabilities(None).map_or(true, |sets| {
+        sets.effective.contains(both) || sets.effective.contains(CapabilitySet::SYS_ADMIN)
+    })
+}
+
+fn summary(report: &PlanReport) -> PlanSummary {
+    let PlanReport { plans, cases, notes } = report;
+    let refused = plans.iter().filter_map(|(plan, outcome)| match outcome {
+        Outcome::FellOut(reason) => Some((plan.name().into(), reason.as_str().into())),
+        Outcome::Chosen | Outcome::NotTried => None,
+    });
+    let unseen = cases.iter().filter_map(|(case, seen)| match seen {
+        Seen::Yes => None,
+        Seen::Partly(limit) => Some(format!("{}: {limit}", case.name())),
+        Seen::No(reason) => Some(format!("{} is not seen: {reason}", case.name())),
+    });
+    PlanSummary {
+        plan: report.chosen().map_or("", |plan| plan.name()).into(),
+        hooks: Vec::new(),
+        unseen: unseen.chain(notes.iter().cloned()).map(Into::into).collect(),
+        refused: refused.collect(),
+    }
+}

@@ -1,0 +1,83 @@
+//! Mounts that go while they are watched, and stores that die.
+
+use std::time::Instant;
+
+use rustix::mount::{UnmountFlags, unmount};
+use rustix::process::Signal;
+
+use crate::fixture::{Home, Reader, Remote, until};
+use crate::store::Store;
+
+fn store() -> Store {
+    Store { files: 4_000, bandwidth: 60_000_000, ..Store::default() }
+}
+
+fn mounts(home: &Home) -> usize {
+    home.ask("node")["mounts"].as_array().unwrap().len()
+}
+
+#[test]
+fn a_mount_may_go_while_it_is_prefetched_and_come_back() {
+    let home = Home::new();
+    let mut remote = Remote::new(store());
+    let mut agent = home.agent(&remote.path);
+    let reader = Reader::start(&remote.files(0..4_000));
+    until("the agent prefetches", || home.number("fetched_bytes") > 0);
+    drop(reader);
+    let begin = Instant::now();
+    until("umount is not refused", || unmount(&remote.path, UnmountFlags::empty()).is_ok());
+    println!("umount worked {:?} after the reader's end", begin.elapsed());
+    until("the watch ends", || mounts(&home) == 0);
+
+    remote.mount(store());
+    until("the watch begins again", || mounts(&home) == 1);
+    let before = home.number("reads");
+    Reader::start(&remote.files(0..20)).wait();
+    until("reads are seen again", || home.number("reads") >= before + 20);
+    assert!(agent.stop(Signal::TERM).success());
+    home.assert_calm();
+}
+
+#[test]
+fn a_mount_may_be_detached_under_its_reader() {
+    let home = Home::new();
+    let remote = Remote::new(store());
+    let mut agent = home.agent(&remote.path);
+    let reader = Reader::start(&remote.files(0..4_000));
+    until("the agent prefetches", || home.number("fetched_bytes") > 0);
+    unmount(&remote.path, UnmountFlags::DETACH).unwrap();
+    until("the watch ends", || mounts(&home) == 0);
+    drop(reader);
+    assert!(agent.stop(Signal::TERM).success());
+    home.assert_calm();
+}
+
+#[test]
+fn a_store_may_die() {
+    let home = Home::new();
+    let remote = Remote::new(store());
+    let mut agent = home.agent(&remote.path);
+    let reader = Reader::start(&remote.files(0..4_000));
+    until("the agent prefetches", || home.number("fetched_bytes") > 0);
+    remote.signal(Signal::KILL);
+    reader.wait();
+    until("nothing is under way", || home.number("in_flight") == 0 && home.number("queued") == 0);
+    assert_eq!(mounts(&home), 1, "a dead server's mount is still a mount");
+    assert!(agent.stop(Signal::TERM).success());
+    home.assert_calm();
+}
+
+#[test]
+fn a_store_that_never_answers_stops_nobody() {
+    let home = Home::new();
+    let remote = Remote::new(store());
+    let mut agent = home.agent(&remote.path);
+    let stuck: Vec<_> = (0..8).map(|n| remote.path.join(format!("stuck{n}"))).collect();
+    let readers: Vec<Reader> = stuck.iter().map(|file| Reader::start(std::slice::from_ref(file))).collect();
+    // The rest of the mount goes on meanwhile.
+    Reader::start(&remote.files(0..200)).wait();
+    until("the other files' reads are seen", || home.number("reads") >= 200);
+    assert!(agent.stop(Signal::TERM).success());
+    drop(readers);
+    home.assert_calm();
+}
