@@ -16,14 +16,8 @@ const TOOLCHAIN: &str = "1.95.0";
 
 fn main() -> Result<()> {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").context("CARGO_MANIFEST_DIR is not set")?);
-    let root = root
-        .parent()
-        .context("the agent's folder has no parent")?
-        .to_owned();
-    println!(
-        "cargo:rerun-if-changed={}",
-        root.join("agent/common/src").display()
-    );
+    let root = root.parent().context("the agent's folder has no parent")?.to_owned();
+    println!("cargo:rerun-if-changed={}", root.join("agent/common/src").display());
     println!("cargo:rerun-if-changed={}", root.join("Cargo.lock").display());
     println!("cargo:rerun-if-env-changed=XDG_CACHE_HOME");
     find_linker()?;
@@ -34,11 +28,7 @@ fn main() -> Result<()> {
         env::set_var("RUSTC_BOOTSTRAP", "1");
     }
     aya_build::build_ebpf(
-        [Package {
-            name: "agent-ebpf",
-            root_dir: ebpf,
-            ..Package::default()
-        }],
+        [Package { name: "agent-ebpf", root_dir: ebpf, ..Package::default() }],
         Toolchain::Custom(TOOLCHAIN),
     )
 }

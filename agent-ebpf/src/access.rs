@@ -115,11 +115,7 @@ fn proceed(state: &mut ThreadState, inode: &Inode, how: u8, start: u64, end: u64
         }
         return false;
     }
-    let step = if run.quiet == 0 {
-        PROGRESS_PAGES
-    } else {
-        QUIET_PAGES
-    };
+    let step = if run.quiet == 0 { PROGRESS_PAGES } else { QUIET_PAGES };
     if u64::from((run.end as u32).wrapping_sub(run.told_end)) >= step {
         tell(state, slot as u32, id, 0);
     }

@@ -33,13 +33,7 @@ pub fn exit<M: Memory>(task: *const u8) {
     let _ = READERS.remove(tgid);
     send(
         Record {
-            head: Head {
-                kind: KIND_EXIT,
-                tid: id as u32,
-                tgid,
-                at: now(),
-                ..Head::default()
-            },
+            head: Head { kind: KIND_EXIT, tid: id as u32, tgid, at: now(), ..Head::default() },
             ..Record::default()
         },
         true,

@@ -10,11 +10,7 @@ use crate::maps::DEVICES;
 pub fn watched(dev: u32) -> Option<u32> {
     let bucket = DEVICES.get_ptr(bucket_of(dev))?;
     // SAFETY: an array map's values live as long as the program; the agent writes them word by word.
-    let Bucket {
-        devs,
-        epoch,
-        reserved: _,
-    } = unsafe { &*bucket };
+    let Bucket { devs, epoch, reserved: _ } = unsafe { &*bucket };
     let watched = dev != 0 && (devs[0] == dev || devs[1] == dev || devs[2] == dev || devs[3] == dev);
     watched.then_some(*epoch)
 }

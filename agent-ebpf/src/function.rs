@@ -42,12 +42,7 @@ pub fn read_iocb<M: Memory>(iocb: *const u8, how: u8, read: i64) {
     }
     let file = M::pointer(iocb, at!(kiocb_file));
     let position: u64 = M::load(iocb, at!(kiocb_pos));
-    bytes::<M>(
-        M::pointer(file, at!(file_mapping)),
-        how,
-        position.wrapping_sub(read as u64),
-        position,
-    );
+    bytes::<M>(M::pointer(file, at!(file_mapping)), how, position.wrapping_sub(read as u64), position);
 }
 
 /// The mapping that a fault is about.

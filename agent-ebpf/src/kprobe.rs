@@ -42,11 +42,7 @@ pub fn kprobe_read(ctx: ProbeContext) -> u32 {
 #[kretprobe]
 pub fn kretprobe_read(ctx: RetProbeContext) -> u32 {
     if let Some(entry) = leave() {
-        read_iocb::<Probed>(
-            entry.first as *const u8,
-            VIA_READ,
-            ctx.ret::<i64>() - entry.third as i64,
-        );
+        read_iocb::<Probed>(entry.first as *const u8, VIA_READ, ctx.ret::<i64>() - entry.third as i64);
     }
     0
 }
@@ -70,12 +66,7 @@ pub fn kretprobe_map_pages(ctx: RetProbeContext) -> u32 {
     if let Some(entry) = leave()
         && ctx.ret::<u64>() as u32 & FAULT_MAPPED != 0
     {
-        fault_pages::<Probed>(
-            entry.first as *const u8,
-            VIA_MAPPED,
-            entry.second,
-            entry.third + 1,
-        );
+        fault_pages::<Probed>(entry.first as *const u8, VIA_MAPPED, entry.second, entry.third + 1);
     }
     0
 }

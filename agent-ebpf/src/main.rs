@@ -8,22 +8,37 @@
 #![no_std]
 #![no_main]
 
-mod access;
-mod calibrate;
-mod emit;
-mod exit;
-mod filter;
-mod function;
-mod inode;
-mod kprobe;
 mod layout;
+
 mod maps;
+
+mod emit;
+
+mod filter;
+
 mod memory;
+
+mod inode;
+
 mod name;
-mod residency;
+
 mod thread;
-mod tracepoint_btf;
+
+mod calibrate;
+
+mod exit;
+
+mod residency;
+
+mod access;
+
+mod function;
+
+mod kprobe;
+
 mod tracepoint_raw;
+
+mod tracepoint_btf;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

@@ -102,13 +102,7 @@ impl Memory for Probed {
     fn field<T: Copy + Default>(head: &MaybeUninit<Head>, host: *const u8, offset: u32) -> T {
         if offset as usize <= HEAD - size_of::<T>() {
             // SAFETY: within the head, which `host` has filled; the kernel aligns its fields.
-            return unsafe {
-                head.as_ptr()
-                    .cast::<u8>()
-                    .add(offset as usize)
-                    .cast::<T>()
-                    .read_volatile()
-            };
+            return unsafe { head.as_ptr().cast::<u8>().add(offset as usize).cast::<T>().read_volatile() };
         }
         Self::load(host, offset)
     }

@@ -18,11 +18,7 @@ use crate::memory::{Memory as _, Probed};
 
 #[inline(always)]
 pub fn key(dev: u32, ino: u64) -> InodeKey {
-    InodeKey {
-        ino,
-        dev,
-        reserved: 0,
-    }
+    InodeKey { ino, dev, reserved: 0 }
 }
 
 /// What is known of an inode; names it first where it is new or has changed.
@@ -39,12 +35,7 @@ pub fn known(inode: &Inode, id: u64) -> Option<&'static mut Known> {
     if sight(inode.address, inode.sb, inode.dev, inode.ino, id) == 0 {
         return None;
     }
-    let fresh = Known {
-        stamp: inode.stamp,
-        refilled_at: now(),
-        allowance: BURST,
-        quiet: 0,
-    };
+    let fresh = Known { stamp: inode.stamp, refilled_at: now(), allowance: BURST, quiet: 0 };
     let _ = KNOWN.insert(key, fresh, 0);
     // SAFETY: as above.
     KNOWN.get_ptr_mut(key).map(|known| unsafe { &mut *known })

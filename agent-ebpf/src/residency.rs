@@ -145,12 +145,6 @@ pub fn open(state: &mut ThreadState, slot: usize, inode: &Inode, how: u8, start:
         quiet: 0,
         reserved: [0; 6],
     };
-    state.origins[slot] = Origin {
-        ino: inode.ino,
-        dev: inode.dev,
-        seq: state.seq,
-        told: 0,
-        how,
-        reserved: [0; 3],
-    };
+    state.origins[slot] =
+        Origin { ino: inode.ino, dev: inode.dev, seq: state.seq, told: 0, how, reserved: [0; 3] };
 }

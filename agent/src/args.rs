@@ -171,17 +171,10 @@ pub fn parse() -> Command {
 }
 
 fn command(args: Args) -> Command {
-    let Args {
-        socket,
-        output,
-        command,
-    } = args;
+    let Args { socket, output, command } = args;
     let question = match command {
         Sub::Agent(args) => return Command::Agent(agent(args, socket)),
-        Sub::Top { once, interval } => Question::Top {
-            once,
-            interval_ms: (interval * 1e3) as u64,
-        },
+        Sub::Top { once, interval } => Question::Top { once, interval_ms: (interval * 1e3) as u64 },
         Sub::Node => Question::Node,
         Sub::Workloads { limit } => Question::Workloads { limit },
         Sub::Files { prefix, limit } => Question::Files { prefix, limit },
@@ -199,24 +192,11 @@ fn command(args: Args) -> Command {
         OutputArg::Text => Output::Text,
         OutputArg::Json => Output::Json,
     };
-    Command::Ask(AskConfig {
-        socket,
-        output,
-        question,
-    })
+    Command::Ask(AskConfig { socket, output, question })
 }
 
 fn agent(args: AgentArgs, socket: PathBuf) -> AgentConfig {
-    let AgentArgs {
-        watch,
-        state,
-        listen,
-        metrics,
-        observe_only,
-        memory_percent,
-        plan,
-        log,
-    } = args;
+    let AgentArgs { watch, state, listen, metrics, observe_only, memory_percent, plan, log } = args;
     let plan = match plan {
         PlanArg::Auto => PlanChoice::Auto,
         PlanArg::Fentry => PlanChoice::Fentry,
@@ -241,9 +221,7 @@ mod tests {
     use super::*;
 
     fn try_parse(line: &str) -> Result<Command, String> {
-        Args::try_parse_from(line.split(' '))
-            .map(command)
-            .map_err(|error| error.to_string())
+        Args::try_parse_from(line.split(' ')).map(command).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -260,10 +238,7 @@ mod tests {
         assert_eq!(config.watch, [PathBuf::from("/a"), PathBuf::from("/b")]);
         assert_eq!(config.api.socket, PathBuf::from(DEFAULT_SOCKET));
         assert_eq!(config.state, PathBuf::from(DEFAULT_STATE));
-        assert_eq!(
-            (config.metrics, config.api.listen, config.plan),
-            (None, None, PlanChoice::Auto)
-        );
+        assert_eq!((config.metrics, config.api.listen, config.plan), (None, None, PlanChoice::Auto));
     }
 
     #[test]
@@ -283,12 +258,6 @@ mod tests {
             panic!("not a question");
         };
         assert_eq!((ask.output, ask.socket), (Output::Json, PathBuf::from("/s")));
-        assert!(matches!(
-            ask.question,
-            Question::Files {
-                prefix: Some(_),
-                limit: 100
-            }
-        ));
+        assert!(matches!(ask.question, Question::Files { prefix: Some(_), limit: 100 }));
     }
 }

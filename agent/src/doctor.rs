@@ -31,29 +31,14 @@ pub struct Check {
 
 impl Check {
     pub fn ok(name: &str, finding: impl Into<Box<str>>) -> Self {
-        Self {
-            name: name.into(),
-            state: State::Ok,
-            finding: finding.into(),
-            advice: "".into(),
-        }
+        Self { name: name.into(), state: State::Ok, finding: finding.into(), advice: "".into() }
     }
 
     pub fn warn(name: &str, finding: impl Into<Box<str>>, advice: impl Into<Box<str>>) -> Self {
-        Self {
-            name: name.into(),
-            state: State::Warn,
-            finding: finding.into(),
-            advice: advice.into(),
-        }
+        Self { name: name.into(), state: State::Warn, finding: finding.into(), advice: advice.into() }
     }
 
     pub fn fail(name: &str, finding: impl Into<Box<str>>, advice: impl Into<Box<str>>) -> Self {
-        Self {
-            name: name.into(),
-            state: State::Fail,
-            finding: finding.into(),
-            advice: advice.into(),
-        }
+        Self { name: name.into(), state: State::Fail, finding: finding.into(), advice: advice.into() }
     }
 }

@@ -34,16 +34,8 @@ pub struct Memory {
 
 impl From<Memory> for Observation {
     fn from(memory: Memory) -> Self {
-        let Memory {
-            available,
-            total,
-            psi,
-        } = memory;
-        Self::Memory {
-            available,
-            total,
-            psi,
-        }
+        let Memory { available, total, psi } = memory;
+        Self::Memory { available, total, psi }
     }
 }
 
@@ -74,14 +66,9 @@ pub fn headroom(limit: &str, usage: &str, stat: &str) -> Option<(u64, u64)> {
     // v2 writes `max`; v1 writes the largest page-aligned number, above any machine's memory.
     let limit: u64 = limit.trim().parse().ok().filter(|&limit| limit < 1 << 60)?;
     let usage: u64 = usage.trim().parse().ok()?;
-    let field = |name: &str| {
-        stat.lines()
-            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
-    };
+    let field = |name: &str| stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
     // v1 counts its own pages, and with `total_` those of the cgroups below, as the usage does.
-    let inactive: u64 = field("total_inactive_file ")
-        .or_else(|| field("inactive_file "))
-        .unwrap_or(0);
+    let inactive: u64 = field("total_inactive_file ").or_else(|| field("inactive_file ")).unwrap_or(0);
     Some((limit.saturating_sub(usage.saturating_sub(inactive)), limit))
 }
 
@@ -114,9 +101,8 @@ fn limits_of(cgroup: &str, mounts: &MountTable) -> Vec<(PathBuf, Files)> {
             continue;
         };
         let point = mount.map_or(&b"/"[..], |mount| &mount.point);
-        let above = Path::new(&folder)
-            .ancestors()
-            .take_while(|folder| folder.as_os_str().len() >= point.len());
+        let above =
+            Path::new(&folder).ancestors().take_while(|folder| folder.as_os_str().len() >= point.len());
         found.extend(above.map(|folder| (folder.to_owned(), files)));
     }
     found
@@ -129,17 +115,9 @@ struct Files {
     usage: &'static str,
 }
 
-const V2: Files = Files {
-    version: 2,
-    limit: "memory.max",
-    usage: "memory.current",
-};
+const V2: Files = Files { version: 2, limit: "memory.max", usage: "memory.current" };
 
-const V1: Files = Files {
-    version: 1,
-    limit: "memory.limit_in_bytes",
-    usage: "memory.usage_in_bytes",
-};
+const V1: Files = Files { version: 1, limit: "memory.limit_in_bytes", usage: "memory.usage_in_bytes" };
 
 /// Reads what there is, once a second or so.
 #[derive(Debug)]
@@ -153,10 +131,7 @@ impl Gauge {
     pub fn open(proc: &Path) -> Self {
         let cgroup = read(&proc.join("self/cgroup")).unwrap_or_default();
         let mounts = read_table(&proc.join("self/mountinfo")).unwrap_or_default();
-        Self {
-            proc: proc.to_owned(),
-            limits: limits_of(&cgroup, &mounts),
-        }
+        Self { proc: proc.to_owned(), limits: limits_of(&cgroup, &mounts) }
     }
 
     pub fn read(&self) -> Result<Memory, PressureError> {
@@ -180,11 +155,7 @@ impl Gauge {
         }
         // Absent without CONFIG_PSI; EOPNOTSUPP with psi=0.
         let pressure = read(&self.proc.join("pressure/memory")).unwrap_or_default();
-        Ok(Memory {
-            available,
-            total,
-            psi: parse_psi(&pressure).unwrap_or(0),
-        })
+        Ok(Memory { available, total, psi: parse_psi(&pressure).unwrap_or(0) })
     }
 }
 
@@ -207,10 +178,7 @@ mod tests {
         let meminfo = "MemTotal:       24682416 kB\nMemFree:  1 kB\nMemAvailable:   24181476 kB\n";
         assert_eq!(parse_meminfo(meminfo), Some((24_181_476 << 10, 24_682_416 << 10)));
         assert_eq!(parse_meminfo("MemTotal: 1 kB\n"), None);
-        assert_eq!(
-            parse_psi("some avg10=1.23 avg60=0.00 avg300=0.00 total=9\nfull avg10=9.99\n"),
-            Some(123)
-        );
+        assert_eq!(parse_psi("some avg10=1.23 avg60=0.00 avg300=0.00 total=9\nfull avg10=9.99\n"), Some(123));
         assert_eq!(parse_psi("some avg10=100.00 avg60=0"), Some(10_000));
         assert_eq!(parse_psi(""), None);
     }
@@ -219,10 +187,7 @@ mod tests {
     fn limits_leave_room_for_what_is_reclaimed_first() {
         let stat = "anon 5\ninactive_file 300\nactive_file 7\n";
         assert_eq!(headroom("1000\n", "900\n", stat), Some((400, 1000)));
-        assert_eq!(
-            headroom("1000", "900", "total_inactive_file 100"),
-            Some((200, 1000))
-        );
+        assert_eq!(headroom("1000", "900", "total_inactive_file 100"), Some((200, 1000)));
         assert_eq!(headroom("100", "900", ""), Some((0, 100)));
         assert_eq!(headroom("max", "900", ""), None);
         assert_eq!(headroom("9223372036854771712", "900", ""), None);
@@ -236,10 +201,8 @@ mod tests {
               3 1 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n",
         );
         let folders = limits_of("4:memory:/a/b\n3:cpu:/x\n0::/\n", &mounts);
-        let paths: Vec<_> = folders
-            .iter()
-            .map(|(path, files)| (path.to_str().unwrap(), files.version))
-            .collect();
+        let paths: Vec<_> =
+            folders.iter().map(|(path, files)| (path.to_str().unwrap(), files.version)).collect();
         let root = "/sys/fs/cgroup/memory";
         assert_eq!(
             paths,
@@ -255,10 +218,7 @@ mod tests {
     #[test]
     fn this_machine() {
         let memory = Gauge::open(Path::new("/proc")).read().unwrap();
-        assert!(
-            memory.available > 0 && memory.available <= memory.total,
-            "{memory:?}"
-        );
+        assert!(memory.available > 0 && memory.available <= memory.total, "{memory:?}");
     }
 
     #[test]
@@ -270,26 +230,16 @@ mod tests {
         let write = |path: &str, text: &str| fs::write(dir.path().join(path), text).unwrap();
         write("meminfo", "MemTotal: 1000000 kB\nMemAvailable: 900000 kB\n");
         write("self/cgroup", "0::/pod/agent\n");
-        write(
-            "self/mountinfo",
-            &format!("1 0 0:38 / {} rw - cgroup2 cgroup2 rw\n", point.display()),
-        );
+        write("self/mountinfo", &format!("1 0 0:38 / {} rw - cgroup2 cgroup2 rw\n", point.display()));
         write("cgroup/pod/agent/memory.max", "max\n");
         write("cgroup/pod/memory.max", "1048576\n");
         write("cgroup/pod/memory.current", "1000000\n");
         write("cgroup/pod/memory.stat", "inactive_file 1424\n");
         let memory = Gauge::open(dir.path()).read().unwrap();
-        let expected = Memory {
-            available: 50_000,
-            total: 1 << 20,
-            psi: 0,
-        };
+        let expected = Memory { available: 50_000, total: 1 << 20, psi: 0 };
         assert_eq!(memory, expected);
         fs::remove_file(dir.path().join("meminfo")).unwrap();
-        assert!(matches!(
-            Gauge::open(dir.path()).read(),
-            Err(PressureError::Read { .. })
-        ));
+        assert!(matches!(Gauge::open(dir.path()).read(), Err(PressureError::Read { .. })));
     }
 
     proptest! {

@@ -46,11 +46,7 @@ pub enum ProfileError {
          again later. Check the folder's disk",
         path.display()
     )]
-    Save {
-        path: PathBuf,
-        step: &'static str,
-        source: io::Error,
-    },
+    Save { path: PathBuf, step: &'static str, source: io::Error },
     #[error(
         "a profile of {bytes} bytes is larger than one may be ({MAX_PROFILE}); it is not saved, and the \
          workload starts from its last saved one"
@@ -95,26 +91,14 @@ pub struct ProfileStore {
 impl ProfileStore {
     /// Makes the folder if needed (0700) and takes stock of it.
     pub fn open(dir: &Path) -> Result<Self, ProfileError> {
-        let failed = |source| ProfileError::Folder {
-            path: dir.to_owned(),
-            source,
-        };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(failed)?;
+        let failed = |source| ProfileError::Folder { path: dir.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
         match fs::set_permissions(dir, fs::Permissions::from_mode(0o700)) {
             // What was learned before can still be used.
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
             done => done.map_err(failed)?,
         }
-        let mut store = Self {
-            dir: dir.to_owned(),
-            stored: Vec::new(),
-            saves: 0,
-            counts: Counts::default(),
-        };
+        let mut store = Self { dir: dir.to_owned(), stored: Vec::new(), saves: 0, counts: Counts::default() };
         for entry in fs::read_dir(dir).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let Ok(name) = entry.file_name().into_string() else {
@@ -237,12 +221,7 @@ impl ProfileStore {
             .into_iter()
             .flatten()
             .flatten()
-            .filter(|entry| {
-                entry
-                    .file_name()
-                    .to_str()
-                    .is_some_and(|name| is_named(name, ".bad"))
-            })
+            .filter(|entry| entry.file_name().to_str().is_some_and(|name| is_named(name, ".bad")))
             .filter_map(|entry| Some((entry.metadata().ok()?.ctime(), entry.path())))
             .collect();
         kept.sort();
@@ -324,9 +303,7 @@ fn unpack(content: &[u8]) -> Result<Profile, Flaw> {
     let short = || Flaw::Damaged("it is cut short");
     let (header, body) = content.split_at_checked(HEADER).ok_or_else(short)?;
     let (head, crc) = header.split_at_checked(HEADER - 4).ok_or_else(short)?;
-    let rest = head
-        .strip_prefix(&MAGIC)
-        .ok_or(Flaw::Damaged("its first bytes are not a profile's"))?;
+    let rest = head.strip_prefix(&MAGIC).ok_or(Flaw::Damaged("its first bytes are not a profile's"))?;
     let mut hash = crc32fast::Hasher::new();
     hash.update(head);
     hash.update(body);
@@ -345,27 +322,15 @@ fn unpack(content: &[u8]) -> Result<Profile, Flaw> {
         rest = after;
         Some(part)
     });
-    let mut part = || {
-        parts
-            .next()
-            .flatten()
-            .ok_or(Flaw::Damaged("its lengths do not add up"))
-    };
+    let mut part = || parts.next().flatten().ok_or(Flaw::Damaged("its lengths do not add up"));
     let (workload, source, bytes) = (part()?, part()?, part()?);
     let text = |bytes| str::from_utf8(bytes).map_err(|_| Flaw::Damaged("its keys are not text"));
-    Ok(Profile {
-        workload: text(workload)?.into(),
-        source: text(source)?.into(),
-        bytes: bytes.to_vec(),
-    })
+    Ok(Profile { workload: text(workload)?.into(), source: text(source)?.into(), bytes: bytes.to_vec() })
 }
 
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let most = MAX_PROFILE + 2 * MAX_KEY as u64 + HEADER as u64;
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path)?;
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
     let mut content = Vec::new();
     // One byte more than a good file has makes a larger one fail its checksum.
     file.take(most + 1).read_to_end(&mut content)?;
@@ -388,9 +353,7 @@ fn hash(workload: &str, source: &str) -> u128 {
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
     let len = (workload.len() as u64).to_le_bytes();
     let bytes = len.iter().chain(workload.as_bytes()).chain(source.as_bytes());
-    bytes.fold(OFFSET, |hash, &byte| {
-        (hash ^ u128::from(byte)).wrapping_mul(PRIME)
-    })
+    bytes.fold(OFFSET, |hash, &byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME))
 }
 
 #[cfg(test)]

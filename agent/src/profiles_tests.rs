@@ -45,10 +45,7 @@ fn only_root_can_look_and_names_say_nothing() {
         assert!(is_named(entry.file_name().to_str().unwrap(), ".profile"));
     }
     // Fixed for ever: a changed hash would lose what was learned.
-    assert_eq!(
-        file_name("host exe=/a", "nas:/x"),
-        "f82ed48bc524fb38d2a2c77cd8a616d4.profile"
-    );
+    assert_eq!(file_name("host exe=/a", "nas:/x"), "f82ed48bc524fb38d2a2c77cd8a616d4.profile");
     assert_ne!(hash("ab", "c"), hash("a", "bc"));
 }
 
@@ -70,11 +67,7 @@ fn damage_is_set_aside_and_counted() {
         assert_eq!(store.counts().damaged, u64::from(n) + 1);
     }
     let bad = fs::read_dir(&store.dir).unwrap().flatten();
-    assert_eq!(
-        bad.filter(|entry| is_named(entry.file_name().to_str().unwrap(), ".bad"))
-            .count(),
-        MAX_BAD
-    );
+    assert_eq!(bad.filter(|entry| is_named(entry.file_name().to_str().unwrap(), ".bad")).count(), MAX_BAD);
     store.save("w0", "s", b"anew").unwrap();
     assert_eq!(store.load("w0", "s").unwrap(), b"anew");
 }
@@ -113,10 +106,7 @@ fn the_oldest_goes_first() {
     store.save("more", "s", &large).unwrap();
     assert!(!oldest.exists());
     let too_large = vec![7; MAX_PROFILE as usize + 1];
-    assert!(matches!(
-        store.save("w", "s", &too_large),
-        Err(ProfileError::TooLarge { .. })
-    ));
+    assert!(matches!(store.save("w", "s", &too_large), Err(ProfileError::TooLarge { .. })));
 }
 
 #[test]
@@ -139,24 +129,13 @@ fn a_full_disk_is_said_and_nothing_is_lost() {
             .expect("unshare: this test needs root; run it with sudo");
         mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).unwrap();
         let options = CString::new("size=256k").unwrap();
-        mount(
-            "headrace-test",
-            dir.path(),
-            "tmpfs",
-            MountFlags::empty(),
-            Some(options.as_c_str()),
-        )
-        .unwrap();
+        mount("headrace-test", dir.path(), "tmpfs", MountFlags::empty(), Some(options.as_c_str())).unwrap();
         let mut store = ProfileStore::open(dir.path()).unwrap();
         store.save("w", "s", &[1; 50_000]).unwrap();
         let error = store.save("w", "s", &[2; 1_000_000]).unwrap_err();
         assert!(matches!(error, ProfileError::Full { .. }), "{error}");
         assert_eq!(store.load("w", "s").unwrap(), [1; 50_000]);
-        assert_eq!(
-            fs::read_dir(dir.path()).unwrap().count(),
-            1,
-            "no half file is left"
-        );
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no half file is left");
         store.save("w", "s", &[3; 60_000]).unwrap();
         assert_eq!(store.load("w", "s").unwrap(), [3; 60_000]);
         // Where nothing can be written, what was learned before is still used.

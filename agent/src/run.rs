@@ -17,8 +17,8 @@ use crate::api::query::{Link, Query, channel};
 use crate::api::{ApiError, Listeners};
 use crate::config::{AgentConfig, PlanChoice};
 use crate::engine::{Engine, EngineConfig, EngineError, Wish};
-use crate::probe::{Plan, ProbeConfig};
 use crate::metrics::{self, CoreTotals, ExporterError, Metrics, Refresh};
+use crate::probe::{Plan, ProbeConfig};
 
 /// Two threads are enough for clients; the engine has its own.
 const API_THREADS: usize = 2;
@@ -34,7 +34,9 @@ pub enum RunError {
     Signals(io::Error),
     #[error("the log filter {filter:?} cannot be read: {reason}; use a level such as info, or agent=debug")]
     Log { filter: String, reason: String },
-    #[error("the agent's loop has ended by itself; its log says why. This is a fault: report it with the log")]
+    #[error(
+        "the agent's loop has ended by itself; its log says why. This is a fault: report it with the log"
+    )]
     Ended,
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -46,10 +48,8 @@ pub enum RunError {
 
 /// Runs the daemon until it is told to stop.
 pub fn run(config: AgentConfig) -> Result<ExitCode, RunError> {
-    let filter = EnvFilter::try_new(&config.log).map_err(|error| RunError::Log {
-        filter: config.log.clone(),
-        reason: error.to_string(),
-    })?;
+    let filter = EnvFilter::try_new(&config.log)
+        .map_err(|error| RunError::Log { filter: config.log.clone(), reason: error.to_string() })?;
     // A second call (tests that run several agents in one process) keeps the first subscriber.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -70,16 +70,8 @@ pub fn run(config: AgentConfig) -> Result<ExitCode, RunError> {
 }
 
 async fn daemon(config: AgentConfig) -> Result<ExitCode, RunError> {
-    let AgentConfig {
-        watch,
-        state,
-        api,
-        metrics: metrics_addr,
-        observe_only,
-        memory_percent,
-        plan,
-        log: _,
-    } = config;
+    let AgentConfig { watch, state, api, metrics: metrics_addr, observe_only, memory_percent, plan, log: _ } =
+        config;
     let mut signals = Signals::new().map_err(RunError::Signals)?;
     let listeners = Listeners::bind(&api).await?;
     tracing::info!("answering at {}", api.socket.display());
@@ -98,11 +90,7 @@ async fn daemon(config: AgentConfig) -> Result<ExitCode, RunError> {
         }
         None => None,
     };
-    let limits = Limits {
-        memory_percent,
-        prefetch: !observe_only,
-        ..Limits::default()
-    };
+    let limits = Limits { memory_percent, prefetch: !observe_only, ..Limits::default() };
     let wish = if watch.is_empty() { Wish::Remote } else { Wish::Named(watch) };
     let probe = ProbeConfig { plan: forced(plan), ..ProbeConfig::default() };
     let config = EngineConfig { wish, state, limits, probe };
@@ -179,10 +167,7 @@ struct Signals {
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
     async fn next(&mut self) -> &'static str {

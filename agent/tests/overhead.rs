@@ -57,10 +57,7 @@ fn overhead_of_cached_reads() {
     let file = File::open(&path).expect("opening it");
     let dev = file.metadata().expect("its metadata").dev();
     let dev = rustix::fs::major(dev) << 20 | rustix::fs::minor(dev);
-    let rounds = std::env::var("ROUNDS")
-        .ok()
-        .and_then(|rounds| rounds.parse().ok())
-        .unwrap_or(3);
+    let rounds = std::env::var("ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(3);
     let mut buffer = vec![0; FILE];
     for plan in [Plan::BtfTracepoint, Plan::RawTracepoint] {
         // By length: nanoseconds bare, then ratios by state.
@@ -68,15 +65,8 @@ fn overhead_of_cached_reads() {
         let mut ratios = vec![vec![Vec::new(); STATES.len()]; LENGTHS.len()];
         let mut bests = vec![vec![f64::INFINITY; STATES.len()]; LENGTHS.len()];
         for _ in 0..rounds {
-            let before: Vec<f64> = LENGTHS
-                .iter()
-                .map(|length| best(&file, *length, &mut buffer))
-                .collect();
-            let config = ProbeConfig {
-                plan: Some(plan),
-                own_tgid: Some(1),
-                ..ProbeConfig::default()
-            };
+            let before: Vec<f64> = LENGTHS.iter().map(|length| best(&file, *length, &mut buffer)).collect();
+            let config = ProbeConfig { plan: Some(plan), own_tgid: Some(1), ..ProbeConfig::default() };
             let (mut probe, _) = Probe::start(config).unwrap_or_else(|error| panic!("{error}"));
             let mut attached = Vec::new();
             let mut key = None;
@@ -117,10 +107,7 @@ fn overhead_of_cached_reads() {
             for (state, name) in STATES.iter().enumerate() {
                 let values = &mut ratios[number][state];
                 let middle = median(values);
-                print!(
-                    ", {name} {middle:.3} (at best {:.3})",
-                    bests[number][state] / least
-                );
+                print!(", {name} {middle:.3} (at best {:.3})", bests[number][state] / least);
             }
             println!();
         }

@@ -2,21 +2,21 @@
 //!
 //! Needs root, /dev/fuse, loop devices, mkfs.ext4. Only files of the tests' own are evicted.
 
-#![expect(
-    clippy::single_range_in_vec_init,
-    reason = "lists of one page range are tested"
-)]
+#![expect(clippy::single_range_in_vec_init, reason = "lists of one page range are tested")]
 #![expect(clippy::expect_used, clippy::panic, reason = "a test ends by panicking")]
 
 #[path = "prefetch/fixture.rs"]
 mod fixture;
-#[path = "prefetch/mounts.rs"]
+
 mod mounts;
-#[path = "prefetch/pace.rs"]
-mod pace;
-#[path = "prefetch/store.rs"]
+
 mod store;
 
+mod pace;
+
+#[path = "prefetch/mounts.rs"]
+#[path = "prefetch/pace.rs"]
+#[path = "prefetch/store.rs"]
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Seek;
@@ -46,15 +46,10 @@ struct Remote {
 
 impl Remote {
     fn new(store: Store) -> Self {
-        let directory = tempfile::Builder::new()
-            .prefix("headrace-store")
-            .tempdir()
-            .expect("temporary directory");
+        let directory =
+            tempfile::Builder::new().prefix("headrace-store").tempdir().expect("temporary directory");
         let mounted = Mounted::start(directory.path(), store, "store_process");
-        Self {
-            mounted,
-            _directory: directory,
-        }
+        Self { mounted, _directory: directory }
     }
 
     fn path(&self) -> &Path {
@@ -68,24 +63,9 @@ impl Remote {
 
 fn with_door(order: Order, through: Door, is: Option<FileKey>) -> Order {
     match order {
-        Order::Fetch {
-            id,
-            mount,
-            path,
-            via,
-            extent,
-            deadline,
-            ..
-        } => Order::Fetch {
-            id,
-            mount,
-            path,
-            file: is,
-            door: through,
-            via,
-            extent,
-            deadline,
-        },
+        Order::Fetch { id, mount, path, via, extent, deadline, .. } => {
+            Order::Fetch { id, mount, path, file: is, door: through, via, extent, deadline }
+        }
         other => other,
     }
 }
@@ -107,9 +87,7 @@ fn exactly_the_pages_asked_for_come_in() {
             id += 1;
             let answer = ask(&prefetch, fetch(id, name, extent.clone()));
             assert_eq!(told(&answer), (id, Outcome::Done, bytes), "{extent:?}");
-            let Observation::Fetched { file, size, took, .. } = answer else {
-                panic!("not a fetch")
-            };
+            let Observation::Fetched { file, size, took, .. } = answer else { panic!("not a fetch") };
             assert_eq!((file.expect("file").ino, size), (found.ino(), found.len()));
             assert_ne!(took, Nanos(0));
             // Again: all of it is there, and nothing is asked.
@@ -134,26 +112,15 @@ fn exactly_the_pages_asked_for_come_in() {
         vec![5..9, 100..133, 200..201, 256..257],
         38 * 4096 + 100,
     );
-    let shape = vec![
-        Anchored::End {
-            before_end: 0,
-            len: 8,
-        },
-        Anchored::Fraction {
-            start: 500_000,
-            end: 501_000,
-        },
-    ];
+    let shape =
+        vec![Anchored::End { before_end: 0, len: 8 }, Anchored::Fraction { start: 500_000, end: 501_000 }];
     check(&odd, Extent::Shape(shape), vec![128..129, 256..257], 4096 + 100);
     let name = disk.file(b"empty", 0);
     check(&name, whole(), vec![], 0);
     // What is there already is not counted: pages 0..10 of 257.
     evict(&odd);
     ask(&prefetch, fetch(50, "odd", Extent::Ranges(vec![0..10])));
-    assert_eq!(
-        told(&ask(&prefetch, fetch(51, "odd", whole()))),
-        (51, Outcome::Done, 246 * 4096 + 100)
-    );
+    assert_eq!(told(&ask(&prefetch, fetch(51, "odd", whole()))), (51, Outcome::Done, 246 * 4096 + 100));
 }
 
 #[test]
@@ -185,15 +152,7 @@ fn what_cannot_be_prefetched_is_told_and_never_hangs() {
     let secret = disk.path.parent().expect("parent").join("image");
     std::fs::create_dir(disk.path.join("dir")).expect("mkdir");
     run("mkfifo", &[disk.path.join("fifo").as_ref()]);
-    run(
-        "mknod",
-        &[
-            disk.path.join("tty").as_ref(),
-            "c".as_ref(),
-            "5".as_ref(),
-            "0".as_ref(),
-        ],
-    );
+    run("mknod", &[disk.path.join("tty").as_ref(), "c".as_ref(), "5".as_ref(), "0".as_ref()]);
     std::os::unix::fs::symlink(&secret, disk.path.join("escape")).expect("symlink");
     std::os::unix::fs::symlink("/", disk.path.join("out")).expect("symlink");
     std::os::unix::fs::symlink("file", disk.path.join("inside")).expect("symlink");
@@ -220,12 +179,7 @@ fn what_cannot_be_prefetched_is_told_and_never_hangs() {
     ];
     for (id, path) in paths.iter().enumerate() {
         let answer = ask(&prefetch, fetch(id as u64, path, whole()));
-        assert_eq!(
-            told(&answer),
-            (id as u64, Outcome::Absent, 0),
-            "{:?}",
-            OsStr::from_bytes(path)
-        );
+        assert_eq!(told(&answer), (id as u64, Outcome::Absent, 0), "{:?}", OsStr::from_bytes(path));
     }
     for (id, dir) in [&b"file"[..], b"gone", b"out", b"..", b"fifo"].iter().enumerate() {
         assert_eq!(
@@ -238,19 +192,10 @@ fn what_cannot_be_prefetched_is_told_and_never_hangs() {
     // Another file under the same name.
     let point = mount_point("self", &disk.path);
     let is = key(&disk.path.join("file"), &point);
-    let other = FileKey {
-        ino: is.ino + 1,
-        ..is
-    };
-    let answer = ask(
-        &prefetch,
-        with_door(fetch(40, "file", whole()), Door::Open, Some(other)),
-    );
+    let other = FileKey { ino: is.ino + 1, ..is };
+    let answer = ask(&prefetch, with_door(fetch(40, "file", whole()), Door::Open, Some(other)));
     assert_eq!(told(&answer).1, Outcome::Absent);
-    let answer = ask(
-        &prefetch,
-        with_door(fetch(41, "file", whole()), Door::Open, Some(is)),
-    );
+    let answer = ask(&prefetch, with_door(fetch(41, "file", whole()), Door::Open, Some(is)));
     assert_eq!(told(&answer).1, Outcome::Done);
     // A mount nobody knows, a process that is gone.
     let mut order = fetch(42, "file", whole());
@@ -259,36 +204,18 @@ fn what_cannot_be_prefetched_is_told_and_never_hangs() {
     }
     assert_eq!(told(&ask(&prefetch, order)).1, Outcome::Absent);
     for tgid in [0, u32::MAX, 4_194_303] {
-        let answer = ask(
-            &prefetch,
-            with_door(fetch(43, "file", whole()), Door::Descriptor { tgid }, Some(is)),
-        );
+        let answer =
+            ask(&prefetch, with_door(fetch(43, "file", whole()), Door::Descriptor { tgid }, Some(is)));
         assert_eq!(told(&answer).1, Outcome::Absent);
     }
-    let nobody = Door::Descriptor {
-        tgid: std::process::id(),
-    };
+    let nobody = Door::Descriptor { tgid: std::process::id() };
     assert_eq!(
-        told(&ask(
-            &prefetch,
-            with_door(fetch(44, "file", whole()), nobody, Some(is))
-        ))
-        .1,
+        told(&ask(&prefetch, with_door(fetch(44, "file", whole()), nobody, Some(is)))).1,
         Outcome::Absent
     );
-    assert_eq!(
-        told(&ask(
-            &prefetch,
-            with_door(fetch(45, "file", whole()), nobody, None)
-        ))
-        .1,
-        Outcome::Absent
-    );
+    assert_eq!(told(&ask(&prefetch, with_door(fetch(45, "file", whole()), nobody, None))).1, Outcome::Absent);
     let outcomes = prefetch.statistics().outcomes;
-    assert_eq!(
-        (outcomes.done, outcomes.failed, outcomes.refused, outcomes.dropped),
-        (1, 0, 0, 0)
-    );
+    assert_eq!((outcomes.done, outcomes.failed, outcomes.refused, outcomes.dropped), (1, 0, 0, 0));
 }
 
 #[test]
@@ -306,21 +233,12 @@ fn directories_with_odd_names_are_listed() {
     std::os::unix::fs::symlink("/", dir.join("link")).expect("symlink");
     names.extend([&b"sub"[..], b"link"]);
     names.sort_unstable();
-    let Observation::Listing {
-        dir: told,
-        outcome,
-        complete,
-        entries,
-        mount,
-        ..
-    } = ask(&prefetch, list(1, "d", 100))
+    let Observation::Listing { dir: told, outcome, complete, entries, mount, .. } =
+        ask(&prefetch, list(1, "d", 100))
     else {
         panic!("not a listing")
     };
-    assert_eq!(
-        (&*told, mount, outcome, complete),
-        (&b"d"[..], MOUNT, Outcome::Done, true)
-    );
+    assert_eq!((&*told, mount, outcome, complete), (&b"d"[..], MOUNT, Outcome::Done, true));
     let mut found: Vec<&[u8]> = entries.iter().map(|entry| &*entry.name).collect();
     found.sort_unstable();
     assert_eq!(found, names);
@@ -336,12 +254,7 @@ fn directories_with_odd_names_are_listed() {
     }
     for (limit, many, all) in [(3, 3, false), (7, 7, true), (0, 0, false)] {
         let answer = ask(&prefetch, list(2, "d", limit));
-        let Observation::Listing {
-            complete, entries, ..
-        } = answer
-        else {
-            panic!("not a listing")
-        };
+        let Observation::Listing { complete, entries, .. } = answer else { panic!("not a listing") };
         assert_eq!((entries.len(), complete), (many, all), "limit {limit}");
     }
     assert!(
@@ -366,10 +279,7 @@ fn an_open_file_is_reached_through_its_readers_descriptor() {
     let answer = ask(&prefetch, with_door(fetch(2, "gone", whole()), door, Some(is)));
     assert_eq!(told(&answer), (2, Outcome::Done, 240 * 4096));
     assert_eq!(resident(&mine), vec![0..256]);
-    assert_eq!(
-        told(&ask(&prefetch, fetch(3, "held", whole()))).1,
-        Outcome::Absent
-    );
+    assert_eq!(told(&ask(&prefetch, fetch(3, "held", whole()))).1, Outcome::Absent);
     drop(child);
     let answer = ask(&prefetch, with_door(fetch(4, "gone", whole()), door, Some(is)));
     assert_eq!(told(&answer).1, Outcome::Absent);
@@ -377,92 +287,51 @@ fn an_open_file_is_reached_through_its_readers_descriptor() {
 
 #[test]
 fn where_an_open_drops_the_pages_the_readers_descriptor_does_not() {
-    let remote = Remote::new(Store {
-        size: 1 << 20,
-        keep: false,
-        ..Store::default()
-    });
+    let remote = Remote::new(Store { size: 1 << 20, keep: false, ..Store::default() });
     let prefetch = start(remote.point(), |_| {});
     let path = remote.path().join("f00001");
     let mut reader = File::open(&path).expect("open");
     reader.seek(std::io::SeekFrom::Start(12345)).expect("seek");
     let is = key(&path, &remote.point());
-    let door = Door::Descriptor {
-        tgid: std::process::id(),
-    };
+    let door = Door::Descriptor { tgid: std::process::id() };
     for (id, pages) in [(1, 0..64), (2, 100..200)] {
         let extent = Extent::Ranges(vec![pages.clone()]);
         let answer = ask(&prefetch, with_door(fetch(id, "f00001", extent), door, Some(is)));
-        assert_eq!(
-            told(&answer),
-            (id, Outcome::Done, (pages.end - pages.start) * 4096)
-        );
+        assert_eq!(told(&answer), (id, Outcome::Done, (pages.end - pages.start) * 4096));
     }
     // Both are there: nothing was opened in between. The reader's position is its own.
     assert_eq!(resident(&reader), vec![0..64, 100..200]);
     assert_eq!(reader.stream_position().expect("position"), 12345);
-    assert_eq!(
-        told(&ask(
-            &prefetch,
-            fetch(3, "f00001", Extent::Ranges(vec![200..201]))
-        ))
-        .1,
-        Outcome::Done
-    );
-    assert_eq!(
-        resident(&reader),
-        vec![200..201],
-        "this store does drop pages at open"
-    );
+    assert_eq!(told(&ask(&prefetch, fetch(3, "f00001", Extent::Ranges(vec![200..201])))).1, Outcome::Done);
+    assert_eq!(resident(&reader), vec![200..201], "this store does drop pages at open");
 }
 
 #[test]
 fn where_root_is_refused_the_readers_descriptor_works() {
-    let remote = Remote::new(Store {
-        owner: 1000,
-        ..Store::default()
-    });
+    let remote = Remote::new(Store { owner: 1000, ..Store::default() });
     let prefetch = start(remote.point(), |_| {});
-    assert_eq!(
-        told(&ask(&prefetch, fetch(1, "f00001", whole()))),
-        (1, Outcome::Refused, 0)
-    );
+    assert_eq!(told(&ask(&prefetch, fetch(1, "f00001", whole()))), (1, Outcome::Refused, 0));
     assert_eq!(told(&ask(&prefetch, list(2, "", 9))).1, Outcome::Refused);
     let path = remote.path().join("f00001");
     let child = Shell::start(&["env"], &format!("exec 5<{}", path.display()), 1000);
-    let is = FileKey {
-        dev: remote.point().dev,
-        ino: 3,
-    };
+    let is = FileKey { dev: remote.point().dev, ino: 3 };
     let door = Door::Descriptor { tgid: child.pid() };
-    for (id, extent, bytes) in [
-        (3, Extent::Ranges(vec![2..4]), 8192),
-        (4, whole(), 8 * 4096),
-        (5, whole(), 0),
-    ] {
+    for (id, extent, bytes) in
+        [(3, Extent::Ranges(vec![2..4]), 8192), (4, whole(), 8 * 4096), (5, whole(), 0)]
+    {
         let answer = ask(&prefetch, with_door(fetch(id, "f00001", extent), door, Some(is)));
         assert_eq!(told(&answer), (id, Outcome::Done, bytes));
     }
-    let shape = Extent::Shape(vec![Anchored::End {
-        before_end: 0,
-        len: 8,
-    }]);
+    let shape = Extent::Shape(vec![Anchored::End { before_end: 0, len: 8 }]);
     assert_eq!(
-        told(&ask(
-            &prefetch,
-            with_door(fetch(6, "f00001", shape), door, Some(is))
-        ))
-        .1,
+        told(&ask(&prefetch, with_door(fetch(6, "f00001", shape), door, Some(is)))).1,
         Outcome::Refused
     );
 }
 
 #[test]
 fn files_may_change_while_they_are_prefetched() {
-    let remote = Remote::new(Store {
-        size: 8 << 20,
-        ..Store::default()
-    });
+    let remote = Remote::new(Store { size: 8 << 20, ..Store::default() });
     let disk = Disk::new();
     let slow = start(remote.point(), |_| {});
     let fast = disk.prefetch();
@@ -472,10 +341,7 @@ fn files_may_change_while_they_are_prefetched() {
         fast.submit(fetch(round, &name, whole()));
         slow.submit(fetch(round, format!("f{round:05}"), whole()));
         match round % 3 {
-            0 => std::fs::File::options()
-                .write(true)
-                .open(&path)
-                .and_then(|file| file.set_len(5)),
+            0 => std::fs::File::options().write(true).open(&path).and_then(|file| file.set_len(5)),
             1 => std::fs::remove_file(&path),
             _ => std::fs::rename(&path, disk.path.join("renamed")),
         }
@@ -483,18 +349,12 @@ fn files_may_change_while_they_are_prefetched() {
     }
     for observation in fixture::answers(&fast, 8) {
         let (id, outcome, _) = told(&observation);
-        assert!(
-            matches!(outcome, Outcome::Done | Outcome::Absent),
-            "{id}: {outcome:?}"
-        );
+        assert!(matches!(outcome, Outcome::Done | Outcome::Absent), "{id}: {outcome:?}");
     }
     // The store goes away in the middle: an error, not a hang.
     drop(remote);
     for observation in fixture::answers(&slow, 8) {
         let (id, outcome, _) = told(&observation);
-        assert!(
-            matches!(outcome, Outcome::Done | Outcome::Absent | Outcome::Failed),
-            "{id}: {outcome:?}"
-        );
+        assert!(matches!(outcome, Outcome::Done | Outcome::Absent | Outcome::Failed), "{id}: {outcome:?}");
     }
 }

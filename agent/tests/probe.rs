@@ -3,10 +3,11 @@
 //! missing and nothing invented.
 
 #[path = "probe/cases.rs"]
-mod cases;
-#[path = "probe/scene.rs"]
 mod scene;
 
+mod cases;
+
+#[path = "probe/scene.rs"]
 use agent::probe::{Case, Outcome, Plan, Probe, ProbeConfig, ProbeError, Seen};
 
 /// The tracepoint plans must work on every machine that develops this; the others are asked and may
@@ -14,10 +15,7 @@ use agent::probe::{Case, Outcome, Plan, Probe, ProbeConfig, ProbeError, Seen};
 fn plans() -> Vec<Plan> {
     let mut plans = vec![Plan::BtfTracepoint, Plan::RawTracepoint];
     for plan in [Plan::Function, Plan::Kprobe] {
-        let config = ProbeConfig {
-            plan: Some(plan),
-            ..ProbeConfig::default()
-        };
+        let config = ProbeConfig { plan: Some(plan), ..ProbeConfig::default() };
         match Probe::start(config) {
             Ok(_) => plans.push(plan),
             Err(ProbeError::NothingAttachable { report }) => println!("{report}"),
@@ -52,23 +50,14 @@ fn best_plan_is_chosen_and_the_rest_accounted_for() {
     assert_eq!(report.sees(Case::Name), Some(&Seen::Yes));
     drop(probe);
     let left = scene::bpf_descriptors();
-    assert_eq!(
-        left,
-        Vec::<String>::new(),
-        "descriptors left after the probe was dropped"
-    );
+    assert_eq!(left, Vec::<String>::new(), "descriptors left after the probe was dropped");
 }
 
 #[test]
 fn damaged_btf_takes_plans_out_by_a_sentence() {
     let _alone = scene::alone();
     let whole = std::fs::read("/sys/kernel/btf/vmlinux").expect("a kernel with CONFIG_DEBUG_INFO_BTF=y");
-    let start = |btf| {
-        Probe::start(ProbeConfig {
-            btf: Some(btf),
-            ..ProbeConfig::default()
-        })
-    };
+    let start = |btf| Probe::start(ProbeConfig { btf: Some(btf), ..ProbeConfig::default() });
     let error = start(whole[..whole.len() / 2].to_vec()).expect_err("half a BTF was taken");
     assert!(matches!(error, ProbeError::BadBtf { .. }), "{error}");
 

@@ -6,7 +6,5 @@ use rustix::time::{ClockId, clock_gettime};
 /// Nanoseconds of CLOCK_MONOTONIC.
 pub fn now() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
-    (time.tv_sec as u64)
-        .saturating_mul(1_000_000_000)
-        .saturating_add(time.tv_nsec as u64)
+    (time.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec as u64)
 }

@@ -29,11 +29,8 @@ struct Obligations {
     folders: Vec<PathBuf>,
 }
 
-static OBLIGATIONS: Mutex<Obligations> = Mutex::new(Obligations {
-    children: Vec::new(),
-    mounts: Vec::new(),
-    folders: Vec::new(),
-});
+static OBLIGATIONS: Mutex<Obligations> =
+    Mutex::new(Obligations { children: Vec::new(), mounts: Vec::new(), folders: Vec::new() });
 
 fn obligations() -> MutexGuard<'static, Obligations> {
     OBLIGATIONS.lock().unwrap_or_else(PoisonError::into_inner)
@@ -144,28 +141,24 @@ fn remove(path: &Path) {
 
 /// From now on SIGINT and SIGTERM end children and take mounts away before this process exits.
 pub fn on_signals() -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || {
-            runtime.block_on(async {
-                use tokio::signal::unix::{SignalKind, signal};
-                let (Ok(mut interrupt), Ok(mut terminate)) =
-                    (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-                else {
-                    return;
-                };
-                let code = tokio::select! {
-                    _ = interrupt.recv() => 130,
-                    _ = terminate.recv() => 143,
-                };
-                eprintln!("\nstopping: ending what was started and unmounting");
-                clean();
-                std::process::exit(code);
-            });
-        })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let (Ok(mut interrupt), Ok(mut terminate)) =
+                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+            else {
+                return;
+            };
+            let code = tokio::select! {
+                _ = interrupt.recv() => 130,
+                _ = terminate.recv() => 143,
+            };
+            eprintln!("\nstopping: ending what was started and unmounting");
+            clean();
+            std::process::exit(code);
+        });
+    })?;
     Ok(())
 }
 
@@ -206,16 +199,9 @@ pub fn remove_stale() -> io::Result<Vec<PathBuf>> {
         let Some((front, back)) = line.split_once(" - ") else {
             continue;
         };
-        let at = front
-            .split(' ')
-            .nth(4)
-            .map(PathBuf::from)
-            .filter(|at| abandoned(at));
+        let at = front.split(' ').nth(4).map(PathBuf::from).filter(|at| abandoned(at));
         let mine = back.split(' ').next() == Some(&ours)
-            || back
-                .split(' ')
-                .nth(1)
-                .is_some_and(|source| source.starts_with("/dev/loop"));
+            || back.split(' ').nth(1).is_some_and(|source| source.starts_with("/dev/loop"));
         if let Some(at) = at.filter(|_| mine) {
             rustix::mount::unmount(&at, UnmountFlags::DETACH)?;
             removed.push(at);
@@ -234,10 +220,7 @@ fn abandoned(path: &Path) -> bool {
     let Some(rest) = path.to_str().and_then(|path| path.strip_prefix(FOLDER)) else {
         return false;
     };
-    let number = rest
-        .split('/')
-        .next()
-        .and_then(|number| number.parse::<u32>().ok());
+    let number = rest.split('/').next().and_then(|number| number.parse::<u32>().ok());
     number.is_some_and(|number| !Path::new(&format!("/proc/{number}")).exists())
 }
 
@@ -258,10 +241,7 @@ mod tests {
     #[test]
     fn only_folders_of_gone_processes_are_abandoned() {
         assert!(!abandoned(Path::new("/home/someone")));
-        assert!(!abandoned(&PathBuf::from(format!(
-            "{FOLDER}{}/0",
-            std::process::id()
-        ))));
+        assert!(!abandoned(&PathBuf::from(format!("{FOLDER}{}/0", std::process::id()))));
         assert!(abandoned(&PathBuf::from(format!("{FOLDER}4194305/0"))));
         assert!(!abandoned(&PathBuf::from(format!("{FOLDER}x"))));
     }

@@ -17,17 +17,13 @@ pub enum QuantityError {
 }
 
 fn split(text: &str) -> (&str, &str) {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     text.split_at(end)
 }
 
 /// Reads `40k`, `256Ki`, `1Gi`; the unit may be in either case.
 pub fn bytes(text: &str) -> Result<u64, QuantityError> {
-    let refused = || QuantityError::Bytes {
-        text: text.to_owned(),
-    };
+    let refused = || QuantityError::Bytes { text: text.to_owned() };
     let (digits, unit) = split(text.trim());
     let unit_bytes: u64 = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 1,
@@ -45,9 +41,7 @@ pub fn bytes(text: &str) -> Result<u64, QuantityError> {
 
 /// Reads `50us`, `5ms`, `1.5s`, and `0`.
 pub fn duration(text: &str) -> Result<Duration, QuantityError> {
-    let refused = || QuantityError::Duration {
-        text: text.to_owned(),
-    };
+    let refused = || QuantityError::Duration { text: text.to_owned() };
     let (digits, unit) = split(text.trim());
     let count: f64 = digits.parse().map_err(|_| refused())?;
     let seconds = match unit {
@@ -72,11 +66,7 @@ pub fn say_bytes(count: u64) -> String {
         value /= 1000.0;
         unit = next;
     }
-    if unit == "B" {
-        format!("{count} B")
-    } else {
-        format!("{value:.1} {unit}")
-    }
+    if unit == "B" { format!("{count} B") } else { format!("{value:.1} {unit}") }
 }
 
 #[cfg(test)]

@@ -2,11 +2,7 @@
 //!
 //! Needs root and /dev/fuse; without them every test fails with the sentence that says so.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking, its helpers too"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -38,9 +34,7 @@ fn quick(tree: &str) -> StoreConfig {
 /// In this order: the mount goes before the folder that it covers.
 fn mounted(config: &StoreConfig) -> (Folder, Mounted) {
     let folder = Folder::new().unwrap();
-    let mounted = config
-        .mount(folder.path())
-        .unwrap_or_else(|error| panic!("{error}"));
+    let mounted = config.mount(folder.path()).unwrap_or_else(|error| panic!("{error}"));
     (folder, mounted)
 }
 
@@ -50,12 +44,7 @@ fn reads(mounted: &Mounted) -> u64 {
     while mounted.shelf().journal().counters().waiting > 0 && Instant::now() < given_up {
         std::thread::sleep(Duration::from_millis(1));
     }
-    mounted
-        .shelf()
-        .journal()
-        .counters()
-        .of(std::process::id(), Request::Read)
-        .requests
+    mounted.shelf().journal().counters().of(std::process::id(), Request::Read).requests
 }
 
 fn mount_points() -> String {
@@ -70,19 +59,12 @@ fn every_byte_and_every_request_is_accounted_for() {
     let mut walk = Walk::new(folder.path(), &tree, config.seed);
     walk.listings().unwrap();
     let outcome = walk.outcome();
-    assert_eq!(
-        (outcome.files, outcome.bytes, outcome.wrong),
-        (60, 60 * 40_000, 0)
-    );
+    assert_eq!((outcome.files, outcome.bytes, outcome.wrong), (60, 60 * 40_000, 0));
     assert_eq!(reads(&mounted), 60);
     let counters = mounted.shelf().journal().counters();
     let own = std::process::id();
     assert_eq!(counters.of(own, Request::Read).bytes, 60 * 40_000);
-    assert_eq!(
-        counters.of(own, Request::Lookup).requests,
-        63,
-        "a look-up for every file and folder"
-    );
+    assert_eq!(counters.of(own, Request::Lookup).requests, 63, "a look-up for every file and folder");
     assert!(counters.of(own, Request::List).requests >= 4);
 
     // Every byte of a file, not just samples.
@@ -113,11 +95,7 @@ fn large_files_are_sparse_and_right_everywhere() {
 #[test]
 fn pages_survive_an_open_or_do_not() {
     for (keep_pages, charge_open, expected) in [(true, false, 1), (true, true, 1), (false, false, 3)] {
-        let config = StoreConfig {
-            keep_pages,
-            charge_open,
-            ..quick("small:1x1x40k")
-        };
+        let config = StoreConfig { keep_pages, charge_open, ..quick("small:1x1x40k") };
         let (folder, mounted) = mounted(&config);
         let tree = Tree::build(&config.tree, config.seed).unwrap();
         let (id, _) = tree.files().next().unwrap();
@@ -125,17 +103,8 @@ fn pages_survive_an_open_or_do_not() {
         for _ in 0..3 {
             fs::read(&path).unwrap();
         }
-        assert_eq!(
-            reads(&mounted),
-            expected,
-            "keep_pages {keep_pages}, charge_open {charge_open}"
-        );
-        let opens = mounted
-            .shelf()
-            .journal()
-            .counters()
-            .of(std::process::id(), Request::Open)
-            .requests;
+        assert_eq!(reads(&mounted), expected, "keep_pages {keep_pages}, charge_open {charge_open}");
+        let opens = mounted.shelf().journal().counters().of(std::process::id(), Request::Open).requests;
         let seen = if keep_pages && !charge_open { 0 } else { 3 };
         assert_eq!(opens, seen, "keep_pages {keep_pages}, charge_open {charge_open}");
     }
@@ -144,11 +113,8 @@ fn pages_survive_an_open_or_do_not() {
 #[test]
 fn look_ups_in_a_folder_overlap_unless_told_otherwise() {
     for parallel_dirops in [true, false] {
-        let config = StoreConfig {
-            parallel_dirops,
-            latency: Duration::from_millis(20),
-            ..quick("small:1x32x4k")
-        };
+        let config =
+            StoreConfig { parallel_dirops, latency: Duration::from_millis(20), ..quick("small:1x32x4k") };
         let (folder, mounted) = mounted(&config);
         let tree = Tree::build(&config.tree, config.seed).unwrap();
         fs::metadata(folder.path().join("part-000")).unwrap();
@@ -195,17 +161,11 @@ fn a_local_directory_is_served_with_its_bytes() {
     fs::create_dir(local.path().join("inner")).unwrap();
     let bytes: Vec<u8> = (0..300_000u32).flat_map(u32::to_le_bytes).collect();
     fs::write(local.path().join("inner/numbers"), &bytes).unwrap();
-    let config = StoreConfig {
-        tree: TreeSpec::Local(local.path().to_owned()),
-        ..quick("small:1x1x1")
-    };
+    let config = StoreConfig { tree: TreeSpec::Local(local.path().to_owned()), ..quick("small:1x1x1") };
     let (folder, _mounted) = mounted(&config);
     assert!(fs::read(folder.path().join("inner/numbers")).unwrap() == bytes);
     assert!(fs::metadata(folder.path().join("absent")).is_err());
-    assert!(
-        fs::write(folder.path().join("new"), b"").is_err(),
-        "the store is read-only"
-    );
+    assert!(fs::write(folder.path().join("new"), b"").is_err(), "the store is read-only");
 }
 
 /// Starts the binary and waits until it has mounted.
@@ -221,13 +181,8 @@ fn spawned(at: &Path, control: &Path) -> Ward {
         .map(Ward::new)
         .unwrap();
     let mut line = String::new();
-    BufReader::new(child.child().stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    assert!(
-        line.starts_with("mounted"),
-        "slow-store did not mount: run as root, with /dev/fuse"
-    );
+    BufReader::new(child.child().stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("mounted"), "slow-store did not mount: run as root, with /dev/fuse");
     child
 }
 
@@ -242,27 +197,14 @@ fn the_binary_answers_questions_and_leaves_nothing_behind() {
     let asked = control.journal().unwrap().entries;
     let own = |entry: &&Entry| entry.by == std::process::id() && entry.request == Request::Lookup;
     assert_eq!(asked.iter().filter(own).count(), 1);
-    assert_eq!(
-        control
-            .counters()
-            .unwrap()
-            .of(std::process::id(), Request::Lookup)
-            .requests,
-        1
-    );
+    assert_eq!(control.counters().unwrap().of(std::process::id(), Request::Lookup).requests, 1);
     control.reset().unwrap();
     assert_eq!(control.counters().unwrap().requests(), 0);
     assert!(child.end(), "it ends by itself after SIGTERM");
     assert!(child.child().wait().unwrap().success());
     assert!(!mount_points().contains(at.to_str().unwrap()));
     assert!(!socket.exists());
-    assert!(
-        control
-            .counters()
-            .unwrap_err()
-            .to_string()
-            .contains("is slow-store running")
-    );
+    assert!(control.counters().unwrap_err().to_string().contains("is slow-store running"));
 }
 
 #[test]
@@ -286,29 +228,13 @@ fn readers_are_processes_and_workers_share_an_order() {
     let (folder, _mounted) = mounted(&config);
     drop_caches().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_bench-reader"))
-        .args([
-            "shuffled",
-            "--workers",
-            "4",
-            "--tree",
-            "small:4x10x40k",
-            "--order",
-            "3",
-            "--mount",
-        ])
+        .args(["shuffled", "--workers", "4", "--tree", "small:4x10x40k", "--order", "3", "--mount"])
         .arg(folder.path())
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let outcome: tests::reader::outcome::Outcome = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(
-        (outcome.files, outcome.bytes, outcome.processes.len()),
-        (40, 1_600_000, 4)
-    );
+    assert_eq!((outcome.files, outcome.bytes, outcome.processes.len()), (40, 1_600_000, 4));
     // The reader says that something is wrong when the bytes are not those of its seed.
     let output = Command::new(env!("CARGO_BIN_EXE_bench-reader"))
         .args(["directory", "--tree", "small:4x10x40k", "--seed", "2", "--mount"])
@@ -316,9 +242,5 @@ fn readers_are_processes_and_workers_share_an_order() {
         .output()
         .unwrap();
     assert!(!output.status.success());
-    assert!(
-        Workload::Directory
-            .visits(&Tree::build(&config.tree, 1).unwrap(), &config.tree, 0)
-            .is_none()
-    );
+    assert!(Workload::Directory.visits(&Tree::build(&config.tree, 1).unwrap(), &config.tree, 0).is_none());
 }

@@ -8,9 +8,12 @@
 //! Page ranges are half-open and counted in 4 KiB pages, whatever the kernel's own page size is.
 #![no_std]
 
-pub mod layout;
 pub mod plain;
+
+pub mod layout;
+
 pub mod record;
+
 pub mod state;
 
 /// Raised with every change of a type in this crate.

@@ -42,22 +42,10 @@ pub fn answer(query: Query, core: &Core, edges: &EdgeFacts) -> Option<RecordingW
         Query::Node { reply } => drop(reply.send(node(core, edges))),
         Query::Workloads { reply } => drop(reply.send(core.workloads())),
         Query::Files { select, reply } => drop(reply.send(files(core, &select))),
-        Query::Explain {
-            file,
-            mount,
-            path,
-            reply,
-        } => {
+        Query::Explain { file, mount, path, reply } => {
             let by_path = || {
-                let select = Selection {
-                    mount,
-                    prefix: path.clone(),
-                    limit: usize::MAX,
-                };
-                files(core, &select)
-                    .into_iter()
-                    .find(|view| view.path == path)
-                    .map(|view| view.file)
+                let select = Selection { mount, prefix: path.clone(), limit: usize::MAX };
+                files(core, &select).into_iter().find(|view| view.path == path).map(|view| view.file)
             };
             let by_key = file.and_then(|file| core.explain(file));
             let found = by_key.or_else(|| core.explain(by_path().filter(|_| !path.is_empty())?));
@@ -101,26 +89,12 @@ fn files(core: &Core, select: &Selection) -> Vec<FileView> {
     let on = |view: &FileView| mount.is_none_or(|mount: MountId| view.mount == mount);
     // The core knows no filter by mount: with one, all files are cut out and then chosen among.
     let most = if mount.is_some() { usize::MAX } else { *limit };
-    core.files(prefix, most)
-        .into_iter()
-        .filter(on)
-        .take(*limit)
-        .collect()
+    core.files(prefix, most).into_iter().filter(on).take(*limit).collect()
 }
 
 fn checks(core: &Core, edges: &EdgeFacts) -> Vec<Check> {
-    let PlanSummary {
-        plan,
-        hooks,
-        unseen,
-        refused,
-    } = &edges.plan;
-    let facts = doctor::agent::PlanFacts {
-        plan,
-        hooks,
-        unseen,
-        refused,
-    };
+    let PlanSummary { plan, hooks, unseen, refused } = &edges.plan;
+    let facts = doctor::agent::PlanFacts { plan, hooks, unseen, refused };
     let mut checks = doctor::agent::checks(&core.node(), facts, edges.observe_only);
     checks.extend(edges.checks.iter().cloned());
     checks

@@ -13,18 +13,8 @@ use crate::doctor::{Check, State};
 use crate::metrics::histograms::{Encoded, Latency};
 
 pub fn fate(fate: Fate) -> wire::Fate {
-    let Fate {
-        hit,
-        late,
-        wasted,
-        pending,
-    } = fate;
-    wire::Fate {
-        hit_bytes: hit,
-        late_bytes: late,
-        wasted_bytes: wasted,
-        pending_bytes: pending,
-    }
+    let Fate { hit, late, wasted, pending } = fate;
+    wire::Fate { hit_bytes: hit, late_bytes: late, wasted_bytes: wasted, pending_bytes: pending }
 }
 
 pub fn key(key: FileKey) -> wire::FileKey {
@@ -38,10 +28,7 @@ pub fn key_of(key: wire::FileKey) -> FileKey {
 }
 
 pub fn pages(pages: &Pages) -> wire::PageRange {
-    wire::PageRange {
-        start: pages.start,
-        end: pages.end,
-    }
+    wire::PageRange { start: pages.start, end: pages.end }
 }
 
 pub fn survival(survival: Survival) -> wire::Survival {
@@ -67,15 +54,7 @@ pub fn predictor(predictor: Predictor) -> wire::Predictor {
 }
 
 fn mount(view: MountView, places: &[Place]) -> wire::Mount {
-    let MountView {
-        mount,
-        dev,
-        source,
-        fstype,
-        survival: survives,
-        depth,
-        miss_latency,
-    } = view;
+    let MountView { mount, dev, source, fstype, survival: survives, depth, miss_latency } = view;
     let place = places.iter().find(|place| place.mount == mount);
     wire::Mount {
         mount: mount.0,
@@ -91,16 +70,10 @@ fn mount(view: MountView, places: &[Place]) -> wire::Mount {
 }
 
 fn plan(plan: PlanSummary) -> wire::PlanInfo {
-    let PlanSummary {
-        plan,
-        hooks,
-        unseen,
-        refused,
-    } = plan;
-    let refused = refused.into_iter().map(|(plan, reason)| wire::RefusedPlan {
-        plan: plan.into(),
-        reason: reason.into(),
-    });
+    let PlanSummary { plan, hooks, unseen, refused } = plan;
+    let refused = refused
+        .into_iter()
+        .map(|(plan, reason)| wire::RefusedPlan { plan: plan.into(), reason: reason.into() });
     wire::PlanInfo {
         plan: plan.into(),
         hooks: hooks.into_iter().map(String::from).collect(),
@@ -206,23 +179,10 @@ pub fn file(view: FileView) -> wire::File {
 }
 
 pub fn explanation(explanation: Explanation) -> wire::ExplainReply {
-    let Explanation {
-        file: view,
-        resident,
-        patterns,
-        next,
-    } = explanation;
+    let Explanation { file: view, resident, patterns, next } = explanation;
     let expectation = |next: Expectation| {
-        let Expectation {
-            what,
-            predictor: who,
-            reason,
-        } = next;
-        wire::Expectation {
-            what: what.into(),
-            predictor: predictor(who).into(),
-            reason: reason.into(),
-        }
+        let Expectation { what, predictor: who, reason } = next;
+        wire::Expectation { what: what.into(), predictor: predictor(who).into(), reason: reason.into() }
     };
     wire::ExplainReply {
         file: Some(file(view)),
@@ -233,13 +193,7 @@ pub fn explanation(explanation: Explanation) -> wire::ExplainReply {
 }
 
 pub fn ledger_row(row: LedgerRow) -> wire::LedgerRow {
-    let LedgerRow {
-        workload,
-        predictor: who,
-        predictions,
-        fetched_bytes,
-        fate: fates,
-    } = row;
+    let LedgerRow { workload, predictor: who, predictions, fetched_bytes, fate: fates } = row;
     wire::LedgerRow {
         workload: workload.into(),
         predictor: predictor(who).into(),
@@ -253,10 +207,9 @@ pub fn ledger_row(row: LedgerRow) -> wire::LedgerRow {
 pub fn residency(files: Vec<FileView>) -> Vec<wire::MountResidency> {
     let mut mounts = std::collections::BTreeMap::<u32, wire::MountResidency>::new();
     for view in files.into_iter().map(file) {
-        let sum = mounts.entry(view.mount).or_insert_with(|| wire::MountResidency {
-            mount: view.mount,
-            ..Default::default()
-        });
+        let sum = mounts
+            .entry(view.mount)
+            .or_insert_with(|| wire::MountResidency { mount: view.mount, ..Default::default() });
         sum.files += 1;
         sum.size_bytes = sum.size_bytes.saturating_add(view.size);
         sum.resident_bytes = sum.resident_bytes.saturating_add(view.resident_bytes);
@@ -268,40 +221,22 @@ pub fn residency(files: Vec<FileView>) -> Vec<wire::MountResidency> {
 }
 
 pub fn histogram(encoded: Encoded) -> wire::Histogram {
-    let Encoded {
-        source,
-        latency,
-        hdr_v2,
-    } = encoded;
+    let Encoded { source, latency, hdr_v2 } = encoded;
     let kind = match latency {
         Latency::Miss => wire::LatencyKind::Miss,
         Latency::Hit => wire::LatencyKind::Hit,
     };
-    wire::Histogram {
-        source: source.into(),
-        kind: kind.into(),
-        hdr_v2,
-    }
+    wire::Histogram { source: source.into(), kind: kind.into(), hdr_v2 }
 }
 
 pub fn check(check: Check) -> wire::Check {
-    let Check {
-        name,
-        state,
-        finding,
-        advice,
-    } = check;
+    let Check { name, state, finding, advice } = check;
     let state = match state {
         State::Ok => wire::CheckState::Ok,
         State::Warn => wire::CheckState::Warn,
         State::Fail => wire::CheckState::Fail,
     };
-    wire::Check {
-        name: name.into(),
-        state: state.into(),
-        finding: finding.into(),
-        advice: advice.into(),
-    }
+    wire::Check { name: name.into(), state: state.into(), finding: finding.into(), advice: advice.into() }
 }
 
 /// The path a happening speaks of, if it does.
@@ -317,14 +252,7 @@ pub fn path_of(happening: &Happening) -> Option<&[u8]> {
 pub fn event(happening: &Happening) -> wire::Event {
     use wire::event::{Fetch, KernelLost, MountFound, PatternFound, Read, What};
     let what = match happening {
-        Happening::Read {
-            file,
-            path,
-            tgid,
-            pages: read,
-            count,
-            covered,
-        } => What::Read(Read {
+        Happening::Read { file, path, tgid, pages: read, count, covered } => What::Read(Read {
             key: Some(key(*file)),
             path: path.to_vec(),
             tgid: *tgid,
@@ -332,31 +260,19 @@ pub fn event(happening: &Happening) -> wire::Event {
             count: *count,
             covered: *covered,
         }),
-        Happening::Fetch {
-            file,
-            path,
-            predictor: who,
-            reason,
-            bytes,
-        } => What::Fetch(Fetch {
+        Happening::Fetch { file, path, predictor: who, reason, bytes } => What::Fetch(Fetch {
             key: file.map(key),
             path: path.to_vec(),
             predictor: predictor(*who).into(),
             reason: reason.to_string(),
             bytes: *bytes,
         }),
-        Happening::Pattern { path, tgid, pattern } => What::Pattern(PatternFound {
-            path: path.to_vec(),
-            tgid: *tgid,
-            pattern: pattern.to_string(),
-        }),
-        Happening::Mount {
-            source,
-            survival: survives,
-        } => What::Mount(MountFound {
-            source: source.to_string(),
-            survival: survival(*survives).into(),
-        }),
+        Happening::Pattern { path, tgid, pattern } => {
+            What::Pattern(PatternFound { path: path.to_vec(), tgid: *tgid, pattern: pattern.to_string() })
+        }
+        Happening::Mount { source, survival: survives } => {
+            What::Mount(MountFound { source: source.to_string(), survival: survival(*survives).into() })
+        }
         Happening::Lost { records } => What::KernelLost(KernelLost { records: *records }),
     };
     wire::Event { what: Some(what) }
@@ -364,7 +280,5 @@ pub fn event(happening: &Happening) -> wire::Event {
 
 /// This client missed so many events.
 pub fn lagged(events: u64) -> wire::Event {
-    wire::Event {
-        what: Some(wire::event::What::Lagged(wire::event::Lagged { events })),
-    }
+    wire::Event { what: Some(wire::event::What::Lagged(wire::event::Lagged { events })) }
 }

@@ -5,9 +5,9 @@
 //! wire's messages. Events reach clients through a bounded broadcast: a slow client loses events and is
 //! told how many, the engine never waits.
 
-pub mod query;
-
 pub mod recording;
+
+pub mod query;
 
 pub mod answer;
 

@@ -152,11 +152,7 @@ pub fn channel() -> (Link, EngineSide) {
 pub fn channel_with(patience: Duration) -> (Link, EngineSide) {
     let (asks, queries) = mpsc::channel(QUERIES);
     let (happenings, _) = broadcast::channel(HAPPENINGS);
-    let link = Link {
-        queries: asks,
-        happenings: happenings.clone(),
-        patience,
-    };
+    let link = Link { queries: asks, happenings: happenings.clone(), patience };
     (link, EngineSide { queries, happenings })
 }
 

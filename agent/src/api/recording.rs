@@ -50,11 +50,7 @@ pub struct RecordSource {
 pub fn recording() -> (RecordSink, RecordSource) {
     let (sender, blocks) = mpsc::channel(BLOCKS);
     let ending = Arc::new(AtomicBool::new(false));
-    let sink = RecordSink {
-        blocks: sender,
-        ending: ending.clone(),
-        lost: 0,
-    };
+    let sink = RecordSink { blocks: sender, ending: ending.clone(), lost: 0 };
     (sink, RecordSource { blocks, ending })
 }
 

@@ -68,18 +68,13 @@ impl Listeners {
     pub async fn bind(config: &ApiConfig) -> Result<Self, ApiError> {
         let ApiConfig { socket, listen } = config;
         let tcp = match listen {
-            Some(addr) => Some(
-                TcpListener::bind(addr)
-                    .await
-                    .map_err(|source| ApiError::Tcp { addr: *addr, source })?,
-            ),
+            Some(addr) => {
+                Some(TcpListener::bind(addr).await.map_err(|source| ApiError::Tcp { addr: *addr, source })?)
+            }
             None => None,
         };
         let (unix, guard) = socket::bind(socket)?;
-        let register = |source| ApiError::Register {
-            path: socket.clone(),
-            source,
-        };
+        let register = |source| ApiError::Register { path: socket.clone(), source };
         unix.set_nonblocking(true).map_err(register)?;
         let unix = UnixListener::from_std(unix).map_err(register)?;
         Ok(Self { unix, tcp, guard })
@@ -100,12 +95,8 @@ impl Listeners {
         let Self { unix, tcp, guard } = self;
         let observer = Observer::new(link, metrics.clone(), stop.clone());
         let places = Arc::new(Semaphore::new(CONNECTIONS));
-        let unix = serve_one(
-            observer.clone(),
-            metrics.clone(),
-            incoming(unix, places.clone()),
-            stop.clone(),
-        )?;
+        let unix =
+            serve_one(observer.clone(), metrics.clone(), incoming(unix, places.clone()), stop.clone())?;
         let tcp = match tcp {
             Some(tcp) => Some(serve_one(observer, metrics, incoming(tcp, places), stop.clone())?),
             None => None,
@@ -151,9 +142,7 @@ where
     let router = Server::builder()
         .max_concurrent_streams(CALLS)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .layer(MapResponseLayer::new(move |response| {
-            count_refusal(response, &metrics)
-        }))
+        .layer(MapResponseLayer::new(move |response| count_refusal(response, &metrics)))
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
@@ -169,13 +158,8 @@ where
 
 /// Counts answers that are errors, by the gRPC code their header carries.
 fn count_refusal(response: axum::http::Response<Body>, metrics: &Metrics) -> axum::http::Response<Body> {
-    let code = response
-        .headers()
-        .get("grpc-status")
-        .and_then(|value| value.to_str().ok()?.parse().ok());
-    let code = code
-        .filter(|code: &usize| *code != 0)
-        .and_then(|code| CODES.get(code));
+    let code = response.headers().get("grpc-status").and_then(|value| value.to_str().ok()?.parse().ok());
+    let code = code.filter(|code: &usize| *code != 0).and_then(|code| CODES.get(code));
     if let Some(code) = code {
         metrics.api_refused(code);
     }

@@ -108,10 +108,7 @@ fn place(places: &Arc<Semaphore>, what: &str, most: usize) -> Result<OwnedSemaph
 impl Observability for Observer {
     async fn node(&self, _: Request<wire::NodeRequest>) -> Result<Response<wire::NodeReply>, Status> {
         let answer = self.link.ask(|reply| Query::Node { reply }).await?;
-        Ok(Response::new(convert::node(
-            answer,
-            self.started.elapsed().as_secs(),
-        )))
+        Ok(Response::new(convert::node(answer, self.started.elapsed().as_secs())))
     }
 
     async fn workloads(
@@ -150,9 +147,7 @@ impl Observability for Observer {
         let wire::ExplainRequest { key, path, mount } = request.into_inner();
         check_path(&path)?;
         if key.is_none() && path.is_empty() {
-            return Err(Status::invalid_argument(
-                "neither a key nor a path was given: name a file",
-            ));
+            return Err(Status::invalid_argument("neither a key nor a path was given: name a file"));
         }
         let ask = |reply| Query::Explain {
             file: key.map(convert::key_of),
@@ -332,11 +327,7 @@ async fn feed_recording(
                 What::LostObservations(observations)
             }
         };
-        if to_client
-            .send(Ok(wire::RecordBlock { what: Some(what) }))
-            .await
-            .is_err()
-        {
+        if to_client.send(Ok(wire::RecordBlock { what: Some(what) })).await.is_err() {
             return;
         }
     }

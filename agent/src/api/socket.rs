@@ -32,12 +32,7 @@ pub enum SocketError {
     )]
     TooLong { path: PathBuf },
     #[error("{step} {} failed: {source}; {advice}", path.display())]
-    Step {
-        step: &'static str,
-        path: PathBuf,
-        source: io::Error,
-        advice: &'static str,
-    },
+    Step { step: &'static str, path: PathBuf, source: io::Error, advice: &'static str },
 }
 
 /// Removes the socket when dropped, unless another has taken its place, and the folder if it was made for it.
@@ -63,22 +58,12 @@ impl Drop for SocketGuard {
 pub fn bind(path: &Path) -> Result<(UnixListener, SocketGuard), SocketError> {
     let step = |step, advice| {
         let path = path.to_path_buf();
-        move |source: io::Error| SocketError::Step {
-            step,
-            path,
-            source,
-            advice,
-        }
+        move |source: io::Error| SocketError::Step { step, path, source, advice }
     };
     if path.as_os_str().len() > LONGEST {
-        return Err(SocketError::TooLong {
-            path: path.to_path_buf(),
-        });
+        return Err(SocketError::TooLong { path: path.to_path_buf() });
     }
-    let folder = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     const ROOT: &str = "run the agent as root, or choose a --socket in a folder that you may write";
     let made = (!folder.exists()).then(|| folder.to_path_buf());
     if made.is_some() {
@@ -91,10 +76,7 @@ pub fn bind(path: &Path) -> Result<(UnixListener, SocketGuard), SocketError> {
     let lock = File::open(folder).map_err(step("opening the folder of the socket", ROOT))?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive)
         .map_err(io::Error::from)
-        .map_err(step(
-            "locking the folder of the socket",
-            "another agent is starting there; try again",
-        ))?;
+        .map_err(step("locking the folder of the socket", "another agent is starting there; try again"))?;
     clear_stale(path)?;
 
     // The mask is the process's, not the thread's: it is put back at once, and the agent starts nothing
@@ -104,11 +86,7 @@ pub fn bind(path: &Path) -> Result<(UnixListener, SocketGuard), SocketError> {
     rustix::process::umask(mask);
     let listener = bound.map_err(step("listening at the socket", ROOT))?;
     let meta = std::fs::symlink_metadata(path).map_err(step("looking at the socket", ROOT))?;
-    let guard = SocketGuard {
-        path: path.to_path_buf(),
-        inode: (meta.dev(), meta.ino()),
-        made,
-    };
+    let guard = SocketGuard { path: path.to_path_buf(), inode: (meta.dev(), meta.ino()), made };
     if let Some(gid) = group_id(&std::fs::read_to_string("/etc/group").unwrap_or_default(), GROUP) {
         // Without the right to give it away it stays the owner's; mode 0660 then adds nobody.
         if let Err(error) = rustix::fs::chown(path, None, Some(Gid::from_raw(gid))) {
@@ -124,12 +102,7 @@ pub fn bind(path: &Path) -> Result<(UnixListener, SocketGuard), SocketError> {
 fn clear_stale(path: &Path) -> Result<(), SocketError> {
     let step = |step, advice| {
         let path = path.to_path_buf();
-        move |source: io::Error| SocketError::Step {
-            step,
-            path,
-            source,
-            advice,
-        }
+        move |source: io::Error| SocketError::Step { step, path, source, advice }
     };
     let meta = match std::fs::symlink_metadata(path) {
         Ok(meta) => meta,
@@ -137,9 +110,7 @@ fn clear_stale(path: &Path) -> Result<(), SocketError> {
         Err(error) => return Err(step("looking at the socket", "run the agent as root")(error)),
     };
     if !meta.file_type().is_socket() {
-        return Err(SocketError::NotASocket {
-            path: path.to_path_buf(),
-        });
+        return Err(SocketError::NotASocket { path: path.to_path_buf() });
     }
     match UnixStream::connect(path) {
         Ok(stream) => {
@@ -151,11 +122,7 @@ fn clear_stale(path: &Path) -> Result<(), SocketError> {
                 "" => String::new(),
                 name => format!(", {}", name.escape_debug()),
             };
-            Err(SocketError::InUse {
-                path: path.to_path_buf(),
-                pid,
-                name,
-            })
+            Err(SocketError::InUse { path: path.to_path_buf(), pid, name })
         }
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             tracing::info!("removing the socket an earlier agent left at {}", path.display());
@@ -196,10 +163,7 @@ mod tests {
         let path = folder.path().join("run/agent.sock");
         let (_listener, guard) = bind(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, 0o660);
-        assert_eq!(
-            std::fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o7777,
-            0o755
-        );
+        assert_eq!(std::fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o7777, 0o755);
         drop(guard);
         assert!(!path.parent().unwrap().exists(), "the folder was made for it");
         assert!(folder.path().exists());
@@ -211,10 +175,7 @@ mod tests {
         let path = folder.path().join("agent.sock");
         let (_listener, _guard) = bind(&path).unwrap();
         let refusal = bind(&path).unwrap_err().to_string();
-        assert!(
-            refusal.contains(&format!("pid {}", std::process::id())),
-            "{refusal}"
-        );
+        assert!(refusal.contains(&format!("pid {}", std::process::id())), "{refusal}");
         assert!(path.exists());
     }
 

@@ -158,10 +158,7 @@ impl Attributor {
     }
 
     fn exe(&self, tgid: u32) -> Option<PathBuf> {
-        let exe = fs::read_link(self.entry(tgid, "exe"))
-            .ok()?
-            .into_os_string()
-            .into_vec();
+        let exe = fs::read_link(self.entry(tgid, "exe")).ok()?.into_os_string().into_vec();
         // A program that was replaced while it runs (an upgrade) is still the same workload.
         let name = exe.strip_suffix(b" (deleted)").unwrap_or(&exe);
         Some(PathBuf::from(std::ffi::OsString::from_vec(name.to_vec())))
@@ -241,9 +238,7 @@ impl Attributor {
 
     fn small(&self, tgid: u32, name: &str, most: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        File::open(self.entry(tgid, name))?
-            .take(most)
-            .read_to_end(&mut bytes)?;
+        File::open(self.entry(tgid, name))?.take(most).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 }
@@ -284,12 +279,7 @@ impl Stat {
         let parent = fields.next()?.parse().ok()?;
         // Field 22; the state is field 3.
         let started = fields.nth(17)?.parse().ok()?;
-        Some(Self {
-            name: escape(name).into(),
-            dead: matches!(state, "Z" | "X" | "x"),
-            parent,
-            started,
-        })
+        Some(Self { name: escape(name).into(), dead: matches!(state, "Z" | "X" | "x"), parent, started })
     }
 }
 

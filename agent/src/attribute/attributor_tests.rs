@@ -14,18 +14,12 @@ struct FakeProc {
 
 impl FakeProc {
     fn new() -> Self {
-        Self {
-            dir: tempfile::tempdir().unwrap(),
-        }
+        Self { dir: tempfile::tempdir().unwrap() }
     }
 
     fn stat(&self, tgid: u32, name: &str, state: char, parent: u32, started: u64) -> &Self {
         let zeros = "0 ".repeat(17);
-        self.write(
-            tgid,
-            "stat",
-            &format!("{tgid} ({name}) {state} {parent} {zeros}{started} 0 0\n"),
-        )
+        self.write(tgid, "stat", &format!("{tgid} ({name}) {state} {parent} {zeros}{started} 0 0\n"))
     }
 
     fn write(&self, tgid: u32, file: &str, content: &str) -> &Self {
@@ -77,18 +71,8 @@ fn workers_of_one_program_share_their_key() {
         // Forked.
         .run(11, 10, PYTHON, "python3\0train.py\0--key\0hunter2\0")
         // Spawned by multiprocessing, directly and through the fork server.
-        .run(
-            12,
-            10,
-            PYTHON,
-            "python3\0-c\0from multiprocessing.spawn import spawn_main\0",
-        )
-        .run(
-            13,
-            12,
-            PYTHON,
-            "python3\0-c\0from multiprocessing.forkserver import main\0",
-        )
+        .run(12, 10, PYTHON, "python3\0-c\0from multiprocessing.spawn import spawn_main\0")
+        .run(13, 12, PYTHON, "python3\0-c\0from multiprocessing.forkserver import main\0")
         // Renamed itself.
         .run(14, 10, PYTHON, "pt_data_worker: 3")
         // Given by another path.
@@ -96,20 +80,14 @@ fn workers_of_one_program_share_their_key() {
     let mut attributor = fake.attributor();
     let first = known(attributor.identify(10));
     let key = first.workload(None, Some("nas:/data sets"));
-    assert_eq!(
-        key,
-        "host exe=/usr/bin/python3.11 script=/srv/train.py source=nas:/data\\x20sets"
-    );
+    assert_eq!(key, "host exe=/usr/bin/python3.11 script=/srv/train.py source=nas:/data\\x20sets");
     assert_eq!(first.label(), "python3.11 train.py");
     for tgid in 11..=15 {
         let worker = known(attributor.identify(tgid));
         assert_eq!(worker.workload(None, Some("nas:/data sets")), key, "{tgid}");
         assert!(!format!("{worker:?}").contains("hunter2"));
     }
-    assert_eq!(
-        known(attributor.identify(1)).workload(None, None),
-        "host exe=/sbin/init"
-    );
+    assert_eq!(known(attributor.identify(1)).workload(None, None), "host exe=/sbin/init");
 }
 
 #[test]
@@ -121,8 +99,7 @@ fn a_script_that_is_not_in_the_directory_stays_as_given() {
     let process = known(fake.attributor().identify(10));
     assert_eq!(process.script.as_deref(), Some("train.py"));
     // A server is not asked; the script is taken to be where it was started from.
-    fake.write(10, "mountinfo", "1 0 0:50 / / rw - nfs4 nas:/ rw\n")
-        .link(10, "cwd", "/srv/never-looked-up");
+    fake.write(10, "mountinfo", "1 0 0:50 / / rw - nfs4 nas:/ rw\n").link(10, "cwd", "/srv/never-looked-up");
     let process = known(fake.attributor().identify(10));
     assert_eq!(process.script.as_deref(), Some("/srv/never-looked-up/train.py"));
 }
@@ -131,12 +108,8 @@ fn a_script_that_is_not_in_the_directory_stays_as_given() {
 fn an_owner_names_the_workload() {
     let fake = FakeProc::new();
     fake.run(10, 0, PYTHON, "python3\0train.py\0");
-    let owner = Owner {
-        namespace: "ml".into(),
-        kind: "Job".into(),
-        name: "train".into(),
-        container: "main".into(),
-    };
+    let owner =
+        Owner { namespace: "ml".into(), kind: "Job".into(), name: "train".into(), container: "main".into() };
     let key = known(fake.attributor().identify(10)).workload(Some(&owner), None);
     assert_eq!(key, "owner namespace=ml kind=Job name=train container=main");
 }
@@ -147,14 +120,10 @@ fn pods_are_labelled_and_keyed_without_their_uid() {
     let uid = "0f90f31c-ebd9-4f8c-9f2d-3a1d1b9c7e55";
     let id = "7be92808767a".repeat(6);
     let cgroup = format!("0::/kubepods/burstable/pod{uid}/{}\n", &id[..64]);
-    fake.run(10, 0, "/app/reader", "reader\0secret\0")
-        .write(10, "cgroup", &cgroup);
+    fake.run(10, 0, "/app/reader", "reader\0secret\0").write(10, "cgroup", &cgroup);
     let process = known(fake.attributor().identify(10));
     assert_eq!(process.workload(None, None), "pod exe=/app/reader");
-    assert_eq!(
-        process.label(),
-        format!("reader (pod {uid}, container 7be92808767a)")
-    );
+    assert_eq!(process.label(), format!("reader (pod {uid}, container 7be92808767a)"));
 }
 
 #[test]
@@ -184,16 +153,9 @@ fn exec_makes_another_workload() {
     let fake = FakeProc::new();
     let mut attributor = fake.attributor();
     fake.run(10, 0, "/bin/bash", "bash\0").stat(10, "bash", 'S', 0, 7);
-    assert_eq!(
-        known(attributor.identify(10)).workload(None, None),
-        "host exe=/bin/bash"
-    );
-    fake.link(10, "exe", "/usr/bin/duckdb (deleted)")
-        .stat(10, "duckdb", 'S', 0, 7);
-    assert_eq!(
-        known(attributor.identify(10)).workload(None, None),
-        "host exe=/usr/bin/duckdb"
-    );
+    assert_eq!(known(attributor.identify(10)).workload(None, None), "host exe=/bin/bash");
+    fake.link(10, "exe", "/usr/bin/duckdb (deleted)").stat(10, "duckdb", 'S', 0, 7);
+    assert_eq!(known(attributor.identify(10)).workload(None, None), "host exe=/usr/bin/duckdb");
 }
 
 #[test]
@@ -202,10 +164,7 @@ fn names_with_parentheses_and_kernel_threads() {
     fake.stat(2, "a) R (b", 'S', 0, 5).write(2, "cmdline", "");
     let mut attributor = fake.attributor();
     let process = known(attributor.identify(2));
-    assert_eq!(
-        (&*process.name, process.started, &process.exe),
-        ("a) R (b", 5, &None)
-    );
+    assert_eq!((&*process.name, process.started, &process.exe), ("a) R (b", 5, &None));
     assert_eq!(process.workload(None, None), "host name=a)\\x20R\\x20(b");
     assert_eq!(attributor.counts().veiled, 1);
     assert!(Stat::parse(b"1 (x S 0").is_none() && Stat::parse(b")(").is_none());
@@ -218,10 +177,7 @@ fn memory_is_bounded() {
     let mut attributor = fake.attributor();
     let process = known(attributor.identify(1));
     for tgid in 2..MAX_KNOWN as u32 + 100 {
-        attributor.remember(Arc::new(Process {
-            tgid,
-            ..(*process).clone()
-        }));
+        attributor.remember(Arc::new(Process { tgid, ..(*process).clone() }));
     }
     assert_eq!(attributor.known.len(), MAX_KNOWN);
     assert_eq!(attributor.uses.len(), MAX_KNOWN);

@@ -71,14 +71,8 @@ fn worth(place: &Place) -> u8 {
         Place::Host => 0,
         Place::Container(_) => 1,
         Place::Pod { container: None, .. } => 2,
-        Place::Pod {
-            container: Some(_),
-            qos: Qos::Unknown,
-            ..
-        } => 3,
-        Place::Pod {
-            container: Some(_), ..
-        } => 4,
+        Place::Pod { container: Some(_), qos: Qos::Unknown, .. } => 3,
+        Place::Pod { container: Some(_), .. } => 4,
     }
 }
 

@@ -10,9 +10,7 @@ const ID: &str = "7be92808767a667f35c8505cbf40d14e931ef6db5b0210329cf193b15ba9d6
 const UID: &str = "0f90f31c-ebd9-4f8c-9f2d-3a1d1b9c7e55";
 
 fn fixture(name: &str) -> Place {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures/cgroup")
-        .join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/cgroup").join(name);
     place(&std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
 }
 
@@ -21,95 +19,39 @@ fn pod(qos: Qos, runtime: Runtime) -> Place {
 }
 
 fn pod_named(uid: &str, qos: Qos, runtime: Runtime) -> Place {
-    Place::Pod {
-        uid: uid.into(),
-        qos,
-        container: Some(Container {
-            id: ID.into(),
-            runtime,
-        }),
-    }
+    Place::Pod { uid: uid.into(), qos, container: Some(Container { id: ID.into(), runtime }) }
 }
 
 fn container(id: &str, runtime: Runtime) -> Place {
-    Place::Container(Container {
-        id: id.into(),
-        runtime,
-    })
+    Place::Container(Container { id: id.into(), runtime })
 }
 
 #[test]
 fn recorded_trees() {
     const STATIC: &str = "b1e89a2fcc688644de3eb95aee8025ce";
     let table = [
-        (
-            "v2-systemd-containerd-burstable",
-            pod(Qos::Burstable, Runtime::Containerd),
-        ),
-        (
-            "v2-systemd-containerd-guaranteed",
-            pod(Qos::Guaranteed, Runtime::Containerd),
-        ),
-        (
-            "v2-systemd-containerd-besteffort",
-            pod(Qos::BestEffort, Runtime::Containerd),
-        ),
+        ("v2-systemd-containerd-burstable", pod(Qos::Burstable, Runtime::Containerd)),
+        ("v2-systemd-containerd-guaranteed", pod(Qos::Guaranteed, Runtime::Containerd)),
+        ("v2-systemd-containerd-besteffort", pod(Qos::BestEffort, Runtime::Containerd)),
         ("v2-systemd-crio-burstable", pod(Qos::Burstable, Runtime::CriO)),
-        (
-            "v2-systemd-docker-besteffort",
-            pod(Qos::BestEffort, Runtime::Docker),
-        ),
-        (
-            "v2-cgroupfs-containerd-burstable",
-            pod(Qos::Burstable, Runtime::Unknown),
-        ),
+        ("v2-systemd-docker-besteffort", pod(Qos::BestEffort, Runtime::Docker)),
+        ("v2-cgroupfs-containerd-burstable", pod(Qos::Burstable, Runtime::Unknown)),
         ("v2-cgroupfs-crio-besteffort", pod(Qos::BestEffort, Runtime::CriO)),
         ("v2-kind-nested-kubelet", pod(Qos::Burstable, Runtime::Containerd)),
-        (
-            "v2-kind-seen-from-host",
-            pod(Qos::BestEffort, Runtime::Containerd),
-        ),
+        ("v2-kind-seen-from-host", pod(Qos::BestEffort, Runtime::Containerd)),
         ("v2-kind-cgroupfs", pod(Qos::Burstable, Runtime::Unknown)),
-        (
-            "v2-static-pod",
-            pod_named(STATIC, Qos::Burstable, Runtime::Containerd),
-        ),
-        (
-            "v2-crio-nested-container-folder",
-            pod(Qos::Burstable, Runtime::CriO),
-        ),
+        ("v2-static-pod", pod_named(STATIC, Qos::Burstable, Runtime::Containerd)),
+        ("v2-crio-nested-container-folder", pod(Qos::Burstable, Runtime::CriO)),
         ("v2-docker-in-pod", pod(Qos::Guaranteed, Runtime::Containerd)),
         ("v2-mixed-drivers", pod(Qos::Burstable, Runtime::Containerd)),
         ("v2-cgroup-namespace", pod(Qos::Burstable, Runtime::Containerd)),
-        (
-            "v2-cgroup-namespace-cgroupfs",
-            pod(Qos::Unknown, Runtime::Unknown),
-        ),
-        (
-            "v1-cgroupfs-docker-guaranteed",
-            pod(Qos::Guaranteed, Runtime::Unknown),
-        ),
+        ("v2-cgroup-namespace-cgroupfs", pod(Qos::Unknown, Runtime::Unknown)),
+        ("v1-cgroupfs-docker-guaranteed", pod(Qos::Guaranteed, Runtime::Unknown)),
         ("v1-systemd-crio-burstable", pod(Qos::Burstable, Runtime::CriO)),
-        (
-            "v1-cgroupfs-static-pod",
-            pod_named(STATIC, Qos::Burstable, Runtime::Unknown),
-        ),
-        (
-            "hybrid-systemd-containerd",
-            pod(Qos::Burstable, Runtime::Containerd),
-        ),
-        (
-            "hybrid-cgroupfs-v2-silent",
-            pod(Qos::BestEffort, Runtime::Unknown),
-        ),
-        (
-            "v2-crio-conmon-in-pod",
-            Place::Pod {
-                uid: UID.into(),
-                qos: Qos::Burstable,
-                container: None,
-            },
-        ),
+        ("v1-cgroupfs-static-pod", pod_named(STATIC, Qos::Burstable, Runtime::Unknown)),
+        ("hybrid-systemd-containerd", pod(Qos::Burstable, Runtime::Containerd)),
+        ("hybrid-cgroupfs-v2-silent", pod(Qos::BestEffort, Runtime::Unknown)),
+        ("v2-crio-conmon-in-pod", Place::Pod { uid: UID.into(), qos: Qos::Burstable, container: None }),
         ("v2-docker", container(ID, Runtime::Docker)),
         ("v1-docker-cgroupfs", container(ID, Runtime::Docker)),
         ("v2-podman", container(ID, Runtime::Podman)),

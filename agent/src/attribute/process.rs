@@ -44,12 +44,7 @@ impl Process {
         let mut key = String::new();
         match (owner, &self.place) {
             (Some(owner), _) => {
-                let Owner {
-                    namespace,
-                    kind,
-                    name,
-                    container,
-                } = owner;
+                let Owner { namespace, kind, name, container } = owner;
                 key.push_str("owner");
                 field(&mut key, "namespace", namespace);
                 field(&mut key, "kind", kind);
@@ -81,9 +76,7 @@ impl Process {
     /// What a person calls it: `python3.11 train.py`, and the pod or container it runs in.
     pub fn label(&self) -> String {
         let base = |path: &str| {
-            Path::new(path)
-                .file_name()
-                .map_or(path.to_owned(), |name| name.to_string_lossy().into_owned())
+            Path::new(path).file_name().map_or(path.to_owned(), |name| name.to_string_lossy().into_owned())
         };
         let mut label = self.exe.as_deref().map_or(self.name.to_string(), base);
         if let Some(script) = &self.script {
@@ -93,16 +86,10 @@ impl Process {
         let _ = match &self.place {
             Place::Host => Ok(()),
             Place::Container(container) => write!(label, " (container {})", short(container)),
-            Place::Pod {
-                uid,
-                container: Some(container),
-                ..
-            } => {
+            Place::Pod { uid, container: Some(container), .. } => {
                 write!(label, " (pod {uid}, container {})", short(container))
             }
-            Place::Pod {
-                uid, container: None, ..
-            } => write!(label, " (pod {uid})"),
+            Place::Pod { uid, container: None, .. } => write!(label, " (pod {uid})"),
         };
         label
     }

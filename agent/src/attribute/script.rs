@@ -32,15 +32,8 @@ struct Interpreter {
     class: bool,
 }
 
-const PLAIN: Interpreter = Interpreter {
-    names: &[],
-    valued: &[],
-    inline: &[],
-    module: &[],
-    file: &[],
-    words: &[],
-    class: false,
-};
+const PLAIN: Interpreter =
+    Interpreter { names: &[], valued: &[], inline: &[], module: &[], file: &[], words: &[], class: false };
 
 const INTERPRETERS: [Interpreter; 12] = [
     Interpreter {
@@ -56,23 +49,10 @@ const INTERPRETERS: [Interpreter; 12] = [
         inline: &["-c"],
         ..PLAIN
     },
-    Interpreter {
-        names: &["busybox"],
-        words: &["sh", "ash"],
-        inline: &["-c"],
-        ..PLAIN
-    },
+    Interpreter { names: &["busybox"], words: &["sh", "ash"], inline: &["-c"], ..PLAIN },
     Interpreter {
         names: &["node", "nodejs"],
-        valued: &[
-            "-r",
-            "--require",
-            "--import",
-            "--loader",
-            "--experimental-loader",
-            "-C",
-            "--conditions",
-        ],
+        valued: &["-r", "--require", "--import", "--loader", "--experimental-loader", "-C", "--conditions"],
         inline: &["-e", "--eval", "-p", "--print"],
         ..PLAIN
     },
@@ -104,25 +84,9 @@ const INTERPRETERS: [Interpreter; 12] = [
         class: true,
         ..PLAIN
     },
-    Interpreter {
-        names: &["perl"],
-        valued: &["-I"],
-        inline: &["-e", "-E"],
-        ..PLAIN
-    },
-    Interpreter {
-        names: &["ruby"],
-        valued: &["-I", "-r", "-C"],
-        inline: &["-e"],
-        ..PLAIN
-    },
-    Interpreter {
-        names: &["php"],
-        valued: &["-c", "-d", "-z"],
-        inline: &["-r"],
-        file: &["-f"],
-        ..PLAIN
-    },
+    Interpreter { names: &["perl"], valued: &["-I"], inline: &["-e", "-E"], ..PLAIN },
+    Interpreter { names: &["ruby"], valued: &["-I", "-r", "-C"], inline: &["-e"], ..PLAIN },
+    Interpreter { names: &["php"], valued: &["-c", "-d", "-z"], inline: &["-r"], file: &["-f"], ..PLAIN },
     Interpreter {
         names: &["R", "Rscript"],
         valued: &["-g", "-d"],
@@ -132,36 +96,14 @@ const INTERPRETERS: [Interpreter; 12] = [
     },
     Interpreter {
         names: &["julia", "lua", "luajit", "tclsh", "guile", "groovy"],
-        valued: &[
-            "-L",
-            "-p",
-            "-t",
-            "-J",
-            "-C",
-            "-l",
-            "--project",
-            "--threads",
-            "--procs",
-            "--sysimage",
-        ],
+        valued: &["-L", "-p", "-t", "-J", "-C", "-l", "--project", "--threads", "--procs", "--sysimage"],
         inline: &["-e", "-E", "--eval"],
         ..PLAIN
     },
     // The dynamic linker called by name runs a program as an interpreter runs a script.
     Interpreter {
-        names: &[
-            "ld-linux-x86-64.so",
-            "ld-linux-aarch64.so",
-            "ld-linux.so",
-            "ld-musl-x86_64.so",
-        ],
-        valued: &[
-            "--library-path",
-            "--preload",
-            "--argv0",
-            "--inhibit-rpath",
-            "--audit",
-        ],
+        names: &["ld-linux-x86-64.so", "ld-linux-aarch64.so", "ld-linux.so", "ld-musl-x86_64.so"],
+        valued: &["--library-path", "--preload", "--argv0", "--inhibit-rpath", "--audit"],
         ..PLAIN
     },
 ];
@@ -206,11 +148,7 @@ pub(super) fn script<'a>(exe_name: &[u8], cmdline: &'a [u8]) -> Option<Script<'a
         if argument.starts_with(b"-") || argument.starts_with(b"+") || is(argument, interpreter.words) {
             continue;
         }
-        return Some(if interpreter.class {
-            named(argument)
-        } else {
-            first(argument)
-        });
+        return Some(if interpreter.class { named(argument) } else { first(argument) });
     }
     Some(Script::Inline)
 }
@@ -246,11 +184,7 @@ fn first(argument: &[u8]) -> Script<'_> {
         && !argument.is_empty()
         && !argument.contains(&b'=')
         && !argument.windows(3).any(|window| window == b"://");
-    if is_path {
-        Script::File(argument)
-    } else {
-        Script::Inline
-    }
+    if is_path { Script::File(argument) } else { Script::Inline }
 }
 
 fn named(argument: &[u8]) -> Script<'_> {
@@ -279,21 +213,13 @@ mod tests {
         let file = |path: &'static str| Some(Script::File(path.as_bytes()));
         let name = |name: &'static str| Some(Script::Name(name.as_bytes()));
         let table = [
-            (
-                "python3.11",
-                "python3\0-u\0-X\0dev\0train.py\0--token\0hunter2\0",
-                file("train.py"),
-            ),
+            ("python3.11", "python3\0-u\0-X\0dev\0train.py\0--token\0hunter2\0", file("train.py")),
             (
                 "python3.11",
                 "python\0-W\0ignore\0-m\0torch.distributed.run\0x.py\0",
                 name("torch.distributed.run"),
             ),
-            (
-                "python3.11",
-                "python\0-c\0print('secret')\0",
-                Some(Script::Inline),
-            ),
+            ("python3.11", "python\0-c\0print('secret')\0", Some(Script::Inline)),
             ("python3.11", "python\0-Ic\0code\0", Some(Script::Inline)),
             ("python3.11", "python: worker 7", Some(Script::Inline)),
             ("python3.11", "python\0-\0arg\0", Some(Script::Inline)),
@@ -301,16 +227,8 @@ mod tests {
             ("bash", "bash\0-e\0-o\0pipefail\0/run.sh\0x\0", file("/run.sh")),
             ("bash", "bash\0-lc\0curl -H token\0", Some(Script::Inline)),
             ("bash", "-bash\0", Some(Script::Inline)),
-            (
-                "node",
-                "node\0--max-old-space-size=4096\0-r\0esm\0server.js\0",
-                file("server.js"),
-            ),
-            (
-                "java",
-                "java\0-Xmx1g\0-Dpassword=x\0-jar\0app.jar\0y\0",
-                file("app.jar"),
-            ),
+            ("node", "node\0--max-old-space-size=4096\0-r\0esm\0server.js\0", file("server.js")),
+            ("java", "java\0-Xmx1g\0-Dpassword=x\0-jar\0app.jar\0y\0", file("app.jar")),
             (
                 "java",
                 "java\0-cp\0a.jar:b.jar\0org.apache.spark.Executor\0--url\0",

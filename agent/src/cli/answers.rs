@@ -26,28 +26,14 @@ pub async fn node(mut client: Client, output: Output) -> Result<(), CliError> {
 fn node_text(node: &wire::NodeReply) -> String {
     let mut text = String::new();
     let plan = node.plan.clone().unwrap_or_default();
-    let plan_name = if plan.plan.is_empty() {
-        "nothing attached (see headrace doctor)"
-    } else {
-        &plan.plan
-    };
+    let plan_name = if plan.plan.is_empty() { "nothing attached (see headrace doctor)" } else { &plan.plan };
     let fate = node.fate.unwrap_or_default();
     let drops: u64 = node.drops_per_cpu.iter().sum();
     let mode = if node.observe_only { ", observing only" } else { "" };
     let lines = [
-        (
-            "node",
-            format!(
-                "{}, agent {}{mode}",
-                sentence(&node.hostname),
-                sentence(&node.version)
-            ),
-        ),
+        ("node", format!("{}, agent {}{mode}", sentence(&node.hostname), sentence(&node.version))),
         ("plan", sentence(plan_name)),
-        (
-            "known",
-            format!("{} files, {} workloads", count(node.files), count(node.workloads)),
-        ),
+        ("known", format!("{} files, {} workloads", count(node.files), count(node.workloads))),
         (
             "read",
             format!(
@@ -68,14 +54,7 @@ fn node_text(node: &wire::NodeReply) -> String {
                 size(fate.pending_bytes)
             ),
         ),
-        (
-            "fetches",
-            format!(
-                "{} under way, {} waiting",
-                count(node.in_flight),
-                count(node.queued)
-            ),
-        ),
+        ("fetches", format!("{} under way, {} waiting", count(node.in_flight), count(node.queued))),
         (
             "memory",
             format!(
@@ -85,14 +64,7 @@ fn node_text(node: &wire::NodeReply) -> String {
                 f64::from(node.memory_pressure) / 100.0
             ),
         ),
-        (
-            "lost",
-            format!(
-                "{} records, {} ring-buffer drops",
-                count(node.lost_records),
-                count(drops)
-            ),
-        ),
+        ("lost", format!("{} records, {} ring-buffer drops", count(node.lost_records), count(drops))),
     ];
     for (name, value) in lines {
         let _ = writeln!(text, "{name:<9}{value}");
@@ -115,16 +87,8 @@ fn node_text(node: &wire::NodeReply) -> String {
 }
 
 fn mount_cells(mount: &wire::Mount) -> Vec<String> {
-    let point = if mount.point.is_empty() {
-        "–".to_owned()
-    } else {
-        printable(&mount.point)
-    };
-    let miss = if mount.miss_latency_ns == 0 {
-        "–".to_owned()
-    } else {
-        duration(mount.miss_latency_ns)
-    };
+    let point = if mount.point.is_empty() { "–".to_owned() } else { printable(&mount.point) };
+    let miss = if mount.miss_latency_ns == 0 { "–".to_owned() } else { duration(mount.miss_latency_ns) };
     vec![
         point,
         printable(mount.fstype.as_bytes()),
@@ -144,23 +108,11 @@ pub async fn explain(mut client: Client, output: Output, path: &Path) -> Result<
         (Err(_), Some(_)) => paths::Spot::default(),
         (Err(unwatched), None) => return Err(unwatched.into()),
     };
-    let request = wire::ExplainRequest {
-        key,
-        path: spot.path,
-        mount: spot.mount,
-    };
-    let reply = client
-        .explain(request)
-        .await
-        .map_err(ClientError::from)?
-        .into_inner();
+    let request = wire::ExplainRequest { key, path: spot.path, mount: spot.mount };
+    let reply = client.explain(request).await.map_err(ClientError::from)?.into_inner();
     let file = reply.file.clone().unwrap_or_default();
     let shown = paths::shown(&mounts, file.mount, &file.path);
-    show(
-        output,
-        || as_json::explanation(&reply, &shown),
-        || explain_text(&reply, &file, &shown),
-    )
+    show(output, || as_json::explanation(&reply, &shown), || explain_text(&reply, &file, &shown))
 }
 
 fn explain_text(reply: &wire::ExplainReply, file: &wire::File, shown: &[u8]) -> String {
@@ -195,12 +147,7 @@ fn explain_text(reply: &wire::ExplainReply, file: &wire::File, shown: &[u8]) -> 
     }
     for next in &reply.next {
         let who = as_json::predictor(next.predictor);
-        let _ = writeln!(
-            text,
-            "  {} ({who}): {}",
-            sentence(&next.what),
-            sentence(&next.reason)
-        );
+        let _ = writeln!(text, "  {} ({who}): {}", sentence(&next.what), sentence(&next.reason));
     }
     text
 }
@@ -213,19 +160,11 @@ pub async fn latency(mut client: Client, output: Output) -> Result<(), CliError>
     let mut rows: Vec<Row> = Vec::new();
     for histogram in &reply.histograms {
         let decoded = histograms::decode(&histogram.hdr_v2)?;
-        rows.push((
-            histogram.source.clone(),
-            as_json::latency_kind(histogram.kind),
-            decoded,
-        ));
+        rows.push((histogram.source.clone(), as_json::latency_kind(histogram.kind), decoded));
     }
     let mut merged: Vec<Row> = Vec::new();
     for kind in ["miss", "hit"] {
-        let parts: Vec<_> = rows
-            .iter()
-            .filter(|row| row.1 == kind)
-            .map(|row| &row.2)
-            .collect();
+        let parts: Vec<_> = rows.iter().filter(|row| row.1 == kind).map(|row| &row.2).collect();
         if !parts.is_empty() {
             merged.push(("all".to_owned(), kind, histograms::merge(parts)?));
         }

@@ -45,9 +45,7 @@ pub enum ClientError {
 
 /// Connects. The socket is tried first by hand, because the channel would hide why it failed.
 pub async fn connect(path: &Path) -> Result<Client, ClientError> {
-    let first = UnixStream::connect(path)
-        .await
-        .map_err(|source| refusal(path, source))?;
+    let first = UnixStream::connect(path).await.map_err(|source| refusal(path, source))?;
     let path_again = path.to_path_buf();
     let mut first = Some(first);
     let connector = tower::service_fn(move |_: Uri| {
@@ -65,10 +63,7 @@ pub async fn connect(path: &Path) -> Result<Client, ClientError> {
         .connect_timeout(Duration::from_secs(5))
         .connect_with_connector(connector)
         .await
-        .map_err(|error| ClientError::Stranger {
-            path: path.to_path_buf(),
-            reason: error.to_string(),
-        })?;
+        .map_err(|error| ClientError::Stranger { path: path.to_path_buf(), reason: error.to_string() })?;
     Ok(ObservabilityClient::new(channel).max_decoding_message_size(LARGEST_ANSWER))
 }
 

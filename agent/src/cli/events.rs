@@ -64,19 +64,11 @@ fn line(event: &wire::Event, seconds: f64) -> String {
             sentence(&fetch.reason)
         ),
         Some(What::Pattern(found)) => {
-            format!(
-                "pattern  {} by {}: {}",
-                printable(&found.path),
-                found.tgid,
-                sentence(&found.pattern)
-            )
+            format!("pattern  {} by {}: {}", printable(&found.path), found.tgid, sentence(&found.pattern))
         }
         Some(What::Mount(mount)) => {
             let survival = json::survival(mount.survival);
-            format!(
-                "mount    {}: warmed pages {survival}",
-                printable(mount.source.as_bytes())
-            )
+            format!("mount    {}: warmed pages {survival}", printable(mount.source.as_bytes()))
         }
         Some(What::KernelLost(lost)) => {
             format!(
@@ -85,10 +77,7 @@ fn line(event: &wire::Event, seconds: f64) -> String {
             )
         }
         Some(What::Lagged(lagged)) => {
-            format!(
-                "skipped  {} events: this command was too slow for them",
-                lagged.events
-            )
+            format!("skipped  {} events: this command was too slow for them", lagged.events)
         }
         None => "unknown  an event this version has no name for: upgrade this command".to_owned(),
     };
@@ -102,10 +91,8 @@ mod tests {
 
     #[test]
     fn a_name_cannot_steer_the_terminal() {
-        let what = What::Read(wire::event::Read {
-            path: b"a\x1b]0;owned\x07\n\xff".to_vec(),
-            ..Default::default()
-        });
+        let what =
+            What::Read(wire::event::Read { path: b"a\x1b]0;owned\x07\n\xff".to_vec(), ..Default::default() });
         let line = line(&wire::Event { what: Some(what) }, 0.0);
         assert!(!line.trim_end().chars().any(is_unsafe), "{line:?}");
         assert_eq!(line.lines().count(), 1);

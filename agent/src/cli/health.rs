@@ -32,35 +32,22 @@ pub async fn doctor(socket: &Path, output: Output) -> Result<ExitCode, CliError>
             checks.into_iter().map(convert::check).collect()
         }
     };
-    let failed = checks
-        .iter()
-        .any(|check| check.state == i32::from(wire::CheckState::Fail));
+    let failed = checks.iter().any(|check| check.state == i32::from(wire::CheckState::Fail));
     show(
         output,
         || json!({ "checks": checks.iter().map(as_json::check).collect::<Vec<_>>() }),
         || text(&checks),
     )?;
-    Ok(if failed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn text(checks: &[wire::Check]) -> String {
-    let widest = checks
-        .iter()
-        .map(|check| check.name.chars().count())
-        .max()
-        .unwrap_or(0);
+    let widest = checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
     for check in checks {
         let state = as_json::check_state(check.state);
         let name = sentence(&check.name);
-        text.push_str(&format!(
-            "{state:<5}{name:<widest$}  {}\n",
-            sentence(&check.finding)
-        ));
+        text.push_str(&format!("{state:<5}{name:<widest$}  {}\n", sentence(&check.finding)));
         if !check.advice.is_empty() {
             let indent = " ".repeat(5 + widest);
             text.push_str(&format!("{indent}  → {}\n", sentence(&check.advice)));

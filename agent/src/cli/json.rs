@@ -98,12 +98,7 @@ fn key(key: Option<wire::FileKey>) -> Value {
 }
 
 pub fn fate(fate: Option<wire::Fate>) -> Value {
-    let wire::Fate {
-        hit_bytes,
-        late_bytes,
-        wasted_bytes,
-        pending_bytes,
-    } = fate.unwrap_or_default();
+    let wire::Fate { hit_bytes, late_bytes, wasted_bytes, pending_bytes } = fate.unwrap_or_default();
     json!({
         "hit_bytes": hit_bytes, "late_bytes": late_bytes,
         "wasted_bytes": wasted_bytes, "pending_bytes": pending_bytes,
@@ -161,11 +156,8 @@ fn mount(mount: &wire::Mount) -> Value {
 
 pub fn node(node: &wire::NodeReply) -> Value {
     let plan = node.plan.clone().unwrap_or_default();
-    let refused: Vec<Value> = plan
-        .refused
-        .iter()
-        .map(|r| json!({"plan": r.plan, "reason": r.reason}))
-        .collect();
+    let refused: Vec<Value> =
+        plan.refused.iter().map(|r| json!({"plan": r.plan, "reason": r.reason})).collect();
     json!({
         "hostname": node.hostname, "version": node.version, "uptime_seconds": node.uptime_seconds,
         "plan": {
@@ -285,10 +277,7 @@ mod tests {
         let text = line(&json!({ "path": name }));
         assert!(!text.trim_end().chars().any(is_unsafe), "{text}");
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["path"], name);
-        assert_eq!(
-            serde_json::from_str::<Value>(&pretty(&json!({ "path": name }))).unwrap()["path"],
-            name
-        );
+        assert_eq!(serde_json::from_str::<Value>(&pretty(&json!({ "path": name }))).unwrap()["path"], name);
     }
 
     #[test]

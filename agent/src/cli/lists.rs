@@ -12,10 +12,7 @@ use super::{CliError, json as as_json, paths, show};
 use crate::config::Output;
 
 pub async fn workloads(mut client: Client, output: Output, limit: u32) -> Result<(), CliError> {
-    let reply = client
-        .workloads(wire::WorkloadsRequest { limit })
-        .await?
-        .into_inner();
+    let reply = client.workloads(wire::WorkloadsRequest { limit }).await?.into_inner();
     let rows = &reply.workloads;
     show(
         output,
@@ -65,23 +62,11 @@ pub async fn files(
     limit: u32,
 ) -> Result<(), CliError> {
     let mounts = ask_node(&mut client).await?.mounts;
-    let spot = prefix
-        .map(|prefix| paths::spot(&mounts, prefix))
-        .transpose()?
-        .unwrap_or_default();
-    let request = wire::FilesRequest {
-        prefix: spot.path,
-        limit,
-        mount: spot.mount,
-    };
+    let spot = prefix.map(|prefix| paths::spot(&mounts, prefix)).transpose()?.unwrap_or_default();
+    let request = wire::FilesRequest { prefix: spot.path, limit, mount: spot.mount };
     let files = client.files(request).await?.into_inner().files;
     let shown = |file: &wire::File| paths::shown(&mounts, file.mount, &file.path);
-    let as_value = || -> Vec<Value> {
-        files
-            .iter()
-            .map(|file| as_json::file(file, &shown(file)))
-            .collect()
-    };
+    let as_value = || -> Vec<Value> { files.iter().map(|file| as_json::file(file, &shown(file))).collect() };
     show(
         output,
         || json!({ "files": as_value() }),
@@ -158,10 +143,7 @@ pub fn ledger_text(rows: &[wire::LedgerRow]) -> String {
 
 pub async fn residency(mut client: Client, output: Output, prefix: Option<&Path>) -> Result<(), CliError> {
     let mounts = ask_node(&mut client).await?.mounts;
-    let spot = prefix
-        .map(|prefix| paths::spot(&mounts, prefix))
-        .transpose()?
-        .unwrap_or_default();
+    let spot = prefix.map(|prefix| paths::spot(&mounts, prefix)).transpose()?.unwrap_or_default();
     let request = wire::ResidencyRequest {
         prefix: spot.path,
         // All the agent counts in one answer.
@@ -173,13 +155,8 @@ pub async fn residency(mut client: Client, output: Output, prefix: Option<&Path>
         let mount = mounts.iter().find(|mount| mount.mount == row.mount);
         mount.map(|mount| mount.source.clone()).unwrap_or_default()
     };
-    let as_value = || -> Vec<Value> {
-        reply
-            .mounts
-            .iter()
-            .map(|row| as_json::residency(row, &name(row)))
-            .collect()
-    };
+    let as_value =
+        || -> Vec<Value> { reply.mounts.iter().map(|row| as_json::residency(row, &name(row))).collect() };
     show(
         output,
         || json!({"mounts": as_value(), "partial": reply.partial}),

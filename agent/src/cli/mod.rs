@@ -105,11 +105,7 @@ pub fn run(config: AskConfig) -> ExitCode {
 }
 
 async fn ask(config: AskConfig) -> Result<ExitCode, CliError> {
-    let AskConfig {
-        socket,
-        output,
-        question,
-    } = config;
+    let AskConfig { socket, output, question } = config;
     match question {
         Question::Doctor => return health::doctor(&socket, output).await,
         Question::Version => return health::version(&socket, output).await,
@@ -146,9 +142,7 @@ async fn ask(config: AskConfig) -> Result<ExitCode, CliError> {
 /// Writes to stdout at once.
 fn print(text: &str) -> Result<(), CliError> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(CliError::Print)
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(CliError::Print)
 }
 
 /// Says something beside the answer; a stderr that is gone or full changes nothing else.

@@ -43,9 +43,7 @@ pub fn shown(mounts: &[wire::Mount], mount: u32, path: &[u8]) -> Vec<u8> {
 pub fn spot(mounts: &[wire::Mount], typed: &Path) -> Result<Spot, PathError> {
     let absolute = match typed.is_absolute() {
         true => typed.to_path_buf(),
-        false => std::env::current_dir()
-            .unwrap_or_else(|_| PathBuf::from("/"))
-            .join(typed),
+        false => std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")).join(typed),
     };
     let bytes = lexical(absolute.as_os_str().as_bytes());
     let inside = mounts
@@ -55,36 +53,16 @@ pub fn spot(mounts: &[wire::Mount], typed: &Path) -> Result<Spot, PathError> {
         .max_by_key(|(mount, _)| mount.point.len());
     if let Some((mount, below)) = inside {
         let root = trim(&mount.root);
-        let path = if root.is_empty() {
-            below.to_vec()
-        } else {
-            [root, b"/", below].concat()
-        };
-        return Ok(Spot {
-            mount: Some(mount.mount),
-            path,
-        });
+        let path = if root.is_empty() { below.to_vec() } else { [root, b"/", below].concat() };
+        return Ok(Spot { mount: Some(mount.mount), path });
     }
     if typed.is_absolute() {
-        let points: Vec<String> = mounts
-            .iter()
-            .filter(|m| !m.point.is_empty())
-            .map(|m| printable(&m.point))
-            .collect();
-        let watched = if points.is_empty() {
-            "none is watched".to_owned()
-        } else {
-            points.join(", ")
-        };
-        return Err(PathError::Unwatched {
-            path: printable(&bytes),
-            watched,
-        });
+        let points: Vec<String> =
+            mounts.iter().filter(|m| !m.point.is_empty()).map(|m| printable(&m.point)).collect();
+        let watched = if points.is_empty() { "none is watched".to_owned() } else { points.join(", ") };
+        return Err(PathError::Unwatched { path: printable(&bytes), watched });
     }
-    Ok(Spot {
-        mount: None,
-        path: typed.as_os_str().as_bytes().to_vec(),
-    })
+    Ok(Spot { mount: None, path: typed.as_os_str().as_bytes().to_vec() })
 }
 
 /// The file as the kernel names it: statx for the inode and the mount, mountinfo for the super block's
@@ -94,10 +72,7 @@ pub fn key(path: &Path) -> Option<wire::FileKey> {
     let stat = statx(CWD, path, AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC, want).ok()?;
     let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
     let dev = device_of_mount(&mountinfo, stat.stx_mnt_id)?;
-    Some(wire::FileKey {
-        dev,
-        ino: stat.stx_ino,
-    })
+    Some(wire::FileKey { dev, ino: stat.stx_ino })
 }
 
 /// Third field of mountinfo's line with this id (proc(5)), as major << 20 | minor.
@@ -163,11 +138,7 @@ mod tests {
 
     #[test]
     fn there_and_back() {
-        let mounts = [
-            mount(1, "/mnt/data", "/"),
-            mount(2, "/mnt/data/sub", "/export/a"),
-            mount(3, "", "/"),
-        ];
+        let mounts = [mount(1, "/mnt/data", "/"), mount(2, "/mnt/data/sub", "/export/a"), mount(3, "", "/")];
         for (typed, id, path) in [
             ("/mnt/data/x/y", 1, "x/y"),
             ("/mnt/data/", 1, ""),
@@ -177,23 +148,14 @@ mod tests {
             ("/mnt/data/x/", 1, "x/"),
         ] {
             let spot = spot(&mounts, Path::new(typed)).unwrap();
-            assert_eq!(
-                (spot.mount, spot.path.as_slice()),
-                (Some(id), path.as_bytes()),
-                "{typed}"
-            );
+            assert_eq!((spot.mount, spot.path.as_slice()), (Some(id), path.as_bytes()), "{typed}");
         }
         assert_eq!(shown(&mounts, 2, b"export/a/f"), b"/mnt/data/sub/f");
         assert_eq!(shown(&mounts, 1, b"x\xff"), b"/mnt/data/x\xff");
         assert_eq!(shown(&mounts, 2, b"elsewhere/f"), b"store2:elsewhere/f");
         assert_eq!(shown(&mounts, 3, b"f"), b"store3:f");
         assert_eq!(shown(&mounts, 9, b"f"), b"f");
-        assert!(
-            spot(&mounts, Path::new("/mnt/database/x"))
-                .unwrap_err()
-                .to_string()
-                .contains("/mnt/data, ")
-        );
+        assert!(spot(&mounts, Path::new("/mnt/database/x")).unwrap_err().to_string().contains("/mnt/data, "));
         assert_eq!(spot(&mounts, Path::new("train/x")).unwrap().path, b"train/x");
     }
 
@@ -205,9 +167,6 @@ mod tests {
         assert_eq!(device_of_mount(info, 3), None);
         let file = tempfile::NamedTempFile::new().unwrap();
         use std::os::unix::fs::MetadataExt;
-        assert_eq!(
-            key(file.path()).unwrap().ino,
-            file.as_file().metadata().unwrap().ino()
-        );
+        assert_eq!(key(file.path()).unwrap().ino, file.as_file().metadata().unwrap().ino());
     }
 }

@@ -35,17 +35,9 @@ pub enum RecordError {
     )]
     Full { path: String, kept: String },
     #[error("writing {path} failed: {source}; {kept} of the recording are kept in it, whole up to there")]
-    Write {
-        path: String,
-        kept: String,
-        source: io::Error,
-    },
+    Write { path: String, kept: String, source: io::Error },
     #[error("the recording ended early ({reason}); {kept} of it are kept in {path}, whole up to there")]
-    Cut {
-        path: String,
-        kept: String,
-        reason: ClientError,
-    },
+    Cut { path: String, kept: String, reason: ClientError },
     #[error("listening for Ctrl-C failed: {0}")]
     Signals(io::Error),
 }
@@ -118,9 +110,7 @@ pub async fn record(
             let mut text = format!("{} in {took:.1} s, kept in {}\n", size(bytes), name(path));
             if lost > 0 {
                 let lost = count(lost);
-                text.push_str(&format!(
-                    "{lost} observations are missing: this disk was too slow for them\n"
-                ));
+                text.push_str(&format!("{lost} observations are missing: this disk was too slow for them\n"));
             }
             text
         },
@@ -152,17 +142,9 @@ impl Recording {
         }
         let file = options.open(path).map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => RecordError::Exists { path: name(path) },
-            _ => RecordError::Create {
-                path: name(path),
-                source,
-            },
+            _ => RecordError::Create { path: name(path), source },
         })?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            file,
-            whole: 0,
-            lost: 0,
-        })
+        Ok(Self { path: path.to_path_buf(), file, whole: 0, lost: 0 })
     }
 
     fn take(&mut self, block: wire::RecordBlock) -> Result<(), RecordError> {

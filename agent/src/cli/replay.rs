@@ -46,7 +46,8 @@ pub fn replay(path: &Path, output: Output) -> Result<ExitCode, CliError> {
 }
 
 fn as_json(found: &Replay, damages: u64) -> serde_json::Value {
-    let Replay { observations, left_out, span, orders, flaws, further_flaws: _, node, workloads: _, ledger } = found;
+    let Replay { observations, left_out, span, orders, flaws, further_flaws: _, node, workloads: _, ledger } =
+        found;
     let lost: u64 = flaws.iter().map(TraceError::lost).sum();
     let rows = ledger.iter().cloned().map(convert::ledger_row);
     json!({
@@ -68,10 +69,7 @@ fn name(path: &Path) -> String {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ReplayError> {
-    let failed = |source| ReplayError::Read {
-        path: name(path),
-        source,
-    };
+    let failed = |source| ReplayError::Read { path: name(path), source };
     let file = File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     // A device has no size of its own: the bound is on what is read.

@@ -32,9 +32,7 @@ pub fn printable(bytes: &[u8]) -> String {
 /// As `printable`, for sentences of the agent: newlines and escapes go, backslashes stay single, because
 /// the agent has escaped the names in them.
 pub fn sentence(text: &str) -> String {
-    text.chars()
-        .map(|c| if is_unsafe(c) { '\u{fffd}' } else { c })
-        .collect()
+    text.chars().map(|c| if is_unsafe(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// Controls (C0, DEL, C1), and the invisible characters that reorder or hide text.
@@ -63,11 +61,7 @@ pub fn size(bytes: u64) -> String {
             value /= 1024.0;
         }
     }
-    if value < 9.95 {
-        format!("{value:.1} {name}")
-    } else {
-        format!("{value:.0} {name}")
-    }
+    if value < 9.95 { format!("{value:.1} {name}") } else { format!("{value:.0} {name}") }
 }
 
 /// "12.3k".
@@ -128,10 +122,7 @@ pub struct Table {
 
 impl Table {
     pub fn new(columns: &[(&'static str, Align)]) -> Self {
-        Self {
-            columns: columns.to_vec(),
-            rows: Vec::new(),
-        }
+        Self { columns: columns.to_vec(), rows: Vec::new() }
     }
 
     /// Cells beyond the columns are not shown.
@@ -147,13 +138,7 @@ impl Table {
         let head: Vec<String> = self.columns.iter().map(|(name, _)| (*name).to_owned()).collect();
         let lines = || std::iter::once(&head).chain(&self.rows);
         let widths: Vec<usize> = (0..self.columns.len())
-            .map(|i| {
-                lines()
-                    .filter_map(|row| row.get(i))
-                    .map(|cell| width(cell))
-                    .max()
-                    .unwrap_or(0)
-            })
+            .map(|i| lines().filter_map(|row| row.get(i)).map(|cell| width(cell)).max().unwrap_or(0))
             .collect();
         let mut text = String::new();
         for row in lines() {
@@ -201,10 +186,7 @@ mod tests {
 
     #[test]
     fn units_are_for_people() {
-        assert_eq!(
-            (size(0), size(1023), size(1024)),
-            ("0 B".into(), "1023 B".into(), "1.0 KiB".into())
-        );
+        assert_eq!((size(0), size(1023), size(1024)), ("0 B".into(), "1023 B".into(), "1.0 KiB".into()));
         assert_eq!(size((1 << 20) - 1), "1.0 MiB");
         assert_eq!(size(u64::MAX), "16 EiB");
         assert_eq!((count(9_999), count(12_345)), ("9999".into(), "12.3k".into()));

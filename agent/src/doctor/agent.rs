@@ -39,12 +39,7 @@ pub fn checks(node: &NodeView, plan: PlanFacts<'_>, observe_only: bool) -> Vec<C
 }
 
 fn plan_checks(plan: PlanFacts<'_>) -> Vec<Check> {
-    let PlanFacts {
-        plan,
-        hooks,
-        unseen,
-        refused,
-    } = plan;
+    let PlanFacts { plan, hooks, unseen, refused } = plan;
     let mut checks = Vec::new();
     if plan.is_empty() {
         checks.push(Check::fail(
@@ -56,7 +51,7 @@ fn plan_checks(plan: PlanFacts<'_>) -> Vec<Check> {
     } else {
         checks.push(Check::ok(
             "probe plan",
-            format!("{plan}, {} programs attached", hooks.len()),
+            if hooks.is_empty() { plan.to_owned() } else { format!("{plan}: {}", hooks.join(", ")) },
         ));
     }
     for (other, reason) in refused {
@@ -67,22 +62,14 @@ fn plan_checks(plan: PlanFacts<'_>) -> Vec<Check> {
         checks.push(Check::warn(
             "cannot be seen",
             gap.clone(),
-            "these reads are neither counted nor prefetched; nothing else suffers",
+            "nothing to do: a limit of this kernel or plan; everything else is seen",
         ));
     }
     checks
 }
 
 fn mount_check(mount: &MountView) -> Check {
-    let MountView {
-        mount: _,
-        dev,
-        source,
-        fstype,
-        survival,
-        depth,
-        miss_latency,
-    } = mount;
+    let MountView { mount: _, dev, source, fstype, survival, depth, miss_latency } = mount;
     let what = format!("{fstype} {source} ({}:{})", dev >> 20, dev & 0xf_ffff);
     let name = "watched mount";
     match survival {
@@ -93,10 +80,9 @@ fn mount_check(mount: &MountView) -> Check {
                 miss_latency.as_secs_f64() * 1e3
             ),
         ),
-        Survival::Unknown => Check::ok(
-            name,
-            format!("{what}: not known yet whether warmed pages survive the reader's open"),
-        ),
+        Survival::Unknown => {
+            Check::ok(name, format!("{what}: not known yet whether warmed pages survive the reader's open"))
+        }
         Survival::Dropped => Check::warn(
             name,
             format!("{what}: the kernel drops a file's pages at each open here"),
@@ -131,25 +117,12 @@ mod tests {
 
     #[test]
     fn an_agent_that_sees_nothing_fails() {
-        let plan = PlanFacts {
-            plan: "",
-            hooks: &[],
-            unseen: &[],
-            refused: &[("fentry".into(), "EPERM".into())],
-        };
+        let plan =
+            PlanFacts { plan: "", hooks: &[], unseen: &[], refused: &[("fentry".into(), "EPERM".into())] };
         let checks = checks(&NodeView::default(), plan, true);
-        assert!(
-            checks
-                .iter()
-                .any(|c| c.state == State::Fail && &*c.name == "probe plan")
-        );
+        assert!(checks.iter().any(|c| c.state == State::Fail && &*c.name == "probe plan"));
         assert!(checks.iter().any(|c| c.finding.contains("fentry: EPERM")));
         assert!(checks.iter().any(|c| &*c.name == "prefetch"));
-        assert!(
-            checks
-                .iter()
-                .filter(|c| c.state != State::Ok)
-                .all(|c| !c.advice.is_empty())
-        );
+        assert!(checks.iter().filter(|c| c.state != State::Ok).all(|c| !c.advice.is_empty()));
     }
 }

@@ -1,4 +1,4 @@
-//! Checks of the machine alone: kernel, BTF, rights, lockdown, io_uring, memory, PSI, mounts.
+//! Checks of the machine alone: kernel, BTF, rights, lockdown, memory, PSI, mounts.
 //!
 //! Reads a handful of files of /proc and /sys and never the watched mounts themselves, which may hang.
 
@@ -29,7 +29,6 @@ pub fn checks() -> Vec<Check> {
         btf(),
         capabilities(&read("/proc/self/status")),
         lockdown(&read("/sys/kernel/security/lockdown"), securityfs()),
-        io_uring(&read("/proc/sys/kernel/io_uring_disabled")),
         memory(&read("/proc/meminfo"), cgroup_limit()),
         pressure(&read("/proc/pressure/memory")),
     ];
@@ -43,9 +42,7 @@ fn read(path: &str) -> String {
 
 fn kernel(release: &str) -> Check {
     let release = release.trim();
-    let mut numbers = release
-        .split(['.', '-'])
-        .map_while(|part| part.parse::<u32>().ok());
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
     let (Some(major), Some(minor)) = (numbers.next(), numbers.next()) else {
         return Check::warn(
             "kernel",
@@ -72,10 +69,7 @@ fn kernel(release: &str) -> Check {
 
 fn btf() -> Check {
     match std::fs::metadata("/sys/kernel/btf/vmlinux") {
-        Ok(meta) => Check::ok(
-            "BTF",
-            format!("/sys/kernel/btf/vmlinux, {} KiB", meta.len() / 1024),
-        ),
+        Ok(meta) => Check::ok("BTF", format!("/sys/kernel/btf/vmlinux, {} KiB", meta.len() / 1024)),
         Err(_) => Check::fail(
             "BTF",
             "the kernel does not describe its types: /sys/kernel/btf/vmlinux is missing",
@@ -90,11 +84,7 @@ fn capabilities(status: &str) -> Check {
         .find_map(|line| line.strip_prefix("CapEff:"))
         .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
     let Some(effective) = effective else {
-        return Check::warn(
-            "rights",
-            "/proc/self/status does not tell the capabilities",
-            "mount /proc",
-        );
+        return Check::warn("rights", "/proc/self/status does not tell the capabilities", "mount /proc");
     };
     let has = |number: u32| effective >> number & 1 == 1;
     // Before 5.8, and still today, CAP_SYS_ADMIN includes CAP_BPF and CAP_PERFMON.
@@ -143,23 +133,6 @@ fn lockdown(modes: &str, securityfs: bool) -> Check {
     }
 }
 
-fn io_uring(disabled: &str) -> Check {
-    let why = match io_uring::IoUring::new(2) {
-        Ok(_) => return Check::ok("io_uring", "usable"),
-        Err(error) => error,
-    };
-    let setting = match disabled.trim() {
-        "" => "the kernel has none".to_owned(),
-        value => format!("kernel.io_uring_disabled is {value}"),
-    };
-    Check::warn(
-        "io_uring",
-        format!("refused ({why}); {setting}"),
-        "threads fetch instead, fewer at a time; sysctl kernel.io_uring_disabled=0 allows it, a container \
-         needs a seccomp profile that does",
-    )
-}
-
 /// memory.max of this process's cgroup v2, or the v1 limit, in bytes; `None` means no limit is known.
 fn cgroup_limit() -> Option<u64> {
     let memberships = read("/proc/self/cgroup");
@@ -169,11 +142,9 @@ fn cgroup_limit() -> Option<u64> {
         let path = path.trim_start_matches('/');
         match controllers {
             "" => Some(Path::new("/sys/fs/cgroup").join(path).join("memory.max")),
-            c if c.split(',').any(|c| c == "memory") => Some(
-                Path::new("/sys/fs/cgroup/memory")
-                    .join(path)
-                    .join("memory.limit_in_bytes"),
-            ),
+            c if c.split(',').any(|c| c == "memory") => {
+                Some(Path::new("/sys/fs/cgroup/memory").join(path).join("memory.limit_in_bytes"))
+            }
             _ => None,
         }
     });
@@ -186,17 +157,11 @@ fn cgroup_limit() -> Option<u64> {
 
 fn memory(meminfo: &str, limit: Option<u64>) -> Check {
     let field = |name: &str| {
-        let line = meminfo
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
         line.split_whitespace().next()?.parse::<u64>().ok()
     };
     let (Some(total), Some(available)) = (field("MemTotal"), field("MemAvailable")) else {
-        return Check::warn(
-            "memory",
-            "/proc/meminfo does not tell MemAvailable",
-            "mount /proc",
-        );
+        return Check::warn("memory", "/proc/meminfo does not tell MemAvailable", "mount /proc");
     };
     let mut finding = format!("{} of {} MiB available", available >> 10, total >> 10);
     if let Some(limit) = limit {
@@ -221,10 +186,7 @@ fn memory(meminfo: &str, limit: Option<u64>) -> Check {
 
 fn pressure(psi: &str) -> Check {
     let some = psi.lines().find_map(|line| line.strip_prefix("some "));
-    match some.and_then(|line| {
-        line.split_whitespace()
-            .find_map(|field| field.strip_prefix("avg10="))
-    }) {
+    match some.and_then(|line| line.split_whitespace().find_map(|field| field.strip_prefix("avg10="))) {
         Some(avg10) => Check::ok("memory pressure", format!("PSI some avg10 is {avg10} %")),
         None => Check::warn(
             "memory pressure",
@@ -270,24 +232,14 @@ mod tests {
         assert_eq!(none.state, State::Fail);
         assert!(none.finding.contains("CAP_BPF (to load probes)"));
         // CAP_SYS_ADMIN stands in for CAP_BPF and CAP_PERFMON.
-        assert!(
-            !capabilities("CapEff:\t0000000000200000\n")
-                .finding
-                .contains("CAP_BPF")
-        );
+        assert!(!capabilities("CapEff:\t0000000000200000\n").finding.contains("CAP_BPF"));
         assert_eq!(capabilities("").state, State::Warn);
     }
 
     #[test]
     fn lockdown_reads_the_bracketed_mode() {
-        assert_eq!(
-            lockdown("none [integrity] confidentiality\n", true).state,
-            State::Ok
-        );
-        assert_eq!(
-            lockdown("none integrity [confidentiality]\n", true).state,
-            State::Fail
-        );
+        assert_eq!(lockdown("none [integrity] confidentiality\n", true).state, State::Ok);
+        assert_eq!(lockdown("none integrity [confidentiality]\n", true).state, State::Fail);
         assert_eq!(lockdown("", true).state, State::Ok);
         assert_eq!(lockdown("", false).state, State::Warn);
     }
@@ -298,11 +250,7 @@ mod tests {
         assert_eq!(memory(meminfo, None).state, State::Ok);
         assert_eq!(memory(meminfo, Some(64 << 20)).state, State::Warn);
         assert_eq!(memory("", None).state, State::Warn);
-        assert!(
-            pressure("some avg10=1.25 avg60=0.00 avg300=0.00 total=1\n")
-                .finding
-                .contains("1.25 %")
-        );
+        assert!(pressure("some avg10=1.25 avg60=0.00 avg300=0.00 total=1\n").finding.contains("1.25 %"));
         assert_eq!(pressure("").state, State::Warn);
     }
 
@@ -320,11 +268,6 @@ mod tests {
     fn this_machine_gets_all_its_checks() {
         let checks = checks();
         assert_eq!(checks.len(), 8);
-        assert!(
-            checks
-                .iter()
-                .filter(|c| c.state != State::Ok)
-                .all(|c| !c.advice.is_empty())
-        );
+        assert!(checks.iter().filter(|c| c.state != State::Ok).all(|c| !c.advice.is_empty()));
     }
 }

@@ -31,8 +31,8 @@ use crate::api::query::EngineSide;
 use crate::attribute::Attributor;
 use crate::metrics::Metrics;
 use crate::mounts::{MountError, MountWatch, SelectError};
-use crate::pressure::Gauge;
 use crate::prefetch::{Prefetch, PrefetchConfig, PrefetchError};
+use crate::pressure::Gauge;
 use crate::probe::{Probe, ProbeConfig, ProbeError, ReadEvent};
 
 use keeper::Keeper;
@@ -126,7 +126,11 @@ impl Running {
 
 impl Engine {
     /// Attaches and prepares everything; nothing is left behind when a step fails.
-    pub fn build(config: EngineConfig, metrics: Metrics, side: EngineSide) -> Result<(Self, Sources), EngineError> {
+    pub fn build(
+        config: EngineConfig,
+        metrics: Metrics,
+        side: EngineSide,
+    ) -> Result<(Self, Sources), EngineError> {
         let EngineConfig { wish, state, limits, probe } = config;
         let mounts = MountWatch::open()?;
         let table = mounts.read()?;
@@ -136,11 +140,7 @@ impl Engine {
             .map_err(|source| EngineError::Wait { step: "starting the profile writer", source })?;
         let (probe, plan) = sight::open(probe)?;
         let prefetch = Prefetch::start(PrefetchConfig::new(std::sync::Arc::new(watches.places())))?;
-        let edges = EdgeFacts {
-            plan,
-            observe_only: !limits.prefetch,
-            ..EdgeFacts::default()
-        };
+        let edges = EdgeFacts { plan, observe_only: !limits.prefetch, ..EdgeFacts::default() };
         let (seeds, counted) = Seeds::start()
             .map_err(|source| EngineError::Wait { step: "starting the page counter", source })?;
         let sources = Sources::new(probe.as_ref(), &prefetch, mounts, counted)?;

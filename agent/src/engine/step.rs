@@ -36,7 +36,9 @@ impl Engine {
             }
             Action::Mounts => match waiting.mount_watch().read() {
                 Ok(table) => self.remount(&table),
-                Err(error) => tracing::warn!("the mount table cannot be read, watching what was there: {error}"),
+                Err(error) => {
+                    tracing::warn!("the mount table cannot be read, watching what was there: {error}")
+                }
             },
             Action::Counted(at, observation) => {
                 // What has come since is in the ring: it goes first, and the count adds to it.
@@ -145,11 +147,11 @@ impl Engine {
         self.sampled = at;
         match self.pressure.read() {
             Ok(memory) => {
-            self.edges.memory_total = memory.total;
-            self.edges.memory_pressure = memory.psi;
-            let observation =
-                Observation::Memory { available: memory.available, total: memory.total, psi: memory.psi };
-            self.apply(&observation, at);
+                self.edges.memory_total = memory.total;
+                self.edges.memory_pressure = memory.psi;
+                let observation =
+                    Observation::Memory { available: memory.available, total: memory.total, psi: memory.psi };
+                self.apply(&observation, at);
             }
             // The last sample stands; the next one may succeed.
             Err(error) => tracing::debug!("{error}"),
@@ -179,7 +181,9 @@ impl Engine {
             let Some(probe) = &mut self.probe else { break };
             match probe.watch(dev) {
                 Ok(()) => tracing::info!("watching device {}:{}", dev >> 20, dev & 0xf_ffff),
-                Err(error) => tracing::warn!("device {}:{} is not watched: {error}", dev >> 20, dev & 0xf_ffff),
+                Err(error) => {
+                    tracing::warn!("device {}:{} is not watched: {error}", dev >> 20, dev & 0xf_ffff)
+                }
             }
         }
     }
@@ -233,9 +237,11 @@ impl Engine {
                 }
                 Order::Resight { mount } => {
                     let dev = self.watches.dev(mount);
-                    let again = self.probe.as_mut().zip(dev).map(|(probe, dev)| {
-                        probe.forget(dev).and_then(|()| probe.watch(dev))
-                    });
+                    let again = self
+                        .probe
+                        .as_mut()
+                        .zip(dev)
+                        .map(|(probe, dev)| probe.forget(dev).and_then(|()| probe.watch(dev)));
                     if let Some(Err(error)) = again {
                         tracing::warn!("names of a file system are not told again: {error}");
                     }

@@ -41,11 +41,8 @@ impl MountResolver for Places {
             let shared = self.0.read().unwrap_or_else(PoisonError::into_inner);
             shared.by_id.get(&mount).cloned()?
         };
-        let found = if via == 0 {
-            known
-        } else {
-            mount_of_process(Path::new("/proc"), via, known.dev).ok()??.1
-        };
+        let found =
+            if via == 0 { known } else { mount_of_process(Path::new("/proc"), via, known.dev).ok()??.1 };
         let path = PathBuf::from(OsString::from_vec(found.point.to_vec()));
         Some(MountPoint { path, root: found.root, dev: found.dev })
     }
@@ -114,20 +111,20 @@ impl Watches {
         wanted.truncate(MOST);
         let mut change = Change::default();
         let mut shared = self.places.0.write().unwrap_or_else(PoisonError::into_inner);
-        let gone: Vec<u32> = self
-            .by_dev
-            .iter()
-            .filter(|(dev, id)| {
-                // The same number with another store behind it is another file system.
-                !wanted.iter().any(|mount| {
-                    mount.dev == **dev
-                        && shared.by_id.get(id).is_some_and(|known| {
-                            known.source == mount.source && known.fstype == mount.fstype
-                        })
+        let gone: Vec<u32> =
+            self.by_dev
+                .iter()
+                .filter(|(dev, id)| {
+                    // The same number with another store behind it is another file system.
+                    !wanted.iter().any(|mount| {
+                        mount.dev == **dev
+                            && shared.by_id.get(id).is_some_and(|known| {
+                                known.source == mount.source && known.fstype == mount.fstype
+                            })
+                    })
                 })
-            })
-            .map(|(dev, _)| *dev)
-            .collect();
+                .map(|(dev, _)| *dev)
+                .collect();
         for dev in gone {
             if let Some(mount) = self.by_dev.remove(&dev) {
                 shared.by_id.remove(&mount);

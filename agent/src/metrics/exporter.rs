@@ -23,15 +23,9 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 #[derive(Debug, thiserror::Error)]
 pub enum ExporterError {
     #[error("/metrics could not be served at {addr}: {source}; choose another address with --metrics")]
-    Bind {
-        addr: SocketAddr,
-        source: std::io::Error,
-    },
+    Bind { addr: SocketAddr, source: std::io::Error },
     #[error("serving /metrics at {addr} ended: {source}; restart the agent")]
-    Serve {
-        addr: SocketAddr,
-        source: std::io::Error,
-    },
+    Serve { addr: SocketAddr, source: std::io::Error },
 }
 
 /// Listens at once, so that a bad address is known at start, and serves until `stop` turns true.
@@ -41,12 +35,8 @@ pub async fn serve(
     refresh: Refresh,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(SocketAddr, tokio::task::JoinHandle<Result<(), ExporterError>>), ExporterError> {
-    let listener = TcpListener::bind(addr)
-        .await
-        .map_err(|source| ExporterError::Bind { addr, source })?;
-    let addr = listener
-        .local_addr()
-        .map_err(|source| ExporterError::Bind { addr, source })?;
+    let listener = TcpListener::bind(addr).await.map_err(|source| ExporterError::Bind { addr, source })?;
+    let addr = listener.local_addr().map_err(|source| ExporterError::Bind { addr, source })?;
     let scrape = move || {
         let (metrics, refresh) = (metrics.clone(), refresh.clone());
         async move {

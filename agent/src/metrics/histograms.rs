@@ -77,11 +77,7 @@ impl Histograms {
     /// Counts one latency of the mount with this source (mountinfo's).
     pub fn record(&mut self, source: &str, latency: Latency, took: Nanos) {
         let known = self.rows.contains_key(&(Box::from(source), latency));
-        let source = if known || self.rows.len() < SOURCES * 2 {
-            source
-        } else {
-            OTHER
-        };
+        let source = if known || self.rows.len() < SOURCES * 2 { source } else { OTHER };
         if let Some(histogram) = self.row(source, latency) {
             histogram.saturating_record(took.0.clamp(LOWEST_NS, HIGHEST_NS));
         }
@@ -104,11 +100,7 @@ impl Histograms {
             serializer
                 .serialize(histogram, &mut hdr_v2)
                 .map_err(|e| HistogramError::Encode(e.to_string()))?;
-            Ok(Encoded {
-                source: source.clone(),
-                latency: *latency,
-                hdr_v2,
-            })
+            Ok(Encoded { source: source.clone(), latency: *latency, hdr_v2 })
         };
         self.rows.iter().map(encode).collect()
     }
@@ -118,26 +110,16 @@ impl Histograms {
 pub fn decode(mut hdr_v2: &[u8]) -> Result<Histogram<u64>, HistogramError> {
     // The header says how much memory is taken before the first count is read, so it is checked first:
     // 40 bytes of cookie, payload length, offset, digits, lowest, highest, ratio (HdrHistogram's V2).
-    let word = |at: usize| {
-        hdr_v2
-            .get(at..at + 4)
-            .and_then(|b| <[u8; 4]>::try_from(b).ok())
-            .map(u32::from_be_bytes)
-    };
-    let long = |at: usize| {
-        hdr_v2
-            .get(at..at + 8)
-            .and_then(|b| <[u8; 8]>::try_from(b).ok())
-            .map(u64::from_be_bytes)
-    };
+    let word =
+        |at: usize| hdr_v2.get(at..at + 4).and_then(|b| <[u8; 4]>::try_from(b).ok()).map(u32::from_be_bytes);
+    let long =
+        |at: usize| hdr_v2.get(at..at + 8).and_then(|b| <[u8; 8]>::try_from(b).ok()).map(u64::from_be_bytes);
     let whole = word(4).map(|payload| payload as usize + HEADER) == Some(hdr_v2.len());
     let ours = (word(12), long(16), long(24)) == (Some(u32::from(DIGITS)), Some(LOWEST_NS), Some(HIGHEST_NS));
     if !whole || !ours {
         return Err(HistogramError::Decode("its header is not ours".to_owned()));
     }
-    Deserializer::new()
-        .deserialize(&mut hdr_v2)
-        .map_err(|e| HistogramError::Decode(e.to_string()))
+    Deserializer::new().deserialize(&mut hdr_v2).map_err(|e| HistogramError::Decode(e.to_string()))
 }
 
 /// Adds histograms up: exactly what recording into one would have given.

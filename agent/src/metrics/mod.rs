@@ -181,9 +181,7 @@ impl Metrics {
         for code in CODES.into_iter().skip(1) {
             drop(inner.refusals.get_or_create(&ByCode { code }));
         }
-        Self {
-            inner: Arc::new(inner),
-        }
+        Self { inner: Arc::new(inner) }
     }
 
     /// Counts into nothing that anyone reads: for tests and for commands without a daemon.
@@ -255,11 +253,7 @@ impl Metrics {
     }
 
     pub fn api_refusals(&self) -> u64 {
-        CODES
-            .iter()
-            .filter_map(|code| self.inner.refusals.get(&ByCode { code }))
-            .map(|c| c.get())
-            .sum()
+        CODES.iter().filter_map(|code| self.inner.refusals.get(&ByCode { code })).map(|c| c.get()).sum()
     }
 
     pub fn events_skipped_total(&self) -> u64 {
@@ -271,18 +265,11 @@ impl Metrics {
         let m = &*self.inner;
         m.answered.set(i64::from(totals.is_some()));
         let Some(totals) = totals else { return };
-        let CoreTotals {
-            node,
-            ledger,
-            drops_per_cpu,
-            plan,
-            memory_pressure,
-        } = totals;
+        let CoreTotals { node, ledger, drops_per_cpu, plan, memory_pressure } = totals;
         raise(&m.reads, node.reads);
         raise(&m.read, node.read_bytes);
         raise(&m.covered, node.covered_bytes);
-        m.coverage
-            .set(node.covered_bytes as f64 / node.read_bytes.max(1) as f64);
+        m.coverage.set(node.covered_bytes as f64 / node.read_bytes.max(1) as f64);
         raise(&m.fetched, node.fetched_bytes);
         m.files.set(signed(node.files));
         m.workloads.set(signed(node.workloads));
@@ -297,10 +284,7 @@ impl Metrics {
             self.set_predictor(predictor, ledger);
         }
         m.plan.clear();
-        let labels = PlanLabels {
-            plan: (*plan).to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        };
+        let labels = PlanLabels { plan: (*plan).to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
         m.plan.get_or_create(&labels).set(1);
     }
 
@@ -309,13 +293,8 @@ impl Metrics {
         let predictor = who.name();
         let rows = || ledger.iter().filter(|row| row.predictor == who);
         let by = ByPredictor { predictor };
-        raise(
-            &m.predictions.get_or_create(&by),
-            rows().map(|row| row.predictions).sum(),
-        );
-        m.pending
-            .get_or_create(&by)
-            .set(signed(rows().map(|row| row.fate.pending).sum()));
+        raise(&m.predictions.get_or_create(&by), rows().map(|row| row.predictions).sum());
+        m.pending.get_or_create(&by).set(signed(rows().map(|row| row.fate.pending).sum()));
         let fates: [(&str, u64); 3] = [
             ("hit", rows().map(|row| row.fate.hit).sum()),
             ("late", rows().map(|row| row.fate.late).sum()),

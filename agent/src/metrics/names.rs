@@ -69,60 +69,22 @@ const fn name(
     labels: &'static [&'static str],
     help: &'static str,
 ) -> Name {
-    Name {
-        stem,
-        kind,
-        unit,
-        labels,
-        help,
-    }
+    Name { stem, kind, unit, labels, help }
 }
 
 use In::{Bytes, Ratio, Seconds, Things};
 use Kind::{Counter, Gauge, Histogram, Info};
 
-pub const READS: Name = name(
-    "headrace_reads",
-    Counter,
-    Things,
-    &[],
-    "Accesses seen on watched mounts",
-);
-pub const READ: Name = name(
-    "headrace_read",
-    Counter,
-    Bytes,
-    &[],
-    "Bytes read on watched mounts",
-);
-pub const COVERED: Name = name(
-    "headrace_covered",
-    Counter,
-    Bytes,
-    &[],
-    "Read bytes that were in memory when they were read",
-);
-pub const COVERAGE: Name = name(
-    "headrace_coverage",
-    Gauge,
-    Ratio,
-    &[],
-    "Covered bytes by read bytes since the agent's start",
-);
-pub const FETCHED: Name = name(
-    "headrace_fetched",
-    Counter,
-    Bytes,
-    &[],
-    "Bytes the agent asked the stores for",
-);
-pub const PREDICTIONS: Name = name(
-    "headrace_predictions",
-    Counter,
-    Things,
-    &["predictor"],
-    "Predictions made, by who made them",
-);
+pub const READS: Name = name("headrace_reads", Counter, Things, &[], "Accesses seen on watched mounts");
+pub const READ: Name = name("headrace_read", Counter, Bytes, &[], "Bytes read on watched mounts");
+pub const COVERED: Name =
+    name("headrace_covered", Counter, Bytes, &[], "Read bytes that were in memory when they were read");
+pub const COVERAGE: Name =
+    name("headrace_coverage", Gauge, Ratio, &[], "Covered bytes by read bytes since the agent's start");
+pub const FETCHED: Name =
+    name("headrace_fetched", Counter, Bytes, &[], "Bytes the agent asked the stores for");
+pub const PREDICTIONS: Name =
+    name("headrace_predictions", Counter, Things, &["predictor"], "Predictions made, by who made them");
 pub const FATE: Name = name(
     "headrace_prediction",
     Counter,
@@ -144,48 +106,15 @@ pub const DROPS: Name = name(
     &["cpu"],
     "Records the kernel side had no room for, by CPU; what was learned meanwhile has holes",
 );
-pub const RECORDS: Name = name(
-    "headrace_records",
-    Counter,
-    Things,
-    &["kind"],
-    "Observations folded into the core, by kind",
-);
-pub const FILES: Name = name(
-    "headrace_files_known",
-    Gauge,
-    Things,
-    &[],
-    "Files the core keeps state of",
-);
-pub const WORKLOADS: Name = name(
-    "headrace_workloads_known",
-    Gauge,
-    Things,
-    &[],
-    "Workloads the core keeps state of",
-);
-pub const FETCHES: Name = name(
-    "headrace_fetches",
-    Counter,
-    Things,
-    &["outcome"],
-    "Fetches that ended, by how they ended",
-);
-pub const QUEUED: Name = name(
-    "headrace_fetch_queue_depth",
-    Gauge,
-    Things,
-    &[],
-    "Fetches waiting",
-);
-pub const IN_FLIGHT: Name = name(
-    "headrace_fetches_in_flight",
-    Gauge,
-    Things,
-    &[],
-    "Fetches under way",
-);
+pub const RECORDS: Name =
+    name("headrace_records", Counter, Things, &["kind"], "Observations folded into the core, by kind");
+pub const FILES: Name = name("headrace_files_known", Gauge, Things, &[], "Files the core keeps state of");
+pub const WORKLOADS: Name =
+    name("headrace_workloads_known", Gauge, Things, &[], "Workloads the core keeps state of");
+pub const FETCHES: Name =
+    name("headrace_fetches", Counter, Things, &["outcome"], "Fetches that ended, by how they ended");
+pub const QUEUED: Name = name("headrace_fetch_queue_depth", Gauge, Things, &[], "Fetches waiting");
+pub const IN_FLIGHT: Name = name("headrace_fetches_in_flight", Gauge, Things, &[], "Fetches under way");
 pub const MISS_LATENCY: Name = name(
     "headrace_miss_latency",
     Histogram,
@@ -235,13 +164,8 @@ pub const MEMORY_PRESSURE: Name = name(
     &[],
     "Share of the last ten seconds in which some task waited for memory (PSI some avg10)",
 );
-pub const MEMORY_AVAILABLE: Name = name(
-    "headrace_memory_available",
-    Gauge,
-    Bytes,
-    &[],
-    "MemAvailable as the core last saw it",
-);
+pub const MEMORY_AVAILABLE: Name =
+    name("headrace_memory_available", Gauge, Bytes, &[], "MemAvailable as the core last saw it");
 pub const SCRAPE_OK: Name = name(
     "headrace_engine_answered",
     Gauge,
@@ -292,11 +216,7 @@ pub fn document() -> String {
             [] => "–".to_owned(),
             labels => labels.join(", "),
         };
-        text.push_str(&format!(
-            "| `{}` | {kind} | {labels} | {} |\n",
-            name.exposed(),
-            name.help
-        ));
+        text.push_str(&format!("| `{}` | {kind} | {labels} | {} |\n", name.exposed(), name.help));
     }
     text
 }

@@ -16,12 +16,7 @@ pub struct Changes {
 
 impl Changes {
     pub fn is_empty(&self) -> bool {
-        let Self {
-            appeared,
-            vanished,
-            arrived,
-            gone,
-        } = self;
+        let Self { appeared, vanished, arrived, gone } = self;
         appeared.is_empty() && vanished.is_empty() && arrived.is_empty() && gone.is_empty()
     }
 }
@@ -36,10 +31,7 @@ pub fn changes(old: &MountTable, new: &MountTable) -> Changes {
 }
 
 fn missing(of: &MountTable, from: &MountTable, same: fn(&Mount, &Mount) -> bool) -> Vec<Mount> {
-    of.iter()
-        .filter(|mount| !from.iter().any(|other| same(mount, other)))
-        .cloned()
-        .collect()
+    of.iter().filter(|mount| !from.iter().any(|other| same(mount, other))).cloned().collect()
 }
 
 /// Options are left out: a remount changes them, and it is the same mount.

@@ -124,9 +124,7 @@ fn unescape(field: &[u8]) -> Vec<u8> {
             _ => None,
         };
         out.push(octal.unwrap_or(byte));
-        rest = after
-            .get(if octal.is_some() { 3 } else { 0 }..)
-            .unwrap_or_default();
+        rest = after.get(if octal.is_some() { 3 } else { 0 }..).unwrap_or_default();
     }
     out
 }
@@ -228,22 +226,14 @@ mod tests {
         let mount = one(b"1 0 0:50 / /mnt/a\\040b\\011c\\012d\\134e\xff rw - nfs4 nas:/x\\040y rw");
         assert_eq!(&*mount.point, b"/mnt/a b\tc\nd\\e\xff");
         assert_eq!(&*mount.source, "nas:/x y");
-        let long = [
-            b"1 0 0:50 / /".to_vec(),
-            vec![b'x'; 100_000],
-            b" rw - nfs a b".to_vec(),
-        ]
-        .concat();
+        let long = [b"1 0 0:50 / /".to_vec(), vec![b'x'; 100_000], b" rw - nfs a b".to_vec()].concat();
         assert_eq!(one(&long).point.len(), 100_001);
     }
 
     #[test]
     fn sources_that_are_empty_or_spaced() {
         assert_eq!(&*one(b"1 0 0:5 / /a rw - fuse.x  rw").source, "");
-        assert_eq!(
-            &*one(b"1 0 0:5 / /a rw - cifs //srv/my share rw").source,
-            "//srv/my share"
-        );
+        assert_eq!(&*one(b"1 0 0:5 / /a rw - cifs //srv/my share rw").source, "//srv/my share");
     }
 
     #[test]
@@ -252,10 +242,7 @@ mod tests {
             &*one(b"1 0 0:5 / /a rw - fuse https://me:pw@dav.example/p@th rw").source,
             "https://dav.example/p@th"
         );
-        assert_eq!(
-            &*one(b"1 0 0:5 / /a rw - fuse.sshfs me@host:/x rw").source,
-            "me@host:/x"
-        );
+        assert_eq!(&*one(b"1 0 0:5 / /a rw - fuse.sshfs me@host:/x rw").source, "me@host:/x");
     }
 
     #[test]

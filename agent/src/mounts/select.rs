@@ -18,13 +18,7 @@ pub enum SelectError {
          that file system{rest}",
         path.display()
     )]
-    NotAMount {
-        path: PathBuf,
-        point: String,
-        fstype: String,
-        source_name: String,
-        rest: &'static str,
-    },
+    NotAMount { path: PathBuf, point: String, fstype: String, source_name: String, rest: &'static str },
     #[error(
         "--watch {}: {fstype} keeps its files in memory or has none, so there is nothing to bring in ahead; \
          pass the mount point of a network, FUSE or disk file system",
@@ -47,10 +41,8 @@ pub enum SelectError {
 
 /// The mount whose mount point `path` is, links in the path followed.
 pub fn select<'a>(table: &'a MountTable, path: &Path) -> Result<&'a Mount, SelectError> {
-    let real = fs::canonicalize(path).map_err(|source| SelectError::Path {
-        path: path.to_owned(),
-        source,
-    })?;
+    let real =
+        fs::canonicalize(path).map_err(|source| SelectError::Path { path: path.to_owned(), source })?;
     let real = real.as_os_str().as_bytes();
     let path = path.to_owned();
     let Some(mount) = table.covering(real) else {
@@ -91,18 +83,9 @@ mod tests {
             panic!("{error}");
         };
         assert!(dir.path().starts_with(point));
-        assert!(
-            error.to_string().contains(&format!("Pass --watch {point}")),
-            "{error}"
-        );
-        assert!(matches!(
-            select(&table, Path::new("/proc")),
-            Err(SelectError::Memory { .. })
-        ));
-        assert!(matches!(
-            select(&table, Path::new("/no/such/path")),
-            Err(SelectError::Path { .. })
-        ));
+        assert!(error.to_string().contains(&format!("Pass --watch {point}")), "{error}");
+        assert!(matches!(select(&table, Path::new("/proc")), Err(SelectError::Memory { .. })));
+        assert!(matches!(select(&table, Path::new("/no/such/path")), Err(SelectError::Path { .. })));
     }
 
     #[test]
@@ -113,10 +96,9 @@ mod tests {
         std::os::unix::fs::symlink("/proc/..", &link).unwrap();
         match select(&table, &link) {
             Ok(mount) => assert_eq!(&*mount.point, b"/"),
-            Err(error) => assert!(
-                matches!(error, SelectError::Stacked { .. } | SelectError::Memory { .. }),
-                "{error}"
-            ),
+            Err(error) => {
+                assert!(matches!(error, SelectError::Stacked { .. } | SelectError::Memory { .. }), "{error}")
+            }
         }
     }
 }

@@ -25,19 +25,12 @@ pub enum MountError {
 }
 
 pub fn read_table(path: &Path) -> Result<MountTable, MountError> {
-    let failed = |source| MountError::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| MountError::Read { path: path.to_owned(), source };
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(failed)?;
-    file.take(MAX_MOUNTINFO + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
+    file.take(MAX_MOUNTINFO + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_MOUNTINFO {
-        return Err(MountError::TooLarge {
-            path: path.to_owned(),
-        });
+        return Err(MountError::TooLarge { path: path.to_owned() });
     }
     Ok(MountTable::parse(&bytes))
 }
@@ -64,10 +57,7 @@ impl MountWatch {
     pub fn open() -> Result<Self, MountError> {
         // A thread may live in another namespace than its process: the table is that of the opener.
         let path = PathBuf::from("/proc/thread-self/mountinfo");
-        let file = File::open(&path).map_err(|source| MountError::Poll {
-            path: path.clone(),
-            source,
-        })?;
+        let file = File::open(&path).map_err(|source| MountError::Poll { path: path.clone(), source })?;
         // Kept apart from /proc/thread-self, which another thread would resolve to itself.
         let path = fs::read_link("/proc/thread-self")
             .map_or(path, |link| Path::new("/proc").join(link).join("mountinfo"));
@@ -89,10 +79,7 @@ impl MountWatch {
 
     /// Waits for a change since the last call that returned true.
     pub fn changed(&self, timeout: Duration) -> Result<bool, MountError> {
-        let failed = |source: io::Error| MountError::Poll {
-            path: self.path.clone(),
-            source,
-        };
+        let failed = |source: io::Error| MountError::Poll { path: self.path.clone(), source };
         let timeout = Timespec::try_from(timeout).map_err(|_| failed(io::ErrorKind::InvalidInput.into()))?;
         let mut fds = [PollFd::new(&self.file, PollFlags::PRI)];
         match poll(&mut fds, Some(&timeout)) {
@@ -163,21 +150,10 @@ mod tests {
     fn a_mount_of_another_namespace_is_found_through_its_process() {
         let table = read_table(Path::new("/proc/self/mountinfo")).unwrap();
         let dev = table.covering(b"/proc").unwrap().dev;
-        let (root, mount) = mount_of_process(Path::new("/proc"), std::process::id(), dev)
-            .unwrap()
-            .unwrap();
-        assert_eq!(
-            root,
-            Path::new("/proc")
-                .join(std::process::id().to_string())
-                .join("root")
-        );
+        let (root, mount) = mount_of_process(Path::new("/proc"), std::process::id(), dev).unwrap().unwrap();
+        assert_eq!(root, Path::new("/proc").join(std::process::id().to_string()).join("root"));
         assert_eq!(&*mount.fstype, "proc");
-        assert!(
-            mount_of_process(Path::new("/proc"), std::process::id(), 0xfff_fffff)
-                .unwrap()
-                .is_none()
-        );
+        assert!(mount_of_process(Path::new("/proc"), std::process::id(), 0xfff_fffff).unwrap().is_none());
         assert!(mount_of_process(Path::new("/proc"), u32::MAX, dev).is_err());
     }
 }

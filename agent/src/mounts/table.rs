@@ -35,19 +35,15 @@ impl MountTable {
 
     /// The mount of the file system `dev` that shows most of it.
     pub fn of_device(&self, dev: u32) -> Option<&Mount> {
-        self.iter()
-            .filter(|mount| mount.dev == dev)
-            .min_by_key(|mount| breadth(mount))
+        self.iter().filter(|mount| mount.dev == dev).min_by_key(|mount| breadth(mount))
     }
 
     /// The mount that an absolute path without links lies on, as the kernel would resolve it: from the
     /// root, at each mount point on to what is mounted there, so that hidden mounts are never taken.
     pub fn covering(&self, path: &[u8]) -> Option<&Mount> {
         let is_root = |mount: &&Mount| trim(&mount.point).is_empty();
-        let has_parent = |mount: &Mount| {
-            self.iter()
-                .any(|other| other.id == mount.parent && other.id != mount.id)
-        };
+        let has_parent =
+            |mount: &Mount| self.iter().any(|other| other.id == mount.parent && other.id != mount.id);
         let mut current = self.iter().filter(is_root).find(|mount| !has_parent(mount))?;
         // Each step goes to a child; more steps than mounts would be a cycle of a mangled table.
         for _ in 0..self.mounts.len() {
@@ -117,25 +113,14 @@ mod tests {
         assert_eq!(source(&table, "/mnt/database"), "/dev/vda");
         assert_eq!(source(&table, "/mnt/data/inner/x"), "JuiceFS:x");
         assert_eq!(source(&table, "/over/x"), "new:/");
-        assert_eq!(
-            source(&table, "/hide/deep/x"),
-            "hiding:/",
-            "what was mounted over hides it"
-        );
+        assert_eq!(source(&table, "/hide/deep/x"), "hiding:/", "what was mounted over hides it");
     }
 
     #[test]
     fn watched_by_default() {
         let table = MountTable::parse(TABLE);
         let points: Vec<_> = table.remote().iter().map(|mount| mount.point.clone()).collect();
-        let expected = [
-            "/mnt/data",
-            "/mnt/data/inner",
-            "/over",
-            "/over",
-            "/hide/deep",
-            "/hide",
-        ];
+        let expected = ["/mnt/data", "/mnt/data/inner", "/over", "/over", "/hide/deep", "/hide"];
         assert_eq!(points, expected.map(|point| point.as_bytes().into()));
     }
 

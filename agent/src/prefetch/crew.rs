@@ -159,10 +159,8 @@ impl Crew {
                 continue;
             }
             state.idle += 1;
-            let (woken, timeout) = self
-                .work
-                .wait_timeout(state, LINGER)
-                .unwrap_or_else(PoisonError::into_inner);
+            let (woken, timeout) =
+                self.work.wait_timeout(state, LINGER).unwrap_or_else(PoisonError::into_inner);
             state = woken;
             state.idle -= 1;
             if !timeout.timed_out() {
@@ -195,10 +193,7 @@ impl Crew {
                 break;
             }
             state = if busy || held {
-                self.clock
-                    .wait_timeout(state, TICK)
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .0
+                self.clock.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner).0
             } else {
                 state.clerk_rests = true;
                 self.clock.wait(state).unwrap_or_else(PoisonError::into_inner)

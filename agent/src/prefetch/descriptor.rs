@@ -22,21 +22,14 @@ const UNFIT: u64 = (libc::O_WRONLY | libc::O_DIRECT | libc::O_PATH) as u64;
 /// A copy of a descriptor of `tgid` open for reading on `file`. ENOENT: the process holds none. ESRCH: the
 /// process is gone. EPERM: it may not be asked (no CAP_SYS_PTRACE).
 pub fn copy_of(tgid: u32, file: FileKey) -> Result<OwnedFd, Errno> {
-    let pid = i32::try_from(tgid)
-        .ok()
-        .and_then(Pid::from_raw)
-        .ok_or(Errno::SRCH)?;
+    let pid = i32::try_from(tgid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
     // Opened first: should the number be given to a new process meanwhile, the copy fails.
     let process = pidfd_open(pid, PidfdFlags::empty())?;
     let mut mounts: Option<Vec<u8>> = None;
     let mut known: Option<u64> = None;
     let listing = std::fs::read_dir(format!("/proc/{tgid}/fdinfo")).map_err(|error| errno_of(&error))?;
     for entry in listing.take(DESCRIPTORS).flatten() {
-        let Some(number) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<i32>().ok())
-        else {
+        let Some(number) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
             continue;
         };
         let Ok(text) = std::fs::read(entry.path()) else {

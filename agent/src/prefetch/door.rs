@@ -39,17 +39,13 @@ pub struct Closed {
 
 impl From<Errno> for Closed {
     fn from(errno: Errno) -> Self {
-        Self {
-            outcome: outcome_of(errno),
-            file: None,
-        }
+        Self { outcome: outcome_of(errno), file: None }
     }
 }
 
 /// Resolves nothing outside the mount, follows no link.
-pub const INSIDE: ResolveFlags = ResolveFlags::BENEATH
-    .union(ResolveFlags::NO_SYMLINKS)
-    .union(ResolveFlags::NO_XDEV);
+pub const INSIDE: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_XDEV);
 
 /// openat2 says EAGAIN when a rename anywhere raced with its check of "beneath".
 const RENAME_RACES: u32 = 8;
@@ -92,10 +88,7 @@ impl Door {
             return Err(Errno::NXIO.into());
         }
         let file = root.key(&name, found.stx_ino);
-        let closed = |outcome| Closed {
-            outcome,
-            file: Some(file),
-        };
+        let closed = |outcome| Closed { outcome, file: Some(file) };
         if expected.is_some_and(|expected| expected != file) {
             return Err(closed(Outcome::Absent));
         }

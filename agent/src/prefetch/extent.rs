@@ -14,10 +14,8 @@ pub fn resolve(extent: &Extent, size: Option<u64>) -> Option<Vec<Pages>> {
         Extent::Whole { limit } => vec![clamp(0..pages_of(*limit))],
         Extent::Ranges(ranges) => ranges.iter().cloned().map(clamp).collect(),
         Extent::Shape(parts) => {
-            let resolved: Option<Vec<Pages>> = parts
-                .iter()
-                .map(|part| anchored(*part, size).map(clamp))
-                .collect();
+            let resolved: Option<Vec<Pages>> =
+                parts.iter().map(|part| anchored(*part, size).map(clamp)).collect();
             resolved?
         }
     };
@@ -55,34 +53,19 @@ pub fn pieces(ranges: Vec<Pages>, piece: u64) -> impl Iterator<Item = Pages> {
 }
 
 #[cfg(test)]
-#[expect(
-    clippy::single_range_in_vec_init,
-    reason = "lists of one range are what is tested"
-)]
+#[expect(clippy::single_range_in_vec_init, reason = "lists of one range are what is tested")]
 mod tests {
     use super::*;
 
     #[test]
     fn shapes_are_resolved_against_the_size() {
         let shape = Extent::Shape(vec![
-            Anchored::End {
-                before_end: 0,
-                len: 8,
-            },
+            Anchored::End { before_end: 0, len: 8 },
             Anchored::Start { offset: 4, len: 4096 },
-            Anchored::Fraction {
-                start: 500_000,
-                end: 600_000,
-            },
-            Anchored::End {
-                before_end: 1 << 40,
-                len: 8,
-            },
+            Anchored::Fraction { start: 500_000, end: 600_000 },
+            Anchored::End { before_end: 1 << 40, len: 8 },
         ]);
-        assert_eq!(
-            resolve(&shape, Some(100 * PAGE + 1)),
-            Some(vec![99..101, 0..2, 50..60])
-        );
+        assert_eq!(resolve(&shape, Some(100 * PAGE + 1)), Some(vec![99..101, 0..2, 50..60]));
         assert_eq!(resolve(&shape, None), None);
         let start = Extent::Shape(vec![Anchored::Start { offset: 0, len: 1 }]);
         assert_eq!(resolve(&start, None), Some(vec![0..1]));

@@ -139,37 +139,13 @@ pub struct Prefetch {
 
 impl Prefetch {
     pub fn start(config: PrefetchConfig) -> Result<Self, PrefetchError> {
-        let PrefetchConfig {
-            resolver,
-            orders,
-            threads,
-            life,
-            window,
-            root_idle,
-            stuck,
-        } = config;
-        let bounds = Bounds {
-            orders,
-            depth: 16,
-            depth_max: 256,
-            lists: 4,
-            lists_in_all: 8,
-            life: nanos(life),
-            stuck,
-        };
-        let bench = Bench {
-            roots: Roots::new(resolver),
-            door: Door::new().map_err(PrefetchError::Door)?,
-            window,
-        };
+        let PrefetchConfig { resolver, orders, threads, life, window, root_idle, stuck } = config;
+        let bounds =
+            Bounds { orders, depth: 16, depth_max: 256, lists: 4, lists_in_all: 8, life: nanos(life), stuck };
+        let bench =
+            Bench { roots: Roots::new(resolver), door: Door::new().map_err(PrefetchError::Door)?, window };
         let answers = Answers::new().map_err(PrefetchError::Wake)?;
-        let crew = Crew::new(
-            Queue::new(bounds),
-            answers,
-            bench,
-            threads.max(1),
-            nanos(root_idle),
-        );
+        let crew = Crew::new(Queue::new(bounds), answers, bench, threads.max(1), nanos(root_idle));
         // From here on dropping ends whatever has started.
         let prefetch = Self { crew };
         prefetch.crew.begin().map_err(PrefetchError::Thread)?;
@@ -180,46 +156,13 @@ impl Prefetch {
     /// when it is turned away. `Detail` is the probe's and is ignored here.
     pub fn submit(&self, order: Order) {
         let (id, task, deadline) = match order {
-            Order::List {
-                id,
-                mount,
-                dir,
-                limit,
-                via,
-            } => {
+            Order::List { id, mount, dir, limit, via } => {
                 let what = What::List { limit };
-                (
-                    id,
-                    Task {
-                        mount,
-                        path: dir,
-                        via,
-                        what,
-                    },
-                    Nanos::default(),
-                )
+                (id, Task { mount, path: dir, via, what }, Nanos::default())
             }
-            Order::Fetch {
-                id,
-                mount,
-                path,
-                file,
-                door,
-                via,
-                extent,
-                deadline,
-            } => {
+            Order::Fetch { id, mount, path, file, door, via, extent, deadline } => {
                 let what = What::Fetch { file, door, extent };
-                (
-                    id,
-                    Task {
-                        mount,
-                        path,
-                        via,
-                        what,
-                    },
-                    deadline,
-                )
+                (id, Task { mount, path, via, what }, deadline)
             }
             Order::Cancel { id } => return self.crew.change(|queue, answers| queue.cancel(id, answers)),
             Order::Depth { mount, fetches } => {
@@ -227,8 +170,7 @@ impl Prefetch {
             }
             Order::Detail { .. } | Order::Resight { .. } => return,
         };
-        self.crew
-            .change(|queue, answers| answers.extend(queue.submit(id, task, deadline, now())));
+        self.crew.change(|queue, answers| answers.extend(queue.submit(id, task, deadline, now())));
     }
 
     /// Appends the answers given since the last call, with the moment each was given.

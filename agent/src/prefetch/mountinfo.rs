@@ -73,14 +73,7 @@ mod tests {
     fn fdinfo_with_and_without_ino() {
         let text = b"pos:\t0\nflags:\t02100000\nmnt_id:\t15\nino:\t2057\nlock: 1\n";
         let info = Fdinfo::parse(text);
-        assert_eq!(
-            info,
-            Fdinfo {
-                flags: 0o2100000,
-                mount: 15,
-                ino: Some(2057)
-            }
-        );
+        assert_eq!(info, Fdinfo { flags: 0o2100000, mount: 15, ino: Some(2057) });
         assert_eq!(Fdinfo::parse(b"\n:\nflags\n"), Fdinfo::default());
     }
 }

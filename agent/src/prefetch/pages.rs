@@ -55,24 +55,13 @@ pub fn present(file: BorrowedFd<'_>, pages: &Pages) -> Option<u64> {
     let range = CachestatRange {
         off: pages.start.checked_mul(PAGE)?,
         // A length of 0 would mean "to the end".
-        len: pages
-            .end
-            .checked_sub(pages.start)?
-            .checked_mul(PAGE)
-            .filter(|len| *len > 0)?,
+        len: pages.end.checked_sub(pages.start)?.checked_mul(PAGE).filter(|len| *len > 0)?,
     };
     let mut counts = Cachestat::default();
     // SAFETY: both structures live across the call and have the layout of linux/mman.h's cachestat_range and
     // cachestat; the descriptor is borrowed for as long.
-    let result = unsafe {
-        libc::syscall(
-            SYS_CACHESTAT,
-            file.as_raw_fd(),
-            &raw const range,
-            &raw mut counts,
-            0u32,
-        )
-    };
+    let result =
+        unsafe { libc::syscall(SYS_CACHESTAT, file.as_raw_fd(), &raw const range, &raw mut counts, 0u32) };
     if result != 0 {
         let errno = std::io::Error::last_os_error().raw_os_error();
         if errno == Some(libc::ENOSYS) {
@@ -154,12 +143,7 @@ pub fn ask(file: BorrowedFd<'_>, pages: &Pages) -> Result<(), Errno> {
     let Some(len) = NonZeroU64::new(pages.end.saturating_sub(pages.start).saturating_mul(PAGE)) else {
         return Ok(());
     };
-    rustix::fs::fadvise(
-        file,
-        pages.start.saturating_mul(PAGE),
-        Some(len),
-        Advice::WillNeed,
-    )
+    rustix::fs::fadvise(file, pages.start.saturating_mul(PAGE), Some(len), Advice::WillNeed)
 }
 
 /// Where reads go whose bytes nobody wants: every iovec names the same page.
@@ -195,21 +179,13 @@ impl Nowhere {
     }
 
     fn read_once(&mut self, file: BorrowedFd<'_>, at: u64, count: usize) -> Result<u64, Errno> {
-        let sink = libc::iovec {
-            iov_base: self.page.as_mut_ptr().cast(),
-            iov_len: SINK,
-        };
+        let sink = libc::iovec { iov_base: self.page.as_mut_ptr().cast(), iov_len: SINK };
         let iovecs = [sink; SINKS];
         let count = count.min(SINKS);
         // SAFETY: every iovec names the same `SINK` bytes, which are exclusively borrowed through `self` and
         // whose content nobody reads; `count` is no more than the array holds.
         let got = unsafe {
-            libc::preadv(
-                file.as_fd().as_raw_fd(),
-                iovecs.as_ptr(),
-                count as libc::c_int,
-                at as libc::off_t,
-            )
+            libc::preadv(file.as_fd().as_raw_fd(), iovecs.as_ptr(), count as libc::c_int, at as libc::off_t)
         };
         if got < 0 {
             let errno = std::io::Error::last_os_error().raw_os_error();

@@ -98,13 +98,7 @@ impl Queue {
 
     /// Takes an order in, or answers it at once. An order like one that waits or runs joins it.
     pub fn submit(&mut self, id: OrderId, task: Task, deadline: Nanos, now: Nanos) -> Option<Answer> {
-        let refused = |task, outcome| {
-            Some(Answer {
-                id,
-                task: Arc::new(task),
-                ending: Ending::of(outcome),
-            })
-        };
+        let refused = |task, outcome| Some(Answer { id, task: Arc::new(task), ending: Ending::of(outcome) });
         let lane = self.lanes.entry(task.mount).or_default();
         if lane.left_alone {
             return refused(task, Outcome::Failed);
@@ -140,13 +134,7 @@ impl Queue {
         self.by_order.insert(id, ticket);
         self.alike.entry(alike).or_default().push(ticket);
         self.load.queued += 1;
-        let job = Job {
-            task: Arc::new(task),
-            alike,
-            orders: vec![id],
-            deadline,
-            state: State::Waiting,
-        };
+        let job = Job { task: Arc::new(task), alike, orders: vec![id], deadline, state: State::Waiting };
         self.jobs.insert(ticket, job);
         None
     }
@@ -169,26 +157,17 @@ impl Queue {
             lane.fetching += 1;
         }
         let stop = Arc::new(AtomicBool::new(false));
-        job.state = State::Running {
-            since: now,
-            stop: Arc::clone(&stop),
-        };
+        job.state = State::Running { since: now, stop: Arc::clone(&stop) };
         self.load.queued -= 1;
         self.load.in_flight += 1;
-        Some(Started {
-            ticket,
-            task: Arc::clone(&job.task),
-            stop,
-        })
+        Some(Started { ticket, task: Arc::clone(&job.task), stop })
     }
 
     fn next_list(&mut self) -> Option<Ticket> {
         if self.listing >= self.bounds.lists_in_all {
             return None;
         }
-        let Self {
-            jobs, lanes, bounds, ..
-        } = self;
+        let Self { jobs, lanes, bounds, .. } = self;
         lanes.values_mut().find_map(|lane| {
             if lane.left_alone || lane.listing >= bounds.lists {
                 return None;
@@ -203,9 +182,7 @@ impl Queue {
     }
 
     fn next_fetch(&mut self) -> Option<Ticket> {
-        let Self {
-            jobs, lanes, bounds, ..
-        } = self;
+        let Self { jobs, lanes, bounds, .. } = self;
         let mut best: Option<(Nanos, Ticket, &mut Lane)> = None;
         for lane in lanes.values_mut() {
             if lane.left_alone || lane.fetching >= lane.depth.unwrap_or(bounds.depth) {
@@ -213,18 +190,13 @@ impl Queue {
             }
             while let Some(&Reverse((deadline, ticket))) = lane.fetches.peek() {
                 // Cancelled, or waiting under an earlier deadline too.
-                if jobs
-                    .get(&ticket)
-                    .is_some_and(|job| job.waits() && job.deadline == deadline)
-                {
+                if jobs.get(&ticket).is_some_and(|job| job.waits() && job.deadline == deadline) {
                     break;
                 }
                 lane.fetches.pop();
             }
             if let Some(&Reverse((deadline, ticket))) = lane.fetches.peek()
-                && best
-                    .as_ref()
-                    .is_none_or(|(other, than, _)| (deadline, ticket) < (*other, *than))
+                && best.as_ref().is_none_or(|(other, than, _)| (deadline, ticket) < (*other, *than))
             {
                 best = Some((deadline, ticket, lane));
             }
@@ -285,11 +257,7 @@ impl Queue {
         };
         for id in job.orders {
             self.by_order.remove(&id);
-            answers.push(Answer {
-                id,
-                task: Arc::clone(&job.task),
-                ending: ending.clone(),
-            });
+            answers.push(Answer { id, task: Arc::clone(&job.task), ending: ending.clone() });
             // The store was asked once.
             ending.bytes = 0;
         }
@@ -329,35 +297,23 @@ impl Queue {
         }
         job.orders.retain(|order| *order != id);
         self.by_order.remove(&id);
-        answers.push(Answer {
-            id,
-            task: Arc::clone(&job.task),
-            ending: Ending::of(Outcome::Dropped),
-        });
+        answers.push(Answer { id, task: Arc::clone(&job.task), ending: Ending::of(Outcome::Dropped) });
     }
 
     /// Cancelled tickets leave a lane when they reach its front; where they outnumber what waits, now.
     fn compact(&mut self, mount: MountId) {
-        let Self {
-            jobs, lanes, load, ..
-        } = self;
+        let Self { jobs, lanes, load, .. } = self;
         let Some(lane) = lanes.get_mut(&mount) else { return };
         if lane.fetches.len() + lane.lists.len() > 2 * load.queued + 1024 {
-            lane.fetches
-                .retain(|Reverse((_, ticket))| jobs.get(ticket).is_some_and(Job::waits));
-            lane.lists
-                .retain(|ticket| jobs.get(ticket).is_some_and(Job::waits));
+            lane.fetches.retain(|Reverse((_, ticket))| jobs.get(ticket).is_some_and(Job::waits));
+            lane.lists.retain(|ticket| jobs.get(ticket).is_some_and(Job::waits));
         }
     }
 
     /// Drops all that waits at a mount and stops what runs there.
     pub fn forget(&mut self, mount: MountId, answers: &mut Vec<Answer>) {
-        let theirs: Vec<Ticket> = self
-            .jobs
-            .iter()
-            .filter(|(_, job)| job.task.mount == mount)
-            .map(|(ticket, _)| *ticket)
-            .collect();
+        let theirs: Vec<Ticket> =
+            self.jobs.iter().filter(|(_, job)| job.task.mount == mount).map(|(ticket, _)| *ticket).collect();
         self.drop_all(theirs, Outcome::Dropped, answers);
         if self.lanes.get(&mount).is_some_and(Lane::is_idle) {
             self.lanes.remove(&mount);
@@ -386,11 +342,7 @@ impl Queue {
                 break;
             }
             self.arrivals.pop_front();
-            self.drop_all(
-                if waits { vec![ticket] } else { Vec::new() },
-                Outcome::Dropped,
-                answers,
-            );
+            self.drop_all(if waits { vec![ticket] } else { Vec::new() }, Outcome::Dropped, answers);
         }
         let late: Vec<Ticket> = self
             .jobs
@@ -418,20 +370,13 @@ impl Queue {
         let mount = job.task.mount;
         for id in std::mem::take(&mut job.orders) {
             self.by_order.remove(&id);
-            answers.push(Answer {
-                id,
-                task: Arc::clone(&job.task),
-                ending: Ending::of(Outcome::Failed),
-            });
+            answers.push(Answer { id, task: Arc::clone(&job.task), ending: Ending::of(Outcome::Failed) });
         }
         let lane = self.lanes.entry(mount).or_default();
         lane.stuck += 1;
         if lane.stuck > self.bounds.stuck && !lane.left_alone {
             lane.left_alone = true;
-            let waiting = lane
-                .lists
-                .drain(..)
-                .chain(lane.fetches.drain().map(|Reverse((_, ticket))| ticket));
+            let waiting = lane.lists.drain(..).chain(lane.fetches.drain().map(|Reverse((_, ticket))| ticket));
             let waiting = waiting.collect();
             self.drop_all(waiting, Outcome::Failed, answers);
         }

@@ -73,11 +73,8 @@ impl Root {
             SAME => ino,
             // Overlay and some network file systems show other numbers than the inode has.
             _ => {
-                let real = Fdinfo::of_own(file.as_fd())
-                    .and_then(|info| info.ino)
-                    .unwrap_or(ino);
-                self.numbering
-                    .store(if real == ino { SAME } else { OTHER }, Ordering::Relaxed);
+                let real = Fdinfo::of_own(file.as_fd()).and_then(|info| info.ino).unwrap_or(ino);
+                self.numbering.store(if real == ino { SAME } else { OTHER }, Ordering::Relaxed);
                 real
             }
         };
@@ -105,10 +102,7 @@ impl std::fmt::Debug for Roots {
 
 impl Roots {
     pub fn new(resolver: Arc<dyn MountResolver>) -> Self {
-        Self {
-            resolver,
-            places: Mutex::default(),
-        }
+        Self { resolver, places: Mutex::default() }
     }
 
     /// The root of a mount, opened now if need be. May block on a dead store; only that mount's tasks wait.
@@ -172,10 +166,7 @@ impl Roots {
 
     /// Lets go of a mount; a task under way keeps its own hold until it ends.
     pub fn forget(&self, mount: MountId) {
-        self.places
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&mount);
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).remove(&mount);
     }
 
     pub fn forget_all(&self) {
@@ -192,21 +183,11 @@ fn open_root(point: &MountPoint, via: u32) -> Result<Root, Errno> {
     let top = rustix::fs::openat(CWD, top, flags, Mode::empty())?;
     // IN_ROOT: a container's tree is not ours; no path in it may lead out of it.
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let directory = rustix::fs::openat2(
-        &top,
-        &*point.path,
-        flags | OFlags::NOFOLLOW,
-        Mode::empty(),
-        resolve,
-    )?;
+    let directory =
+        rustix::fs::openat2(&top, &*point.path, flags | OFlags::NOFOLLOW, Mode::empty(), resolve)?;
     // Not st_dev: btrfs invents one for each subvolume.
     let mask = StatxFlags::MNT_ID;
-    let found = rustix::fs::statx(
-        &directory,
-        c"",
-        AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC,
-        mask,
-    );
+    let found = rustix::fs::statx(&directory, c"", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, mask);
     let id = match found {
         Ok(found) if found.stx_mask & mask.bits() != 0 => found.stx_mnt_id,
         // FUSE without allow_other answers no stat; fdinfo asks no file system.
@@ -233,9 +214,7 @@ fn open_root(point: &MountPoint, via: u32) -> Result<Root, Errno> {
 /// where it cannot be read.
 pub fn piece_of(dev: u32) -> u64 {
     let path = format!("/sys/class/bdi/{}:{}/read_ahead_kb", dev >> 20, dev & 0xf_ffff);
-    let kib = std::fs::read_to_string(path)
-        .ok()
-        .and_then(|text| text.trim().parse::<u64>().ok());
+    let kib = std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
     let bytes = kib.unwrap_or(128).saturating_mul(1024);
     bytes.clamp(16 * 1024, PIECE_MAX) / PAGE
 }

@@ -17,14 +17,8 @@ pub struct Task {
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum What {
-    List {
-        limit: usize,
-    },
-    Fetch {
-        file: Option<FileKey>,
-        door: Door,
-        extent: Extent,
-    },
+    List { limit: usize },
+    Fetch { file: Option<FileKey>, door: Door, extent: Extent },
 }
 
 /// How a task ended.
@@ -41,10 +35,7 @@ pub struct Ending {
 
 impl Ending {
     pub fn of(outcome: Outcome) -> Self {
-        Self {
-            outcome: Some(outcome),
-            ..Self::default()
-        }
+        Self { outcome: Some(outcome), ..Self::default() }
     }
 
     pub fn outcome(&self) -> Outcome {

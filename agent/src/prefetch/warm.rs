@@ -113,19 +113,12 @@ pub fn by_asking(
                 continue;
             }
             if let Err(errno) = ask(file, &piece) {
-                return Warmed {
-                    outcome: outcome_of(errno),
-                    bytes,
-                };
+                return Warmed { outcome: outcome_of(errno), bytes };
             }
             // What the call has added is in the page cache now, though not filled: the rest lies beyond the
             // end of the file.
             let after = missing(file, &piece, size);
-            let came = if present(file, &piece).is_some() {
-                before.saturating_sub(after)
-            } else {
-                before
-            };
+            let came = if present(file, &piece).is_some() { before.saturating_sub(after) } else { before };
             bytes += came;
             ended = size.is_none() && after != 0 && present(file, &piece).is_some();
             asked.push_back(piece);
@@ -140,22 +133,13 @@ pub fn by_asking(
         match settle(file, &piece, size, stop) {
             Ok(true) => {}
             Ok(false) if stop.load(Ordering::Relaxed) => {
-                return Warmed {
-                    outcome: Outcome::Dropped,
-                    bytes,
-                };
+                return Warmed { outcome: Outcome::Dropped, bytes };
             }
             Ok(false) => {
-                return Warmed {
-                    outcome: Outcome::Failed,
-                    bytes,
-                };
+                return Warmed { outcome: Outcome::Failed, bytes };
             }
             Err(errno) => {
-                return Warmed {
-                    outcome: outcome_of(errno),
-                    bytes,
-                };
+                return Warmed { outcome: outcome_of(errno), bytes };
             }
         }
     }

@@ -41,16 +41,8 @@ impl Bench {
                 Ok(root) => list(&root, &task.path, *limit, stop),
                 Err(outcome) => Ending::of(outcome),
             },
-            What::Fetch {
-                file,
-                door: By::Open,
-                extent,
-            } => self.open_and_read(task, *file, extent, stop),
-            What::Fetch {
-                file,
-                door: By::Descriptor { tgid },
-                extent,
-            } => match file {
+            What::Fetch { file, door: By::Open, extent } => self.open_and_read(task, *file, extent, stop),
+            What::Fetch { file, door: By::Descriptor { tgid }, extent } => match file {
                 Some(file) => self.borrow_and_ask(*tgid, *file, extent, stop),
                 // A descriptor is found by its inode; a file nobody has seen is in nobody's hands.
                 None => Ending::of(Outcome::Absent),
@@ -72,21 +64,16 @@ impl Bench {
         let start = now();
         if matches!(extent, Extent::Ranges(ranges) if ranges.is_empty()) {
             return match self.door.find(&root, &task.path, file) {
-                Ok(named) => ending(Warmed { outcome: Outcome::Done, bytes: 0 }, named.file, named.size, start),
+                Ok(named) => {
+                    ending(Warmed { outcome: Outcome::Done, bytes: 0 }, named.file, named.size, start)
+                }
                 Err(closed) => Ending { file: closed.file, ..Ending::of(closed.outcome) },
             };
         }
-        let Opened {
-            descriptor,
-            file,
-            size,
-        } = match self.door.open(&root, &task.path, file) {
+        let Opened { descriptor, file, size } = match self.door.open(&root, &task.path, file) {
             Ok(opened) => opened,
             Err(closed) => {
-                return Ending {
-                    file: closed.file,
-                    ..Ending::of(closed.outcome)
-                };
+                return Ending { file: closed.file, ..Ending::of(closed.outcome) };
             }
         };
         let ranges = resolve(extent, Some(size)).unwrap_or_default();
@@ -97,19 +84,14 @@ impl Bench {
 
     fn borrow_and_ask(&self, tgid: u32, file: FileKey, extent: &Extent, stop: &AtomicBool) -> Ending {
         let start = now();
-        let known = |outcome| Ending {
-            file: Some(file),
-            ..Ending::of(outcome)
-        };
+        let known = |outcome| Ending { file: Some(file), ..Ending::of(outcome) };
         let copy = match copy_of(tgid, file) {
             Ok(copy) => copy,
             Err(errno) => return known(outcome_of(errno)),
         };
         // FUSE without allow_other answers root no stat, even on the reader's descriptor.
         let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-        let size = rustix::fs::statx(&copy, c"", flags, StatxFlags::SIZE)
-            .ok()
-            .map(|found| found.stx_size);
+        let size = rustix::fs::statx(&copy, c"", flags, StatxFlags::SIZE).ok().map(|found| found.stx_size);
         let Some(ranges) = resolve(extent, size) else {
             return known(Outcome::Refused);
         };
@@ -125,9 +107,7 @@ impl Bench {
     }
 
     fn window_of(&self, piece: u64) -> usize {
-        usize::try_from(self.window / (piece * agent_core::PAGE).max(1))
-            .unwrap_or(1)
-            .max(1)
+        usize::try_from(self.window / (piece * agent_core::PAGE).max(1)).unwrap_or(1).max(1)
     }
 }
 

@@ -64,12 +64,7 @@ impl Btf {
         if end > len || strings.end > len {
             return Err(BtfError::Bounds { len });
         }
-        let mut btf = Self {
-            data,
-            types: vec![usize::MAX],
-            strings,
-            names: FxHashMap::default(),
-        };
+        let mut btf = Self { data, types: vec![usize::MAX], strings, names: FxHashMap::default() };
         let mut at = header + type_offset;
         while at < end {
             at = btf.index(at, end)?;
@@ -170,10 +165,7 @@ impl Btf {
     /// A type as C writes it, near enough to compare.
     fn spell(&self, id: u32, depth: u32) -> String {
         let name = || {
-            let name = self
-                .word(id, 0)
-                .and_then(|at| self.string(at))
-                .unwrap_or_default();
+            let name = self.word(id, 0).and_then(|at| self.string(at)).unwrap_or_default();
             String::from_utf8_lossy(name).into_owned()
         };
         let inner = || {

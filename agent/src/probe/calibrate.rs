@@ -15,13 +15,7 @@ use super::object::{self, Sizes, map_error};
 
 /// Files to read a byte of, until one lies on a file system with a page cache (tmpfs has none that this
 /// tracepoint sees).
-const FILES: [&str; 5] = [
-    "/proc/self/exe",
-    "/bin/sh",
-    "/etc/passwd",
-    "/etc/os-release",
-    "/sbin/init",
-];
+const FILES: [&str; 5] = ["/proc/self/exe", "/bin/sh", "/etc/passwd", "/etc/os-release", "/sbin/init"];
 
 /// What the map holds until the tracepoint has fired.
 const UNSEEN: u64 = u64::MAX;
@@ -35,10 +29,7 @@ pub fn last_is_exclusive(offsets: &Offsets) -> Result<Option<bool>, ProbeError> 
     let Some(Program::RawTracePoint(program)) = ebpf.program_mut("calibrate_get_pages") else {
         return Ok(None);
     };
-    if let Err(error) = program
-        .load()
-        .and_then(|()| program.attach("mm_filemap_get_pages").map(|_| ()))
-    {
+    if let Err(error) = program.load().and_then(|()| program.attach("mm_filemap_get_pages").map(|_| ())) {
         debug!("no calibration of mm_filemap_get_pages: {error}");
         return Ok(None);
     }

@@ -55,9 +55,14 @@ pub enum ReadEvent {
         at: Nanos,
     },
     /// The last thread of a process that read has ended.
-    Exit { tgid: u32, at: Nanos },
+    Exit {
+        tgid: u32,
+        at: Nanos,
+    },
     /// So many records found no room in the ring since the last time.
-    Lost { records: u64 },
+    Lost {
+        records: u64,
+    },
 }
 
 impl ReadEvent {

@@ -28,9 +28,7 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn offset(&mut self, names: Names) -> u32 {
-        let found = names
-            .iter()
-            .find_map(|(structure, member)| self.btf.offset(structure, member));
+        let found = names.iter().find_map(|(structure, member)| self.btf.offset(structure, member));
         if found.is_none() && self.missing.is_none() {
             let tried: Vec<_> = names.iter().map(|(s, m)| format!("{s}.{m}")).collect();
             self.missing = Some(tried.join(" or "));
@@ -102,20 +100,13 @@ pub fn find(btf: &Btf, page_size: u64) -> Offsets {
     layout.iter_count = of.offset(&[("iov_iter", "count")]);
     layout.iter_source = of.offset(&[("iov_iter", "data_source"), ("iov_iter", "type")]);
     layout.vma_file = of.offset(&[("vm_area_struct", "vm_file")]);
-    Offsets {
-        layout,
-        missing,
-        missing_for_functions: of.missing,
-    }
+    Offsets { layout, missing, missing_for_functions: of.missing }
 }
 
 /// The page count of a large folio. Before folios had it under a name of their own it lay in the second
 /// `struct page` of a compound page.
 fn folio_pages(of: &mut Search<'_>) -> u32 {
-    let in_folio = of
-        .btf
-        .offset("folio", "_nr_pages")
-        .or_else(|| of.btf.offset("folio", "_folio_nr_pages"));
+    let in_folio = of.btf.offset("folio", "_nr_pages").or_else(|| of.btf.offset("folio", "_folio_nr_pages"));
     if let Some(offset) = in_folio {
         return offset;
     }
@@ -123,11 +114,7 @@ fn folio_pages(of: &mut Search<'_>) -> u32 {
     let within = of.btf.offset("page", "compound_nr");
     match (second, within) {
         (Some(second), Some(within)) => second + within,
-        _ => of.offset(&[
-            ("folio", "_nr_pages"),
-            ("folio", "_folio_nr_pages"),
-            ("page", "compound_nr"),
-        ]),
+        _ => of.offset(&[("folio", "_nr_pages"), ("folio", "_folio_nr_pages"), ("page", "compound_nr")]),
     }
 }
 

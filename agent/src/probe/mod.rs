@@ -7,14 +7,23 @@
 //! dropping the `Probe` detaches everything.
 
 mod btf;
-mod calibrate;
-mod error;
+
 mod event;
+
 mod layout;
-mod object;
-mod plan;
+
 mod prototype;
+
 mod report;
+
+mod error;
+
+mod object;
+
+mod calibrate;
+
+mod plan;
+
 mod told;
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -83,28 +92,15 @@ const LOOKS: usize = 1024;
 impl Probe {
     /// Loads and attaches the best plan. Nothing is told until a device is watched.
     pub fn start(config: ProbeConfig) -> Result<(Self, PlanReport), ProbeError> {
-        let ProbeConfig {
-            plan: wanted,
-            btf,
-            ring_bytes,
-            own_tgid,
-        } = config;
+        let ProbeConfig { plan: wanted, btf, ring_bytes, own_tgid } = config;
         let bytes = match btf {
             Some(bytes) => bytes,
-            None => std::fs::read(BTF_PATH).map_err(|source| ProbeError::NoBtf {
-                path: BTF_PATH,
-                source,
-            })?,
+            None => std::fs::read(BTF_PATH).map_err(|source| ProbeError::NoBtf { path: BTF_PATH, source })?,
         };
         let btf = Btf::parse(bytes).map_err(|source| ProbeError::BadBtf { source })?;
-        let aya_btf = aya::Btf::from_sys_fs().map_err(|error| ProbeError::Object {
-            reason: object::chain(&error),
-        })?;
-        let sizes = Sizes {
-            ring: ring_bytes.unwrap_or_else(ring_size),
-            threads: 4096,
-            inodes: 131_072,
-        };
+        let aya_btf =
+            aya::Btf::from_sys_fs().map_err(|error| ProbeError::Object { reason: object::chain(&error) })?;
+        let sizes = Sizes { ring: ring_bytes.unwrap_or_else(ring_size), threads: 4096, inodes: 131_072 };
         let mut offsets = layout::find(&btf, page_size() as u64);
         offsets.layout.agent_tgid = own_tgid.unwrap_or_else(std::process::id);
         offsets.layout.ring_quarter = sizes.ring / 4;
@@ -137,9 +133,7 @@ impl Probe {
             report.plans.push((plan, outcome));
         }
         let Some(plan) = chosen else {
-            return Err(ProbeError::NothingAttachable {
-                report: Box::new(report),
-            });
+            return Err(ProbeError::NothingAttachable { report: Box::new(report) });
         };
         let probe = Self {
             maps,
@@ -161,10 +155,7 @@ impl Probe {
             return Ok(());
         }
         let Some(free) = bucket.devs.iter_mut().find(|place| **place == 0) else {
-            return Err(ProbeError::TooManyDevices {
-                dev,
-                watched: self.watched,
-            });
+            return Err(ProbeError::TooManyDevices { dev, watched: self.watched });
         };
         *free = dev;
         self.set_bucket(dev, bucket)?;
@@ -188,13 +179,7 @@ impl Probe {
     pub fn forget(&mut self, dev: u32) -> Result<(), ProbeError> {
         self.unwatch(dev)?;
         let of_dev = |key: &[u8; 16]| InodeKey::from_bytes(key).is_some_and(|key| key.dev == dev);
-        let keys: Vec<_> = self
-            .maps
-            .known
-            .keys()
-            .filter_map(Result::ok)
-            .filter(of_dev)
-            .collect();
+        let keys: Vec<_> = self.maps.known.keys().filter_map(Result::ok).filter(of_dev).collect();
         for key in keys {
             // Pushed out meanwhile is forgotten too.
             let _ = self.maps.known.remove(&key);
@@ -205,11 +190,7 @@ impl Probe {
     /// Whether single accesses of a file are wanted, or counters (told every megabyte) are enough. No
     /// effect on a file that has not been seen.
     pub fn detail(&mut self, file: FileKey, wanted: bool) -> Result<(), ProbeError> {
-        let key = InodeKey {
-            ino: file.ino,
-            dev: file.dev,
-            reserved: 0,
-        };
+        let key = InodeKey { ino: file.ino, dev: file.dev, reserved: 0 };
         let mut bytes = [0; size_of::<InodeKey>()];
         bytes.copy_from_slice(key.as_bytes());
         let Ok(value) = self.maps.known.get(&bytes, 0) else {
@@ -221,10 +202,7 @@ impl Probe {
         known.quiet = u32::from(!wanted);
         let mut value = [0; size_of::<Known>()];
         value.copy_from_slice(known.as_bytes());
-        self.maps
-            .known
-            .insert(bytes, value, 0)
-            .map_err(map_error("KNOWN"))?;
+        self.maps.known.insert(bytes, value, 0).map_err(map_error("KNOWN"))?;
         let mut bucket = self.bucket(file.dev)?;
         bucket.epoch = bucket.epoch.wrapping_add(1);
         self.set_bucket(file.dev, bucket)
@@ -256,10 +234,7 @@ impl Probe {
         for file in accessed {
             for tid in self.told.adders(file) {
                 let state = self.maps.thread(tid);
-                state
-                    .and_then(|state| self.told.added(tid, &state, now))
-                    .into_iter()
-                    .for_each(&mut sink);
+                state.and_then(|state| self.told.added(tid, &state, now)).into_iter().for_each(&mut sink);
             }
         }
         batch.drain(..).for_each(&mut sink);
@@ -276,8 +251,7 @@ impl Probe {
     pub fn flush(&mut self, now: Nanos, mut sink: impl FnMut(ReadEvent)) {
         let mut grown = Vec::new();
         for tid in self.told.due(now, LOOKS) {
-            self.told
-                .state(tid, self.maps.thread(tid).as_ref(), now, &mut grown);
+            self.told.state(tid, self.maps.thread(tid).as_ref(), now, &mut grown);
         }
         grown.into_iter().for_each(&mut sink);
         self.count_lost(&mut sink);
@@ -290,7 +264,11 @@ impl Probe {
 
     /// The same, indexed by CPU.
     pub fn lost_per_cpu(&self) -> Vec<u64> {
-        self.maps.counts.get(&COUNT_LOST, 0).map(|values| values.iter().copied().collect()).unwrap_or_default()
+        self.maps
+            .counts
+            .get(&COUNT_LOST, 0)
+            .map(|values| values.iter().copied().collect())
+            .unwrap_or_default()
     }
 
     fn count_lost(&mut self, sink: &mut impl FnMut(ReadEvent)) {
@@ -306,21 +284,14 @@ impl Probe {
     }
 
     fn bucket(&self, dev: u32) -> Result<Bucket, ProbeError> {
-        let bytes = self
-            .maps
-            .devices
-            .get(&bucket_of(dev), 0)
-            .map_err(map_error("DEVICES"))?;
+        let bytes = self.maps.devices.get(&bucket_of(dev), 0).map_err(map_error("DEVICES"))?;
         Ok(Bucket::from_bytes(&bytes).unwrap_or_default())
     }
 
     fn set_bucket(&mut self, dev: u32, bucket: Bucket) -> Result<(), ProbeError> {
         let mut bytes = [0; size_of::<Bucket>()];
         bytes.copy_from_slice(bucket.as_bytes());
-        self.maps
-            .devices
-            .set(bucket_of(dev), bytes, 0)
-            .map_err(map_error("DEVICES"))
+        self.maps.devices.set(bucket_of(dev), bytes, 0).map_err(map_error("DEVICES"))
     }
 }
 
@@ -331,14 +302,8 @@ fn decode(bytes: &[u8], told: &mut Told, now: Nanos) -> Option<ReadEvent> {
     }
     let record = Record::from_bytes(bytes)?;
     let head = record.head;
-    let file = FileKey {
-        dev: head.dev,
-        ino: head.ino,
-    };
-    let reader = Reader {
-        tgid: head.tgid,
-        tid: head.tid,
-    };
+    let file = FileKey { dev: head.dev, ino: head.ino };
+    let reader = Reader { tgid: head.tgid, tid: head.tid };
     match head.kind {
         KIND_MISS => Some(ReadEvent::Miss {
             file,
@@ -349,10 +314,7 @@ fn decode(bytes: &[u8], told: &mut Told, now: Nanos) -> Option<ReadEvent> {
         }),
         KIND_EXIT => {
             told.forget_process(head.tgid);
-            Some(ReadEvent::Exit {
-                tgid: head.tgid,
-                at: Nanos(head.at),
-            })
+            Some(ReadEvent::Exit { tgid: head.tgid, at: Nanos(head.at) })
         }
         _ => told.record(&record, now),
     }
@@ -363,11 +325,7 @@ fn sight(bytes: &[u8]) -> Option<ReadEvent> {
     let sight = Sight::from_bytes(bytes)?;
     let names = bytes.get(size_of::<Sight>()..)?.get(..sight.len as usize)?;
     let mut path = Vec::with_capacity(names.len());
-    for name in names
-        .strip_suffix(b"\0")
-        .unwrap_or(names)
-        .rsplit(|byte| *byte == 0)
-    {
+    for name in names.strip_suffix(b"\0").unwrap_or(names).rsplit(|byte| *byte == 0) {
         if !path.is_empty() {
             path.push(b'/');
         }
@@ -375,18 +333,12 @@ fn sight(bytes: &[u8]) -> Option<ReadEvent> {
     }
     let head = sight.head;
     Some(ReadEvent::Sight {
-        file: FileKey {
-            dev: head.dev,
-            ino: head.ino,
-        },
+        file: FileKey { dev: head.dev, ino: head.ino },
         path: path.into(),
         size: sight.size,
         mtime: sight.mtime,
         truncated: head.flags & FLAG_TRUNCATED != 0,
-        reader: Reader {
-            tgid: head.tgid,
-            tid: head.tid,
-        },
+        reader: Reader { tgid: head.tgid, tid: head.tid },
         at: Nanos(head.at),
     })
 }

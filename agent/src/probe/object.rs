@@ -26,11 +26,7 @@ pub struct Sizes {
 
 impl Sizes {
     /// For the short moment of calibration.
-    pub const SMALL: Self = Self {
-        ring: 4096,
-        threads: 64,
-        inodes: 64,
-    };
+    pub const SMALL: Self = Self { ring: 4096, threads: 64, inodes: 64 };
 }
 
 pub struct Maps {
@@ -56,13 +52,9 @@ pub fn load(offsets: &Offsets, sizes: Sizes) -> Result<Ebpf, ProbeError> {
                 ProbeError::NotAllowed { source: io_error }
             }
             EbpfError::MapError(MapError::SyscallError(error)) if denied(&error.io_error) => {
-                ProbeError::NotAllowed {
-                    source: error.io_error,
-                }
+                ProbeError::NotAllowed { source: error.io_error }
             }
-            other => ProbeError::Object {
-                reason: chain(&other),
-            },
+            other => ProbeError::Object { reason: chain(&other) },
         })
 }
 
@@ -83,17 +75,11 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 
 pub fn take(ebpf: &mut Ebpf, map: &'static str) -> Result<aya::maps::Map, ProbeError> {
-    ebpf.take_map(map).ok_or(ProbeError::Map {
-        map,
-        reason: "the object has none of that name".into(),
-    })
+    ebpf.take_map(map).ok_or(ProbeError::Map { map, reason: "the object has none of that name".into() })
 }
 
 pub fn map_error(map: &'static str) -> impl Fn(MapError) -> ProbeError {
-    move |error| ProbeError::Map {
-        map,
-        reason: chain(&error),
-    }
+    move |error| ProbeError::Map { map, reason: chain(&error) }
 }
 
 impl Maps {

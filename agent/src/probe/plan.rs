@@ -39,176 +39,56 @@ const fn hook(
     group: &'static str,
     needed: bool,
 ) -> Hook {
-    Hook {
-        program,
-        target,
-        kind,
-        group,
-        needed,
-    }
+    Hook { program, target, kind, group, needed }
 }
 
 use Kind::{Function, Tracepoint};
 
 const BTF_TRACEPOINT: [Hook; 6] = [
-    hook(
-        "btf_added",
-        "mm_filemap_add_to_page_cache",
-        Tracepoint,
-        "added",
-        true,
-    ),
-    hook(
-        "btf_removed",
-        "mm_filemap_delete_from_page_cache",
-        Tracepoint,
-        "removed",
-        true,
-    ),
+    hook("btf_added", "mm_filemap_add_to_page_cache", Tracepoint, "added", true),
+    hook("btf_removed", "mm_filemap_delete_from_page_cache", Tracepoint, "removed", true),
     hook("btf_exit", "sched_process_exit", Tracepoint, "exit", true),
     hook("btf_get_pages", "mm_filemap_get_pages", Tracepoint, "read", false),
     hook("btf_fault", "mm_filemap_fault", Tracepoint, "fault", false),
-    hook(
-        "btf_map_pages",
-        "mm_filemap_map_pages",
-        Tracepoint,
-        "mapped",
-        false,
-    ),
+    hook("btf_map_pages", "mm_filemap_map_pages", Tracepoint, "mapped", false),
 ];
 
 const RAW_TRACEPOINT: [Hook; 6] = [
-    hook(
-        "raw_added",
-        "mm_filemap_add_to_page_cache",
-        Tracepoint,
-        "added",
-        true,
-    ),
-    hook(
-        "raw_removed",
-        "mm_filemap_delete_from_page_cache",
-        Tracepoint,
-        "removed",
-        true,
-    ),
+    hook("raw_added", "mm_filemap_add_to_page_cache", Tracepoint, "added", true),
+    hook("raw_removed", "mm_filemap_delete_from_page_cache", Tracepoint, "removed", true),
     hook("raw_exit", "sched_process_exit", Tracepoint, "exit", true),
     hook("raw_get_pages", "mm_filemap_get_pages", Tracepoint, "read", false),
     hook("raw_fault", "mm_filemap_fault", Tracepoint, "fault", false),
-    hook(
-        "raw_map_pages",
-        "mm_filemap_map_pages",
-        Tracepoint,
-        "mapped",
-        false,
-    ),
+    hook("raw_map_pages", "mm_filemap_map_pages", Tracepoint, "mapped", false),
 ];
 
 const FUNCTION: [Hook; 11] = [
     hook("fexit_read", "filemap_read", Function, "read", true),
-    hook(
-        "fexit_read_old",
-        "generic_file_buffered_read",
-        Function,
-        "read",
-        true,
-    ),
+    hook("fexit_read_old", "generic_file_buffered_read", Function, "read", true),
     hook("fexit_splice", "filemap_splice_read", Function, "splice", false),
     hook("fexit_shmem", "shmem_file_read_iter", Function, "tmpfs", false),
-    hook(
-        "fexit_shmem_splice",
-        "shmem_file_splice_read",
-        Function,
-        "tmpfs splice",
-        false,
-    ),
+    hook("fexit_shmem_splice", "shmem_file_splice_read", Function, "tmpfs splice", false),
     hook("fexit_shmem_fault", "shmem_fault", Function, "tmpfs fault", false),
-    hook(
-        "fentry_direct",
-        "generic_file_read_iter",
-        Function,
-        "direct",
-        false,
-    ),
+    hook("fentry_direct", "generic_file_read_iter", Function, "direct", false),
     hook("fentry_iomap", "iomap_dio_rw", Function, "iomap", false),
     hook("fexit_fault", "filemap_fault", Function, "fault", true),
     hook("fexit_map_pages", "filemap_map_pages", Function, "mapped", true),
-    hook(
-        "fexit_map_pages_void",
-        "filemap_map_pages",
-        Function,
-        "mapped",
-        true,
-    ),
+    hook("fexit_map_pages_void", "filemap_map_pages", Function, "mapped", true),
 ];
 
 const KPROBE: [Hook; 12] = [
     hook("kprobe_read", "filemap_read", Function, "read entry", true),
-    hook(
-        "kprobe_read",
-        "generic_file_buffered_read",
-        Function,
-        "read entry",
-        true,
-    ),
+    hook("kprobe_read", "generic_file_buffered_read", Function, "read entry", true),
     hook("kretprobe_read", "filemap_read", Function, "read", true),
-    hook(
-        "kretprobe_read",
-        "generic_file_buffered_read",
-        Function,
-        "read",
-        true,
-    ),
-    hook(
-        "kprobe_splice",
-        "filemap_splice_read",
-        Function,
-        "splice entry",
-        false,
-    ),
-    hook(
-        "kretprobe_splice",
-        "filemap_splice_read",
-        Function,
-        "splice",
-        false,
-    ),
-    hook(
-        "kprobe_shmem",
-        "shmem_file_read_iter",
-        Function,
-        "tmpfs entry",
-        false,
-    ),
-    hook(
-        "kretprobe_shmem",
-        "shmem_file_read_iter",
-        Function,
-        "tmpfs",
-        false,
-    ),
+    hook("kretprobe_read", "generic_file_buffered_read", Function, "read", true),
+    hook("kprobe_splice", "filemap_splice_read", Function, "splice entry", false),
+    hook("kretprobe_splice", "filemap_splice_read", Function, "splice", false),
+    hook("kprobe_shmem", "shmem_file_read_iter", Function, "tmpfs entry", false),
+    hook("kretprobe_shmem", "shmem_file_read_iter", Function, "tmpfs", false),
     hook("kprobe_fault", "filemap_fault", Function, "fault", true),
-    hook(
-        "kprobe_map_pages",
-        "filemap_map_pages",
-        Function,
-        "mapped entry",
-        true,
-    ),
-    hook(
-        "kretprobe_map_pages",
-        "filemap_map_pages",
-        Function,
-        "mapped",
-        true,
-    ),
-    hook(
-        "kretprobe_map_pages_void",
-        "filemap_map_pages",
-        Function,
-        "mapped",
-        true,
-    ),
+    hook("kprobe_map_pages", "filemap_map_pages", Function, "mapped entry", true),
+    hook("kretprobe_map_pages", "filemap_map_pages", Function, "mapped", true),
+    hook("kretprobe_map_pages_void", "filemap_map_pages", Function, "mapped", true),
 ];
 
 /// Residency and ends of threads, for the plans that hook functions.
@@ -246,10 +126,7 @@ pub fn attach(
 ) -> Result<Attached, String> {
     let missing = match plan {
         Plan::BtfTracepoint | Plan::RawTracepoint => offsets.missing.as_ref(),
-        Plan::Function | Plan::Kprobe => offsets
-            .missing
-            .as_ref()
-            .or(offsets.missing_for_functions.as_ref()),
+        Plan::Function | Plan::Kprobe => offsets.missing.as_ref().or(offsets.missing_for_functions.as_ref()),
     };
     if let Some(field) = missing {
         return Err(format!("this kernel's types have no {field}"));
@@ -302,10 +179,7 @@ fn attach_one(ebpf: &mut Ebpf, hook: &Hook, btf: &Btf, aya_btf: &aya::Btf) -> Re
     };
     check_prototype(hook, what, btf)?;
     let Some(program) = ebpf.program_mut(hook.program) else {
-        return Err(Refusal::Failed(format!(
-            "the BPF object has no program {}",
-            hook.program
-        )));
+        return Err(Refusal::Failed(format!("the BPF object has no program {}", hook.program)));
     };
     let loaded = load_and_attach(program, hook.target, aya_btf);
     if let Ok(info) = program.info() {
@@ -317,16 +191,10 @@ fn attach_one(ebpf: &mut Ebpf, hook: &Hook, btf: &Btf, aya_btf: &aya::Btf) -> Re
         if let ProgramError::LoadError { verifier_log, .. } = &error {
             let log = verifier_log.to_string();
             let lines: Vec<_> = log.lines().collect();
-            let last = lines
-                .get(lines.len().saturating_sub(12)..)
-                .unwrap_or_default()
-                .join("\n");
+            let last = lines.get(lines.len().saturating_sub(12)..).unwrap_or_default().join("\n");
             debug!(program = hook.program, "the verifier's last lines:\n{last}");
         }
-        Refusal::Failed(format!(
-            "{} on the {what} {} was refused, {reason}",
-            hook.program, hook.target
-        ))
+        Refusal::Failed(format!("{} on the {what} {} was refused, {reason}", hook.program, hook.target))
     })
 }
 
@@ -345,17 +213,11 @@ fn check_prototype(hook: &Hook, what: &str, btf: &Btf) -> Result<(), Refusal> {
     let twin =
         hook.target == "filemap_map_pages" && hook.kind == Function && !hook.program.starts_with("kprobe");
     if twin && btf.is_void(hook.target) != Some(void) {
-        return Err(Refusal::Absent(format!(
-            "this kernel has no {what} {} of that kind",
-            hook.target
-        )));
+        return Err(Refusal::Absent(format!("this kernel has no {what} {} of that kind", hook.target)));
     }
     match check {
         Check::Same => Ok(()),
-        Check::Absent => Err(Refusal::Absent(format!(
-            "this kernel has no {what} {}",
-            hook.target
-        ))),
+        Check::Absent => Err(Refusal::Absent(format!("this kernel has no {what} {}", hook.target))),
         Check::Changed(sentence) => Err(Refusal::Failed(sentence)),
     }
 }
@@ -425,10 +287,7 @@ fn describe(error: &ProgramError) -> String {
 
 /// What the plan in use sees.
 pub fn sees(plan: Plan, attached: &Attached) -> Vec<(Case, Seen)> {
-    Case::ALL
-        .into_iter()
-        .map(|case| (case, sees_case(plan, attached, case)))
-        .collect()
+    Case::ALL.into_iter().map(|case| (case, sees_case(plan, attached, case))).collect()
 }
 
 fn sees_case(plan: Plan, attached: &Attached, case: Case) -> Seen {
@@ -449,10 +308,7 @@ fn sees_case(plan: Plan, attached: &Attached, case: Case) -> Seen {
         Case::Direct => {
             Seen::No("direct I/O passes by the page cache, and with it by every hook of this plan")
         }
-        Case::Tmpfs => yes_if(
-            "tmpfs",
-            Seen::No("tmpfs reads by a path of its own that has no tracepoints"),
-        ),
+        Case::Tmpfs => yes_if("tmpfs", Seen::No("tmpfs reads by a path of its own that has no tracepoints")),
         Case::Hit => yes_if("read", Seen::No(OLD)),
         Case::Miss | Case::Residency => Seen::Yes,
         Case::MissLatency => yes_if("read", Seen::No(OLD)),

@@ -19,30 +19,12 @@ const FAULT: &str = "struct vm_fault *";
 
 /// agent-ebpf/src/tracepoint_btf.rs, tracepoint_raw.rs.
 pub const TRACEPOINTS: [Prototype; 6] = [
-    Prototype {
-        name: "mm_filemap_get_pages",
-        parameters: &[MAPPING, INDEX, INDEX],
-    },
-    Prototype {
-        name: "mm_filemap_fault",
-        parameters: &[MAPPING, INDEX],
-    },
-    Prototype {
-        name: "mm_filemap_map_pages",
-        parameters: &[MAPPING, INDEX, INDEX],
-    },
-    Prototype {
-        name: "mm_filemap_add_to_page_cache",
-        parameters: &[FOLIO],
-    },
-    Prototype {
-        name: "mm_filemap_delete_from_page_cache",
-        parameters: &[FOLIO],
-    },
-    Prototype {
-        name: "sched_process_exit",
-        parameters: &["struct task_struct *"],
-    },
+    Prototype { name: "mm_filemap_get_pages", parameters: &[MAPPING, INDEX, INDEX] },
+    Prototype { name: "mm_filemap_fault", parameters: &[MAPPING, INDEX] },
+    Prototype { name: "mm_filemap_map_pages", parameters: &[MAPPING, INDEX, INDEX] },
+    Prototype { name: "mm_filemap_add_to_page_cache", parameters: &[FOLIO] },
+    Prototype { name: "mm_filemap_delete_from_page_cache", parameters: &[FOLIO] },
+    Prototype { name: "sched_process_exit", parameters: &["struct task_struct *"] },
 ];
 
 const IOCB: &str = "struct kiocb *";
@@ -53,46 +35,16 @@ const POSITION: &str = "loff_t *|long long int *|long long *";
 
 /// agent-ebpf/src/function.rs, kprobe.rs.
 pub const FUNCTIONS: [Prototype; 10] = [
-    Prototype {
-        name: "filemap_read",
-        parameters: &[IOCB, ITER, SIZE],
-    },
-    Prototype {
-        name: "generic_file_buffered_read",
-        parameters: &[IOCB, ITER, SIZE],
-    },
-    Prototype {
-        name: "generic_file_read_iter",
-        parameters: &[IOCB, ITER],
-    },
-    Prototype {
-        name: "iomap_dio_rw",
-        parameters: &[IOCB, ITER],
-    },
-    Prototype {
-        name: "shmem_file_read_iter",
-        parameters: &[IOCB, ITER],
-    },
-    Prototype {
-        name: "filemap_splice_read",
-        parameters: &[FILE, POSITION],
-    },
-    Prototype {
-        name: "shmem_file_splice_read",
-        parameters: &[FILE, POSITION],
-    },
-    Prototype {
-        name: "filemap_fault",
-        parameters: &[FAULT],
-    },
-    Prototype {
-        name: "shmem_fault",
-        parameters: &[FAULT],
-    },
-    Prototype {
-        name: "filemap_map_pages",
-        parameters: &[FAULT, INDEX, INDEX],
-    },
+    Prototype { name: "filemap_read", parameters: &[IOCB, ITER, SIZE] },
+    Prototype { name: "generic_file_buffered_read", parameters: &[IOCB, ITER, SIZE] },
+    Prototype { name: "generic_file_read_iter", parameters: &[IOCB, ITER] },
+    Prototype { name: "iomap_dio_rw", parameters: &[IOCB, ITER] },
+    Prototype { name: "shmem_file_read_iter", parameters: &[IOCB, ITER] },
+    Prototype { name: "filemap_splice_read", parameters: &[FILE, POSITION] },
+    Prototype { name: "shmem_file_splice_read", parameters: &[FILE, POSITION] },
+    Prototype { name: "filemap_fault", parameters: &[FAULT] },
+    Prototype { name: "shmem_fault", parameters: &[FAULT] },
+    Prototype { name: "filemap_map_pages", parameters: &[FAULT, INDEX, INDEX] },
 ];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,10 +104,7 @@ mod tests {
     fn change_is_told_by_name() {
         let bytes = std::fs::read("/sys/kernel/btf/vmlinux").expect("a kernel with CONFIG_DEBUG_INFO_BTF=y");
         let btf = Btf::parse(bytes).expect("the running kernel's BTF");
-        let other = Prototype {
-            name: "sched_process_exit",
-            parameters: &["struct inode *"],
-        };
+        let other = Prototype { name: "sched_process_exit", parameters: &["struct inode *"] };
         let Check::Changed(sentence) = tracepoint(&btf, &other) else {
             panic!("a changed prototype passed");
         };

@@ -16,12 +16,7 @@ pub enum Plan {
 }
 
 impl Plan {
-    pub const ALL: [Self; 4] = [
-        Self::Function,
-        Self::BtfTracepoint,
-        Self::RawTracepoint,
-        Self::Kprobe,
-    ];
+    pub const ALL: [Self; 4] = [Self::Function, Self::BtfTracepoint, Self::RawTracepoint, Self::Kprobe];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -122,17 +117,11 @@ pub struct PlanReport {
 
 impl PlanReport {
     pub fn chosen(&self) -> Option<Plan> {
-        self.plans
-            .iter()
-            .find(|(_, outcome)| *outcome == Outcome::Chosen)
-            .map(|(plan, _)| *plan)
+        self.plans.iter().find(|(_, outcome)| *outcome == Outcome::Chosen).map(|(plan, _)| *plan)
     }
 
     pub fn sees(&self, case: Case) -> Option<&Seen> {
-        self.cases
-            .iter()
-            .find(|(of, _)| *of == case)
-            .map(|(_, seen)| seen)
+        self.cases.iter().find(|(of, _)| *of == case).map(|(_, seen)| seen)
     }
 }
 

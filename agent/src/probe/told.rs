@@ -155,10 +155,7 @@ impl Told {
     }
 
     fn forget_idle(&mut self) {
-        let idle = self
-            .threads
-            .iter()
-            .filter(|(_, thread)| thread.pause >= LAST_LOOK);
+        let idle = self.threads.iter().filter(|(_, thread)| thread.pause >= LAST_LOOK);
         for tid in idle.map(|(tid, _)| *tid).collect::<Vec<_>>() {
             self.remove(tid);
         }
@@ -172,19 +169,10 @@ impl Told {
 impl Slot {
     fn advance(&mut self, record: &Record) -> Option<ReadEvent> {
         let head = &record.head;
-        let file = FileKey {
-            dev: head.dev,
-            ino: head.ino,
-        };
+        let file = FileKey { dev: head.dev, ino: head.ino };
         let fresh = self.file != Some(file) || self.seq != record.seq;
         if fresh {
-            *self = Self {
-                seq: record.seq,
-                count: 0,
-                file: Some(file),
-                end: record.start,
-                touched: 0,
-            };
+            *self = Self { seq: record.seq, count: 0, file: Some(file), end: record.start, touched: 0 };
         }
         let count = record.count.saturating_sub(self.count);
         let touched = record.touched.wrapping_sub(self.touched);
@@ -203,10 +191,7 @@ impl Slot {
         self.count = record.count.max(self.count);
         self.end = record.end.max(self.end);
         self.touched = record.touched;
-        let reader = Reader {
-            tgid: head.tgid,
-            tid: head.tid,
-        };
+        let reader = Reader { tgid: head.tgid, tid: head.tid };
         let at = Nanos(head.at);
         let by = match head.how {
             BY_AGENT => Actor::Agent,

@@ -28,11 +28,7 @@ fn every_command_answers_in_both_forms() {
     for args in COMMANDS {
         let text = fixture.ask(args);
         assert!(text.status.success(), "{args:?}: {}", stderr(&text));
-        assert!(
-            !text.stdout.is_empty() && harmless(&stdout(&text)),
-            "{args:?}: {:?}",
-            stdout(&text)
-        );
+        assert!(!text.stdout.is_empty() && harmless(&stdout(&text)), "{args:?}: {:?}", stdout(&text));
         let json = fixture.ask(&[args, &["--output", "json"]].concat());
         assert!(json.status.success(), "{args:?}: {}", stderr(&json));
         assert!(harmless(&stdout(&json)), "{args:?}: {:?}", stdout(&json));
@@ -44,26 +40,13 @@ fn every_command_answers_in_both_forms() {
 fn tables_say_what_the_engine_knows() {
     let fixture = Fixture::new();
     let node = stdout(&fixture.ask(&["node"]));
-    for part in [
-        "btf-tracepoint",
-        "97 % of it in memory",
-        "/mnt/data",
-        "kept",
-        "dropped",
-        "5.00 ms",
-    ] {
+    for part in ["btf-tracepoint", "97 % of it in memory", "/mnt/data", "kept", "dropped", "5.00 ms"] {
         assert!(node.contains(part), "{part}: {node}");
     }
     let files = stdout(&fixture.ask(&["files", "/mnt/data/valid"]));
-    assert!(
-        files.contains("/mnt/data/valid/0001.jpg") && !files.contains("train"),
-        "{files}"
-    );
+    assert!(files.contains("/mnt/data/valid/0001.jpg") && !files.contains("train"), "{files}");
     let explain = stdout(&fixture.ask(&["explain", "/mnt/data/train/0001.jpg"]));
-    assert!(
-        explain.contains("train/0002.jpg (directory): the 12 files before"),
-        "{explain}"
-    );
+    assert!(explain.contains("train/0002.jpg (directory): the 12 files before"), "{explain}");
     let latency = stdout(&fixture.ask(&["latency"]));
     assert!(latency.contains("all"), "{latency}");
 }
@@ -73,10 +56,8 @@ fn names_reach_scripts_exactly() {
     let fixture = Fixture::new();
     let json: Value = serde_json::from_str(&stdout(&fixture.ask(&["files", "-o", "json"]))).unwrap();
     let hex = json["files"][1]["path_hex"].as_str().unwrap();
-    let bytes: Vec<u8> = (0..hex.len())
-        .step_by(2)
-        .map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap())
-        .collect();
+    let bytes: Vec<u8> =
+        (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect();
     assert_eq!(bytes, [b"/mnt/data/".as_slice(), crate::fixture::EVIL].concat());
     assert_eq!(json["files"][0]["path_hex"], Value::Null);
     assert_eq!(json["files"][0]["path"], "/mnt/data/train/0001.jpg");
@@ -95,25 +76,13 @@ fn refusals_have_a_sentence_and_a_status() {
     let fixture = Fixture::new();
     let unknown = fixture.ask(&["explain", "/mnt/data/never/seen"]);
     assert_eq!(unknown.status.code(), Some(4), "{}", stderr(&unknown));
-    assert!(
-        stderr(&unknown).contains("has not seen this file"),
-        "{}",
-        stderr(&unknown)
-    );
+    assert!(stderr(&unknown).contains("has not seen this file"), "{}", stderr(&unknown));
     let elsewhere = fixture.ask(&["files", "/nowhere/at/all"]);
     assert_eq!(elsewhere.status.code(), Some(1));
-    assert!(
-        stderr(&elsewhere).contains("on no watched mount (/mnt/data)"),
-        "{}",
-        stderr(&elsewhere)
-    );
+    assert!(stderr(&elsewhere).contains("on no watched mount (/mnt/data)"), "{}", stderr(&elsewhere));
     let absent = run(&mut headrace(&["node", "--socket", "/nonexistent/agent.sock"]));
     assert_eq!(absent.status.code(), Some(3));
-    assert!(
-        stderr(&absent).contains("sudo headrace agent"),
-        "{}",
-        stderr(&absent)
-    );
+    assert!(stderr(&absent).contains("sudo headrace agent"), "{}", stderr(&absent));
 }
 
 #[test]
@@ -136,32 +105,18 @@ fn the_doctor_works_with_and_without_an_agent() {
     let fixture = Fixture::new();
     let with = stdout(&fixture.ask(&["doctor"]));
     assert!(with.contains("O_DIRECT") && with.contains("BTF"), "{with}");
-    let without = run(&mut headrace(&[
-        "doctor",
-        "--socket",
-        "/nonexistent/x",
-        "-o",
-        "json",
-    ]));
+    let without = run(&mut headrace(&["doctor", "--socket", "/nonexistent/x", "-o", "json"]));
     let json: Value = serde_json::from_str(&stdout(&without)).unwrap();
-    let names: Vec<_> = json["checks"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|c| c["name"].as_str().unwrap())
-        .collect();
+    let names: Vec<_> =
+        json["checks"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
     assert!(names.contains(&"kernel") && names.contains(&"agent"), "{names:?}");
 }
 
 #[test]
 fn a_reader_that_leaves_is_no_fault() {
     let fixture = Fixture::new();
-    let mut child = fixture
-        .command(&["files"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        fixture.command(&["files"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let ended = child.wait_with_output().unwrap();
     assert_eq!((ended.status.code(), stderr(&ended).as_str()), (Some(0), ""));
@@ -182,9 +137,7 @@ fn a_replay_prints_the_same_bytes_twice() {
     };
     encoder.push(Nanos(1), &mount, &mut bytes).unwrap();
     for tick in 1..100 {
-        encoder
-            .push(Nanos::from_millis(tick * 100), &Observation::Tick, &mut bytes)
-            .unwrap();
+        encoder.push(Nanos::from_millis(tick * 100), &Observation::Tick, &mut bytes).unwrap();
     }
     encoder.finish(&mut bytes);
     std::fs::write(&file, &bytes).unwrap();
@@ -204,9 +157,5 @@ fn a_replay_prints_the_same_bytes_twice() {
     std::fs::write(&file, b"not a recording").unwrap();
     let foreign = replay();
     assert_eq!(foreign.status.code(), Some(1));
-    assert!(
-        stderr(&foreign).contains("no headrace recording"),
-        "{}",
-        stderr(&foreign)
-    );
+    assert!(stderr(&foreign).contains("no headrace recording"), "{}", stderr(&foreign));
 }

@@ -32,14 +32,8 @@ impl Drop for Daemon {
 fn agent(folder: &Path, more: &[&str]) -> Daemon {
     let socket = folder.join("agent.sock");
     let state = folder.join("state");
-    let args = [
-        "agent",
-        "--observe-only",
-        "--socket",
-        socket.to_str().unwrap(),
-        "--state",
-        state.to_str().unwrap(),
-    ];
+    let args =
+        ["agent", "--observe-only", "--socket", socket.to_str().unwrap(), "--state", state.to_str().unwrap()];
     let child = headrace(&[&args, more].concat())
         .stdout(Stdio::null())
         .stderr(Stdio::from(std::fs::File::create(folder.join("log")).unwrap()))
@@ -47,9 +41,7 @@ fn agent(folder: &Path, more: &[&str]) -> Daemon {
         .unwrap();
     let daemon = Daemon(child);
     until("the agent answers", || {
-        run(&mut headrace(&["node", "--socket", socket.to_str().unwrap()]))
-            .status
-            .success()
+        run(&mut headrace(&["node", "--socket", socket.to_str().unwrap()])).status.success()
     });
     daemon
 }
@@ -61,13 +53,7 @@ fn it_answers_and_leaves_nothing_behind() {
         let socket = folder.path().join("agent.sock");
         let mut child = agent(folder.path(), &[]);
         assert_eq!(std::fs::metadata(&socket).unwrap().mode() & 0o7777, 0o660);
-        let answer = run(&mut headrace(&[
-            "node",
-            "-o",
-            "json",
-            "--socket",
-            socket.to_str().unwrap(),
-        ]));
+        let answer = run(&mut headrace(&["node", "-o", "json", "--socket", socket.to_str().unwrap()]));
         assert!(answer.status.success(), "{}", stderr(&answer));
         let json: serde_json::Value = serde_json::from_str(&stdout(&answer)).unwrap();
         assert_eq!(json["observe_only"], true);
@@ -82,18 +68,9 @@ fn a_second_agent_is_told_who_is_there() {
     let folder = tempfile::tempdir().unwrap();
     let mut first = agent(folder.path(), &[]);
     let socket = folder.path().join("agent.sock");
-    let second = run(&mut headrace(&[
-        "agent",
-        "--observe-only",
-        "--socket",
-        socket.to_str().unwrap(),
-    ]));
+    let second = run(&mut headrace(&["agent", "--observe-only", "--socket", socket.to_str().unwrap()]));
     assert_eq!(second.status.code(), Some(1));
-    assert!(
-        stderr(&second).contains(&format!("pid {}", first.id())),
-        "{}",
-        stderr(&second)
-    );
+    assert!(stderr(&second).contains(&format!("pid {}", first.id())), "{}", stderr(&second));
     kill(first.id(), Signal::TERM);
     first.ends();
 }
@@ -116,30 +93,18 @@ fn a_killed_agent_s_socket_is_replaced() {
 #[test]
 fn prometheus_reads_what_the_page_lists() {
     let folder = tempfile::tempdir().unwrap();
-    let mut child = agent(
-        folder.path(),
-        &["--metrics", "127.0.0.1:0", "--listen", "127.0.0.1:0"],
-    );
+    let mut child = agent(folder.path(), &["--metrics", "127.0.0.1:0", "--listen", "127.0.0.1:0"]);
     let log = || std::fs::read_to_string(folder.path().join("log")).unwrap();
     until("the metrics' address in the log", || log().contains("/metrics"));
     let log = log();
     let addr = log.split("http://").nth(1).unwrap().split('/').next().unwrap();
     let mut stream = std::net::TcpStream::connect(addr).unwrap();
-    stream
-        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        .unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut page = String::new();
     stream.read_to_string(&mut page).unwrap();
     // Nothing is attached here, so no CPU has dropped anything.
-    for name in agent::metrics::names::ALL
-        .iter()
-        .filter(|name| name.labels != ["cpu"])
-    {
-        assert!(
-            page.contains(&format!("# HELP {}", name.stem)),
-            "{} is missing",
-            name.exposed()
-        );
+    for name in agent::metrics::names::ALL.iter().filter(|name| name.labels != ["cpu"]) {
+        assert!(page.contains(&format!("# HELP {}", name.stem)), "{} is missing", name.exposed());
     }
     assert!(page.contains("headrace_engine_answered 1"), "{page}");
     assert!(page.contains("headrace_read_bytes_total 0"), "{page}");

@@ -67,37 +67,22 @@ impl Fixture {
     {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("agent.sock");
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (link, side): (Link, EngineSide) = channel_with(patience);
         let happenings = side.happenings.clone();
         let (stop, stopped) = watch::channel(false);
         let metrics = Metrics::noop();
-        let config = ApiConfig {
-            socket: socket.clone(),
-            listen: None,
-        };
+        let config = ApiConfig { socket: socket.clone(), listen: None };
         runtime.spawn(engine(side));
         let listeners = runtime.block_on(Listeners::bind(&config)).unwrap();
         let served = metrics.clone();
         let serving = runtime.spawn(async move { listeners.serve(link, served, stopped).await.unwrap() });
-        Self {
-            folder,
-            socket,
-            metrics,
-            happenings,
-            stop,
-            runtime,
-            serving: Some(serving),
-        }
+        Self { folder, socket, metrics, happenings, stop, runtime, serving: Some(serving) }
     }
 
     pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
-        self.runtime
-            .block_on(async { tokio::time::timeout(LIMIT, work).await.expect("it hangs") })
+        self.runtime.block_on(async { tokio::time::timeout(LIMIT, work).await.expect("it hangs") })
     }
 
     pub async fn client(&self) -> ObservabilityClient<Channel> {
@@ -140,21 +125,13 @@ impl Fixture {
 
 pub fn headrace(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_headrace"));
-    command
-        .args(args)
-        .stdin(Stdio::null())
-        .env_remove("HEADRACE_SOCKET")
-        .env_remove("HEADRACE_LOG");
+    command.args(args).stdin(Stdio::null()).env_remove("HEADRACE_SOCKET").env_remove("HEADRACE_LOG");
     command
 }
 
 /// Runs to the end, or fails after `LIMIT`.
 pub fn run(command: &mut Command) -> Output {
-    let child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let pid = child.id();
     let (done, ended) = std::sync::mpsc::channel();
     std::thread::spawn(move || done.send(child.wait_with_output()));
@@ -203,12 +180,8 @@ fn answer(query: Query, on_record: &mut OnRecord) {
             };
             drop(reply.send(files().into_iter().filter(fits).take(select.limit).collect()));
         }
-        Query::Explain {
-            file, path, reply, ..
-        } => {
-            let found = files()
-                .into_iter()
-                .find(|view| Some(view.file) == file || view.path == path);
+        Query::Explain { file, path, reply, .. } => {
+            let found = files().into_iter().find(|view| Some(view.file) == file || view.path == path);
             drop(reply.send(found.map(explanation)));
         }
         Query::Ledger { reply } => drop(reply.send(ledger())),
@@ -227,12 +200,7 @@ fn answer(query: Query, on_record: &mut OnRecord) {
     }
 }
 
-const FATE: Fate = Fate {
-    hit: 90 << 20,
-    late: 5 << 20,
-    wasted: 3 << 20,
-    pending: 2 << 20,
-};
+const FATE: Fate = Fate { hit: 90 << 20, late: 5 << 20, wasted: 3 << 20, pending: 2 << 20 };
 
 fn node() -> NodeAnswer {
     let mount = |mount, source: &str, survival| MountView {
@@ -311,11 +279,7 @@ fn files() -> Vec<FileView> {
         resident_by_agent: 100,
         pattern: "whole file".into(),
     };
-    vec![
-        file(1, b"train/0001.jpg"),
-        file(2, EVIL),
-        file(3, b"valid/0001.jpg"),
-    ]
+    vec![file(1, b"train/0001.jpg"), file(2, EVIL), file(3, b"valid/0001.jpg")]
 }
 
 fn explanation(file: FileView) -> Explanation {

@@ -50,9 +50,7 @@ fn ctrl_c_ends_it_with_the_tail() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    until("blocks in the file", || {
-        std::fs::metadata(&file).is_ok_and(|m| m.len() > 2 * BLOCK.len() as u64)
-    });
+    until("blocks in the file", || std::fs::metadata(&file).is_ok_and(|m| m.len() > 2 * BLOCK.len() as u64));
     kill(child.id(), rustix::process::Signal::INT);
     let ended = child.wait_with_output().unwrap();
     assert!(ended.status.success(), "{}", stderr(&ended));
@@ -128,10 +126,6 @@ fn a_refusal_makes_no_file() {
     let file = fixture.folder.path().join("trace");
     let refused = run(&mut fixture.command(&["record", file.to_str().unwrap()]));
     assert_eq!(refused.status.code(), Some(1));
-    assert!(
-        stderr(&refused).contains("this engine records nothing"),
-        "{}",
-        stderr(&refused)
-    );
+    assert!(stderr(&refused).contains("this engine records nothing"), "{}", stderr(&refused));
     assert!(!file.exists());
 }

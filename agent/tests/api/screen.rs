@@ -12,19 +12,10 @@ fn one_frame_fits_the_classic_terminal() {
     let text = stdout(&once);
     assert_eq!(text.lines().count(), 24, "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
-    assert!(
-        text.chars().all(|c| c == '\n' || !agent::cli::text::is_unsafe(c)),
-        "{text:?}"
-    );
-    for part in [
-        "btf-tracepoint",
-        "covered 97 %",
-        "kept",
-        "dropped",
-        "shuffled epoch",
-        "valid/0001.jpg",
-        "epoch",
-    ] {
+    assert!(text.chars().all(|c| c == '\n' || !agent::cli::text::is_unsafe(c)), "{text:?}");
+    for part in
+        ["btf-tracepoint", "covered 97 %", "kept", "dropped", "shuffled epoch", "valid/0001.jpg", "epoch"]
+    {
         assert!(text.contains(part), "{part}: {text}");
     }
     let json = fixture.ask(&["top", "--once", "-o", "json"]);
@@ -50,17 +41,7 @@ impl Tmux {
         let tmux = Self { socket };
         let (width, height) = (width.to_string(), height.to_string());
         let shell = "PS1='ready> ' exec sh";
-        tmux.run(&[
-            "-f",
-            "/dev/null",
-            "new-session",
-            "-d",
-            "-x",
-            &width,
-            "-y",
-            &height,
-            shell,
-        ]);
+        tmux.run(&["-f", "/dev/null", "new-session", "-d", "-x", &width, "-y", &height, shell]);
         tmux
     }
 
@@ -80,15 +61,11 @@ impl Tmux {
     }
 
     fn shows(&self, what: &str) {
-        until(&format!("{what:?} on the screen"), || {
-            self.run(&["capture-pane", "-p"]).contains(what)
-        });
+        until(&format!("{what:?} on the screen"), || self.run(&["capture-pane", "-p"]).contains(what));
     }
 
     fn hides(&self, what: &str) {
-        until(&format!("{what:?} off the screen"), || {
-            !self.run(&["capture-pane", "-p"]).contains(what)
-        });
+        until(&format!("{what:?} off the screen"), || !self.run(&["capture-pane", "-p"]).contains(what));
     }
 }
 
@@ -101,11 +78,7 @@ impl Drop for Tmux {
 #[test]
 fn keys_work_and_the_terminal_comes_back() {
     let fixture = Fixture::new();
-    let tmux = Tmux::new(
-        fixture.folder.path().join("tmux").to_str().unwrap().to_owned(),
-        80,
-        24,
-    );
+    let tmux = Tmux::new(fixture.folder.path().join("tmux").to_str().unwrap().to_owned(), 80, 24);
     tmux.shows("ready>");
     let command = format!(
         "{} top --interval 0.1 --socket {}",

@@ -25,16 +25,10 @@ fn a_huge_request_is_refused_and_counted() {
     let fixture = Fixture::new();
     fixture.block_on(async {
         let mut client = fixture.client().await;
-        let request = wire::FilesRequest {
-            prefix: vec![b'a'; 1 << 20],
-            ..Default::default()
-        };
+        let request = wire::FilesRequest { prefix: vec![b'a'; 1 << 20], ..Default::default() };
         let refusal = client.files(request).await.unwrap_err();
         assert_eq!(refusal.code(), Code::OutOfRange, "{refusal}");
-        let request = wire::FilesRequest {
-            prefix: vec![b'a'; 5000],
-            ..Default::default()
-        };
+        let request = wire::FilesRequest { prefix: vec![b'a'; 5000], ..Default::default() };
         let refusal = client.files(request).await.unwrap_err();
         assert_eq!(refusal.code(), Code::InvalidArgument);
         assert!(refusal.message().contains("4096"));
@@ -50,20 +44,13 @@ fn a_slow_client_loses_events_and_is_told_how_many() {
     let sent = 200_000_u64;
     fixture.block_on(async {
         let mut client = fixture.client().await;
-        let mut stream = client
-            .events(wire::EventsRequest::default())
-            .await
-            .unwrap()
-            .into_inner();
+        let mut stream = client.events(wire::EventsRequest::default()).await.unwrap().into_inner();
         while fixture.happenings.receiver_count() == 0 {
             tokio::task::yield_now().await;
         }
         for records in 0..sent {
             // Never waits, whatever the client does.
-            fixture
-                .happenings
-                .send(Arc::new(Happening::Lost { records }))
-                .unwrap();
+            fixture.happenings.send(Arc::new(Happening::Lost { records })).unwrap();
         }
         let (mut seen, mut skipped) = (0, 0);
         while seen + skipped < sent {
@@ -83,17 +70,11 @@ fn a_slow_client_loses_events_and_is_told_how_many() {
 fn events_can_be_asked_for_by_prefix_and_end_with_the_agent() {
     let mut fixture = Fixture::new();
     let pattern = |path: &[u8]| {
-        Arc::new(Happening::Pattern {
-            path: path.into(),
-            tgid: 1,
-            pattern: "sequential".into(),
-        })
+        Arc::new(Happening::Pattern { path: path.into(), tgid: 1, pattern: "sequential".into() })
     };
     let mut stream = fixture.block_on(async {
         let mut client = fixture.client().await;
-        let request = wire::EventsRequest {
-            prefix: b"train/".into(),
-        };
+        let request = wire::EventsRequest { prefix: b"train/".into() };
         let mut stream = client.events(request).await.unwrap().into_inner();
         while fixture.happenings.receiver_count() == 0 {
             tokio::task::yield_now().await;
@@ -149,10 +130,7 @@ struct Newer {
 
 #[test]
 fn unknown_fields_are_ignored() {
-    let newer = Newer {
-        prefix: b"train/".into(),
-        unknown: "of a later version".into(),
-    };
+    let newer = Newer { prefix: b"train/".into(), unknown: "of a later version".into() };
     let read = wire::FilesRequest::decode(newer.encode_to_vec().as_slice()).unwrap();
     assert_eq!(read.prefix, b"train/");
     let fixture = Fixture::new();
@@ -176,10 +154,7 @@ fn health_and_reflection_answer() {
             service: "headrace.observability.v1.Observability".into(),
         };
         let status = health.check(request).await.unwrap().into_inner().status;
-        assert_eq!(
-            status,
-            i32::from(tonic_health::pb::health_check_response::ServingStatus::Serving)
-        );
+        assert_eq!(status, i32::from(tonic_health::pb::health_check_response::ServingStatus::Serving));
 
         use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
         use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
@@ -189,21 +164,13 @@ fn health_and_reflection_answer() {
             message_request: Some(MessageRequest::ListServices(String::new())),
         };
         let mut reflection = ServerReflectionClient::new(channel);
-        let mut replies = reflection
-            .server_reflection_info(tokio_stream::iter([request]))
-            .await
-            .unwrap()
-            .into_inner();
+        let mut replies =
+            reflection.server_reflection_info(tokio_stream::iter([request])).await.unwrap().into_inner();
         let reply = replies.message().await.unwrap().unwrap();
         let Some(MessageResponse::ListServicesResponse(list)) = reply.message_response else {
             panic!("another answer");
         };
         let names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
-        assert!(
-            names
-                .iter()
-                .any(|name| name == "headrace.observability.v1.Observability"),
-            "{names:?}"
-        );
+        assert!(names.iter().any(|name| name == "headrace.observability.v1.Observability"), "{names:?}");
     });
 }

@@ -31,21 +31,12 @@ impl MountResolver for Fixed {
 /// The line of mountinfo for this mount point, in the eyes of a process ("self" or a number).
 pub fn mount_point(process: &str, path: &Path) -> MountPoint {
     let text = std::fs::read_to_string(format!("/proc/{process}/mountinfo")).expect("mountinfo");
-    let line = text
-        .lines()
-        .rev()
-        .find(|line| line.split(' ').nth(4).map(Path::new) == Some(path));
-    let words: Vec<&str> = line
-        .unwrap_or_else(|| panic!("{} is not mounted", path.display()))
-        .split(' ')
-        .collect();
+    let line = text.lines().rev().find(|line| line.split(' ').nth(4).map(Path::new) == Some(path));
+    let words: Vec<&str> =
+        line.unwrap_or_else(|| panic!("{} is not mounted", path.display())).split(' ').collect();
     let (major, minor) = words[2].split_once(':').expect("device");
     let dev = major.parse::<u32>().expect("major") << 20 | minor.parse::<u32>().expect("minor");
-    MountPoint {
-        path: path.to_owned(),
-        root: words[3].as_bytes().into(),
-        dev,
-    }
+    MountPoint { path: path.to_owned(), root: words[3].as_bytes().into(), dev }
 }
 
 /// Runs a program that must succeed.
@@ -53,11 +44,7 @@ pub fn run(program: &str, args: &[&OsStr]) {
     let output = Command::new(program).args(args).output();
     let output =
         output.unwrap_or_else(|error| panic!("{program} is needed (apt install e2fsprogs mount): {error}"));
-    assert!(
-        output.status.success(),
-        "{program} {args:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// An ext4 with strictatime, unmounted when dropped.
@@ -68,30 +55,15 @@ pub struct Disk {
 
 impl Disk {
     pub fn new() -> Self {
-        let directory = tempfile::Builder::new()
-            .prefix("headrace-prefetch")
-            .tempdir()
-            .expect("temporary directory");
+        let directory =
+            tempfile::Builder::new().prefix("headrace-prefetch").tempdir().expect("temporary directory");
         let image = directory.path().join("image");
         let path = directory.path().join("mount");
         std::fs::create_dir(&path).expect("mount point");
-        File::create(&image)
-            .and_then(|file| file.set_len(64 << 20))
-            .expect("image");
+        File::create(&image).and_then(|file| file.set_len(64 << 20)).expect("image");
         run("/usr/sbin/mkfs.ext4", &["-q".as_ref(), image.as_ref()]);
-        run(
-            "mount",
-            &[
-                "-o".as_ref(),
-                "loop,strictatime".as_ref(),
-                image.as_ref(),
-                path.as_ref(),
-            ],
-        );
-        Self {
-            path,
-            _directory: directory,
-        }
+        run("mount", &["-o".as_ref(), "loop,strictatime".as_ref(), image.as_ref(), path.as_ref()]);
+        Self { path, _directory: directory }
     }
 
     pub fn prefetch(&self) -> Prefetch {
@@ -128,11 +100,7 @@ pub fn evict(path: &Path) {
 
 /// Opened without touching its atime.
 pub fn quietly(path: &Path) -> File {
-    std::fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NOATIME)
-        .open(path)
-        .expect("open")
+    std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NOATIME).open(path).expect("open")
 }
 
 /// The pages of a file that are in memory and filled.
@@ -146,14 +114,7 @@ pub fn resident(file: impl AsFd) -> Vec<Pages> {
     // SAFETY: a fresh mapping that is never touched, its byte vector has a byte a page.
     unsafe {
         let fd = file.as_fd().as_raw_fd();
-        let map = libc::mmap(
-            std::ptr::null_mut(),
-            pages * 4096,
-            libc::PROT_READ,
-            libc::MAP_PRIVATE,
-            fd,
-            0,
-        );
+        let map = libc::mmap(std::ptr::null_mut(), pages * 4096, libc::PROT_READ, libc::MAP_PRIVATE, fd, 0);
         assert_ne!(map, libc::MAP_FAILED);
         assert_eq!(libc::mincore(map, pages * 4096, flags.as_mut_ptr()), 0);
         libc::munmap(map, pages * 4096);
@@ -175,10 +136,7 @@ fn file_size(file: &impl AsFd) -> u64 {
 }
 
 pub fn key(path: &Path, point: &MountPoint) -> FileKey {
-    FileKey {
-        dev: point.dev,
-        ino: std::fs::symlink_metadata(path).expect("stat").ino(),
-    }
+    FileKey { dev: point.dev, ino: std::fs::symlink_metadata(path).expect("stat").ino() }
 }
 
 pub fn fetch(id: u64, path: impl AsRef<[u8]>, extent: Extent) -> Order {
@@ -199,13 +157,7 @@ pub fn whole() -> Extent {
 }
 
 pub fn list(id: u64, dir: impl AsRef<[u8]>, limit: usize) -> Order {
-    Order::List {
-        id: OrderId(id),
-        mount: MOUNT,
-        dir: dir.as_ref().into(),
-        limit,
-        via: 0,
-    }
+    Order::List { id: OrderId(id), mount: MOUNT, dir: dir.as_ref().into(), limit, via: 0 }
 }
 
 /// Waits for this many answers, in the order in which they were given.
@@ -220,14 +172,7 @@ pub fn answers(prefetch: &Prefetch, count: usize) -> Vec<Observation> {
             prefetch.statistics()
         );
         let mut fds = [PollFd::new(prefetch, PollFlags::IN)];
-        poll(
-            &mut fds,
-            Some(&Timespec {
-                tv_sec: 1,
-                tv_nsec: 0,
-            }),
-        )
-        .expect("poll");
+        poll(&mut fds, Some(&Timespec { tv_sec: 1, tv_nsec: 0 })).expect("poll");
         prefetch.drain(&mut given);
     }
     assert_eq!(given.len(), count, "more answers than orders");
@@ -243,9 +188,7 @@ pub fn ask(prefetch: &Prefetch, order: Order) -> Observation {
 /// (id, outcome, bytes) of an answer.
 pub fn told(observation: &Observation) -> (u64, Outcome, u64) {
     match observation {
-        Observation::Fetched {
-            id, outcome, bytes, ..
-        } => (id.0, *outcome, *bytes),
+        Observation::Fetched { id, outcome, bytes, .. } => (id.0, *outcome, *bytes),
         Observation::Listing { id, outcome, .. } => (id.0, *outcome, 0),
         other => panic!("not an answer: {other:?}"),
     }
@@ -261,10 +204,7 @@ impl Shell {
         use std::os::unix::process::CommandExt;
         let script = format!("{script} && echo ready && exec sleep 120");
         let mut command = Command::new(program[0]);
-        command
-            .args(&program[1..])
-            .args(["sh", "-c", &script])
-            .stdout(Stdio::piped());
+        command.args(&program[1..]).args(["sh", "-c", &script]).stdout(Stdio::piped());
         if user != 0 {
             command.uid(user).gid(user);
         }

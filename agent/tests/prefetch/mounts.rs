@@ -26,10 +26,7 @@ fn a_mount_is_let_go_of() {
         std::thread::sleep(Duration::from_millis(50));
     }
     println!("umount worked {:?} after the last order", begin.elapsed());
-    assert_eq!(
-        told(&ask(&prefetch, fetch(2, "file", whole()))).1,
-        Outcome::Absent
-    );
+    assert_eq!(told(&ask(&prefetch, fetch(2, "file", whole()))).1, Outcome::Absent);
 
     let disk = Disk::new();
     let prefetch = disk.prefetch();
@@ -47,11 +44,7 @@ fn a_mount_of_another_namespace_is_reached_through_its_process() {
     let path = disk.file(b"sub/dir/file", 40_000);
     disk.file(b"outside", 40_000);
     // Only the child sees this bind mount of a part of the file system.
-    let script = format!(
-        "mount --bind {}/sub {}",
-        disk.path.display(),
-        other.path().display()
-    );
+    let script = format!("mount --bind {}/sub {}", disk.path.display(), other.path().display());
     let child = Shell::start(&["unshare", "-m", "--propagation", "private"], &script, 0);
     let point = mount_point(&child.pid().to_string(), other.path());
     assert_eq!(&*point.root, b"/sub");
@@ -76,13 +69,7 @@ fn a_mount_of_another_namespace_is_reached_through_its_process() {
     assert_eq!(through(5, "sub/dir/file", point.dev), Outcome::Absent);
 
     // Something else than the mount is found there: not believed.
-    let wrong = MountPoint {
-        path: "/".into(),
-        ..point
-    };
+    let wrong = MountPoint { path: "/".into(), ..point };
     let prefetch = start(wrong, |_| {});
-    assert_eq!(
-        told(&ask(&prefetch, fetch(6, "etc/passwd", whole()))).1,
-        Outcome::Absent
-    );
+    assert_eq!(told(&ask(&prefetch, fetch(6, "etc/passwd", whole()))).1, Outcome::Absent);
 }

@@ -12,12 +12,7 @@ use crate::store::Store;
 fn earlier_deadlines_go_first_and_like_orders_are_one() {
     let remote = Remote::new(Store::default());
     let prefetch = start(remote.point(), |_| {});
-    let depth = |fetches| {
-        prefetch.submit(Order::Depth {
-            mount: MOUNT,
-            fetches,
-        })
-    };
+    let depth = |fetches| prefetch.submit(Order::Depth { mount: MOUNT, fetches });
     depth(0);
     for id in [5, 3, 8, 1, 9, 2] {
         prefetch.submit(fetch(id, format!("f{id:05}"), whole()));
@@ -34,22 +29,9 @@ fn earlier_deadlines_go_first_and_like_orders_are_one() {
     depth(1);
     let given: Vec<_> = answers(&prefetch, 6).iter().map(told).collect();
     let done = |id| (id, Outcome::Done, 40 << 10);
-    assert_eq!(
-        given,
-        vec![
-            done(9),
-            (20, Outcome::Done, 0),
-            done(1),
-            done(2),
-            done(3),
-            done(5)
-        ]
-    );
+    assert_eq!(given, vec![done(9), (20, Outcome::Done, 0), done(1), done(2), done(3), done(5)]);
     prefetch.submit(Order::Cancel { id: OrderId(8) });
-    prefetch.submit(Order::Detail {
-        file: FileKey { dev: 0, ino: 0 },
-        wanted: true,
-    });
+    prefetch.submit(Order::Detail { file: FileKey { dev: 0, ino: 0 }, wanted: true });
     assert_eq!(told(&ask(&prefetch, list(30, "", 1000))).1, Outcome::Done);
 }
 
@@ -57,31 +39,20 @@ fn earlier_deadlines_go_first_and_like_orders_are_one() {
 fn a_full_queue_turns_orders_away() {
     let remote = Remote::new(Store::default());
     let prefetch = start(remote.point(), |config| config.orders = 3);
-    prefetch.submit(Order::Depth {
-        mount: MOUNT,
-        fetches: 0,
-    });
+    prefetch.submit(Order::Depth { mount: MOUNT, fetches: 0 });
     for id in 0..5 {
         prefetch.submit(fetch(id, format!("f{id:05}"), whole()));
     }
     let given: Vec<_> = answers(&prefetch, 2).iter().map(told).collect();
     assert_eq!(given, vec![(3, Outcome::Dropped, 0), (4, Outcome::Dropped, 0)]);
     prefetch.forget(MOUNT);
-    assert!(
-        answers(&prefetch, 3)
-            .iter()
-            .all(|answer| told(answer).1 == Outcome::Dropped)
-    );
+    assert!(answers(&prefetch, 3).iter().all(|answer| told(answer).1 == Outcome::Dropped));
 }
 
 #[test]
 fn a_running_fetch_stops_when_cancelled() {
     // 64 MiB at 20 MB/s: far from done when the cancel comes.
-    let remote = Remote::new(Store {
-        size: 64 << 20,
-        bandwidth: 20_000_000,
-        ..Store::default()
-    });
+    let remote = Remote::new(Store { size: 64 << 20, bandwidth: 20_000_000, ..Store::default() });
     let prefetch = start(remote.point(), |_| {});
     prefetch.submit(fetch(1, "f00001", whole()));
     while prefetch.statistics().in_flight == 0 {
@@ -104,67 +75,38 @@ fn a_dead_store_costs_its_own_orders_only() {
     for id in 0..3 {
         prefetch.submit(fetch(id, format!("stuck{id}"), whole()));
     }
-    assert!(
-        answers(&prefetch, 3)
-            .iter()
-            .all(|answer| told(answer).1 == Outcome::Failed)
-    );
-    assert_eq!(
-        (prefetch.statistics().stuck, prefetch.statistics().in_flight),
-        (3, 0)
-    );
+    assert!(answers(&prefetch, 3).iter().all(|answer| told(answer).1 == Outcome::Failed));
+    assert_eq!((prefetch.statistics().stuck, prefetch.statistics().in_flight), (3, 0));
     // Others of the mount still go.
-    assert_eq!(
-        told(&ask(&prefetch, fetch(10, "f00001", whole()))).1,
-        Outcome::Done
-    );
+    assert_eq!(told(&ask(&prefetch, fetch(10, "f00001", whole()))).1, Outcome::Done);
     for id in 20..24 {
         prefetch.submit(fetch(id, format!("stuck{id}"), whole()));
     }
-    assert!(
-        answers(&prefetch, 4)
-            .iter()
-            .all(|answer| told(answer).1 == Outcome::Failed)
-    );
+    assert!(answers(&prefetch, 4).iter().all(|answer| told(answer).1 == Outcome::Failed));
     // Too many: the mount is left alone, at once.
-    assert_eq!(
-        told(&ask(&prefetch, fetch(30, "f00002", whole()))).1,
-        Outcome::Failed
-    );
+    assert_eq!(told(&ask(&prefetch, fetch(30, "f00002", whole()))).1, Outcome::Failed);
     let (gone, wait) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         drop(prefetch);
         let _ = gone.send(());
     });
-    wait.recv_timeout(Duration::from_secs(10))
-        .expect("shutdown hangs in a dead store");
+    wait.recv_timeout(Duration::from_secs(10)).expect("shutdown hangs in a dead store");
 }
 
 #[test]
 fn many_small_files_fill_the_link() {
     const FILES: u64 = 4000;
     const LINK: u64 = 60_000_000;
-    let remote = Remote::new(Store {
-        files: FILES + 20,
-        bandwidth: LINK,
-        ..Store::default()
-    });
+    let remote = Remote::new(Store { files: FILES + 20, bandwidth: LINK, ..Store::default() });
     let prefetch = start(remote.point(), |_| {});
     let timed = |depth, names: std::ops::Range<u64>| {
-        prefetch.submit(Order::Depth {
-            mount: MOUNT,
-            fetches: depth,
-        });
+        prefetch.submit(Order::Depth { mount: MOUNT, fetches: depth });
         let count = names.end - names.start;
         let (begin, before) = (Instant::now(), cpu());
         for id in names {
             prefetch.submit(fetch(id, format!("f{id:05}"), whole()));
         }
-        assert!(
-            answers(&prefetch, count as usize)
-                .iter()
-                .all(|answer| told(answer).1 == Outcome::Done)
-        );
+        assert!(answers(&prefetch, count as usize).iter().all(|answer| told(answer).1 == Outcome::Done));
         let (took, used) = (begin.elapsed().as_secs_f64(), cpu() - before);
         // The link, or a look-up and a read for each with `depth` of them at a time.
         let link = (count * (40 << 10)) as f64 / LINK as f64 + 0.010;
@@ -176,43 +118,23 @@ fn many_small_files_fill_the_link() {
             prefetch.statistics().threads,
         );
         let status = std::fs::read_to_string("/proc/self/status").expect("status");
-        println!(
-            "{}",
-            status
-                .lines()
-                .find(|line| line.starts_with("VmRSS"))
-                .unwrap_or_default()
-        );
+        println!("{}", status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default());
         took / count as f64
     };
     let one = timed(1, FILES..FILES + 20);
     let many = timed(64, 0..FILES / 2);
     let more = timed(128, FILES / 2..FILES);
-    assert!(
-        many * 4.0 < one && more * 4.0 < one,
-        "64 and 128 at a time are not 4 times faster than one"
-    );
+    assert!(many * 4.0 < one && more * 4.0 < one, "64 and 128 at a time are not 4 times faster than one");
 }
 
 #[test]
 fn one_large_file_fills_the_link() {
-    let remote = Remote::new(Store {
-        size: 256 << 20,
-        bandwidth: 200_000_000,
-        ..Store::default()
-    });
+    let remote = Remote::new(Store { size: 256 << 20, bandwidth: 200_000_000, ..Store::default() });
     let prefetch = start(remote.point(), |_| {});
     let (begin, before) = (Instant::now(), cpu());
-    assert_eq!(
-        told(&ask(&prefetch, fetch(1, "f00001", whole()))),
-        (1, Outcome::Done, 256 << 20)
-    );
+    assert_eq!(told(&ask(&prefetch, fetch(1, "f00001", whole()))), (1, Outcome::Done, 256 << 20));
     let (took, used) = (begin.elapsed().as_secs_f64(), cpu() - before);
     let ideal = (256 << 20) as f64 / 200e6 + 0.010;
-    println!(
-        "256 MiB in {took:.3} s, {:.2} of the link, {:.0} ms of processor",
-        ideal / took,
-        used * 1e3
-    );
+    println!("256 MiB in {took:.3} s, {:.2} of the link, {:.0} ms of processor", ideal / took, used * 1e3);
     // Which of so many pages are still there now is up to the machine: reclaim, DAMON, others' drop_caches.
 }

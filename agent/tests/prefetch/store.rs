@@ -65,11 +65,7 @@ impl Served {
         let now = Instant::now();
         let mut link = self.link.lock().expect("link");
         let sent = (*link).max(now)
-            + Duration::from_nanos(
-                (bytes * 1_000_000_000)
-                    .checked_div(self.store.bandwidth)
-                    .unwrap_or(0),
-            );
+            + Duration::from_nanos((bytes * 1_000_000_000).checked_div(self.store.bandwidth).unwrap_or(0));
         *link = sent;
         let _ = self.later.send((sent + self.store.latency, Box::new(work)));
     }
@@ -84,11 +80,7 @@ impl Served {
             mtime: UNIX_EPOCH,
             ctime: UNIX_EPOCH,
             crtime: UNIX_EPOCH,
-            kind: if directory {
-                FileType::Directory
-            } else {
-                FileType::RegularFile
-            },
+            kind: if directory { FileType::Directory } else { FileType::RegularFile },
             perm: 0o755,
             nlink: 1,
             uid: self.store.owner,
@@ -133,11 +125,7 @@ impl Filesystem for Served0 {
     }
 
     fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        let flags = if self.0.store.keep {
-            FopenFlags::FOPEN_KEEP_CACHE
-        } else {
-            FopenFlags::empty()
-        };
+        let flags = if self.0.store.keep { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
         reply.opened(FileHandle(0), flags);
     }
 
@@ -161,8 +149,7 @@ impl Filesystem for Served0 {
             return;
         }
         let bytes = self.0.store.size.saturating_sub(offset).min(u64::from(size));
-        self.0
-            .after(bytes, move || reply.data(&vec![b'h'; bytes as usize]));
+        self.0.after(bytes, move || reply.data(&vec![b'h'; bytes as usize]));
     }
 
     fn readdir(&self, _: &Request, _: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
@@ -194,25 +181,14 @@ pub fn serve(mountpoint: &Path, store: Store) {
             work();
         }
     });
-    let served = Served {
-        store,
-        link: Mutex::new(Instant::now()),
-        later,
-        held: Mutex::default(),
-    };
+    let served = Served { store, link: Mutex::new(Instant::now()), later, held: Mutex::default() };
     let served = Served0(Arc::new(served));
     // What mount(8) and fuser do, but for the owner: the kernel lets nobody else in, not even root.
-    let device = std::fs::File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/fuse")
-        .expect("open /dev/fuse");
+    let device = std::fs::File::options().read(true).write(true).open("/dev/fuse").expect("open /dev/fuse");
     let owner = store.owner;
     let others = if owner == 0 { ",allow_other" } else { "" };
-    let options = format!(
-        "fd={},rootmode=40000,user_id={owner},group_id={owner}{others}",
-        device.as_raw_fd()
-    );
+    let options =
+        format!("fd={},rootmode=40000,user_id={owner},group_id={owner}{others}", device.as_raw_fd());
     let options = CString::new(options).expect("options");
     rustix::mount::mount("teststore", mountpoint, "fuse", MountFlags::NOSUID, &*options)
         .expect("mount FUSE: root is needed");
@@ -230,14 +206,7 @@ pub struct Mounted {
 impl Mounted {
     /// `entry` is the test that calls `serve_if_asked`.
     pub fn start(path: &Path, store: Store, entry: &str) -> Self {
-        let Store {
-            files,
-            size,
-            latency,
-            bandwidth,
-            keep,
-            owner,
-        } = store;
+        let Store { files, size, latency, bandwidth, keep, owner } = store;
         let before = mount_id(path);
         let child = Command::new(std::env::current_exe().expect("own executable"))
             .args([entry, "--exact", "--nocapture"])
@@ -252,20 +221,14 @@ impl Mounted {
             .stdout(Stdio::null())
             .spawn()
             .expect("start the store's process");
-        let mounted = Self {
-            path: path.to_owned(),
-            child,
-        };
+        let mounted = Self { path: path.to_owned(), child };
         for _ in 0..500 {
             if mount_id(path) != before {
                 return mounted;
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        panic!(
-            "the FUSE store did not mount on {} within 5 s: is /dev/fuse there?",
-            path.display()
-        );
+        panic!("the FUSE store did not mount on {} within 5 s: is /dev/fuse there?", path.display());
     }
 }
 
@@ -274,8 +237,7 @@ fn mount_id(path: &Path) -> Option<u64> {
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
     let here = rustix::fs::open(path, flags, rustix::fs::Mode::empty()).ok()?;
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", here.as_raw_fd())).ok()?;
-    info.lines()
-        .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())
+    info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())
 }
 
 impl Drop for Mounted {

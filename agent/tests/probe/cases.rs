@@ -61,10 +61,7 @@ fn expect(scene: &mut Scene, what: &str, path: &Path, pages: BTreeSet<u64>, read
     read(&file);
     let told = scene.told();
     assert_eq!(told.pages(path, Via::Read), pages, "{what}: {:?}", told.events);
-    assert!(
-        told.accessed().iter().all(|file| *file == key_of(path)),
-        "{what} touched other files"
-    );
+    assert!(told.accessed().iter().all(|file| *file == key_of(path)), "{what} touched other files");
 }
 
 fn every_read(scene: &mut Scene) {
@@ -82,10 +79,7 @@ fn every_read(scene: &mut Scene) {
     });
     expect(scene, "readv", &path, set(0..3), |file| {
         let (mut first, mut second) = ([0; PAGE], [0; 2 * PAGE]);
-        let mut parts = [
-            std::io::IoSliceMut::new(&mut first),
-            std::io::IoSliceMut::new(&mut second),
-        ];
+        let mut parts = [std::io::IoSliceMut::new(&mut first), std::io::IoSliceMut::new(&mut second)];
         assert_eq!(rustix::io::readv(file, &mut parts).expect("readv"), 3 * PAGE);
     });
     expect(scene, "preadv2", &path, set(10..12), |file| {
@@ -124,16 +118,12 @@ fn uring(scene: &mut Scene) {
             let mut ring = io_uring::IoUring::new(4).expect("io_uring");
             let mut buffer = vec![0_u8; 16 * PAGE];
             let fd = io_uring::types::Fd(file.as_raw_fd());
-            let read = io_uring::opcode::Read::new(fd, buffer.as_mut_ptr(), 16 * 4096)
-                .offset(32 * 4096)
-                .build();
+            let read =
+                io_uring::opcode::Read::new(fd, buffer.as_mut_ptr(), 16 * 4096).offset(32 * 4096).build();
             // SAFETY: the buffer lives until the completion below has been taken.
             unsafe { ring.submission().push(&read).expect("room") };
             ring.submit_and_wait(1).expect("submitting");
-            assert_eq!(
-                ring.completion().next().expect("a completion").result(),
-                16 * 4096
-            );
+            assert_eq!(ring.completion().next().expect("a completion").result(), 16 * 4096);
         });
     }
 }
@@ -152,27 +142,15 @@ fn mappings(scene: &mut Scene) {
     // A page that the kernel cannot map around a fault (locked, or marked for read-ahead) is a fault.
     let mut reached = told.pages(&path, Via::Mapped);
     reached.extend(told.pages(&path, Via::Fault));
-    assert!(
-        reached.contains(&20) && reached.len() <= 17,
-        "resident: {:?}",
-        told.events
-    );
+    assert!(reached.contains(&20) && reached.len() <= 17, "resident: {:?}", told.events);
     assert_eq!(told.pages(&path, Via::Read), set(0..0));
 
     chill(&file);
     scene.told();
     touch(100);
     let told = scene.told();
-    assert!(
-        told.pages(&path, Via::Fault).contains(&100),
-        "from disk: {:?}",
-        told.events
-    );
-    assert!(
-        told.pages(&path, Via::Fault).len() == 1,
-        "from disk: {:?}",
-        told.events
-    );
+    assert!(told.pages(&path, Via::Fault).contains(&100), "from disk: {:?}", told.events);
+    assert!(told.pages(&path, Via::Fault).len() == 1, "from disk: {:?}", told.events);
     assert_eq!(told.pages(&path, Via::Read), set(0..0));
     let added = |page| {
         told.events
@@ -184,24 +162,15 @@ fn mappings(scene: &mut Scene) {
 
 fn direct(scene: &mut Scene) {
     let path = scene.disk.file("direct", 1 << 20);
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_DIRECT)
-        .open(&path)
-        .expect("O_DIRECT");
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&path).expect("O_DIRECT");
     scene.told();
     let mut buffer = vec![0_u8; 3 * PAGE];
     let aligned = buffer.as_ptr().align_offset(PAGE);
-    let read = file
-        .read_at(&mut buffer[aligned..aligned + 2 * PAGE], 8 * 4096)
-        .expect("a direct read");
+    let read = file.read_at(&mut buffer[aligned..aligned + 2 * PAGE], 8 * 4096).expect("a direct read");
     assert_eq!(read, 2 * PAGE);
     let told = scene.told();
     let seen = told.pages(&path, Via::Direct);
-    let report = Probe::start(ProbeConfig {
-        plan: Some(scene.plan()),
-        ..ProbeConfig::default()
-    });
+    let report = Probe::start(ProbeConfig { plan: Some(scene.plan()), ..ProbeConfig::default() });
     match report.expect("the same plan again").1.sees(Case::Direct) {
         Some(Seen::No(_)) => assert_eq!(seen, set(0..0), "{:?}", told.events),
         _ => assert_eq!(seen, set(8..10), "{:?}", told.events),
@@ -242,12 +211,9 @@ fn miss(scene: &mut Scene) {
         .events
         .iter()
         .filter_map(|event| match event {
-            ReadEvent::Removed {
-                file,
-                pages,
-                by: Actor::Thread(_),
-                ..
-            } if key(*file) == key_of(&path) => Some(pages.clone()),
+            ReadEvent::Removed { file, pages, by: Actor::Thread(_), .. } if key(*file) == key_of(&path) => {
+                Some(pages.clone())
+            }
             _ => None,
         })
         .flatten()
@@ -263,16 +229,8 @@ fn miss(scene: &mut Scene) {
     let access = position(&|event| matches!(event, ReadEvent::Access { .. }));
     let missed =
         position(&|event| matches!(event, ReadEvent::Miss { bytes: 4096, latency, .. } if latency.0 > 0));
-    assert!(
-        added.is_some() && access.is_some() && missed.is_some(),
-        "{:?}",
-        told.events
-    );
-    assert!(
-        added < access,
-        "pages must come before their read: {:?}",
-        told.events
-    );
+    assert!(added.is_some() && access.is_some() && missed.is_some(), "{:?}", told.events);
+    assert!(added < access, "pages must come before their read: {:?}", told.events);
 
     let by_events = resident_by(&told, &path);
     assert_eq!(by_events, filled(&file, &by_events, 256), "{:?}", told.events);
@@ -280,14 +238,7 @@ fn miss(scene: &mut Scene) {
     // A hit is no miss.
     file.read_exact_at(&mut [0; PAGE], 100 * 4096).expect("pread");
     let told = scene.told();
-    assert!(
-        !told
-            .events
-            .iter()
-            .any(|event| matches!(event, ReadEvent::Miss { .. })),
-        "{:?}",
-        told.events
-    );
+    assert!(!told.events.iter().any(|event| matches!(event, ReadEvent::Miss { .. })), "{:?}", told.events);
 }
 
 /// Pages of a file that are in the page cache by what was told.
@@ -348,10 +299,7 @@ fn large_folios(scene: &mut Scene) {
     assert!(differ.is_empty(), "{differ:?} differ: {:#?}", told.events);
     assert_eq!(told.pages(&path, Via::Read), set(0..2048));
     // Most of it was read ahead and waited for by nobody: a miss for each part that was not.
-    let misses = told
-        .events
-        .iter()
-        .filter(|event| matches!(event, ReadEvent::Miss { .. }));
+    let misses = told.events.iter().filter(|event| matches!(event, ReadEvent::Miss { .. }));
     assert!((1..64).contains(&misses.count()));
     chill(&file);
     let told = scene.told();
@@ -370,13 +318,7 @@ fn two_processes(scene: &mut Scene) {
     scene.told();
     let children: Vec<_> = paths
         .iter()
-        .map(|path| {
-            Command::new("cat")
-                .arg(path)
-                .stdout(Stdio::null())
-                .spawn()
-                .expect("cat")
-        })
+        .map(|path| Command::new("cat").arg(path).stdout(Stdio::null()).spawn().expect("cat"))
         .collect();
     let ids: Vec<u32> = children.iter().map(std::process::Child::id).collect();
     for mut child in children {
@@ -393,10 +335,8 @@ fn two_processes(scene: &mut Scene) {
                 assert_eq!(reader.tgid, *id);
             }
         }
-        let ends = told
-            .events
-            .iter()
-            .filter(|event| matches!(event, ReadEvent::Exit { tgid, .. } if tgid == id));
+        let ends =
+            told.events.iter().filter(|event| matches!(event, ReadEvent::Exit { tgid, .. } if tgid == id));
         assert_eq!(ends.count(), 1, "{:?}", told.events);
     }
 }
@@ -414,43 +354,22 @@ fn names(scene: &mut Scene) {
         let path = scene.disk.file(name, 100);
         scene.told();
         // Opened, read and closed in one breath, by a process that is gone at once.
-        assert!(
-            Command::new("cat")
-                .arg(&path)
-                .stdout(Stdio::null())
-                .status()
-                .expect("cat")
-                .success()
-        );
+        assert!(Command::new("cat").arg(&path).stdout(Stdio::null()).status().expect("cat").success());
         let told = scene.told();
         assert_eq!(told.pages(&path, Via::Read), set(0..1));
-        let first = told
-            .events
-            .iter()
-            .position(|event| event.file().is_some_and(|f| key(f) == key_of(&path)));
+        let first =
+            told.events.iter().position(|event| event.file().is_some_and(|f| key(f) == key_of(&path)));
         // It was named when it was written, unless the name is news.
         if let Some(seen) = told.path(&path) {
             assert_eq!(seen, below(&path, &scene.disk.root));
-            assert!(matches!(
-                first.map(|at| &told.events[at]),
-                Some(ReadEvent::Sight { .. })
-            ));
+            assert!(matches!(first.map(|at| &told.events[at]), Some(ReadEvent::Sight { .. })));
         }
         forget(scene);
         let mut text = Vec::new();
-        File::open(&path)
-            .and_then(|mut file| file.read_to_end(&mut text))
-            .expect("reading");
+        File::open(&path).and_then(|mut file| file.read_to_end(&mut text)).expect("reading");
         let told = scene.told();
         assert_eq!(told.path(&path).expect("a name"), below(&path, &scene.disk.root));
-        assert!(matches!(
-            told.events.first(),
-            Some(ReadEvent::Sight {
-                truncated: false,
-                size: 100,
-                ..
-            })
-        ));
+        assert!(matches!(told.events.first(), Some(ReadEvent::Sight { truncated: false, size: 100, .. })));
     }
     let path = scene.disk.file("link/first", 100);
     let other = scene.disk.root.join("link/second");
@@ -459,15 +378,9 @@ fn names(scene: &mut Scene) {
     fs::read(&other).expect("reading");
     let told = scene.told();
     let seen = told.path(&path).expect("a name");
-    assert!(
-        seen == b"link/first" || seen == b"link/second",
-        "{}",
-        String::from_utf8_lossy(seen)
-    );
+    assert!(seen == b"link/first" || seen == b"link/second", "{}", String::from_utf8_lossy(seen));
 
-    let deep = scene
-        .disk
-        .file((0..40).map(|n| n.to_string()).collect::<Vec<_>>().join("/"), 100);
+    let deep = scene.disk.file((0..40).map(|n| n.to_string()).collect::<Vec<_>>().join("/"), 100);
     forget(scene);
     fs::read(&deep).expect("reading");
     let told = scene.told();
@@ -476,11 +389,7 @@ fn names(scene: &mut Scene) {
         _ => None,
     });
     let (truncated, path) = truncated.expect("a sight");
-    assert!(
-        truncated && path.ends_with(b"/38/39"),
-        "{}",
-        String::from_utf8_lossy(&path)
-    );
+    assert!(truncated && path.ends_with(b"/38/39"), "{}", String::from_utf8_lossy(&path));
 
     // An unlinked file has no name, and is read all the same.
     let path = scene.disk.file("unlinked", 100);
@@ -489,13 +398,7 @@ fn names(scene: &mut Scene) {
     forget(scene);
     file.read_exact_at(&mut [0; 10], 0).expect("pread");
     let told = scene.told();
-    assert_eq!(
-        told.events
-            .iter()
-            .filter(|event| matches!(event, ReadEvent::Access { .. }))
-            .count(),
-        1
-    );
+    assert_eq!(told.events.iter().filter(|event| matches!(event, ReadEvent::Access { .. })).count(), 1);
 }
 
 /// Makes the probe forget all names.
@@ -513,25 +416,10 @@ fn overlay(scene: &mut Scene) {
     }
     let root = scene.disk.root.to_str().expect("UTF-8").to_owned();
     let options = format!("lowerdir={root}/lower,upperdir={root}/upper,workdir={root}/work");
-    run(
-        "mount",
-        &[
-            "-t",
-            "overlay",
-            "overlay",
-            "-o",
-            &options,
-            &format!("{root}/merged"),
-        ],
-    );
+    run("mount", &["-t", "overlay", "overlay", "-o", &options, &format!("{root}/merged")]);
     let _mount = Mount(scene.disk.root.join("merged"));
     forget(scene);
-    assert_eq!(
-        fs::read(scene.disk.root.join("merged/folder/file"))
-            .expect("reading")
-            .len(),
-        20_000
-    );
+    assert_eq!(fs::read(scene.disk.root.join("merged/folder/file")).expect("reading").len(), 20_000);
     let told = scene.told();
     assert_eq!(told.pages(&path, Via::Read), set(0..5), "{:?}", told.events);
     assert_eq!(told.path(&path).expect("a name"), b"lower/folder/file");
@@ -546,12 +434,7 @@ fn lives(scene: &mut Scene) {
     let path = scene.disk.root.join("renamed");
     fs::read(&path).expect("reading");
     let told = scene.told();
-    assert_eq!(
-        told.path(&path).expect("named anew"),
-        b"renamed",
-        "{:?}",
-        told.events
-    );
+    assert_eq!(told.path(&path).expect("named anew"), b"renamed", "{:?}", told.events);
     // The number is given to the next file: ext4 takes the lowest that is free.
     fs::remove_file(&path).expect("removing");
     let path = scene.disk.file("next life", 200);
@@ -561,12 +444,7 @@ fn lives(scene: &mut Scene) {
         key_of(&path) == first || std::env::var_os("PROBE_TEST_FS").is_some(),
         "ext4 was expected to give the number again"
     );
-    assert_eq!(
-        told.path(&path).expect("named anew"),
-        b"next life",
-        "{:?}",
-        told.events
-    );
+    assert_eq!(told.path(&path).expect("named anew"), b"next life", "{:?}", told.events);
 }
 
 fn sequential(scene: &mut Scene) {
@@ -593,13 +471,8 @@ fn sequential(scene: &mut Scene) {
 }
 
 fn interleaved(scene: &mut Scene) {
-    let paths: Vec<_> = (0..4)
-        .map(|n| scene.disk.file(format!("turn{n}"), 4 << 20))
-        .collect();
-    let mut files: Vec<_> = paths
-        .iter()
-        .map(|path| File::open(path).expect("opening"))
-        .collect();
+    let paths: Vec<_> = (0..4).map(|n| scene.disk.file(format!("turn{n}"), 4 << 20)).collect();
+    let mut files: Vec<_> = paths.iter().map(|path| File::open(path).expect("opening")).collect();
     scene.told();
     let mut buffer = vec![0; 64 << 10];
     for _ in 0..64 {
@@ -612,11 +485,7 @@ fn interleaved(scene: &mut Scene) {
         assert_eq!(told.pages(path, Via::Read), set(0..1024));
         assert_eq!(told.count(path), 64);
     }
-    assert!(
-        told.events.len() <= 100,
-        "{} records for four runs of 4 MiB",
-        told.events.len()
-    );
+    assert!(told.events.len() <= 100, "{} records for four runs of 4 MiB", told.events.len());
 }
 
 fn flood(scene: &mut Scene) {
@@ -629,22 +498,14 @@ fn flood(scene: &mut Scene) {
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;
-        file.read_exact_at(&mut [0; 10], seed % 256 * 4096)
-            .expect("pread");
+        file.read_exact_at(&mut [0; 10], seed % 256 * 4096).expect("pread");
     }
     let told = scene.told();
     assert_eq!(told.count(&path), READS, "merged accesses must still be counted");
     assert_eq!(scene.probe.lost(), 0);
-    let sampled = told
-        .events
-        .iter()
-        .filter(|event| matches!(event, ReadEvent::Access { sampled: true, .. }));
+    let sampled = told.events.iter().filter(|event| matches!(event, ReadEvent::Access { sampled: true, .. }));
     assert!(sampled.count() > 0);
-    assert!(
-        told.events.len() < READS as usize / 4,
-        "{} records",
-        told.events.len()
-    );
+    assert!(told.events.len() < READS as usize / 4, "{} records", told.events.len());
 }
 
 fn quiet(scene: &mut Scene) {
@@ -653,20 +514,13 @@ fn quiet(scene: &mut Scene) {
     fs::read(&path).expect("reading");
     scene.told();
     let (dev, ino) = key_of(&path);
-    scene
-        .probe
-        .detail(FileKey { dev, ino }, false)
-        .expect("switching");
+    scene.probe.detail(FileKey { dev, ino }, false).expect("switching");
     for page in (0..1000).rev() {
         file.read_exact_at(&mut [0; 10], page * 4096).expect("pread");
     }
     let told = scene.told();
     assert_eq!(told.count(&path), 1000, "{:?}", told.events);
-    assert!(
-        told.events.len() <= 8,
-        "{} records without details",
-        told.events.len()
-    );
+    assert!(told.events.len() <= 8, "{} records without details", told.events.len());
     scene.probe.detail(FileKey { dev, ino }, true).expect("switching");
     for page in (0..100).rev() {
         file.read_exact_at(&mut [0; 10], page * 4096).expect("pread");
@@ -710,20 +564,11 @@ fn own_reads(plan: Plan) {
 
 fn tmpfs(plan: Plan) {
     let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
-    run(
-        "mount",
-        &["-t", "tmpfs", "tmpfs", folder.path().to_str().expect("UTF-8")],
-    );
+    run("mount", &["-t", "tmpfs", "tmpfs", folder.path().to_str().expect("UTF-8")]);
     let _mount = Mount(folder.path().to_owned());
-    let config = ProbeConfig {
-        plan: Some(plan),
-        own_tgid: Some(1),
-        ..ProbeConfig::default()
-    };
+    let config = ProbeConfig { plan: Some(plan), own_tgid: Some(1), ..ProbeConfig::default() };
     let (mut probe, report) = Probe::start(config).unwrap_or_else(|error| panic!("{error}"));
-    probe
-        .watch(crate::scene::dev_of(folder.path()))
-        .expect("watching");
+    probe.watch(crate::scene::dev_of(folder.path())).expect("watching");
     let path = folder.path().join("file");
     fs::write(&path, vec![1; 20_000]).expect("writing");
     fs::read(&path).expect("reading");
@@ -740,11 +585,7 @@ fn tmpfs(plan: Plan) {
 }
 
 pub fn full_ring() {
-    let config = ProbeConfig {
-        ring_bytes: Some(4096),
-        own_tgid: Some(1),
-        ..ProbeConfig::default()
-    };
+    let config = ProbeConfig { ring_bytes: Some(4096), own_tgid: Some(1), ..ProbeConfig::default() };
     let mut scene = Scene::with(Plan::BtfTracepoint, config);
     let path = scene.disk.file("full", 4 << 20);
     scene.told();
@@ -761,9 +602,5 @@ pub fn full_ring() {
             _ => 0,
         })
         .sum();
-    assert!(
-        lost > 0 && lost == scene.probe.lost(),
-        "{lost} told, {} counted",
-        scene.probe.lost()
-    );
+    assert!(lost > 0 && lost == scene.probe.lost(), "{lost} told, {} counted", scene.probe.lost());
 }

@@ -24,11 +24,7 @@ pub fn run(program: &str, args: &[&str]) {
         .args(args)
         .output()
         .unwrap_or_else(|error| panic!("{program}: {error}; install it (e2fsprogs, mount)"));
-    assert!(
-        output.status.success(),
-        "{program} {args:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A mount that goes away with its value.
@@ -52,9 +48,7 @@ impl Disk {
     pub fn make() -> Self {
         let folder = tempfile::tempdir_in("/var/tmp").expect("a folder below /var/tmp");
         let image = folder.path().join("image");
-        File::create(&image)
-            .and_then(|file| file.set_len(400 << 20))
-            .expect("an image");
+        File::create(&image).and_then(|file| file.set_len(400 << 20)).expect("an image");
         let image = image.to_str().expect("UTF-8");
         // ext4, which is everywhere; another by PROBE_TEST_FS, for engineers.
         match std::env::var("PROBE_TEST_FS") {
@@ -63,16 +57,8 @@ impl Disk {
         }
         let root = folder.path().join("mnt");
         fs::create_dir(&root).expect("a mount point");
-        run(
-            "mount",
-            &["-o", "loop,noatime", image, root.to_str().expect("UTF-8")],
-        );
-        Self {
-            dev: dev_of(&root),
-            _mount: Mount(root.clone()),
-            root,
-            _folder: folder,
-        }
+        run("mount", &["-o", "loop,noatime", image, root.to_str().expect("UTF-8")]);
+        Self { dev: dev_of(&root), _mount: Mount(root.clone()), root, _folder: folder }
     }
 
     /// A file of `bytes` bytes that are its own, on disk and in the page cache.
@@ -80,9 +66,7 @@ impl Disk {
         let path = self.root.join(path);
         fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
         fs::write(&path, vec![7; bytes]).expect("writing");
-        File::open(&path)
-            .and_then(|file| file.sync_all())
-            .expect("syncing");
+        File::open(&path).and_then(|file| file.sync_all()).expect("syncing");
         path
     }
 }
@@ -122,12 +106,7 @@ impl Told {
         let of = key_of(of);
         let mut set = BTreeSet::new();
         for event in &self.events {
-            if let ReadEvent::Access {
-                file,
-                pages,
-                via: how,
-                ..
-            } = event
+            if let ReadEvent::Access { file, pages, via: how, .. } = event
                 && key(*file) == of
                 && *how == via
             {
@@ -169,29 +148,15 @@ pub struct Scene {
 
 impl Scene {
     pub fn open(plan: Plan) -> Self {
-        Self::with(
-            plan,
-            ProbeConfig {
-                own_tgid: Some(1),
-                ..ProbeConfig::default()
-            },
-        )
+        Self::with(plan, ProbeConfig { own_tgid: Some(1), ..ProbeConfig::default() })
     }
 
     pub fn with(plan: Plan, config: ProbeConfig) -> Self {
         let disk = Disk::make();
-        let config = ProbeConfig {
-            plan: Some(plan),
-            ..config
-        };
+        let config = ProbeConfig { plan: Some(plan), ..config };
         let (mut probe, _) = Probe::start(config).unwrap_or_else(|error| panic!("{error}"));
         probe.watch(disk.dev).unwrap_or_else(|error| panic!("{error}"));
-        Self {
-            disk,
-            probe,
-            plan,
-            now: 0,
-        }
+        Self { disk, probe, plan, now: 0 }
     }
 
     pub fn plan(&self) -> Plan {
@@ -204,11 +169,7 @@ impl Scene {
         self.now += 10_000_000_000;
         let mut told = Told::default();
         let events = &mut told.events;
-        while self
-            .probe
-            .drain(Nanos(self.now), 4096, |event| events.push(event))
-            > 0
-        {}
+        while self.probe.drain(Nanos(self.now), 4096, |event| events.push(event)) > 0 {}
         self.now += 10_000_000_000;
         self.probe.flush(Nanos(self.now), |event| events.push(event));
         for event in &told.events {
@@ -222,10 +183,7 @@ impl Scene {
 
 /// `path` as the probe names it: below the file system's root.
 pub fn below<'a>(path: &'a Path, root: &Path) -> &'a [u8] {
-    path.strip_prefix(root)
-        .expect("a path below the root")
-        .as_os_str()
-        .as_bytes()
+    path.strip_prefix(root).expect("a path below the root").as_os_str().as_bytes()
 }
 
 /// A BTF in which no name is `name` any more.
@@ -233,10 +191,7 @@ pub fn renamed(btf: &[u8], name: &[u8]) -> Vec<u8> {
     let mut bytes = btf.to_vec();
     let needle = [b"\0", name, b"\0"].concat();
     let mut at = 0;
-    while let Some(found) = bytes[at..]
-        .windows(needle.len())
-        .position(|window| window == needle)
-    {
+    while let Some(found) = bytes[at..].windows(needle.len()).position(|window| window == needle) {
         bytes[at + found + 1] = b'X';
         at += found + 1;
     }
@@ -245,9 +200,7 @@ pub fn renamed(btf: &[u8], name: &[u8]) -> Vec<u8> {
 
 /// Links of this process's descriptors that speak of BPF.
 pub fn bpf_descriptors() -> Vec<String> {
-    let links = fs::read_dir("/proc/self/fd")
-        .expect("/proc")
-        .filter_map(Result::ok);
+    let links = fs::read_dir("/proc/self/fd").expect("/proc").filter_map(Result::ok);
     let targets = links.filter_map(|link| fs::read_link(link.path()).ok());
     targets
         .map(|target| target.to_string_lossy().into_owned())

@@ -43,17 +43,9 @@ impl Evidence {
         }
         let wanted =
             |ino: u64, range: &Range<u64>| read.get(&ino).map_or(0, |set| set.overlap(range.clone()));
-        let mut evidence = Self {
-            read: outcome.bytes,
-            omitted: record.omitted,
-            ..Self::default()
-        };
+        let mut evidence = Self { read: outcome.bytes, omitted: record.omitted, ..Self::default() };
         let mut useful: HashMap<u64, RangeSet> = HashMap::new();
-        for entry in record
-            .entries
-            .iter()
-            .filter(|entry| entry.request == Request::Read)
-        {
+        for entry in record.entries.iter().filter(|entry| entry.request == Request::Read) {
             let range = entry.offset..entry.offset.saturating_add(entry.bytes);
             if Some(entry.by) == agent {
                 evidence.fetched += entry.bytes;
@@ -62,28 +54,18 @@ impl Evidence {
                 evidence.readahead += entry.bytes - wanted(entry.ino, &range);
             }
         }
-        let used: u64 = useful
-            .iter()
-            .flat_map(|(ino, set)| set.iter().map(|range| wanted(*ino, &range)))
-            .sum();
+        let used: u64 =
+            useful.iter().flat_map(|(ino, set)| set.iter().map(|range| wanted(*ino, &range))).sum();
         evidence.wasted = evidence.fetched.saturating_sub(used);
         evidence.covered = covered(record, outcome, drops_pages);
         let of_reader = record.entries.iter().filter(|entry| readers.contains(&entry.by));
         let first = of_reader.map(|entry| entry.arrived).min().unwrap_or(u64::MAX);
-        evidence.early = record
-            .entries
-            .iter()
-            .filter(|entry| entry.arrived < first)
-            .count() as u64;
+        evidence.early = record.entries.iter().filter(|entry| entry.arrived < first).count() as u64;
         evidence
     }
 
     fn share(self, part: u64) -> f64 {
-        if self.read == 0 {
-            0.0
-        } else {
-            part as f64 / self.read as f64
-        }
+        if self.read == 0 { 0.0 } else { part as f64 / self.read as f64 }
     }
 
     pub fn coverage(self) -> f64 {
@@ -144,34 +126,16 @@ mod tests {
     const READER: u32 = 9;
 
     fn answer(request: Request, by: u32, offset: u64, bytes: u64, answered: u64) -> Entry {
-        Entry {
-            request,
-            by,
-            ino: 2,
-            offset,
-            bytes,
-            arrived: answered - 5,
-            answered,
-        }
+        Entry { request, by, ino: 2, offset, bytes, arrived: answered - 5, answered }
     }
 
     fn access(offset: u64, bytes: u64, begun: u64) -> Access {
-        Access {
-            ino: 2,
-            offset,
-            bytes,
-            begun,
-        }
+        Access { ino: 2, offset, bytes, begun }
     }
 
     fn outcome(accesses: Vec<Access>) -> Outcome {
         let bytes = accesses.iter().map(|access| access.bytes).sum();
-        Outcome {
-            bytes,
-            accesses,
-            processes: vec![READER],
-            ..Outcome::default()
-        }
+        Outcome { bytes, accesses, processes: vec![READER], ..Outcome::default() }
     }
 
     #[test]
@@ -185,19 +149,11 @@ mod tests {
             ],
             omitted: 0,
         };
-        let read = outcome(vec![
-            access(0, 4096, 30),
-            access(4096, 8192, 35),
-            access(16_384, 10, 50),
-        ]);
+        let read = outcome(vec![access(0, 4096, 30), access(4096, 8192, 35), access(16_384, 10, 50)]);
         let evidence = Evidence::weigh(&record, &read, Some(AGENT), false);
         // The last read began while its page was being fetched: late, not covered.
         assert_eq!((evidence.covered, evidence.read), (8192, 12_298));
-        assert_eq!(
-            (evidence.fetched, evidence.wasted),
-            (12_288, 0),
-            "a page read in part is read"
-        );
+        assert_eq!((evidence.fetched, evidence.wasted), (12_288, 0), "a page read in part is read");
         assert_eq!(evidence.readahead, 4096);
         assert_eq!(evidence.early, 0);
     }
@@ -215,20 +171,14 @@ mod tests {
         };
         let read = outcome(vec![access(0, 8192, 32)]);
         let evidence = Evidence::weigh(&record, &read, Some(AGENT), false);
-        assert_eq!(
-            (evidence.fetched, evidence.wasted, evidence.early),
-            (12_288, 8192, 3)
-        );
+        assert_eq!((evidence.fetched, evidence.wasted, evidence.early), (12_288, 8192, 3));
         assert!((evidence.coverage() - 0.5).abs() < 1e-9);
     }
 
     #[test]
     fn an_open_empties_the_file_where_pages_are_dropped() {
         let record = Record {
-            entries: vec![
-                answer(Request::Read, AGENT, 0, 4096, 10),
-                answer(Request::Open, READER, 0, 0, 20),
-            ],
+            entries: vec![answer(Request::Read, AGENT, 0, 4096, 10), answer(Request::Open, READER, 0, 0, 20)],
             omitted: 0,
         };
         let read = outcome(vec![access(0, 4096, 30)]);

@@ -36,29 +36,17 @@ impl Spread {
         let (low, high) = (*values.first()?, *values.last()?);
         let upper = *values.get(values.len() / 2)?;
         let lower = *values.get((values.len() - 1) / 2)?;
-        Some(Self {
-            median: f64::midpoint(lower, upper),
-            low,
-            high,
-        })
+        Some(Self { median: f64::midpoint(lower, upper), low, high })
     }
 
     /// The ratio of two measured things; the spread is the widest that the measurements allow.
     pub fn over(self, other: Self) -> Self {
-        Self {
-            median: self.median / other.median,
-            low: self.low / other.high,
-            high: self.high / other.low,
-        }
+        Self { median: self.median / other.median, low: self.low / other.high, high: self.high / other.low }
     }
 
     /// A fixed thing over a measured one.
     pub fn under(self, fixed: f64) -> Self {
-        Self {
-            median: fixed / self.median,
-            low: fixed / self.high,
-            high: fixed / self.low,
-        }
+        Self { median: fixed / self.median, low: fixed / self.high, high: fixed / self.low }
     }
 
     pub fn figure(self, case: &str, metric: &str, unit: &str) -> Figure {
@@ -103,30 +91,9 @@ mod tests {
     fn medians_and_widest_ratios() {
         assert_eq!(Spread::of([]), None);
         let without = Spread::of([10.0, 12.0]).unwrap();
-        assert_eq!(
-            without,
-            Spread {
-                median: 11.0,
-                low: 10.0,
-                high: 12.0
-            }
-        );
+        assert_eq!(without, Spread { median: 11.0, low: 10.0, high: 12.0 });
         let with = Spread::of([3.0, 1.0, 2.0]).unwrap();
-        assert_eq!(
-            without.over(with),
-            Spread {
-                median: 5.5,
-                low: 10.0 / 3.0,
-                high: 12.0
-            }
-        );
-        assert_eq!(
-            with.under(6.0),
-            Spread {
-                median: 3.0,
-                low: 2.0,
-                high: 6.0
-            }
-        );
+        assert_eq!(without.over(with), Spread { median: 5.5, low: 10.0 / 3.0, high: 12.0 });
+        assert_eq!(with.under(6.0), Spread { median: 3.0, low: 2.0, high: 6.0 });
     }
 }

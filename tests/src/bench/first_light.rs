@@ -51,17 +51,9 @@ pub struct Runs {
 type Shared = Vec<(String, Vec<Run>)>;
 
 pub fn run(options: &Options) -> Result<Report> {
-    let all = if options.open_charged {
-        case::open_charged()
-    } else {
-        case::first_light()
-    };
+    let all = if options.open_charged { case::open_charged() } else { case::first_light() };
     let chosen = |case: &Case| {
-        options.cases.is_empty()
-            || options
-                .cases
-                .iter()
-                .any(|name| name == case.row || name == case.name)
+        options.cases.is_empty() || options.cases.iter().any(|name| name == case.row || name == case.name)
     };
     let cases: Vec<Case> = all.into_iter().filter(chosen).collect();
     anyhow::ensure!(
@@ -72,22 +64,11 @@ pub fn run(options: &Options) -> Result<Report> {
     let begun = Instant::now();
     let mut shared = Shared::new();
     let mut report = Report {
-        bench: if options.open_charged {
-            "first-light-open-charged"
-        } else {
-            "first-light"
-        }
-        .to_owned(),
+        bench: if options.open_charged { "first-light-open-charged" } else { "first-light" }.to_owned(),
         figures: Vec::new(),
     };
     for (number, case) in cases.iter().enumerate() {
-        eprintln!(
-            "[{:>5.0} s] {}/{} {}",
-            begun.elapsed().as_secs_f64(),
-            number + 1,
-            cases.len(),
-            case.name
-        );
+        eprintln!("[{:>5.0} s] {}/{} {}", begun.elapsed().as_secs_f64(), number + 1, cases.len(), case.name);
         let runs = run_case(case, options, &mut shared).with_context(|| format!("case {}", case.name))?;
         report.figures.extend(figures(case.name, &runs, case.timed));
     }
@@ -113,33 +94,16 @@ pub fn run_case(case: &Case, options: &Options, shared: &mut Vec<(String, Vec<Ru
         }
     }
     let key = format!("{:?} {:?}", case.store, baseline(case.workload));
-    let known = shared
-        .iter()
-        .find(|(name, _)| *name == key)
-        .map(|(_, runs)| runs.clone());
-    let mut runs = Runs {
-        without: known.clone().unwrap_or_default(),
-        with: Vec::new(),
-    };
+    let known = shared.iter().find(|(name, _)| *name == key).map(|(_, runs)| runs.clone());
+    let mut runs = Runs { without: known.clone().unwrap_or_default(), with: Vec::new() };
     let mut carried = false;
     for number in 0..options.repeats {
         let order = 1 + number as u64;
         let long = runs.without.first().is_some_and(|run| run.seconds > LONG_SECONDS);
         if known.is_none() && (!long || runs.without.len() < FEW) {
-            let how = if case.timed == Timed::SecondEpoch {
-                Timed::Whole
-            } else {
-                case.timed
-            };
+            let how = if case.timed == Timed::SecondEpoch { Timed::Whole } else { case.timed };
             eprint!("    without: ");
-            let run = timed(
-                &store,
-                &Subject::None,
-                &state,
-                baseline(case.workload),
-                order,
-                how,
-            )?;
+            let run = timed(&store, &Subject::None, &state, baseline(case.workload), order, how)?;
             eprintln!("{:.2} s", run.seconds);
             runs.without.push(run);
         }
@@ -182,15 +146,7 @@ pub fn run_case(case: &Case, options: &Options, shared: &mut Vec<(String, Vec<Ru
 /// The run without an agent that a workload is compared with: a second epoch without is like a first.
 fn baseline(workload: Workload) -> Workload {
     match workload {
-        Workload::Shuffled {
-            epochs: _,
-            files,
-            workers,
-        } => Workload::Shuffled {
-            epochs: 1,
-            files,
-            workers,
-        },
+        Workload::Shuffled { epochs: _, files, workers } => Workload::Shuffled { epochs: 1, files, workers },
         other => other,
     }
 }
@@ -225,19 +181,13 @@ fn timed(
     }
     let record = store.control().journal()?;
     let config = store.config();
-    let limit = config
-        .bandwidth
-        .map_or(0.0, |rate| outcome.bytes as f64 / rate as f64)
+    let limit = config.bandwidth.map_or(0.0, |rate| outcome.bytes as f64 / rate as f64)
         + config.latency.as_secs_f64();
     let seconds = match how {
         Timed::Whole | Timed::SecondEpoch => outcome.seconds,
         Timed::FromFile(first) => outcome.seconds_from(first),
     };
-    Ok(Run {
-        seconds,
-        evidence: Evidence::weigh(&record, &outcome, agent, !config.keep_pages),
-        limit,
-    })
+    Ok(Run { seconds, evidence: Evidence::weigh(&record, &outcome, agent, !config.keep_pages), limit })
 }
 
 /// The metrics of one case.
@@ -252,72 +202,36 @@ pub fn figures(case: &str, runs: &Runs, timed: Timed) -> Vec<Figure> {
     let rows = [
         ("speedup", "times", speedup),
         ("of_limit", "share", of_limit),
-        (
-            "coverage",
-            "share",
-            over(&runs.with, |run| run.evidence.coverage()),
-        ),
+        ("coverage", "share", over(&runs.with, |run| run.evidence.coverage())),
         ("waste", "share", over(&runs.with, |run| run.evidence.waste())),
         ("fetched", "share", over(&runs.with, |run| run.evidence.fetched())),
-        (
-            "readahead_waste",
-            "share",
-            over(&runs.with, |run| run.evidence.readahead()),
-        ),
-        (
-            "early_requests",
-            "count",
-            over(&runs.with, |run| run.evidence.early as f64),
-        ),
+        ("readahead_waste", "share", over(&runs.with, |run| run.evidence.readahead())),
+        ("early_requests", "count", over(&runs.with, |run| run.evidence.early as f64)),
         ("seconds_with", "s", with),
         ("seconds_without", "s", without),
-        (
-            "coverage_without",
-            "share",
-            over(&runs.without, |run| run.evidence.coverage()),
-        ),
+        ("coverage_without", "share", over(&runs.without, |run| run.evidence.coverage())),
     ];
-    rows.into_iter()
-        .filter_map(|(metric, unit, spread)| Some(spread?.figure(case, metric, unit)))
-        .collect()
+    rows.into_iter().filter_map(|(metric, unit, spread)| Some(spread?.figure(case, metric, unit))).collect()
 }
 
 /// Adds the rows that several cases make up: of each metric the worst.
 fn worst_of(figures: &mut Vec<Figure>, cases: &[Case]) {
-    let mut rows: Vec<&str> = cases
-        .iter()
-        .filter(|case| case.row != case.name)
-        .map(|case| case.row)
-        .collect();
+    let mut rows: Vec<&str> =
+        cases.iter().filter(|case| case.row != case.name).map(|case| case.row).collect();
     rows.dedup();
     for row in rows {
-        let members: Vec<&str> = cases
-            .iter()
-            .filter(|case| case.row == row)
-            .map(|case| case.name)
-            .collect();
-        for metric in [
-            "speedup",
-            "of_limit",
-            "coverage",
-            "waste",
-            "fetched",
-            "readahead_waste",
-            "early_requests",
-        ] {
+        let members: Vec<&str> = cases.iter().filter(|case| case.row == row).map(|case| case.name).collect();
+        for metric in
+            ["speedup", "of_limit", "coverage", "waste", "fetched", "readahead_waste", "early_requests"]
+        {
             let more_is_worse = matches!(metric, "waste" | "fetched" | "readahead_waste" | "early_requests");
             let worse = |a: &&Figure, b: &&Figure| match more_is_worse {
                 true => a.value.total_cmp(&b.value),
                 false => b.value.total_cmp(&a.value),
             };
-            let of_row = figures
-                .iter()
-                .filter(|f| f.metric == metric && members.contains(&&*f.case));
+            let of_row = figures.iter().filter(|f| f.metric == metric && members.contains(&&*f.case));
             if let Some(worst) = of_row.max_by(worse) {
-                let worst = Figure {
-                    case: row.to_owned(),
-                    ..worst.clone()
-                };
+                let worst = Figure { case: row.to_owned(), ..worst.clone() };
                 figures.push(worst);
             }
         }
@@ -329,32 +243,19 @@ mod tests {
     use super::*;
 
     fn run(seconds: f64) -> Run {
-        Run {
-            seconds,
-            evidence: Evidence::default(),
-            limit: 1.0,
-        }
+        Run { seconds, evidence: Evidence::default(), limit: 1.0 }
     }
 
     #[test]
     fn the_worst_of_a_row_counts() {
-        let cases: Vec<Case> = case::first_light()
-            .into_iter()
-            .filter(|case| case.row == "sparse")
-            .collect();
+        let cases: Vec<Case> = case::first_light().into_iter().filter(|case| case.row == "sparse").collect();
         let mut all = Vec::new();
         for (case, seconds) in cases.iter().zip([2.0, 4.0, 1.0]) {
-            let runs = Runs {
-                without: vec![run(4.0)],
-                with: vec![run(seconds)],
-            };
+            let runs = Runs { without: vec![run(4.0)], with: vec![run(seconds)] };
             all.extend(figures(case.name, &runs, case.timed));
         }
         worst_of(&mut all, &cases);
-        let sparse = all
-            .iter()
-            .find(|f| f.case == "sparse" && f.metric == "speedup")
-            .unwrap();
+        let sparse = all.iter().find(|f| f.case == "sparse" && f.metric == "speedup").unwrap();
         assert!((sparse.value - 1.0).abs() < 1e-9);
     }
 }

@@ -34,9 +34,7 @@ impl FromStr for Subject {
         match text.split_once(':') {
             _ if text == "none" => Ok(Self::None),
             Some(("oracle", depth)) => {
-                let depth = depth
-                    .parse()
-                    .map_err(|_| format!("`{depth}` is no depth: write oracle:64"))?;
+                let depth = depth.parse().map_err(|_| format!("`{depth}` is no depth: write oracle:64"))?;
                 Ok(Self::Oracle(depth))
             }
             _ => Ok(Self::Agent(PathBuf::from(text))),
@@ -54,17 +52,9 @@ const SETTLE: Duration = Duration::from_millis(700);
 pub fn program(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("finding the running program")?;
     // A test's executable lies one folder deeper, in deps/.
-    let found = own
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .map(|folder| folder.join(name))
-        .find(|path| path.exists());
+    let found = own.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.exists());
     found.with_context(|| {
-        format!(
-            "{name} is not beside {}: build it with `cargo build -p tests --bins`",
-            own.display()
-        )
+        format!("{name} is not beside {}: build it with `cargo build -p tests --bins`", own.display())
     })
 }
 
@@ -107,28 +97,12 @@ impl StoreProcess {
             threads,
         } = config;
         let mut command = Command::new(program("slow-store")?);
-        command
-            .arg("--mount")
-            .arg(&at)
-            .arg("--control")
-            .arg(&control_path);
-        command.args([
-            "--tree",
-            &tree.to_string(),
-            "--seed",
-            &seed.to_string(),
-            "--source",
-            source,
-        ]);
+        command.arg("--mount").arg(&at).arg("--control").arg(&control_path);
+        command.args(["--tree", &tree.to_string(), "--seed", &seed.to_string(), "--source", source]);
         command.args(["--latency", &format!("{}us", latency.as_micros())]);
         command.args(["--jitter", &format!("{}us", jitter.as_micros())]);
         command.args(["--bandwidth", &bandwidth.unwrap_or(0).to_string()]);
-        command.args([
-            "--max-background",
-            &max_background.to_string(),
-            "--threads",
-            &threads.to_string(),
-        ]);
+        command.args(["--max-background", &max_background.to_string(), "--threads", &threads.to_string()]);
         for (flag, wanted) in [
             ("--drop-pages", !keep_pages),
             ("--charge-open", *charge_open),
@@ -139,18 +113,11 @@ impl StoreProcess {
                 command.arg(flag);
             }
         }
-        command
-            .arg("--with-parent")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
+        command.arg("--with-parent").stdin(Stdio::null()).stdout(Stdio::piped());
         let mount = MountGuard::new(&at);
         let mut process = Ward::new(command.spawn().context("starting slow-store")?);
         let mut line = String::new();
-        let out = process
-            .child()
-            .stdout
-            .take()
-            .context("slow-store's standard output")?;
+        let out = process.child().stdout.take().context("slow-store's standard output")?;
         BufReader::new(out).read_line(&mut line)?;
         if !line.starts_with("mounted") {
             bail!(
@@ -188,17 +155,8 @@ impl StoreProcess {
 
     fn reader(&self, before: &[&str], workload: Workload, order: u64) -> Result<Command> {
         let mut command = Command::new(program("bench-reader")?);
-        command
-            .args(before)
-            .args(arguments(workload))
-            .arg("--mount")
-            .arg(&self.at);
-        command.args([
-            "--tree",
-            &self.config.tree.to_string(),
-            "--seed",
-            &self.config.seed.to_string(),
-        ]);
+        command.args(before).args(arguments(workload)).arg("--mount").arg(&self.at);
+        command.args(["--tree", &self.config.tree.to_string(), "--seed", &self.config.seed.to_string()]);
         command.args(["--order", &order.to_string(), "--with-parent"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         Ok(command)
@@ -209,15 +167,8 @@ impl StoreProcess {
         let mut command = self.reader(&[], workload, order)?;
         command.args(["--accesses", "--pause"]);
         let mut process = Ward::new(command.spawn().context("starting bench-reader")?);
-        let out = process
-            .child()
-            .stdout
-            .take()
-            .context("bench-reader's standard output")?;
-        Ok(ReaderProcess {
-            process,
-            out: BufReader::new(out),
-        })
+        let out = process.child().stdout.take().context("bench-reader's standard output")?;
+        Ok(ReaderProcess { process, out: BufReader::new(out) })
     }
 }
 
@@ -234,11 +185,7 @@ fn arguments(workload: Workload) -> Vec<String> {
     };
     let mut arguments = vec![name.to_owned()];
     match workload {
-        Workload::Shuffled {
-            epochs,
-            files,
-            workers,
-        } => {
+        Workload::Shuffled { epochs, files, workers } => {
             arguments.extend([format!("--epochs={epochs}"), format!("--workers={workers}")]);
             arguments.extend(files.map(|files| format!("--files={files}")));
         }
@@ -273,12 +220,7 @@ impl ReaderProcess {
 
     /// Lets the reader begin its next epoch.
     pub fn go_on(&mut self) -> Result<()> {
-        let mut input = self
-            .process
-            .child()
-            .stdin
-            .as_ref()
-            .context("the reader's standard input")?;
+        let mut input = self.process.child().stdin.as_ref().context("the reader's standard input")?;
         Ok(input.write_all(b"\n")?)
     }
 
@@ -314,10 +256,7 @@ impl Companion {
             Subject::Agent(path) => Self::agent(path, &[store.path()], state).map(Some),
             Subject::Oracle(depth) => {
                 let mut command = store.reader(&["oracle"], workload, order)?;
-                command
-                    .arg("--control")
-                    .arg(&store.control_path)
-                    .args(["--depth", &depth.to_string()]);
+                command.arg("--control").arg(&store.control_path).args(["--depth", &depth.to_string()]);
                 let process = Ward::new(command.spawn().context("starting the oracle")?);
                 // It builds its itinerary and then waits for the reader's first request.
                 std::thread::sleep(Duration::from_millis(300));
@@ -334,29 +273,18 @@ impl Companion {
         let log = state.with_extension("log");
         let file = std::fs::File::create(&log).context("making the agent's log file")?;
         let mut command = Command::new(program);
-        command
-            .arg("agent")
-            .arg("--state")
-            .arg(state)
-            .arg("--socket")
-            .arg(&socket);
+        command.arg("agent").arg("--state").arg(state).arg("--socket").arg(&socket);
         for mount in watch {
             command.arg("--watch").arg(mount);
         }
-        command
-            .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file);
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().with_context(|| {
             format!(
                 "starting {}: build it with `cargo build -p agent`, or name another with --agent",
                 program.display()
             )
         })?;
-        let mut companion = Self {
-            process: Ward::new(child),
-            socket,
-        };
+        let mut companion = Self { process: Ward::new(child), socket };
         let given_up = Instant::now() + READY;
         while UnixStream::connect(&companion.socket).is_err() {
             let ended = companion.process.child().try_wait()?;

@@ -30,11 +30,8 @@ pub struct Options {
 }
 
 /// Case, bytes a read, and the file's size: 1 MiB for the 4 KiB reads as the issue has it.
-const SIZES: [(&str, u64, u64); 3] = [
-    ("pread4k", 4 << 10, 1 << 20),
-    ("pread64k", 64 << 10, 16 << 20),
-    ("pread1m", 1 << 20, 64 << 20),
-];
+const SIZES: [(&str, u64, u64); 3] =
+    [("pread4k", 4 << 10, 1 << 20), ("pread64k", 64 << 10, 16 << 20), ("pread1m", 1 << 20, 64 << 20)];
 
 /// One run of the hot reader: long enough for any pattern to be recognised in its first half.
 const RUN: Duration = Duration::from_secs(3);
@@ -46,18 +43,11 @@ const BEFORE: usize = 30;
 const PACED: Duration = Duration::from_secs(10);
 
 /// 100,000 files, of one page each: what they cost the agent does not depend on their size.
-const MANY: TreeSpec = TreeSpec::Small {
-    dirs: 100,
-    files: 1_000,
-    size: 4_096,
-};
+const MANY: TreeSpec = TreeSpec::Small { dirs: 100, files: 1_000, size: 4_096 };
 
 pub fn run(options: &Options) -> Result<Report> {
     let chosen = |name: &str| options.cases.is_empty() || options.cases.iter().any(|case| case == name);
-    let mut report = Report {
-        bench: "overhead".to_owned(),
-        figures: Vec::new(),
-    };
+    let mut report = Report { bench: "overhead".to_owned(), figures: Vec::new() };
     let Subject::Agent(agent) = &options.subject else {
         bail!("`bench overhead` measures the agent: name its binary with --agent PATH");
     };
@@ -99,11 +89,7 @@ impl LoopDisk {
         tool(Command::new("mkfs.ext4").arg("-q").arg("-F").arg(&image))?;
         let guard = MountGuard::new(&at);
         tool(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&at))?;
-        Ok(Self {
-            at,
-            _mount: guard,
-            folder,
-        })
+        Ok(Self { at, _mount: guard, folder })
     }
 }
 
@@ -130,10 +116,7 @@ struct Ground {
 
 impl Ground {
     fn lay(disk: &LoopDisk, length: u64) -> Result<Self> {
-        let ground = Self {
-            watched: disk.at.join("hot"),
-            elsewhere: disk.folder.path().join("hot"),
-        };
+        let ground = Self { watched: disk.at.join("hot"), elsewhere: disk.folder.path().join("hot") };
         let bytes = vec![7; usize::try_from(length)?];
         for path in [&ground.watched, &ground.elsewhere] {
             std::fs::write(path, &bytes).with_context(|| format!("writing {}", path.display()))?;
@@ -144,22 +127,10 @@ impl Ground {
 
 fn reader<T: DeserializeOwned>(arguments: &[&str], file: &Path, last: Duration) -> Result<T> {
     let mut command = Command::new(program("bench-reader")?);
-    command
-        .args(arguments)
-        .arg("--file")
-        .arg(file)
-        .args(["--last", &format!("{}ms", last.as_millis())]);
-    command
-        .arg("--with-parent")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit());
+    command.args(arguments).arg("--file").arg(file).args(["--last", &format!("{}ms", last.as_millis())]);
+    command.arg("--with-parent").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
     let mut process = Ward::new(command.spawn().context("starting bench-reader")?);
-    let out = process
-        .child()
-        .stdout
-        .take()
-        .context("bench-reader's standard output")?;
+    let out = process.child().stdout.take().context("bench-reader's standard output")?;
     serde_json::from_reader(out).context("the reader ended without a result; its message is above")
 }
 
@@ -174,9 +145,8 @@ fn pair(agent: &Path, disk: &LoopDisk, file: &Path, size: u64) -> Result<f64> {
     let companion = Companion::agent(agent, &[&disk.at], &state)?;
     let with: HotOutcome = reader(&arguments, file, RUN)?;
     companion.stop();
-    let (before, after) = halves(&without)
-        .zip(halves(&with))
-        .context("the hot reader gave too few slices")?;
+    let (before, after) =
+        halves(&without).zip(halves(&with)).context("the hot reader gave too few slices")?;
     Ok((after.0 / before.0).max(after.1 / before.1))
 }
 
@@ -211,17 +181,10 @@ fn agent_itself(agent: &Path, disk: &LoopDisk) -> Result<Vec<Figure>> {
     let mut seen = store.read(Workload::Directory, 1)?;
     let outcome = seen.epoch()?;
     seen.finish()?;
-    anyhow::ensure!(
-        outcome.files == 100_000,
-        "the reader saw {} files instead of 100,000",
-        outcome.files
-    );
+    anyhow::ensure!(outcome.files == 100_000, "the reader saw {} files instead of 100,000", outcome.files);
     companion.settle();
     let resident = resident_mib(companion.id())?;
-    eprintln!(
-        "agent: {resident:.1} MiB; reading 50,000 times a second for {} s",
-        PACED.as_secs()
-    );
+    eprintln!("agent: {resident:.1} MiB; reading 50,000 times a second for {} s", PACED.as_secs());
     let file = disk.at.join("paced");
     std::fs::write(&file, vec![7; 64 << 20])?;
     let lost_before = lost_records(agent, companion.socket())?;
@@ -237,22 +200,14 @@ fn agent_itself(agent: &Path, disk: &LoopDisk) -> Result<Vec<Figure>> {
         paced.runs as f64 / paced.seconds,
         paced.seconds
     );
-    let mut rows = vec![
-        ("rss_mib", "MiB", peak),
-        ("core_share", "share", spent / paced.seconds),
-    ];
+    let mut rows = vec![("rss_mib", "MiB", peak), ("core_share", "share", spent / paced.seconds)];
     match lost.zip(lost_before) {
         Some((after, before)) => rows.push(("drops", "records", after - before)),
         None => eprintln!("warning: the agent's summary has no lost_records, so `drops` cannot be given"),
     }
     rows.push(("reads_per_second", "1/s", paced.reads as f64 / paced.seconds));
     let once = |(metric, unit, value)| {
-        Spread {
-            median: value,
-            low: value,
-            high: value,
-        }
-        .figure("agent", metric, unit)
+        Spread { median: value, low: value, high: value }.figure("agent", metric, unit)
     };
     Ok(rows.into_iter().map(once).collect())
 }
@@ -260,15 +215,9 @@ fn agent_itself(agent: &Path, disk: &LoopDisk) -> Result<Vec<Figure>> {
 fn resident_mib(pid: u32) -> Result<f64> {
     let status =
         std::fs::read_to_string(format!("/proc/{pid}/status")).context("the agent's /proc status")?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("VmRSS in /proc status")?;
-    let kib: f64 = line
-        .split_whitespace()
-        .next()
-        .context("a number after VmRSS")?
-        .parse()?;
+    let line =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS in /proc status")?;
+    let kib: f64 = line.split_whitespace().next().context("a number after VmRSS")?.parse()?;
     Ok(kib / 1024.0)
 }
 
@@ -277,12 +226,7 @@ fn cpu_seconds(pid: u32) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("the agent's /proc stat")?;
     // The name may hold spaces and brackets; the fields after the last bracket do not.
     let (_, fields) = stat.rsplit_once(')').context("a bracket in /proc stat")?;
-    let ticks = fields
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .map(str::parse::<f64>)
-        .sum::<Result<f64, _>>()?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>).sum::<Result<f64, _>>()?;
     Ok(ticks / rustix::param::clock_ticks_per_second() as f64)
 }
 
@@ -296,12 +240,8 @@ fn lost_records(agent: &Path, socket: &Path) -> Result<Option<f64>> {
         .output()
         .with_context(|| format!("asking {}", agent.display()))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let first = serde_json::Deserializer::from_str(&text)
-        .into_iter::<serde_json::Value>()
-        .next();
-    Ok(first
-        .and_then(Result::ok)
-        .and_then(|value| number_named(&value, &["lost_records", "lostRecords"])))
+    let first = serde_json::Deserializer::from_str(&text).into_iter::<serde_json::Value>().next();
+    Ok(first.and_then(Result::ok).and_then(|value| number_named(&value, &["lost_records", "lostRecords"])))
 }
 
 /// The first number of one of these names, at any depth.

@@ -42,11 +42,7 @@ impl RangeSet {
 
     /// Members that overlap or adjoin `start..end`.
     fn touching(&self, start: u64, end: u64) -> impl Iterator<Item = (u64, u64)> {
-        self.0
-            .range(..=end)
-            .rev()
-            .take_while(move |(_, to)| **to >= start)
-            .map(|(from, to)| (*from, *to))
+        self.0.range(..=end).rev().take_while(move |(_, to)| **to >= start).map(|(from, to)| (*from, *to))
     }
 }
 

@@ -92,10 +92,7 @@ fn say(outcome: &impl serde::Serialize) -> anyhow::Result<()> {
 }
 
 fn read(workload: Workload, place: &Place) -> anyhow::Result<()> {
-    let mount = place
-        .mount
-        .as_deref()
-        .context("give the mount point with --mount")?;
+    let mount = place.mount.as_deref().context("give the mount point with --mount")?;
     if workload.workers() > 1 && place.share.is_none() {
         let outcome = crew::run(workload.workers())?;
         return finish(outcome, place);
@@ -138,14 +135,8 @@ fn finish(mut outcome: Outcome, place: &Place) -> anyhow::Result<()> {
 }
 
 fn foresee(workload: Workload, place: &Place) -> anyhow::Result<()> {
-    let mount = place
-        .mount
-        .as_deref()
-        .context("give the mount point with --mount")?;
-    let control = place
-        .control
-        .as_deref()
-        .context("give the store's control socket with --control")?;
+    let mount = place.mount.as_deref().context("give the mount point with --mount")?;
+    let control = place.control.as_deref().context("give the store's control socket with --control")?;
     let tree = Tree::build(&place.tree, place.seed)?;
     let visits = match workload.visits(&tree, &place.tree, place.order) {
         Some(visits) => visits,

@@ -43,26 +43,12 @@ fn main() -> Result<()> {
         Some(subject) => subject,
         None => Subject::Agent(lab::program("headrace")?),
     };
-    let Args {
-        name,
-        json,
-        case,
-        open_charged,
-        agent: _,
-        repeats,
-    } = args;
+    let Args { name, json, case, open_charged, agent: _, repeats } = args;
     let report = match name {
-        Name::FirstLight => first_light::run(&first_light::Options {
-            subject,
-            cases: case,
-            open_charged,
-            repeats,
-        })?,
-        Name::Overhead => overhead::run(&overhead::Options {
-            subject,
-            cases: case,
-            repeats,
-        })?,
+        Name::FirstLight => {
+            first_light::run(&first_light::Options { subject, cases: case, open_charged, repeats })?
+        }
+        Name::Overhead => overhead::run(&overhead::Options { subject, cases: case, repeats })?,
     };
     if json {
         println!("{}", serde_json::to_string(&report)?);

@@ -43,12 +43,7 @@ fn main() -> Result<()> {
         None => Subject::Agent(lab::program("headrace").context("the demo shows the agent at work")?),
     };
     println!("{INTRODUCTION}");
-    let options = Options {
-        subject,
-        cases: Vec::new(),
-        open_charged: false,
-        repeats: 1,
-    };
+    let options = Options { subject, cases: Vec::new(), open_charged: false, repeats: 1 };
     let begun = Instant::now();
     let mut shared = Vec::new();
     let mut rows = Vec::new();
@@ -113,28 +108,11 @@ fn scenes() -> Vec<Scene> {
             small: false,
         },
     };
-    let images = TreeSpec::Small {
-        dirs: 20,
-        files: 50,
-        size: 40_000,
-    };
-    let table = TreeSpec::Parquet {
-        files: 60,
-        columns: 20,
-        column: 256 << 10,
-    };
-    let epoch = Workload::Shuffled {
-        epochs: 1,
-        files: None,
-        workers: 1,
-    };
-    let mut known = scene(
-        "the same program's next run, new order",
-        "shuffled-known",
-        images.clone(),
-        60_000_000,
-        epoch,
-    );
+    let images = TreeSpec::Small { dirs: 20, files: 50, size: 40_000 };
+    let table = TreeSpec::Parquet { files: 60, columns: 20, column: 256 << 10 };
+    let epoch = Workload::Shuffled { epochs: 1, files: None, workers: 1 };
+    let mut known =
+        scene("the same program's next run, new order", "shuffled-known", images.clone(), 60_000_000, epoch);
     known.case.lessons = vec![epoch];
     vec![
         scene(
@@ -151,20 +129,8 @@ fn scenes() -> Vec<Scene> {
             60_000_000,
             Workload::Directory,
         ),
-        scene(
-            "1,000 small files, shuffled",
-            "shuffled-first",
-            images,
-            60_000_000,
-            epoch,
-        ),
+        scene("1,000 small files, shuffled", "shuffled-first", images, 60_000_000, epoch),
         known,
-        scene(
-            "60 Parquet-like files, 3 of 20 columns",
-            "footer",
-            table,
-            200_000_000,
-            Workload::Footer,
-        ),
+        scene("60 Parquet-like files, 3 of 20 columns", "footer", table, 200_000_000, Workload::Footer),
     ]
 }

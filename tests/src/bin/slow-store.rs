@@ -93,9 +93,7 @@ fn main() -> anyhow::Result<()> {
     // A remote store takes no processor time from the reader's machine; where this is refused, a busy
     // machine only makes answers late.
     let _ = rustix::process::nice(-15);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(&args))
 }
 

@@ -23,11 +23,9 @@ impl FromStr for Share {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut parts = text.split('/').map(str::parse::<u64>);
         match (parts.next(), parts.next(), parts.next()) {
-            (Some(Ok(number)), Some(Ok(of)), Some(Ok(start))) if number < of && of <= 64 => Ok(Self {
-                number: number as u32,
-                of: of as u32,
-                start,
-            }),
+            (Some(Ok(number)), Some(Ok(of)), Some(Ok(start))) if number < of && of <= 64 => {
+                Ok(Self { number: number as u32, of: of as u32, start })
+            }
             _ => Err(format!(
                 "`{text}` is no share: write NUMBER/OF/START with NUMBER below OF, 64 at the most"
             )),
@@ -66,11 +64,7 @@ pub fn run(workers: u32) -> io::Result<Outcome> {
         .into_iter()
         .map(|mut child| {
             let mut line = String::new();
-            let said = child
-                .stdout
-                .take()
-                .map(|out| BufReader::new(out).read_line(&mut line))
-                .transpose();
+            let said = child.stdout.take().map(|out| BufReader::new(out).read_line(&mut line)).transpose();
             let status = child.wait()?;
             said?;
             if !status.success() {
@@ -79,7 +73,5 @@ pub fn run(workers: u32) -> io::Result<Outcome> {
             serde_json::from_str(&line).map_err(io::Error::other)
         })
         .collect();
-    Ok(Outcome::merged(
-        outcomes.into_iter().collect::<io::Result<Vec<_>>>()?,
-    ))
+    Ok(Outcome::merged(outcomes.into_iter().collect::<io::Result<Vec<_>>>()?))
 }

@@ -92,24 +92,14 @@ impl Workload {
     /// The visits in order; none for `Directory`, which asks the mount.
     pub fn visits(&self, tree: &Tree, spec: &TreeSpec, order: u64) -> Option<Vec<Visit>> {
         let each = |ranges: fn(u64) -> Ranges| {
-            tree.files()
-                .map(|(file, node)| Visit {
-                    file,
-                    ranges: ranges(node.size()),
-                })
-                .collect::<Vec<_>>()
+            tree.files().map(|(file, node)| Visit { file, ranges: ranges(node.size()) }).collect::<Vec<_>>()
         };
         Some(match self {
             Self::Directory => return None,
             Self::Sequential => each(|_| Ranges::Whole),
             Self::Mmap => each(|_| Ranges::Mapped),
             Self::Strided => each(|size| {
-                Ranges::Some(
-                    (0..size)
-                        .step_by(1 << 20)
-                        .map(|at| at..size.min(at + (64 << 10)))
-                        .collect(),
-                )
+                Ranges::Some((0..size).step_by(1 << 20).map(|at| at..size.min(at + (64 << 10))).collect())
             }),
             Self::Shuffled { files, .. } => {
                 let mut visits = each(|_| Ranges::Whole);
@@ -136,10 +126,7 @@ impl Workload {
                         let pages = node.size() / 4096;
                         let page = |_| draws.below(pages) * 4096;
                         let ranges = (0..*reads).map(page).map(|at| at..at + 4096).collect();
-                        Visit {
-                            file,
-                            ranges: Ranges::Some(ranges),
-                        }
+                        Visit { file, ranges: Ranges::Some(ranges) }
                     })
                     .collect()
             }
@@ -164,10 +151,7 @@ impl Workload {
 fn footer_first(size: u64, column: u64) -> Vec<Range<u64>> {
     let tail = size.saturating_sub(8);
     let footer = size.saturating_sub(FOOTER);
-    let columns = COLUMNS
-        .iter()
-        .map(|n| n * column..(n + 1) * column)
-        .filter(|range| range.end <= footer);
+    let columns = COLUMNS.iter().map(|n| n * column..(n + 1) * column).filter(|range| range.end <= footer);
     [tail..size, footer..tail].into_iter().chain(columns).collect()
 }
 
@@ -177,18 +161,12 @@ mod tests {
 
     fn visits(workload: Workload, spec: &str, order: u64) -> Vec<Visit> {
         let spec: TreeSpec = spec.parse().unwrap();
-        workload
-            .visits(&Tree::build(&spec, 1).unwrap(), &spec, order)
-            .unwrap()
+        workload.visits(&Tree::build(&spec, 1).unwrap(), &spec, order).unwrap()
     }
 
     #[test]
     fn a_shuffle_is_a_permutation_that_follows_its_seed() {
-        let shuffled = Workload::Shuffled {
-            epochs: 1,
-            files: None,
-            workers: 1,
-        };
+        let shuffled = Workload::Shuffled { epochs: 1, files: None, workers: 1 };
         let one = visits(shuffled, "small:4x25x4k", 1);
         assert_eq!(one, visits(shuffled, "small:4x25x4k", 1));
         assert_ne!(one, visits(shuffled, "small:4x25x4k", 2));
@@ -196,28 +174,17 @@ mod tests {
         files.sort();
         files.dedup();
         assert_eq!(files.len(), 100);
-        let few = Workload::Shuffled {
-            epochs: 1,
-            files: Some(7),
-            workers: 1,
-        };
+        let few = Workload::Shuffled { epochs: 1, files: Some(7), workers: 1 };
         assert_eq!(visits(few, "small:4x25x4k", 1), one[..7]);
     }
 
     #[test]
     fn ranges_are_those_of_the_issue() {
         let strided = visits(Workload::Strided, "large:4Gi", 0);
-        let Ranges::Some(ranges) = &strided[0].ranges else {
-            panic!("ranges")
-        };
-        assert_eq!(
-            (ranges.len(), ranges[1].clone()),
-            (4096, 1 << 20..(1 << 20) + 65_536)
-        );
+        let Ranges::Some(ranges) = &strided[0].ranges else { panic!("ranges") };
+        assert_eq!((ranges.len(), ranges[1].clone()), (4096, 1 << 20..(1 << 20) + 65_536));
         let footer = visits(Workload::Footer, "parquet:200x20x256Ki", 0);
-        let Ranges::Some(ranges) = &footer[7].ranges else {
-            panic!("ranges")
-        };
+        let Ranges::Some(ranges) = &footer[7].ranges else { panic!("ranges") };
         let read: u64 = ranges.iter().map(|range| range.end - range.start).sum();
         assert_eq!((footer.len(), ranges.len(), read), (200, 5, FOOTER + 3 * 262_144));
     }

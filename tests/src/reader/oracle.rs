@@ -36,16 +36,11 @@ pub fn in_listing_order(tree: &Tree) -> Vec<Visit> {
         let Some(Kind::Directory { listing, .. }) = tree.node(folder).map(|node| &node.kind) else {
             continue;
         };
-        let is_folder = |id: &NodeId| {
-            tree.node(*id)
-                .is_some_and(|node| matches!(node.kind, Kind::Directory { .. }))
-        };
+        let is_folder =
+            |id: &NodeId| tree.node(*id).is_some_and(|node| matches!(node.kind, Kind::Directory { .. }));
         folders.extend(listing.iter().rev().copied().filter(is_folder));
         let files = listing.iter().copied().filter(|id| !is_folder(id));
-        visits.extend(files.map(|file| Visit {
-            file,
-            ranges: Ranges::Whole,
-        }));
+        visits.extend(files.map(|file| Visit { file, ranges: Ranges::Whole }));
     }
     visits
 }
@@ -63,16 +58,10 @@ pub fn in_pieces(tree: &Tree, visits: Vec<Visit>) -> Vec<Visit> {
                 })
                 .collect(),
             Ranges::Some(ranges) if size > PIECE => {
-                let alone = |range| Visit {
-                    file: visit.file,
-                    ranges: Ranges::Some(vec![range]),
-                };
+                let alone = |range| Visit { file: visit.file, ranges: Ranges::Some(vec![range]) };
                 ranges.into_iter().map(alone).collect()
             }
-            ranges => vec![Visit {
-                file: visit.file,
-                ranges,
-            }],
+            ranges => vec![Visit { file: visit.file, ranges }],
         }
     };
     visits.into_iter().flat_map(piece).collect()
@@ -123,8 +112,7 @@ fn fetch(path: &Path, visit: &Visit, buffer: &mut [u8]) -> std::io::Result<()> {
             // Exactly this much: no read-ahead of the kernel's on top.
             rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random)?;
             let wanted = buffer.len().min((range.end - range.start) as usize);
-            file.read_at(buffer.get_mut(..wanted).unwrap_or_default(), range.start)
-                .map(|_| ())
+            file.read_at(buffer.get_mut(..wanted).unwrap_or_default(), range.start).map(|_| ())
         }),
     }
 }

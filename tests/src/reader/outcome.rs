@@ -33,23 +33,10 @@ pub struct Outcome {
 impl Outcome {
     /// Several workers' outcomes as one: from the first open to the last close.
     pub fn merged(parts: impl IntoIterator<Item = Self>) -> Self {
-        let mut whole = parts.into_iter().fold(
-            Self {
-                begun: u64::MAX,
-                ..Self::default()
-            },
-            |mut whole, part| {
-                let Self {
-                    begun,
-                    ended,
-                    seconds: _,
-                    bytes,
-                    files,
-                    wrong,
-                    processes,
-                    opened,
-                    accesses,
-                } = part;
+        let mut whole =
+            parts.into_iter().fold(Self { begun: u64::MAX, ..Self::default() }, |mut whole, part| {
+                let Self { begun, ended, seconds: _, bytes, files, wrong, processes, opened, accesses } =
+                    part;
                 whole.begun = whole.begun.min(begun);
                 whole.ended = whole.ended.max(ended);
                 whole.bytes += bytes;
@@ -59,8 +46,7 @@ impl Outcome {
                 whole.opened.extend(opened);
                 whole.accesses.extend(accesses);
                 whole
-            },
-        );
+            });
         whole.begun = whole.begun.min(whole.ended);
         whole.opened.sort_unstable();
         whole.seconds = whole.ended.saturating_sub(whole.begun) as f64 / 1e9;

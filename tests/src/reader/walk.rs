@@ -35,10 +35,7 @@ impl<'a> Walk<'a> {
             tree,
             content: Content::new(seed),
             buffer: vec![0; 1 << 20],
-            outcome: Outcome {
-                processes: vec![std::process::id()],
-                ..Outcome::default()
-            },
+            outcome: Outcome { processes: vec![std::process::id()], ..Outcome::default() },
         }
     }
 
@@ -47,8 +44,7 @@ impl<'a> Walk<'a> {
         self.begin();
         for Visit { file, ranges } in visits {
             let path = below(self.mount, &self.tree.path(*file));
-            self.visit(*file, &path, ranges)
-                .map_err(|error| failed(&path, &error))?;
+            self.visit(*file, &path, ranges).map_err(|error| failed(&path, &error))?;
         }
         self.end();
         Ok(())
@@ -59,8 +55,7 @@ impl<'a> Walk<'a> {
         self.begin();
         let mut folders = vec![self.mount.to_path_buf()];
         while let Some(folder) = folders.pop() {
-            self.folder(&folder, &mut folders)
-                .map_err(|error| failed(&folder, &error))?;
+            self.folder(&folder, &mut folders).map_err(|error| failed(&folder, &error))?;
         }
         self.end();
         Ok(())
@@ -68,10 +63,7 @@ impl<'a> Walk<'a> {
 
     /// What has been read since the last call.
     pub fn outcome(&mut self) -> Outcome {
-        let fresh = Outcome {
-            processes: vec![std::process::id()],
-            ..Outcome::default()
-        };
+        let fresh = Outcome { processes: vec![std::process::id()], ..Outcome::default() };
         std::mem::replace(&mut self.outcome, fresh)
     }
 
@@ -112,12 +104,7 @@ impl<'a> Walk<'a> {
                 let wanted = buffer.len().min((range.end - range.start) as usize);
                 let read = file.read_exact_at(buffer.get_mut(..wanted).unwrap_or_default(), range.start);
                 self.read(
-                    Access {
-                        ino: id.ino(),
-                        offset: range.start,
-                        bytes: wanted as u64,
-                        begun,
-                    },
+                    Access { ino: id.ino(), offset: range.start, bytes: wanted as u64, begun },
                     &buffer,
                 );
                 self.buffer = buffer;
@@ -135,15 +122,7 @@ impl<'a> Walk<'a> {
             if count == 0 {
                 break;
             }
-            self.read(
-                Access {
-                    ino: id.ino(),
-                    offset,
-                    bytes: count,
-                    begun,
-                },
-                &buffer,
-            );
+            self.read(Access { ino: id.ino(), offset, bytes: count, begun }, &buffer);
             offset += count;
         }
         self.buffer = buffer;
@@ -160,15 +139,7 @@ impl<'a> Walk<'a> {
             if let Some(copy) = buffer.get_mut(..chunk.len()) {
                 copy.copy_from_slice(chunk);
             }
-            self.read(
-                Access {
-                    ino: id.ino(),
-                    offset,
-                    bytes: chunk.len() as u64,
-                    begun,
-                },
-                &buffer,
-            );
+            self.read(Access { ino: id.ino(), offset, bytes: chunk.len() as u64, begun }, &buffer);
         }
         self.buffer = buffer;
         Ok(())
@@ -179,9 +150,8 @@ impl<'a> Walk<'a> {
         self.outcome.accesses.push(access);
         let read = buffer.get(..access.bytes as usize).unwrap_or_default();
         // A local directory's bytes are its own affair: only made contents can be verified.
-        if let Some(Kind::Made { salt, .. }) = NodeId::of_ino(access.ino)
-            .and_then(|id| self.tree.node(id))
-            .map(|node| &node.kind)
+        if let Some(Kind::Made { salt, .. }) =
+            NodeId::of_ino(access.ino).and_then(|id| self.tree.node(id)).map(|node| &node.kind)
             && !sample_holds(&self.content, *salt, access.offset, read)
         {
             self.outcome.wrong += 1;
@@ -200,9 +170,6 @@ fn sample_holds(content: &Content, salt: Salt, offset: u64, read: &[u8]) -> bool
 fn failed(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(
         error.kind(),
-        format!(
-            "reading {}: {error}",
-            OsStr::from_bytes(path.as_os_str().as_bytes()).display()
-        ),
+        format!("reading {}: {error}", OsStr::from_bytes(path.as_os_str().as_bytes()).display()),
     )
 }

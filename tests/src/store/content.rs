@@ -41,9 +41,7 @@ pub struct Content {
 
 impl std::fmt::Debug for Content {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Content")
-            .field("bytes", &self.ring.len())
-            .finish()
+        f.debug_struct("Content").field("bytes", &self.ring.len()).finish()
     }
 }
 

@@ -48,14 +48,9 @@ pub struct ControlSocket {
 
 impl ControlSocket {
     pub fn serve(path: &Path, shelf: Arc<Shelf>) -> Result<Self, ControlError> {
-        let failed = |error| ControlError::Listen {
-            path: path.to_owned(),
-            error,
-        };
+        let failed = |error| ControlError::Listen { path: path.to_owned(), error };
         let listener = UnixListener::bind(path).map_err(failed)?;
-        let socket = Self {
-            path: path.to_owned(),
-        };
+        let socket = Self { path: path.to_owned() };
         std::thread::Builder::new()
             .name("store-control".to_owned())
             .spawn(move || {
@@ -117,9 +112,7 @@ pub struct Control {
 
 impl Control {
     pub fn at(path: &Path) -> Self {
-        Self {
-            path: path.to_owned(),
-        }
+        Self { path: path.to_owned() }
     }
 
     pub fn counters(&self) -> Result<Counters, ControlError> {
@@ -136,14 +129,9 @@ impl Control {
     }
 
     fn ask<T: DeserializeOwned>(&self, question: Question) -> Result<T, ControlError> {
-        let line = self.exchange(question).map_err(|error| ControlError::Ask {
-            path: self.path.clone(),
-            error,
-        })?;
-        serde_json::from_slice(&line).map_err(|error| ControlError::Answer {
-            path: self.path.clone(),
-            error,
-        })
+        let line =
+            self.exchange(question).map_err(|error| ControlError::Ask { path: self.path.clone(), error })?;
+        serde_json::from_slice(&line).map_err(|error| ControlError::Answer { path: self.path.clone(), error })
     }
 
     fn exchange(&self, question: Question) -> std::io::Result<Vec<u8>> {

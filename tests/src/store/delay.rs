@@ -51,10 +51,7 @@ impl Shared {
             queue = match wait {
                 None => self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
                 Some(left) => {
-                    self.changed
-                        .wait_timeout(queue, left)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
+                    self.changed.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0
                 }
             };
         }
@@ -65,19 +62,14 @@ impl Delay {
     pub fn start() -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let queue = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("store-delay".to_owned())
-            .spawn(move || {
-                // The default slack of 50 µs would be 1 % of the usual latency. Refused, it is only less exact.
-                let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
-                while let Some(answer) = queue.next() {
-                    answer();
-                }
-            })?;
-        Ok(Self {
-            shared,
-            thread: Some(thread),
-        })
+        let thread = std::thread::Builder::new().name("store-delay".to_owned()).spawn(move || {
+            // The default slack of 50 µs would be 1 % of the usual latency. Refused, it is only less exact.
+            let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+            while let Some(answer) = queue.next() {
+                answer();
+            }
+        })?;
+        Ok(Self { shared, thread: Some(thread) })
     }
 
     /// Runs `answer` at `due` (CLOCK_MONOTONIC), which must not be before the due time of the last call.
@@ -104,8 +96,6 @@ impl Drop for Delay {
 
 impl std::fmt::Debug for Delay {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Delay")
-            .field("waiting", &self.shared.lock().answers.len())
-            .finish()
+        f.debug_struct("Delay").field("waiting", &self.shared.lock().answers.len()).finish()
     }
 }

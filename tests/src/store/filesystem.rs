@@ -55,12 +55,7 @@ pub struct Shelf {
 
 impl Shelf {
     pub fn new(tree: Tree, seed: u64) -> Self {
-        Self {
-            tree,
-            content: Content::new(seed),
-            journal: Mutex::default(),
-            requesters: Mutex::default(),
-        }
+        Self { tree, content: Content::new(seed), journal: Mutex::default(), requesters: Mutex::default() }
     }
 
     pub fn journal(&self) -> MutexGuard<'_, Journal> {
@@ -69,36 +64,18 @@ impl Shelf {
 
     pub fn reset(&self) {
         self.journal().reset();
-        self.requesters
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .forget();
+        self.requesters.lock().unwrap_or_else(PoisonError::into_inner).forget();
     }
 
     fn arrived(&self, header: &Header, request: Request, ino: INodeNo) -> Entry {
         let arrived = clock::now();
-        let by = self
-            .requesters
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .process(header.pid());
+        let by = self.requesters.lock().unwrap_or_else(PoisonError::into_inner).process(header.pid());
         self.journal().arrived();
-        Entry {
-            request,
-            by,
-            ino: ino.0,
-            offset: 0,
-            bytes: 0,
-            arrived,
-            answered: 0,
-        }
+        Entry { request, by, ino: ino.0, offset: 0, bytes: 0, arrived, answered: 0 }
     }
 
     fn answered(&self, entry: Entry) {
-        self.journal().answered(Entry {
-            answered: clock::now(),
-            ..entry
-        });
+        self.journal().answered(Entry { answered: clock::now(), ..entry });
     }
 
     fn read(&self, id: NodeId, offset: u64, len: usize, reply: ReplyData) {
@@ -141,11 +118,7 @@ fn attributes(id: NodeId, node: &Node) -> FileAttr {
         mtime: modified,
         ctime: modified,
         crtime: modified,
-        kind: if directory {
-            FileType::Directory
-        } else {
-            FileType::RegularFile
-        },
+        kind: if directory { FileType::Directory } else { FileType::RegularFile },
         perm: if directory { 0o755 } else { 0o644 },
         nlink: if directory { 2 } else { 1 },
         uid: 0,
@@ -166,12 +139,7 @@ pub struct SlowFilesystem {
 
 impl SlowFilesystem {
     pub fn new(shelf: Arc<Shelf>, link: Link, manners: Manners) -> io::Result<Self> {
-        Ok(Self {
-            shelf,
-            link: Mutex::new(link),
-            delay: Delay::start()?,
-            manners,
-        })
+        Ok(Self { shelf, link: Mutex::new(link), delay: Delay::start()?, manners })
     }
 
     fn node(&self, ino: INodeNo) -> Option<(NodeId, &Node)> {
@@ -201,11 +169,9 @@ impl SlowFilesystem {
 impl Filesystem for SlowFilesystem {
     fn init(&mut self, _header: &Header, config: &mut KernelConfig) -> io::Result<()> {
         if self.manners.parallel_dirops {
-            config
-                .add_capabilities(InitFlags::FUSE_PARALLEL_DIROPS)
-                .map_err(|_| {
-                    io::Error::other("this kernel's FUSE has no FUSE_PARALLEL_DIROPS: use Linux 4.7 or newer")
-                })?;
+            config.add_capabilities(InitFlags::FUSE_PARALLEL_DIROPS).map_err(|_| {
+                io::Error::other("this kernel's FUSE has no FUSE_PARALLEL_DIROPS: use Linux 4.7 or newer")
+            })?;
         }
         // Each returns the nearest value that would do; all of these are within the kernel's limits.
         let _ = config.set_max_write(LARGEST_READ);
@@ -216,11 +182,9 @@ impl Filesystem for SlowFilesystem {
     fn lookup(&self, header: &Header, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let entry = self.shelf.arrived(header, Request::Lookup, parent);
         let found = NodeId::of_ino(parent.0).and_then(|id| self.shelf.tree.child(id, name.as_bytes()));
-        self.charge(entry, move |shelf| {
-            match found.zip(found.and_then(|id| shelf.tree.node(id))) {
-                Some((id, node)) => reply.entry(&VALID, &attributes(id, node), Generation(0)),
-                None => reply.error(Errno::ENOENT),
-            }
+        self.charge(entry, move |shelf| match found.zip(found.and_then(|id| shelf.tree.node(id))) {
+            Some((id, node)) => reply.entry(&VALID, &attributes(id, node), Generation(0)),
+            None => reply.error(Errno::ENOENT),
         });
     }
 
@@ -233,19 +197,11 @@ impl Filesystem for SlowFilesystem {
     }
 
     fn open(&self, header: &Header, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let Manners {
-            keep_pages,
-            charge_open,
-            ..
-        } = self.manners;
+        let Manners { keep_pages, charge_open, .. } = self.manners;
         if keep_pages && !charge_open {
             return reply.error(Errno::ENOSYS);
         }
-        let flags = if keep_pages {
-            FopenFlags::FOPEN_KEEP_CACHE
-        } else {
-            FopenFlags::empty()
-        };
+        let flags = if keep_pages { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
         if charge_open {
             let entry = self.shelf.arrived(header, Request::Open, ino);
             self.charge(entry, move |_| reply.opened(FileHandle(0), flags));
@@ -269,15 +225,8 @@ impl Filesystem for SlowFilesystem {
         let Some((id, node)) = self.node(ino) else {
             return reply.error(Errno::ENOENT);
         };
-        let bytes = node
-            .size()
-            .saturating_sub(offset)
-            .min(u64::from(size.min(LARGEST_READ)));
-        let entry = Entry {
-            offset,
-            bytes,
-            ..self.shelf.arrived(header, Request::Read, ino)
-        };
+        let bytes = node.size().saturating_sub(offset).min(u64::from(size.min(LARGEST_READ)));
+        let entry = Entry { offset, bytes, ..self.shelf.arrived(header, Request::Read, ino) };
         self.charge(entry, move |shelf| shelf.read(id, offset, bytes as usize, reply));
     }
 
@@ -289,44 +238,23 @@ impl Filesystem for SlowFilesystem {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let Some((
-            id,
-            Node {
-                kind: Kind::Directory { listing, .. },
-                parent,
-                ..
-            },
-        )) = self.node(ino)
-        else {
+        let Some((id, Node { kind: Kind::Directory { listing, .. }, parent, .. })) = self.node(ino) else {
             return reply.error(Errno::ENOTDIR);
         };
         let dots = [(id, &b"."[..]), (*parent, &b".."[..])].into_iter();
-        let names = listing
-            .iter()
-            .filter_map(|id| Some((*id, &*self.shelf.tree.node(*id)?.name)));
+        let names = listing.iter().filter_map(|id| Some((*id, &*self.shelf.tree.node(*id)?.name)));
         let mut bytes = 0;
         for (next, (id, name)) in (1u64..).zip(dots.chain(names)).skip(offset as usize) {
-            let file = self
-                .shelf
-                .tree
-                .node(id)
-                .is_some_and(|node| !matches!(node.kind, Kind::Directory { .. }));
-            let kind = if file {
-                FileType::RegularFile
-            } else {
-                FileType::Directory
-            };
+            let file =
+                self.shelf.tree.node(id).is_some_and(|node| !matches!(node.kind, Kind::Directory { .. }));
+            let kind = if file { FileType::RegularFile } else { FileType::Directory };
             if reply.add(INodeNo(id.ino()), next, kind, OsStr::from_bytes(name)) {
                 break;
             }
             // struct fuse_dirent and its name, padded to eight bytes.
             bytes += 24 + name.len().next_multiple_of(8) as u64;
         }
-        let entry = Entry {
-            offset,
-            bytes,
-            ..self.shelf.arrived(header, Request::List, ino)
-        };
+        let entry = Entry { offset, bytes, ..self.shelf.arrived(header, Request::List, ino) };
         self.charge(entry, move |_| reply.ok());
     }
 
@@ -341,16 +269,7 @@ impl Filesystem for SlowFilesystem {
     }
 
     fn statfs(&self, header: &Header, ino: INodeNo, reply: ReplyStatfs) {
-        reply.statfs(
-            1 << 30,
-            1 << 29,
-            1 << 29,
-            self.shelf.tree.len() as u64,
-            0,
-            4096,
-            255,
-            4096,
-        );
+        reply.statfs(1 << 30, 1 << 29, 1 << 29, self.shelf.tree.len() as u64, 0, 4096, 255, 4096);
         self.free(header, Request::Other, ino);
     }
 

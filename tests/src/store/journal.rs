@@ -58,19 +58,11 @@ pub struct Counters {
 
 impl Counters {
     pub fn requests(&self) -> u64 {
-        self.processes
-            .values()
-            .flat_map(BTreeMap::values)
-            .map(|count| count.requests)
-            .sum()
+        self.processes.values().flat_map(BTreeMap::values).map(|count| count.requests).sum()
     }
 
     pub fn of(&self, tgid: u32, request: Request) -> Count {
-        self.processes
-            .get(&tgid)
-            .and_then(|kinds| kinds.get(&request))
-            .copied()
-            .unwrap_or_default()
+        self.processes.get(&tgid).and_then(|kinds| kinds.get(&request)).copied().unwrap_or_default()
     }
 }
 
@@ -97,18 +89,8 @@ impl Journal {
     pub fn answered(&mut self, entry: Entry) {
         self.counters.waiting = self.counters.waiting.saturating_sub(1);
         let known = self.counters.processes.contains_key(&entry.by);
-        let by = if known || self.counters.processes.len() < PROCESSES {
-            entry.by
-        } else {
-            0
-        };
-        let count = self
-            .counters
-            .processes
-            .entry(by)
-            .or_default()
-            .entry(entry.request)
-            .or_default();
+        let by = if known || self.counters.processes.len() < PROCESSES { entry.by } else { 0 };
+        let count = self.counters.processes.entry(by).or_default().entry(entry.request).or_default();
         count.requests += 1;
         count.bytes += entry.bytes;
         if self.entries.len() < ENTRIES {
@@ -123,10 +105,7 @@ impl Journal {
     }
 
     pub fn record(&self) -> Record {
-        Record {
-            entries: self.entries.clone(),
-            omitted: self.omitted,
-        }
+        Record { entries: self.entries.clone(), omitted: self.omitted }
     }
 
     /// Forgets everything but the requests that still wait for their answer.

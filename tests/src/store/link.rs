@@ -69,20 +69,14 @@ mod tests {
         assert_eq!(link.leave(0, 40_000), 6 * MS);
         assert_eq!(link.leave(0, 40_000), 7 * MS);
         assert_eq!(link.leave(MS, 0), 7 * MS, "a look-up waits its turn");
-        assert_eq!(
-            link.leave(100 * MS, 40_000),
-            106 * MS,
-            "an idle link costs latency once"
-        );
+        assert_eq!(link.leave(100 * MS, 40_000), 106 * MS, "an idle link costs latency once");
     }
 
     #[test]
     fn jitter_is_bounded_and_repeats_with_the_seed() {
         let times = |seed| {
             let mut link = Link::new(Duration::from_millis(5), None, Duration::from_millis(2), seed);
-            (0..100)
-                .map(|n| link.leave(n * 10 * MS, 1) - n * 10 * MS)
-                .collect::<Vec<_>>()
+            (0..100).map(|n| link.leave(n * 10 * MS, 1) - n * 10 * MS).collect::<Vec<_>>()
         };
         assert_eq!(times(1), times(1));
         assert_ne!(times(1), times(2));

@@ -59,11 +59,7 @@ pub struct StoreConfig {
 impl Default for StoreConfig {
     fn default() -> Self {
         Self {
-            tree: TreeSpec::Small {
-                dirs: 40,
-                files: 100,
-                size: 40_000,
-            },
+            tree: TreeSpec::Small { dirs: 40, files: 100, size: 40_000 },
             seed: 1,
             latency: Duration::from_millis(5),
             jitter: Duration::ZERO,
@@ -127,16 +123,10 @@ impl StoreConfig {
             MountOption::NoSuid,
             MountOption::NoDev,
         ];
-        let session = Session::new(filesystem, at, &options).map_err(|error| StoreError::Mount {
-            at: at.to_owned(),
-            error,
-        })?;
+        let session = Session::new(filesystem, at, &options)
+            .map_err(|error| StoreError::Mount { at: at.to_owned(), error })?;
         let session = session.spawn().map_err(StoreError::Session)?;
-        Ok(Mounted {
-            session: Some(session),
-            shelf,
-            at: at.to_owned(),
-        })
+        Ok(Mounted { session: Some(session), shelf, at: at.to_owned() })
     }
 }
 
@@ -151,9 +141,7 @@ impl Mounted {
 
     /// Whether the mount has been taken away from outside (umount, or the FUSE connection aborted).
     pub fn ended(&self) -> bool {
-        self.session
-            .as_ref()
-            .is_none_or(|session| session.guard.is_finished())
+        self.session.as_ref().is_none_or(|session| session.guard.is_finished())
     }
 
     /// Unmounts and waits for the session to end.
@@ -174,10 +162,7 @@ impl Mounted {
             std::thread::sleep(Duration::from_millis(20));
         }
         if session.guard.is_finished() {
-            session.join().map_err(|error| StoreError::Ended {
-                at: self.at.clone(),
-                error,
-            })
+            session.join().map_err(|error| StoreError::Ended { at: self.at.clone(), error })
         } else {
             drop(session);
             Ok(())

@@ -53,9 +53,7 @@ impl FromStr for TreeSpec {
     type Err = TreeError;
 
     fn from_str(text: &str) -> Result<Self, TreeError> {
-        let refused = || TreeError::Spec {
-            text: text.to_owned(),
-        };
+        let refused = || TreeError::Spec { text: text.to_owned() };
         let (kind, rest) = text.split_once(':').ok_or_else(refused)?;
         let three = || {
             let mut parts = rest.splitn(3, 'x');
@@ -66,23 +64,13 @@ impl FromStr for TreeSpec {
         match kind {
             "small" => {
                 let ((dirs, files), size) = three()?;
-                Ok(Self::Small {
-                    dirs,
-                    files,
-                    size: quantity::bytes(size)?,
-                })
+                Ok(Self::Small { dirs, files, size: quantity::bytes(size)? })
             }
             "parquet" => {
                 let ((files, columns), column) = three()?;
-                Ok(Self::Parquet {
-                    files,
-                    columns,
-                    column: quantity::bytes(column)?,
-                })
+                Ok(Self::Parquet { files, columns, column: quantity::bytes(column)? })
             }
-            "large" => Ok(Self::Large {
-                size: quantity::bytes(rest)?,
-            }),
+            "large" => Ok(Self::Large { size: quantity::bytes(rest)? }),
             "dir" if !rest.is_empty() => Ok(Self::Local(PathBuf::from(rest))),
             _ => Err(refused()),
         }
@@ -94,11 +82,7 @@ impl fmt::Display for TreeSpec {
         match self {
             Self::Small { dirs, files, size } => write!(f, "small:{dirs}x{files}x{size}"),
             Self::Large { size } => write!(f, "large:{size}"),
-            Self::Parquet {
-                files,
-                columns,
-                column,
-            } => write!(f, "parquet:{files}x{columns}x{column}"),
+            Self::Parquet { files, columns, column } => write!(f, "parquet:{files}x{columns}x{column}"),
             Self::Local(path) => write!(f, "dir:{}", path.display()),
         }
     }
@@ -122,18 +106,9 @@ impl NodeId {
 
 #[derive(Debug)]
 pub enum Kind {
-    Directory {
-        listing: Vec<NodeId>,
-        by_name: HashMap<Box<[u8]>, NodeId>,
-    },
-    Made {
-        size: u64,
-        salt: Salt,
-    },
-    Local {
-        size: u64,
-        path: PathBuf,
-    },
+    Directory { listing: Vec<NodeId>, by_name: HashMap<Box<[u8]>, NodeId> },
+    Made { size: u64, salt: Salt },
+    Local { size: u64, path: PathBuf },
 }
 
 #[derive(Debug)]
@@ -163,15 +138,9 @@ impl Tree {
         let root = Node {
             name: Box::default(),
             parent: NodeId::ROOT,
-            kind: Kind::Directory {
-                listing: Vec::new(),
-                by_name: HashMap::new(),
-            },
+            kind: Kind::Directory { listing: Vec::new(), by_name: HashMap::new() },
         };
-        let mut tree = Self {
-            nodes: vec![root],
-            seed,
-        };
+        let mut tree = Self { nodes: vec![root], seed };
         match spec {
             TreeSpec::Small { dirs, files, size } => {
                 for dir in 0..*dirs {
@@ -182,11 +151,7 @@ impl Tree {
                 }
             }
             TreeSpec::Large { size } => tree.made(NodeId::ROOT, "data.bin", *size)?,
-            TreeSpec::Parquet {
-                files,
-                columns,
-                column,
-            } => {
+            TreeSpec::Parquet { files, columns, column } => {
                 let table = tree.directory(NodeId::ROOT, "table")?;
                 let size = u64::from(*columns).saturating_mul(*column).saturating_add(FOOTER);
                 for file in 0..*files {
@@ -231,10 +196,7 @@ impl Tree {
 
     /// Every file, in creation order.
     pub fn files(&self) -> impl Iterator<Item = (NodeId, &Node)> {
-        (0u32..)
-            .map(NodeId)
-            .zip(&self.nodes)
-            .filter(|(_, node)| !matches!(node.kind, Kind::Directory { .. }))
+        (0u32..).map(NodeId).zip(&self.nodes).filter(|(_, node)| !matches!(node.kind, Kind::Directory { .. }))
     }
 
     pub fn len(&self) -> usize {
@@ -246,14 +208,7 @@ impl Tree {
     }
 
     fn directory(&mut self, parent: NodeId, name: &str) -> Result<NodeId, TreeError> {
-        self.add(
-            parent,
-            name.as_bytes(),
-            Kind::Directory {
-                listing: Vec::new(),
-                by_name: HashMap::new(),
-            },
-        )
+        self.add(parent, name.as_bytes(), Kind::Directory { listing: Vec::new(), by_name: HashMap::new() })
     }
 
     fn made(&mut self, parent: NodeId, name: &str, size: u64) -> Result<(), TreeError> {
@@ -263,8 +218,7 @@ impl Tree {
         }
         path.extend_from_slice(name.as_bytes());
         let salt = Salt::of(self.seed, &path);
-        self.add(parent, name.as_bytes(), Kind::Made { size, salt })
-            .map(|_| ())
+        self.add(parent, name.as_bytes(), Kind::Made { size, salt }).map(|_| ())
     }
 
     fn add(&mut self, parent: NodeId, name: &[u8], kind: Kind) -> Result<NodeId, TreeError> {
@@ -272,15 +226,9 @@ impl Tree {
             return Err(TreeError::TooMany);
         }
         let id = NodeId(self.nodes.len() as u32);
-        self.nodes.push(Node {
-            name: name.into(),
-            parent,
-            kind,
-        });
-        if let Some(Node {
-            kind: Kind::Directory { listing, by_name },
-            ..
-        }) = self.nodes.get_mut(parent.0 as usize)
+        self.nodes.push(Node { name: name.into(), parent, kind });
+        if let Some(Node { kind: Kind::Directory { listing, by_name }, .. }) =
+            self.nodes.get_mut(parent.0 as usize)
         {
             listing.push(id);
             by_name.insert(name.into(), id);
@@ -292,33 +240,19 @@ impl Tree {
     fn copy(&mut self, top: &Path) -> Result<(), TreeError> {
         let mut pending = vec![(NodeId::ROOT, top.to_path_buf())];
         while let Some((parent, path)) = pending.pop() {
-            let refused = |error| TreeError::List {
-                path: path.clone(),
-                error,
-            };
-            let mut entries = std::fs::read_dir(&path)
-                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-                .map_err(refused)?;
+            let refused = |error| TreeError::List { path: path.clone(), error };
+            let mut entries =
+                std::fs::read_dir(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(refused)?;
             entries.sort_by_key(std::fs::DirEntry::file_name);
             for entry in entries {
                 let name = entry.file_name().into_vec();
                 // A name that vanishes between listing and stat is simply not part of the copy.
                 let Ok(metadata) = entry.metadata() else { continue };
                 if metadata.is_dir() {
-                    let kind = Kind::Directory {
-                        listing: Vec::new(),
-                        by_name: HashMap::new(),
-                    };
+                    let kind = Kind::Directory { listing: Vec::new(), by_name: HashMap::new() };
                     pending.push((self.add(parent, &name, kind)?, entry.path()));
                 } else if metadata.is_file() {
-                    self.add(
-                        parent,
-                        &name,
-                        Kind::Local {
-                            size: metadata.len(),
-                            path: entry.path(),
-                        },
-                    )?;
+                    self.add(parent, &name, Kind::Local { size: metadata.len(), path: entry.path() })?;
                 }
             }
         }
@@ -327,11 +261,7 @@ impl Tree {
 
     /// Puts every listing into hash order.
     fn order(&mut self) {
-        let keys: Vec<u64> = self
-            .nodes
-            .iter()
-            .map(|node| content::hash(self.seed, &node.name))
-            .collect();
+        let keys: Vec<u64> = self.nodes.iter().map(|node| content::hash(self.seed, &node.name)).collect();
         let key = |id: &NodeId| keys.get(id.0 as usize).copied();
         for node in &mut self.nodes {
             if let Kind::Directory { listing, .. } = &mut node.kind {
@@ -371,9 +301,7 @@ mod tests {
         let tree = Tree::build(&spec, 1).unwrap();
         assert_eq!(tree.files().count(), 200);
         let dir = tree.find(b"part-001").unwrap();
-        let Kind::Directory { listing, .. } = &tree.node(dir).unwrap().kind else {
-            panic!("a directory")
-        };
+        let Kind::Directory { listing, .. } = &tree.node(dir).unwrap().kind else { panic!("a directory") };
         let name = |id: &NodeId| tree.node(*id).unwrap().name.clone();
         let mut created = listing.clone();
         created.sort();
@@ -389,22 +317,13 @@ mod tests {
 
     #[test]
     fn specs_round_trip_and_nonsense_is_refused() {
-        for text in [
-            "small:40x100x40000",
-            "large:1073741824",
-            "parquet:200x20x262144",
-            "dir:/tmp",
-        ] {
+        for text in ["small:40x100x40000", "large:1073741824", "parquet:200x20x262144", "dir:/tmp"] {
             assert_eq!(text.parse::<TreeSpec>().unwrap().to_string(), text);
         }
         for text in ["", "small", "small:1x2", "large:x", "dir:", "tree:1"] {
             assert!(text.parse::<TreeSpec>().is_err(), "{text}");
         }
-        let huge = TreeSpec::Small {
-            dirs: 40_000,
-            files: 40_000,
-            size: 1,
-        };
+        let huge = TreeSpec::Small { dirs: 40_000, files: 40_000, size: 1 };
         assert!(matches!(Tree::build(&huge, 0), Err(TreeError::TooMany)));
     }
 

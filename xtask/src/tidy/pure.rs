@@ -34,7 +34,7 @@ const FORBIDDEN: [(&str, &str); 18] = [
 /// (word, the only folder or file prefixes that may say it, why).
 const VOCABULARIES: [(&str, &[&str], &str); 1] = [(
     "aya",
-    &["agent/src/probe", "agent-ebpf/"],
+    &["agent/src/probe", "agent-ebpf/", "agent/tests/"],
     "the rest of the agent must not know how the kernel is asked",
 )];
 

@@ -20,12 +20,9 @@ const LOW: u16 = 18;
 pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
     let header = header(screen);
     let height = u16::try_from(header.len()).unwrap_or(u16::MAX);
-    let [top, middle, bottom] = Layout::vertical([
-        Constraint::Length(height),
-        Constraint::Fill(1),
-        Constraint::Length(1),
-    ])
-    .areas(frame.area());
+    let [top, middle, bottom] =
+        Layout::vertical([Constraint::Length(height), Constraint::Fill(1), Constraint::Length(1)])
+            .areas(frame.area());
     frame.render_widget(Paragraph::new(header), top);
     if frame.area().height < LOW {
         pane(screen, screen.pane, middle, frame);
@@ -45,19 +42,12 @@ pub fn draw(screen: &Screen, frame: &mut Frame<'_>) {
 
 fn header(screen: &Screen) -> Vec<Line<'static>> {
     let Some(sample) = &screen.now else {
-        let why = screen
-            .trouble
-            .clone()
-            .unwrap_or_else(|| "asking the agent …".to_owned());
+        let why = screen.trouble.clone().unwrap_or_else(|| "asking the agent …".to_owned());
         return vec![Line::from(why)];
     };
     let node = &sample.node;
     let fate = node.fate.unwrap_or_default();
-    let plan = node
-        .plan
-        .as_ref()
-        .map(|plan| plan.plan.as_str())
-        .unwrap_or_default();
+    let plan = node.plan.as_ref().map(|plan| plan.plan.as_str()).unwrap_or_default();
     let plan: Span<'_> = match plan {
         "" => "nothing attached".red(),
         plan => sentence(plan).green(),
@@ -66,11 +56,7 @@ fn header(screen: &Screen) -> Vec<Line<'static>> {
     let (bytes, reads) = screen.node_rates();
     let lost = node.drops_per_cpu.iter().sum::<u64>().max(node.lost_records);
     let drops = format!("drops {}", count(lost));
-    let drops = if lost > 0 {
-        drops.red().bold()
-    } else {
-        Span::raw(drops)
-    };
+    let drops = if lost > 0 { drops.red().bold() } else { Span::raw(drops) };
     let mut lines = vec![
         Line::from(vec![
             format!("headrace {}", sentence(&node.hostname)).bold(),
@@ -106,21 +92,14 @@ fn header(screen: &Screen) -> Vec<Line<'static>> {
     lines.extend(node.mounts.iter().take(MOUNTS).map(mount));
     match node.mounts.len() {
         0 => lines.push(Line::from("no mount is watched: see headrace doctor".yellow())),
-        n if n > MOUNTS => lines.push(Line::from(format!(
-            "and {} more mounts: headrace node",
-            n - MOUNTS
-        ))),
+        n if n > MOUNTS => lines.push(Line::from(format!("and {} more mounts: headrace node", n - MOUNTS))),
         _ => {}
     }
     lines
 }
 
 fn mount(mount: &wire::Mount) -> Line<'static> {
-    let place = if mount.point.is_empty() {
-        mount.source.as_bytes()
-    } else {
-        &mount.point
-    };
+    let place = if mount.point.is_empty() { mount.source.as_bytes() } else { &mount.point };
     let survival = json::survival(mount.survival);
     let told = format!("warmed pages {survival}");
     let told = match survival {
@@ -156,22 +135,11 @@ fn pane(screen: &Screen, which: Pane, area: Rect, frame: &mut Frame<'_>) {
         Pane::Files => " Files ",
         Pane::Ledger => " Ledger ",
     };
-    let style = if in_front {
-        Style::new().fg(Color::Cyan)
-    } else {
-        Style::new().fg(Color::DarkGray)
-    };
-    let block = Block::new()
-        .borders(Borders::TOP)
-        .border_style(style)
-        .title(Span::styled(
-            title,
-            if in_front {
-                Style::new().add_modifier(Modifier::BOLD)
-            } else {
-                Style::new()
-            },
-        ));
+    let style = if in_front { Style::new().fg(Color::Cyan) } else { Style::new().fg(Color::DarkGray) };
+    let block = Block::new().borders(Borders::TOP).border_style(style).title(Span::styled(
+        title,
+        if in_front { Style::new().add_modifier(Modifier::BOLD) } else { Style::new() },
+    ));
     let skip = if in_front { screen.scroll } else { 0 };
     let table = match which {
         Pane::Workloads => workloads(screen.workloads().into_iter().skip(skip)),
@@ -292,24 +260,13 @@ fn ledger(rows: impl Iterator<Item = (i32, wire::LedgerRow)>) -> Table<'static> 
         Constraint::Length(9),
         Constraint::Length(9),
     ];
-    let names = [
-        "PREDICTOR",
-        "PREDICTIONS",
-        "  FETCHED",
-        "      HIT",
-        "     LATE",
-        "   WASTED",
-        "  PENDING",
-    ];
+    let names = ["PREDICTOR", "PREDICTIONS", "  FETCHED", "      HIT", "     LATE", "   WASTED", "  PENDING"];
     Table::new(rows, widths).header(head(&names))
 }
 
 fn footer(screen: &Screen) -> Line<'static> {
     if screen.typing {
-        return Line::from(format!(
-            "filter: {}▏  Enter keeps, Esc clears",
-            sentence(&screen.filter)
-        ));
+        return Line::from(format!("filter: {}▏  Enter keeps, Esc clears", sentence(&screen.filter)));
     }
     let mut parts = vec!["q quit  tab pane  s sort  p pause  / filter  ? help".dark_gray()];
     parts.push(format!("  by {}", screen.sort.name()).into());
@@ -343,19 +300,10 @@ fn help(frame: &mut Frame<'_>) {
     ];
     let area = frame.area();
     let width = area.width.min(64);
-    let height = area
-        .height
-        .min(u16::try_from(TEXT.len()).unwrap_or(u16::MAX).saturating_add(2));
-    let place = Rect {
-        x: area.x + (area.width - width) / 2,
-        y: area.y + (area.height - height) / 2,
-        width,
-        height,
-    };
+    let height = area.height.min(u16::try_from(TEXT.len()).unwrap_or(u16::MAX).saturating_add(2));
+    let place =
+        Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height };
     let text: Vec<Line<'_>> = TEXT.into_iter().map(Line::from).collect();
     frame.render_widget(Clear, place);
-    frame.render_widget(
-        Paragraph::new(text).block(Block::bordered().title(" Help ")),
-        place,
-    );
+    frame.render_widget(Paragraph::new(text).block(Block::bordered().title(" Help ")), place);
 }

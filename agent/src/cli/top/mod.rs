@@ -31,10 +31,7 @@ use screen::{Sample, Screen};
 const ROWS: u32 = 500;
 
 /// Where the terminal's size is not known: what every terminal has.
-const CLASSIC: Size = Size {
-    width: 80,
-    height: 24,
-};
+const CLASSIC: Size = Size { width: 80, height: 24 };
 
 #[derive(Debug, thiserror::Error)]
 pub enum TopError {
@@ -82,14 +79,8 @@ pub async fn top(mut client: Client, output: Output, once: bool, interval_ms: u6
 /// Asks everything the screen shows.
 async fn sample(client: &mut Client) -> Result<Sample, ClientError> {
     let node = client.node(wire::NodeRequest {}).await?.into_inner();
-    let workloads = client
-        .workloads(wire::WorkloadsRequest { limit: ROWS })
-        .await?
-        .into_inner();
-    let request = wire::FilesRequest {
-        limit: ROWS,
-        ..Default::default()
-    };
+    let workloads = client.workloads(wire::WorkloadsRequest { limit: ROWS }).await?.into_inner();
+    let request = wire::FilesRequest { limit: ROWS, ..Default::default() };
     let files = client.files(request).await?.into_inner();
     let ledger = client.ledger(wire::LedgerRequest {}).await?.into_inner();
     Ok(Sample {
@@ -124,9 +115,7 @@ fn plain(screen: &Screen, size: Size) -> String {
         while let Some(cell) = buffer.cell((x, y)).filter(|_| x < size.width) {
             line.push_str(cell.symbol());
             // A wide character's second cell is empty and not printed.
-            x += u16::try_from(ratatui::text::Line::raw(cell.symbol()).width())
-                .unwrap_or(1)
-                .max(1);
+            x += u16::try_from(ratatui::text::Line::raw(cell.symbol()).width()).unwrap_or(1).max(1);
         }
         text.push_str(line.trim_end());
         text.push('\n');
@@ -157,10 +146,7 @@ async fn live(client: Client, interval: Duration) -> Result<(), CliError> {
     let mut samples = sampler(client, interval);
     let mut screen = Screen::default();
     loop {
-        terminal
-            .0
-            .draw(|frame| draw::draw(&screen, frame))
-            .map_err(TopError::Terminal)?;
+        terminal.0.draw(|frame| draw::draw(&screen, frame)).map_err(TopError::Terminal)?;
         tokio::select! {
             event = keys.recv() => match event {
                 Some(Event::Key(key)) if key.kind == KeyEventKind::Press => {

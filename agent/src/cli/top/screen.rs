@@ -208,20 +208,16 @@ impl Screen {
             .flat_map(|sample| &sample.workloads)
             .map(|row| (row.workload.as_str(), row.read_bytes))
             .collect();
-        let rows = self
-            .now
-            .iter()
-            .flat_map(|sample| &sample.workloads)
-            .map(|row| Row {
-                name: printable(row.label.as_bytes()),
-                pattern: sentence(&row.pattern),
-                rate: self.rate(row.read_bytes, before.get(row.workload.as_str()).copied()),
-                reads: 0.0,
-                read_bytes: row.read_bytes,
-                covered_bytes: row.covered_bytes,
-                agent_bytes: row.fetched_bytes,
-                wasted_bytes: row.fate.unwrap_or_default().wasted_bytes,
-            });
+        let rows = self.now.iter().flat_map(|sample| &sample.workloads).map(|row| Row {
+            name: printable(row.label.as_bytes()),
+            pattern: sentence(&row.pattern),
+            rate: self.rate(row.read_bytes, before.get(row.workload.as_str()).copied()),
+            reads: 0.0,
+            read_bytes: row.read_bytes,
+            covered_bytes: row.covered_bytes,
+            agent_bytes: row.fetched_bytes,
+            wasted_bytes: row.fate.unwrap_or_default().wasted_bytes,
+        });
         self.arranged(rows)
     }
 

@@ -5,55 +5,29 @@ use crate::prefetch::task::What;
 use agent_core::{Door, Extent};
 use proptest::prelude::*;
 
-const BOUNDS: Bounds = Bounds {
-    orders: 8,
-    depth: 2,
-    depth_max: 4,
-    lists: 1,
-    lists_in_all: 2,
-    life: Nanos(100),
-    stuck: 2,
-};
+const BOUNDS: Bounds =
+    Bounds { orders: 8, depth: 2, depth_max: 4, lists: 1, lists_in_all: 2, life: Nanos(100), stuck: 2 };
 
 fn fetch(mount: u32, name: u64) -> Task {
-    let what = What::Fetch {
-        file: None,
-        door: Door::Open,
-        extent: Extent::Whole { limit: 1 },
-    };
-    Task {
-        mount: MountId(mount),
-        path: name.to_string().into_bytes().into(),
-        via: 0,
-        what,
-    }
+    let what = What::Fetch { file: None, door: Door::Open, extent: Extent::Whole { limit: 1 } };
+    Task { mount: MountId(mount), path: name.to_string().into_bytes().into(), via: 0, what }
 }
 
 fn list(mount: u32, name: u64) -> Task {
-    Task {
-        what: What::List { limit: 1 },
-        ..fetch(mount, name)
-    }
+    Task { what: What::List { limit: 1 }, ..fetch(mount, name) }
 }
 
 fn submit(queue: &mut Queue, id: u64, task: Task, deadline: u64) -> Option<Outcome> {
-    queue
-        .submit(OrderId(id), task, Nanos(deadline), Nanos(0))
-        .map(|answer| answer.ending.outcome())
+    queue.submit(OrderId(id), task, Nanos(deadline), Nanos(0)).map(|answer| answer.ending.outcome())
 }
 
 fn names(queue: &mut Queue) -> Vec<String> {
     let started = std::iter::from_fn(|| queue.start(Nanos(0)));
-    started
-        .map(|started| String::from_utf8_lossy(&started.task.path).into_owned())
-        .collect()
+    started.map(|started| String::from_utf8_lossy(&started.task.path).into_owned()).collect()
 }
 
 fn ids(answers: &mut Vec<Answer>) -> Vec<(u64, Outcome)> {
-    answers
-        .drain(..)
-        .map(|answer| (answer.id.0, answer.ending.outcome()))
-        .collect()
+    answers.drain(..).map(|answer| (answer.id.0, answer.ending.outcome())).collect()
 }
 
 #[test]
@@ -67,22 +41,11 @@ fn depth_is_a_mounts_own_and_listings_have_their_own_bound() {
     }
     assert_eq!(queue.startable(), 4);
     assert_eq!(names(&mut queue), ["5", "3", "4", "2"]);
-    assert_eq!(
-        queue.load(),
-        Load {
-            queued: 3,
-            in_flight: 4,
-            stuck: 0
-        }
-    );
+    assert_eq!(queue.load(), Load { queued: 3, in_flight: 4, stuck: 0 });
     queue.set_depth(MountId(1), 1000);
     assert_eq!(names(&mut queue), ["1"]);
     assert_eq!(submit(&mut queue, 8, fetch(2, 8), 0), None);
-    assert_eq!(
-        submit(&mut queue, 9, fetch(2, 9), 0),
-        Some(Outcome::Dropped),
-        "the queue is full"
-    );
+    assert_eq!(submit(&mut queue, 9, fetch(2, 9), 0), Some(Outcome::Dropped), "the queue is full");
 }
 
 #[test]
@@ -96,16 +59,8 @@ fn the_stuck_are_answered_once_and_a_mount_of_them_left_alone() {
     let started: Vec<Started> = std::iter::from_fn(|| queue.start(Nanos(50))).collect();
     assert_eq!(started.len(), 3);
     queue.expire(Nanos(149), &mut answers);
-    assert_eq!(
-        ids(&mut answers),
-        [(4, Outcome::Dropped)],
-        "it has waited for longer than its life"
-    );
-    assert!(
-        queue
-            .submit(OrderId(5), fetch(1, 5), Nanos(5), Nanos(149))
-            .is_none()
-    );
+    assert_eq!(ids(&mut answers), [(4, Outcome::Dropped)], "it has waited for longer than its life");
+    assert!(queue.submit(OrderId(5), fetch(1, 5), Nanos(5), Nanos(149)).is_none());
     queue.expire(Nanos(150), &mut answers);
     let mut told = ids(&mut answers);
     told.sort_by_key(|(id, _)| *id);
@@ -145,20 +100,12 @@ fn one_of_two_like_orders_may_be_cancelled() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Submit {
-        name: u64,
-        mount: u32,
-        list: bool,
-        deadline: u64,
-    },
+    Submit { name: u64, mount: u32, list: bool, deadline: u64 },
     Cancel(u64),
     Start,
     Finish(usize),
     Pass(u64),
-    Depth {
-        mount: u32,
-        fetches: u32,
-    },
+    Depth { mount: u32, fetches: u32 },
     Forget(u32),
 }
 

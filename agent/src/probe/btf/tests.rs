@@ -21,9 +21,7 @@ fn real_kernel_has_what_every_kernel_has() {
     assert!(btf.enumerator("PG_head").is_some());
     assert_eq!(btf.tracepoint("no_such_tracepoint"), None);
     assert_eq!(btf.is_void("filemap_fault"), Some(false));
-    let exit = btf
-        .tracepoint("sched_process_exit")
-        .expect("a tracepoint of every kernel");
+    let exit = btf.tracepoint("sched_process_exit").expect("a tracepoint of every kernel");
     assert_eq!(exit[0], "struct task_struct *");
 }
 
@@ -74,14 +72,7 @@ fn flipped_bytes_never_panic() {
 
 fn probe_everything(btf: &Btf) {
     for structure in ["inode", "dentry", "folio", "task_struct", "super_block"] {
-        for path in [
-            "i_ino",
-            "i_dentry.first",
-            "d_name.name",
-            "signal",
-            "index",
-            "nope",
-        ] {
+        for path in ["i_ino", "i_dentry.first", "d_name.name", "signal", "index", "nope"] {
             let _ = btf.offset(structure, path);
         }
     }
@@ -108,13 +99,7 @@ fn endless_typedefs_are_cut() {
     ];
     data.extend(0xeb9f_u16.to_ne_bytes());
     data.extend([1, 0]);
-    for word in [
-        24,
-        0,
-        types.len() as u32 * 4,
-        types.len() as u32 * 4,
-        strings.len() as u32,
-    ] {
+    for word in [24, 0, types.len() as u32 * 4, types.len() as u32 * 4, strings.len() as u32] {
         data.extend(word.to_ne_bytes());
     }
     for word in types {

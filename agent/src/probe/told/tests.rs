@@ -9,15 +9,7 @@ const NOW: Nanos = Nanos(1);
 
 fn record(seq: u32, count: u32, pages: std::ops::Range<u64>) -> Record {
     Record {
-        head: Head {
-            kind: KIND_ACCESS,
-            how: VIA_READ,
-            tid: 7,
-            tgid: 7,
-            dev: 1,
-            ino: 2,
-            ..Head::default()
-        },
+        head: Head { kind: KIND_ACCESS, how: VIA_READ, tid: 7, tgid: 7, dev: 1, ino: 2, ..Head::default() },
         start: pages.start,
         end: pages.end,
         touched: count,
@@ -39,21 +31,9 @@ fn state(seq: u32, told: u32, run: &Record) -> ThreadState {
     let mut state = ThreadState::zeroed();
     state.tid = 7;
     state.tgid = 7;
-    state.runs[0] = Run {
-        start: run.start,
-        end: run.end,
-        count: run.count,
-        touched: run.touched,
-        ..Run::default()
-    };
-    state.origins[0] = Origin {
-        ino: 2,
-        dev: 1,
-        seq,
-        told,
-        how: VIA_READ,
-        reserved: [0; 3],
-    };
+    state.runs[0] =
+        Run { start: run.start, end: run.end, count: run.count, touched: run.touched, ..Run::default() };
+    state.origins[0] = Origin { ino: 2, dev: 1, seq, told, how: VIA_READ, reserved: [0; 3] };
     state
 }
 
