@@ -44,6 +44,7 @@ pub fn added(inode: &Inode, start: u64, end: u64) {
     let by_agent = thread::is_agent(id);
     let waits = !by_agent && !writes(inode.address);
     let how = if by_agent { BY_AGENT } else { BY_THREAD };
+    settle(state, SLOT_REMOVED, id);
     if extend(state, SLOT_ADDED, inode, how, start, end, id) {
         if waits && state.waiting_since == 0 {
             state.waiting_since = now();
@@ -94,12 +95,22 @@ pub fn removed(inode: &Inode, start: u64, end: u64) {
     } else {
         BY_THREAD
     };
+    settle(state, SLOT_ADDED, id);
     if extend(state, SLOT_REMOVED, inode, how, start, end, id) {
         return;
     }
     close(state, SLOT_REMOVED as u32, id);
     open(state, SLOT_REMOVED, inode, how, start, end);
     tell(state, SLOT_REMOVED as u32, id, 0);
+}
+
+/// Pages that went must not be told after they have come again, nor the other way round: what one slot
+/// still keeps is told before the other goes on.
+#[inline(always)]
+fn settle(state: &mut ThreadState, slot: usize, id: u64) {
+    if state.runs[slot].count != state.origins[slot].told {
+        tell(state, slot as u32, id, 0);
+    }
 }
 
 /// Makes the slot's run longer if the pages continue it.

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::time::{Duration, Instant};
 
 use agent::probe::{Plan, Probe, ProbeConfig, ReadEvent};
 use agent_core::units::Nanos;
@@ -112,4 +113,57 @@ fn overhead_of_cached_reads() {
             println!();
         }
     }
+}
+
+/// What listening costs the agent: 50,000 reads a second of which every tenth jumps, so that 5,000
+/// records come; drained every millisecond.
+#[test]
+fn cost_of_listening() {
+    const SECONDS: u64 = 2;
+    let dir = tempfile::tempdir_in("/var/tmp").expect("a folder below /var/tmp");
+    let path = dir.path().join("file");
+    std::fs::write(&path, vec![1_u8; FILE]).expect("writing a file");
+    let file = File::open(&path).expect("opening it");
+    let dev = file.metadata().expect("its metadata").dev();
+    let dev = rustix::fs::major(dev) << 20 | rustix::fs::minor(dev);
+    let config = ProbeConfig {
+        own_tgid: Some(1),
+        ..ProbeConfig::default()
+    };
+    let (mut probe, _) = Probe::start(config).unwrap_or_else(|error| panic!("{error}"));
+    probe.watch(dev).expect("watching");
+    let reader = std::thread::spawn(move || {
+        let begin = Instant::now();
+        for round in 0..SECONDS * 1000 {
+            for read in 0..50 {
+                let page = (round * 37 + read / 10 * 41 + read % 10) % 240;
+                let mut byte = [0];
+                std::os::unix::fs::FileExt::read_exact_at(&file, &mut byte, page * 4096).expect("reading");
+            }
+            let next = begin + Duration::from_millis(round + 1);
+            std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        }
+        begin.elapsed()
+    });
+    let (begin, mut records, mut reads, mut rounds) = (cpu_time(), 0, 0, 0_u64);
+    while !reader.is_finished() {
+        std::thread::sleep(Duration::from_millis(1));
+        rounds += 1;
+        let now = Nanos(rounds * 1_000_000);
+        let mut sink = |event: ReadEvent| {
+            if let ReadEvent::Access { count, .. } = event {
+                reads += u64::from(count);
+            }
+        };
+        records += probe.drain(now, 4096, &mut sink);
+        if rounds.is_multiple_of(100) {
+            probe.flush(now, &mut sink);
+        }
+    }
+    let share = (cpu_time() - begin) as f64 / reader.join().expect("reading").as_nanos() as f64;
+    println!(
+        "{reads} reads in {records} records: {:.2} % of a core",
+        share * 100.0
+    );
+    assert_eq!(probe.lost(), 0);
 }

@@ -34,6 +34,8 @@ use agent_common::state::{Bucket, COUNT_LOST, InodeKey, Known, bucket_of};
 use agent_core::units::{FileKey, Nanos, Reader};
 use rustc_hash::FxHashSet;
 use rustix::param::page_size;
+use rustix::process::{Resource, Rlimit, setrlimit};
+use tracing::debug;
 
 pub use error::ProbeError;
 pub use event::ReadEvent;
@@ -92,7 +94,13 @@ const LOOKS: usize = 1024;
 impl Probe {
     /// Loads and attaches the best plan. Nothing is told until a device is watched.
     pub fn start(config: ProbeConfig) -> Result<(Self, PlanReport), ProbeError> {
-        let ProbeConfig { plan: wanted, btf, ring_bytes, own_tgid } = config;
+        let ProbeConfig {
+            plan: wanted,
+            btf,
+            ring_bytes,
+            own_tgid,
+        } = config;
+        raise_memlock();
         let bytes = match btf {
             Some(bytes) => bytes,
             None => std::fs::read(BTF_PATH).map_err(|source| ProbeError::NoBtf { path: BTF_PATH, source })?,
@@ -350,4 +358,15 @@ fn ring_size() -> u32 {
     let memory = info.totalram as u64 * u64::from(info.mem_unit.max(1));
     let mib = (memory >> 32).clamp(1, 4) as u32;
     (1 << mib.ilog2()) << 20
+}
+
+/// Before 5.11 maps count as locked memory, of which a process has 64 KiB by default.
+fn raise_memlock() {
+    let limit = Rlimit {
+        current: None,
+        maximum: None,
+    };
+    if let Err(error) = setrlimit(Resource::Memlock, limit) {
+        debug!("RLIMIT_MEMLOCK stays as it is ({error}): no matter from Linux 5.11 on");
+    }
 }

@@ -1,8 +1,9 @@
 //! The probe against the real kernel, as root: known accesses are made in every way there is, and what
 //! the probe told is compared with what was done, for each plan that this kernel takes. Nothing may be
 //! missing and nothing invented.
+#![expect(clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
-#[path = "probe/cases.rs"]
+mod cases;
 mod scene;
 
 mod cases;

@@ -1,0 +1,161 @@
+//! Runs, batches, counters and losses: less is told, nothing is forgotten.
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
+
+use agent::probe::{Plan, ProbeConfig, ReadEvent};
+use agent_core::observation::Via;
+use agent_core::units::FileKey;
+
+use super::set;
+use crate::scene::{Scene, key_of};
+
+pub fn sequential(scene: &mut Scene) {
+    let path = scene.disk.file("sequential", 16 << 20);
+    let mut file = File::open(&path).expect("opening");
+    scene.told();
+    let mut buffer = vec![0; 128 << 10];
+    for _ in 0..128 {
+        file.read_exact(&mut buffer).expect("read");
+    }
+    let told = scene.told();
+    assert_eq!(told.pages(&path, Via::Read), set(0..4096));
+    assert_eq!(told.count(&path), 128);
+    let records = told.events.len();
+    assert!(records <= 70, "one every 256 KiB were expected, {records} came");
+    // A few more pages make no record: only the flush finds them.
+    let mut file = File::open(&path).expect("opening");
+    file.read_exact(&mut buffer).expect("read");
+    scene.told();
+    file.read_exact(&mut buffer).expect("read");
+    let told = scene.told();
+    assert_eq!(told.pages(&path, Via::Read), set(32..64), "{:?}", told.events);
+    assert_eq!(told.count(&path), 1);
+}
+
+pub fn interleaved(scene: &mut Scene) {
+    let paths: Vec<_> = (0..4)
+        .map(|n| scene.disk.file(format!("turn{n}"), 4 << 20))
+        .collect();
+    let mut files: Vec<_> = paths
+        .iter()
+        .map(|path| File::open(path).expect("opening"))
+        .collect();
+    scene.told();
+    let mut buffer = vec![0; 64 << 10];
+    for _ in 0..64 {
+        for file in &mut files {
+            file.read_exact(&mut buffer).expect("read");
+        }
+    }
+    let told = scene.told();
+    for path in &paths {
+        assert_eq!(told.pages(path, Via::Read), set(0..1024));
+        assert_eq!(told.count(path), 64);
+    }
+    assert!(
+        told.events.len() <= 100,
+        "{} records for four runs of 4 MiB",
+        told.events.len()
+    );
+}
+
+pub fn flood(scene: &mut Scene) {
+    const READS: u32 = 60_000;
+    let path = scene.disk.file("flood", 1 << 20);
+    let file = File::open(&path).expect("opening");
+    scene.told();
+    let mut seed = 88_172_645_463_325_252_u64;
+    for _ in 0..READS {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        file.read_exact_at(&mut [0; 10], seed % 256 * 4096)
+            .expect("pread");
+    }
+    let told = scene.told();
+    assert_eq!(told.count(&path), READS, "merged accesses must still be counted");
+    assert_eq!(scene.probe.lost(), 0);
+    let sampled = told
+        .events
+        .iter()
+        .filter(|event| matches!(event, ReadEvent::Access { sampled: true, .. }));
+    assert!(sampled.count() > 0);
+    assert!(
+        told.events.len() < READS as usize / 4,
+        "{} records",
+        told.events.len()
+    );
+}
+
+pub fn quiet(scene: &mut Scene) {
+    let path = scene.disk.file("quiet", 4 << 20);
+    let file = File::open(&path).expect("opening");
+    fs::read(&path).expect("reading");
+    scene.told();
+    let (dev, ino) = key_of(&path);
+    scene
+        .probe
+        .detail(FileKey { dev, ino }, false)
+        .expect("switching");
+    for page in (0..1000).rev() {
+        file.read_exact_at(&mut [0; 10], page * 4096).expect("pread");
+    }
+    let told = scene.told();
+    assert_eq!(told.count(&path), 1000, "{:?}", told.events);
+    assert!(
+        told.events.len() <= 8,
+        "{} records without details",
+        told.events.len()
+    );
+    scene.probe.detail(FileKey { dev, ino }, true).expect("switching");
+    for page in (0..100).rev() {
+        file.read_exact_at(&mut [0; 10], page * 4096).expect("pread");
+    }
+    let told = scene.told();
+    assert_eq!(told.pages(&path, Via::Read), set(0..100));
+    assert_eq!(told.events.len(), 100, "details again");
+}
+
+pub fn unwatched(scene: &mut Scene) {
+    let path = scene.disk.file("unwatched", 1 << 20);
+    scene.told();
+    scene.probe.unwatch(scene.disk.dev).expect("unwatching");
+    fs::read(&path).expect("reading");
+    let told = scene.told();
+    assert_eq!(told.events, []);
+    scene.probe.watch(scene.disk.dev).expect("watching");
+    fs::read(&path).expect("reading");
+    let told = scene.told();
+    assert_eq!(told.pages(&path, Via::Read), set(0..256));
+}
+
+pub fn full_ring() {
+    let config = ProbeConfig {
+        ring_bytes: Some(4096),
+        own_tgid: Some(1),
+        ..ProbeConfig::default()
+    };
+    let mut scene = Scene::with(Plan::BtfTracepoint, config);
+    let path = scene.disk.file("full", 4 << 20);
+    scene.told();
+    let file = File::open(&path).expect("opening");
+    for page in (0..1000).rev() {
+        file.read_exact_at(&mut [0; 10], page * 4096).expect("pread");
+    }
+    let told = scene.told();
+    let lost: u64 = told
+        .events
+        .iter()
+        .map(|event| match event {
+            ReadEvent::Lost { records } => *records,
+            _ => 0,
+        })
+        .sum();
+    assert!(
+        lost > 0 && lost == scene.probe.lost(),
+        "{lost} told, {} counted",
+        scene.probe.lost()
+    );
+}
