@@ -126,10 +126,7 @@ fn cost_of_listening() {
     let file = File::open(&path).expect("opening it");
     let dev = file.metadata().expect("its metadata").dev();
     let dev = rustix::fs::major(dev) << 20 | rustix::fs::minor(dev);
-    let config = ProbeConfig {
-        own_tgid: Some(1),
-        ..ProbeConfig::default()
-    };
+    let config = ProbeConfig { own_tgid: Some(1), ..ProbeConfig::default() };
     let (mut probe, _) = Probe::start(config).unwrap_or_else(|error| panic!("{error}"));
     probe.watch(dev).expect("watching");
     let reader = std::thread::spawn(move || {
@@ -161,9 +158,6 @@ fn cost_of_listening() {
         }
     }
     let share = (cpu_time() - begin) as f64 / reader.join().expect("reading").as_nanos() as f64;
-    println!(
-        "{reads} reads in {records} records: {:.2} % of a core",
-        share * 100.0
-    );
+    println!("{reads} reads in {records} records: {:.2} % of a core", share * 100.0);
     assert_eq!(probe.lost(), 0);
 }

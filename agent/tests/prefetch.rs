@@ -8,15 +8,15 @@
 #[path = "prefetch/fixture.rs"]
 mod fixture;
 
+#[path = "prefetch/mounts.rs"]
 mod mounts;
 
+#[path = "prefetch/store.rs"]
 mod store;
 
+#[path = "prefetch/pace.rs"]
 mod pace;
 
-#[path = "prefetch/mounts.rs"]
-#[path = "prefetch/pace.rs"]
-#[path = "prefetch/store.rs"]
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Seek;

@@ -176,7 +176,9 @@ impl Store {
         self.window = now;
         self.window_bytes = 0;
         self.window_orders = 0;
-        let held = self.bandwidth * (self.shortest_order as f64 / 1e9) / self.order_bytes.max(1.0);
+        // A fetch that found part of its pages there is shorter than any way to the store.
+        let way = self.shortest_order.max(self.latency().0) as f64 / 1e9;
+        let held = self.bandwidth * way / self.order_bytes.max(1.0);
         let depth = ((held * GAIN) as u32).clamp(FIRST_DEPTH, MAX_DEPTH);
         (depth != self.depth).then(|| {
             self.depth = depth;

@@ -17,6 +17,9 @@ const STRIDE_PROOF: u32 = 3;
 /// Pages ahead before anything is known of the speed: 128 KiB, the kernel's own first guess.
 const FIRST_WINDOW: u64 = 32;
 
+/// Pages of strided bursts that are worth an order: 512 KiB.
+const BATCH: u64 = 128;
+
 /// Pages of the longest head a read may lack in a stream that has only begun: 256 KiB, two of the kernel's
 /// usual read-ahead windows.
 const HEAD: u64 = 64;
@@ -380,6 +383,12 @@ impl Stream {
         }) else {
             return ranges;
         };
+        // One order for several bursts, as long as half of the distance is still ahead.
+        let span = |from: u64, to: u64| from.abs_diff(to) / stride.unsigned_abs().max(1);
+        let (due, left) = (span(next, last), span(self.start, next));
+        if due * pages < BATCH && left * 2 > ahead {
+            return ranges;
+        }
         let mut open = terms.open / bytes.max(1);
         while (stride > 0 && next <= last || stride < 0 && next >= last)
             && next < terms.file_pages

@@ -94,12 +94,7 @@ const LOOKS: usize = 1024;
 impl Probe {
     /// Loads and attaches the best plan. Nothing is told until a device is watched.
     pub fn start(config: ProbeConfig) -> Result<(Self, PlanReport), ProbeError> {
-        let ProbeConfig {
-            plan: wanted,
-            btf,
-            ring_bytes,
-            own_tgid,
-        } = config;
+        let ProbeConfig { plan: wanted, btf, ring_bytes, own_tgid } = config;
         raise_memlock();
         let bytes = match btf {
             Some(bytes) => bytes,
@@ -362,10 +357,7 @@ fn ring_size() -> u32 {
 
 /// Before 5.11 maps count as locked memory, of which a process has 64 KiB by default.
 fn raise_memlock() {
-    let limit = Rlimit {
-        current: None,
-        maximum: None,
-    };
+    let limit = Rlimit { current: None, maximum: None };
     if let Err(error) = setrlimit(Resource::Memlock, limit) {
         debug!("RLIMIT_MEMLOCK stays as it is ({error}): no matter from Linux 5.11 on");
     }

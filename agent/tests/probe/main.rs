@@ -3,12 +3,10 @@
 //! missing and nothing invented.
 #![expect(clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
-mod cases;
 mod scene;
 
 mod cases;
 
-#[path = "probe/scene.rs"]
 use agent::probe::{Case, Outcome, Plan, Probe, ProbeConfig, ProbeError, Seen};
 
 /// The tracepoint plans must work on every machine that develops this; the others are asked and may

@@ -204,7 +204,7 @@ fn a_footer_then_three_columns_become_a_shape() {
                 std::iter::once(tail).chain(columns)
             })
             .collect::<Vec<_>>();
-        let base = without(&world, &[steps.clone()]);
+        let base = without(&world, std::slice::from_ref(&steps));
         let (felt, _) = with(&world, fresh(), &[steps]);
         report("footer", &world, &base, &felt);
         let from_fifth = |felt: &Felt| felt.at[felt.at.len() - 1] - felt.at[4 * 7];

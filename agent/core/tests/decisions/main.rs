@@ -1,5 +1,7 @@
 //! The core's decisions: that each pattern is told apart, and what the orders are worth, in virtual time.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends by panicking")]
+
 mod sim;
 
 mod benefit;

@@ -18,13 +18,7 @@ pub fn two_processes(scene: &mut Scene) {
     scene.told();
     let children: Vec<_> = paths
         .iter()
-        .map(|path| {
-            Command::new("cat")
-                .arg(path)
-                .stdout(Stdio::null())
-                .spawn()
-                .expect("cat")
-        })
+        .map(|path| Command::new("cat").arg(path).stdout(Stdio::null()).spawn().expect("cat"))
         .collect();
     let ids: Vec<u32> = children.iter().map(std::process::Child::id).collect();
     for mut child in children {
@@ -41,10 +35,8 @@ pub fn two_processes(scene: &mut Scene) {
                 assert_eq!(reader.tgid, *id);
             }
         }
-        let ends = told
-            .events
-            .iter()
-            .filter(|event| matches!(event, ReadEvent::Exit { tgid, .. } if tgid == id));
+        let ends =
+            told.events.iter().filter(|event| matches!(event, ReadEvent::Exit { tgid, .. } if tgid == id));
         assert_eq!(ends.count(), 1, "{:?}", told.events);
     }
 }
@@ -62,43 +54,22 @@ pub fn names(scene: &mut Scene) {
         let path = scene.disk.file(name, 100);
         scene.told();
         // Opened, read and closed in one breath, by a process that is gone at once.
-        assert!(
-            Command::new("cat")
-                .arg(&path)
-                .stdout(Stdio::null())
-                .status()
-                .expect("cat")
-                .success()
-        );
+        assert!(Command::new("cat").arg(&path).stdout(Stdio::null()).status().expect("cat").success());
         let told = scene.told();
         assert_eq!(told.pages(&path, Via::Read), set(0..1));
-        let first = told
-            .events
-            .iter()
-            .position(|event| event.file().is_some_and(|f| key(f) == key_of(&path)));
+        let first =
+            told.events.iter().position(|event| event.file().is_some_and(|f| key(f) == key_of(&path)));
         // It was named when it was written, unless the name is news.
         if let Some(seen) = told.path(&path) {
             assert_eq!(seen, below(&path, &scene.disk.root));
-            assert!(matches!(
-                first.map(|at| &told.events[at]),
-                Some(ReadEvent::Sight { .. })
-            ));
+            assert!(matches!(first.map(|at| &told.events[at]), Some(ReadEvent::Sight { .. })));
         }
         forget(scene);
         let mut text = Vec::new();
-        File::open(&path)
-            .and_then(|mut file| file.read_to_end(&mut text))
-            .expect("reading");
+        File::open(&path).and_then(|mut file| file.read_to_end(&mut text)).expect("reading");
         let told = scene.told();
         assert_eq!(told.path(&path).expect("a name"), below(&path, &scene.disk.root));
-        assert!(matches!(
-            told.events.first(),
-            Some(ReadEvent::Sight {
-                truncated: false,
-                size: 100,
-                ..
-            })
-        ));
+        assert!(matches!(told.events.first(), Some(ReadEvent::Sight { truncated: false, size: 100, .. })));
     }
     let path = scene.disk.file("link/first", 100);
     let other = scene.disk.root.join("link/second");
@@ -107,15 +78,9 @@ pub fn names(scene: &mut Scene) {
     fs::read(&other).expect("reading");
     let told = scene.told();
     let seen = told.path(&path).expect("a name");
-    assert!(
-        seen == b"link/first" || seen == b"link/second",
-        "{}",
-        String::from_utf8_lossy(seen)
-    );
+    assert!(seen == b"link/first" || seen == b"link/second", "{}", String::from_utf8_lossy(seen));
 
-    let deep = scene
-        .disk
-        .file((0..40).map(|n| n.to_string()).collect::<Vec<_>>().join("/"), 100);
+    let deep = scene.disk.file((0..40).map(|n| n.to_string()).collect::<Vec<_>>().join("/"), 100);
     forget(scene);
     fs::read(&deep).expect("reading");
     let told = scene.told();
@@ -124,11 +89,7 @@ pub fn names(scene: &mut Scene) {
         _ => None,
     });
     let (truncated, path) = truncated.expect("a sight");
-    assert!(
-        truncated && path.ends_with(b"/38/39"),
-        "{}",
-        String::from_utf8_lossy(&path)
-    );
+    assert!(truncated && path.ends_with(b"/38/39"), "{}", String::from_utf8_lossy(&path));
 
     // An unlinked file has no name, and is read all the same.
     let path = scene.disk.file("unlinked", 100);
@@ -137,13 +98,7 @@ pub fn names(scene: &mut Scene) {
     forget(scene);
     file.read_exact_at(&mut [0; 10], 0).expect("pread");
     let told = scene.told();
-    assert_eq!(
-        told.events
-            .iter()
-            .filter(|event| matches!(event, ReadEvent::Access { .. }))
-            .count(),
-        1
-    );
+    assert_eq!(told.events.iter().filter(|event| matches!(event, ReadEvent::Access { .. })).count(), 1);
 }
 
 /// Makes the probe forget all names.
@@ -163,12 +118,7 @@ pub fn lives(scene: &mut Scene) {
     let path = scene.disk.root.join("renamed");
     fs::read(&path).expect("reading");
     let told = scene.told();
-    assert_eq!(
-        told.path(&path).expect("named anew"),
-        b"renamed",
-        "{:?}",
-        told.events
-    );
+    assert_eq!(told.path(&path).expect("named anew"), b"renamed", "{:?}", told.events);
     // The number is given to the next file: ext4 takes the lowest that is free.
     fs::remove_file(&path).expect("removing");
     let path = scene.disk.file("next life", 200);
@@ -178,10 +128,5 @@ pub fn lives(scene: &mut Scene) {
         key_of(&path) == first || std::env::var_os("PROBE_TEST_FS").is_some(),
         "ext4 was expected to give the number again"
     );
-    assert_eq!(
-        told.path(&path).expect("named anew"),
-        b"next life",
-        "{:?}",
-        told.events
-    );
+    assert_eq!(told.path(&path).expect("named anew"), b"next life", "{:?}", told.events);
 }

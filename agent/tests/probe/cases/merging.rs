@@ -35,13 +35,8 @@ pub fn sequential(scene: &mut Scene) {
 }
 
 pub fn interleaved(scene: &mut Scene) {
-    let paths: Vec<_> = (0..4)
-        .map(|n| scene.disk.file(format!("turn{n}"), 4 << 20))
-        .collect();
-    let mut files: Vec<_> = paths
-        .iter()
-        .map(|path| File::open(path).expect("opening"))
-        .collect();
+    let paths: Vec<_> = (0..4).map(|n| scene.disk.file(format!("turn{n}"), 4 << 20)).collect();
+    let mut files: Vec<_> = paths.iter().map(|path| File::open(path).expect("opening")).collect();
     scene.told();
     let mut buffer = vec![0; 64 << 10];
     for _ in 0..64 {
@@ -54,11 +49,7 @@ pub fn interleaved(scene: &mut Scene) {
         assert_eq!(told.pages(path, Via::Read), set(0..1024));
         assert_eq!(told.count(path), 64);
     }
-    assert!(
-        told.events.len() <= 100,
-        "{} records for four runs of 4 MiB",
-        told.events.len()
-    );
+    assert!(told.events.len() <= 100, "{} records for four runs of 4 MiB", told.events.len());
 }
 
 pub fn flood(scene: &mut Scene) {
@@ -71,22 +62,14 @@ pub fn flood(scene: &mut Scene) {
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;
-        file.read_exact_at(&mut [0; 10], seed % 256 * 4096)
-            .expect("pread");
+        file.read_exact_at(&mut [0; 10], seed % 256 * 4096).expect("pread");
     }
     let told = scene.told();
     assert_eq!(told.count(&path), READS, "merged accesses must still be counted");
     assert_eq!(scene.probe.lost(), 0);
-    let sampled = told
-        .events
-        .iter()
-        .filter(|event| matches!(event, ReadEvent::Access { sampled: true, .. }));
+    let sampled = told.events.iter().filter(|event| matches!(event, ReadEvent::Access { sampled: true, .. }));
     assert!(sampled.count() > 0);
-    assert!(
-        told.events.len() < READS as usize / 4,
-        "{} records",
-        told.events.len()
-    );
+    assert!(told.events.len() < READS as usize / 4, "{} records", told.events.len());
 }
 
 pub fn quiet(scene: &mut Scene) {
@@ -95,20 +78,13 @@ pub fn quiet(scene: &mut Scene) {
     fs::read(&path).expect("reading");
     scene.told();
     let (dev, ino) = key_of(&path);
-    scene
-        .probe
-        .detail(FileKey { dev, ino }, false)
-        .expect("switching");
+    scene.probe.detail(FileKey { dev, ino }, false).expect("switching");
     for page in (0..1000).rev() {
         file.read_exact_at(&mut [0; 10], page * 4096).expect("pread");
     }
     let told = scene.told();
     assert_eq!(told.count(&path), 1000, "{:?}", told.events);
-    assert!(
-        told.events.len() <= 8,
-        "{} records without details",
-        told.events.len()
-    );
+    assert!(told.events.len() <= 8, "{} records without details", told.events.len());
     scene.probe.detail(FileKey { dev, ino }, true).expect("switching");
     for page in (0..100).rev() {
         file.read_exact_at(&mut [0; 10], page * 4096).expect("pread");
@@ -132,11 +108,7 @@ pub fn unwatched(scene: &mut Scene) {
 }
 
 pub fn full_ring() {
-    let config = ProbeConfig {
-        ring_bytes: Some(4096),
-        own_tgid: Some(1),
-        ..ProbeConfig::default()
-    };
+    let config = ProbeConfig { ring_bytes: Some(4096), own_tgid: Some(1), ..ProbeConfig::default() };
     let mut scene = Scene::with(Plan::BtfTracepoint, config);
     let path = scene.disk.file("full", 4 << 20);
     scene.told();
@@ -153,9 +125,5 @@ pub fn full_ring() {
             _ => 0,
         })
         .sum();
-    assert!(
-        lost > 0 && lost == scene.probe.lost(),
-        "{lost} told, {} counted",
-        scene.probe.lost()
-    );
+    assert!(lost > 0 && lost == scene.probe.lost(), "{lost} told, {} counted", scene.probe.lost());
 }

@@ -28,10 +28,7 @@ pub fn every_read(scene: &mut Scene) {
     });
     expect(scene, "readv", &path, set(0..3), |file| {
         let (mut first, mut second) = ([0; PAGE], [0; 2 * PAGE]);
-        let mut parts = [
-            std::io::IoSliceMut::new(&mut first),
-            std::io::IoSliceMut::new(&mut second),
-        ];
+        let mut parts = [std::io::IoSliceMut::new(&mut first), std::io::IoSliceMut::new(&mut second)];
         assert_eq!(rustix::io::readv(file, &mut parts).expect("readv"), 3 * PAGE);
     });
     expect(scene, "preadv2", &path, set(10..12), |file| {
@@ -70,16 +67,12 @@ pub fn uring(scene: &mut Scene) {
             let mut ring = io_uring::IoUring::new(4).expect("io_uring");
             let mut buffer = vec![0_u8; 16 * PAGE];
             let fd = io_uring::types::Fd(file.as_raw_fd());
-            let read = io_uring::opcode::Read::new(fd, buffer.as_mut_ptr(), 16 * 4096)
-                .offset(32 * 4096)
-                .build();
+            let read =
+                io_uring::opcode::Read::new(fd, buffer.as_mut_ptr(), 16 * 4096).offset(32 * 4096).build();
             // SAFETY: the buffer lives until the completion below has been taken.
             unsafe { ring.submission().push(&read).expect("room") };
             ring.submit_and_wait(1).expect("submitting");
-            assert_eq!(
-                ring.completion().next().expect("a completion").result(),
-                16 * 4096
-            );
+            assert_eq!(ring.completion().next().expect("a completion").result(), 16 * 4096);
         });
     }
 }
@@ -98,27 +91,15 @@ pub fn mappings(scene: &mut Scene) {
     // A page that the kernel cannot map around a fault (locked, or marked for read-ahead) is a fault.
     let mut reached = told.pages(&path, Via::Mapped);
     reached.extend(told.pages(&path, Via::Fault));
-    assert!(
-        reached.contains(&20) && reached.len() <= 17,
-        "resident: {:?}",
-        told.events
-    );
+    assert!(reached.contains(&20) && reached.len() <= 17, "resident: {:?}", told.events);
     assert_eq!(told.pages(&path, Via::Read), set(0..0));
 
     chill(&file);
     scene.told();
     touch(100);
     let told = scene.told();
-    assert!(
-        told.pages(&path, Via::Fault).contains(&100),
-        "from disk: {:?}",
-        told.events
-    );
-    assert!(
-        told.pages(&path, Via::Fault).len() == 1,
-        "from disk: {:?}",
-        told.events
-    );
+    assert!(told.pages(&path, Via::Fault).contains(&100), "from disk: {:?}", told.events);
+    assert!(told.pages(&path, Via::Fault).len() == 1, "from disk: {:?}", told.events);
     assert_eq!(told.pages(&path, Via::Read), set(0..0));
     let added = |page| {
         told.events
@@ -130,24 +111,15 @@ pub fn mappings(scene: &mut Scene) {
 
 pub fn direct(scene: &mut Scene) {
     let path = scene.disk.file("direct", 1 << 20);
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_DIRECT)
-        .open(&path)
-        .expect("O_DIRECT");
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&path).expect("O_DIRECT");
     scene.told();
     let mut buffer = vec![0_u8; 3 * PAGE];
     let aligned = buffer.as_ptr().align_offset(PAGE);
-    let read = file
-        .read_at(&mut buffer[aligned..aligned + 2 * PAGE], 8 * 4096)
-        .expect("a direct read");
+    let read = file.read_at(&mut buffer[aligned..aligned + 2 * PAGE], 8 * 4096).expect("a direct read");
     assert_eq!(read, 2 * PAGE);
     let told = scene.told();
     let seen = told.pages(&path, Via::Direct);
-    let report = Probe::start(ProbeConfig {
-        plan: Some(scene.plan()),
-        ..ProbeConfig::default()
-    });
+    let report = Probe::start(ProbeConfig { plan: Some(scene.plan()), ..ProbeConfig::default() });
     match report.expect("the same plan again").1.sees(Case::Direct) {
         Some(Seen::No(_)) => assert_eq!(seen, set(0..0), "{:?}", told.events),
         _ => assert_eq!(seen, set(8..10), "{:?}", told.events),
@@ -186,25 +158,10 @@ pub fn overlay(scene: &mut Scene) {
     }
     let root = scene.disk.root.to_str().expect("UTF-8").to_owned();
     let options = format!("lowerdir={root}/lower,upperdir={root}/upper,workdir={root}/work");
-    run(
-        "mount",
-        &[
-            "-t",
-            "overlay",
-            "overlay",
-            "-o",
-            &options,
-            &format!("{root}/merged"),
-        ],
-    );
+    run("mount", &["-t", "overlay", "overlay", "-o", &options, &format!("{root}/merged")]);
     let _mount = Mount(scene.disk.root.join("merged"));
     forget(scene);
-    assert_eq!(
-        fs::read(scene.disk.root.join("merged/folder/file"))
-            .expect("reading")
-            .len(),
-        20_000
-    );
+    assert_eq!(fs::read(scene.disk.root.join("merged/folder/file")).expect("reading").len(), 20_000);
     let told = scene.told();
     assert_eq!(told.pages(&path, Via::Read), set(0..5), "{:?}", told.events);
     assert_eq!(told.path(&path).expect("a name"), b"lower/folder/file");
@@ -212,20 +169,11 @@ pub fn overlay(scene: &mut Scene) {
 
 pub fn tmpfs(plan: Plan) {
     let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
-    run(
-        "mount",
-        &["-t", "tmpfs", "tmpfs", folder.path().to_str().expect("UTF-8")],
-    );
+    run("mount", &["-t", "tmpfs", "tmpfs", folder.path().to_str().expect("UTF-8")]);
     let _mount = Mount(folder.path().to_owned());
-    let config = ProbeConfig {
-        plan: Some(plan),
-        own_tgid: Some(1),
-        ..ProbeConfig::default()
-    };
+    let config = ProbeConfig { plan: Some(plan), own_tgid: Some(1), ..ProbeConfig::default() };
     let (mut probe, report) = Probe::start(config).unwrap_or_else(|error| panic!("{error}"));
-    probe
-        .watch(crate::scene::dev_of(folder.path()))
-        .expect("watching");
+    probe.watch(crate::scene::dev_of(folder.path())).expect("watching");
     let path = folder.path().join("file");
     fs::write(&path, vec![1; 20_000]).expect("writing");
     fs::read(&path).expect("reading");

@@ -21,12 +21,9 @@ pub fn miss(scene: &mut Scene) {
         .events
         .iter()
         .filter_map(|event| match event {
-            ReadEvent::Removed {
-                file,
-                pages,
-                by: Actor::Thread(_),
-                ..
-            } if key(*file) == key_of(&path) => Some(pages.clone()),
+            ReadEvent::Removed { file, pages, by: Actor::Thread(_), .. } if key(*file) == key_of(&path) => {
+                Some(pages.clone())
+            }
             _ => None,
         })
         .flatten()
@@ -42,16 +39,8 @@ pub fn miss(scene: &mut Scene) {
     let access = position(&|event| matches!(event, ReadEvent::Access { .. }));
     let missed =
         position(&|event| matches!(event, ReadEvent::Miss { bytes: 4096, latency, .. } if latency.0 > 0));
-    assert!(
-        added.is_some() && access.is_some() && missed.is_some(),
-        "{:?}",
-        told.events
-    );
-    assert!(
-        added < access,
-        "pages must come before their read: {:?}",
-        told.events
-    );
+    assert!(added.is_some() && access.is_some() && missed.is_some(), "{:?}", told.events);
+    assert!(added < access, "pages must come before their read: {:?}", told.events);
 
     let by_events = resident_by(&told, &path);
     assert_eq!(by_events, filled(&file, &by_events, 256), "{:?}", told.events);
@@ -59,14 +48,7 @@ pub fn miss(scene: &mut Scene) {
     // A hit is no miss.
     file.read_exact_at(&mut [0; PAGE], 100 * 4096).expect("pread");
     let told = scene.told();
-    assert!(
-        !told
-            .events
-            .iter()
-            .any(|event| matches!(event, ReadEvent::Miss { .. })),
-        "{:?}",
-        told.events
-    );
+    assert!(!told.events.iter().any(|event| matches!(event, ReadEvent::Miss { .. })), "{:?}", told.events);
 }
 
 /// Pages of a file that are in the page cache by what was told.
@@ -127,10 +109,7 @@ pub fn large_folios(scene: &mut Scene) {
     assert!(differ.is_empty(), "{differ:?} differ: {:#?}", told.events);
     assert_eq!(told.pages(&path, Via::Read), set(0..2048));
     // Most of it was read ahead and waited for by nobody: a miss for each part that was not.
-    let misses = told
-        .events
-        .iter()
-        .filter(|event| matches!(event, ReadEvent::Miss { .. }));
+    let misses = told.events.iter().filter(|event| matches!(event, ReadEvent::Miss { .. }));
     assert!((1..64).contains(&misses.count()));
     chill(&file);
     let told = scene.told();
