@@ -15,9 +15,7 @@ fn scrambled() -> World {
     let (listing, creation) = (shuffled(100, 3), shuffled(100, 4));
     let mut files = Vec::new();
     for dir in 0..40 {
-        for slot in 0..100 {
-            files.push((format!("d{dir:02}/f{:03}.npy", listing[slot]), 40_000));
-        }
+        files.extend(listing.iter().map(|name| (format!("d{dir:02}/f{name:03}.npy"), 40_000)));
     }
     let mut world = World::new(5, 60.0, files);
     world.created(|index| (index / 100 * 100 + creation[index % 100]) as u64);
