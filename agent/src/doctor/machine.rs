@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn this_machine_gets_all_its_checks() {
         let checks = checks();
-        assert_eq!(checks.len(), 8);
+        assert_eq!(checks.len(), 7);
         assert!(checks.iter().filter(|c| c.state != State::Ok).all(|c| !c.advice.is_empty()));
     }
 }
