@@ -232,6 +232,7 @@ impl Core {
                 file_pages: pages_of(file.size),
                 limit: limit.min(STREAM_LIMIT),
                 open: store.open_bytes(),
+                requests: store.open_requests(),
             };
             active.streams.want(stream, &class.bursts, terms).map(|want| (predictor_of(want.pattern), want))
         };

@@ -97,6 +97,8 @@ pub(crate) struct FetchFlight {
     /// Bytes expected to come, and the span of pages in which they lie.
     pub expected: u64,
     pub span: Pages,
+    /// Requests it takes, where it reads ranges of an open file.
+    pub requests: u64,
     /// Pages seen to enter the cache.
     pub added: u64,
     /// The second fetch of a file whose pages came before: do they survive an open?

@@ -250,6 +250,7 @@ impl Core {
             if let Some(store) = self.stores.get_mut(&mount) {
                 store.outstanding = 0;
                 store.flying = 0;
+                store.requests = 0;
             }
             self.out.push(Order::Resight { mount });
         }

@@ -186,6 +186,7 @@ impl Core {
         };
         store.outstanding = store.outstanding.saturating_sub(1);
         store.flying = store.flying.saturating_sub(flight.expected);
+        store.requests = store.requests.saturating_sub(flight.requests);
         match outcome {
             Outcome::Done => {
                 if let Some(fetches) = store.delivered(bytes, took, now) {

@@ -10,7 +10,11 @@ use crate::view::Survival;
 pub const FIRST_DEPTH: u32 = 16;
 
 /// Bytes of one file in flight before the link's rate is known.
-const FIRST_FLIGHT: u64 = 2 << 20;
+const FIRST_FLIGHT: u64 = 3 << 20;
+
+/// Requests of one file's ranges in flight at most: three quarters of what servers usually let the kernel
+/// queue (max_background 64, where FUSE itself begins to turn read-ahead away), less where that is less.
+const REQUESTS: f64 = 40.0;
 
 /// More than this in flight gains nothing on any store we measured and delays the reader's own requests.
 const MAX_DEPTH: u32 = 128;
@@ -40,6 +44,7 @@ pub struct Store {
     pub outstanding: u32,
     /// Bytes of files being read that are on their way.
     pub flying: u64,
+    pub requests: u64,
     /// What of the usual in-flight bytes this store takes; less after it turned requests away.
     ease: f64,
     eased: Nanos,
@@ -70,6 +75,7 @@ impl Store {
             tried: false,
             losses: 0,
             flying: 0,
+            requests: 0,
             ease: 1.0,
             eased: Nanos(0),
             outstanding: 0,
@@ -142,12 +148,17 @@ impl Store {
         most.saturating_sub(self.flying)
     }
 
+    /// Requests that may be sent now without filling the kernel's queue for this mount.
+    pub fn open_requests(&self) -> u64 {
+        ((REQUESTS * self.ease) as u64).saturating_sub(self.requests)
+    }
+
     /// The kernel let pages of ours go unread from the store: its queue for this mount was full (FUSE does
     /// that above three quarters of max_background). Eases off at most once a round trip.
     pub fn turned_away(&mut self, now: Nanos) {
         if now.since(self.eased) > self.latency() {
             self.eased = now;
-            self.ease = (self.ease * 0.7).max(0.1);
+            self.ease = (self.ease * 0.8).max(0.25);
         }
     }
 
@@ -156,7 +167,7 @@ impl Store {
         if bytes == 0 {
             return None;
         }
-        self.ease = (self.ease + 0.002).min(1.0);
+        self.ease = (self.ease + 0.02).min(1.0);
         let sample = took.0 as f64;
         self.usual_order += (sample - self.usual_order) / if self.usual_order == 0.0 { 1.0 } else { 16.0 };
         self.shortest_order = self.shortest_order.min(took.0.max(1));

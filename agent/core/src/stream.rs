@@ -17,6 +17,9 @@ const STRIDE_PROOF: u32 = 3;
 /// Pages ahead before anything is known of the speed: 128 KiB, the kernel's own first guess.
 const FIRST_WINDOW: u64 = 32;
 
+/// Pages of one request, as most devices' read_ahead_kb cut it.
+pub const PIECE: u64 = 32;
+
 /// Pages of strided bursts that are worth an order: 512 KiB.
 const BATCH: u64 = 128;
 
@@ -134,6 +137,8 @@ pub struct Terms {
     pub limit: u64,
     /// Bytes that may be asked for now: what the link does not hold already.
     pub open: u64,
+    /// Requests that the store's queue takes now, each of a piece at most.
+    pub requests: u64,
 }
 
 impl Streams {
@@ -243,8 +248,10 @@ impl Streams {
 
     /// Pages that were asked for and have not come: they may be asked for again.
     pub fn retreat(&mut self, range: &Pages) {
-        for stream in self.streams.iter_mut().filter(|stream| stream.proof < STRIDE_PROOF) {
-            if let Some(front) = stream.front
+        for stream in &mut self.streams {
+            if stream.proof >= STRIDE_PROOF {
+                stream.retreat_strides(range);
+            } else if let Some(front) = stream.front
                 && range.start < front
                 && range.end > stream.end
             {
@@ -289,6 +296,19 @@ impl Stream {
         let steps = (distance + distance.signum()) / self.stride;
         let near = (distance - steps * self.stride).abs() <= i64::from(self.stride.abs() > 4);
         (near && (1..=4).contains(&steps)).then_some(steps)
+    }
+
+    /// The burst that holds the first of these pages is the next to be asked for, if it is still to come.
+    fn retreat_strides(&mut self, range: &Pages) {
+        let (Some(front), Ok(at), Ok(start)) =
+            (self.front, i64::try_from(range.start), i64::try_from(self.start))
+        else {
+            return;
+        };
+        let steps = (at - start).div_euclid(self.stride.max(1));
+        if self.stride > 0 && steps >= 1 && range.start < front {
+            self.front = self.start.checked_add_signed(steps * self.stride);
+        }
     }
 
     fn jump(&mut self, pages: &Pages, bursts: &mut Bursts, now: Nanos) {
@@ -348,7 +368,10 @@ impl Stream {
         };
         let target = target.min(terms.limit / PAGE);
         let front = self.front.map_or(self.end, |front| front.max(self.end));
-        let till = (self.end + target).min(terms.file_pages).min(front + terms.open / PAGE);
+        let till = (self.end + target)
+            .min(terms.file_pages)
+            .min(front + terms.open / PAGE)
+            .min(front + terms.requests * PIECE);
         // Small steps cost an order each; wait until a piece as the kernel reads it is open.
         if till <= front || (till - front < (target / 4).min(FIRST_WINDOW) && till < terms.file_pages) {
             return Vec::new();
@@ -389,7 +412,7 @@ impl Stream {
         if due * pages < BATCH && left * 2 > ahead {
             return ranges;
         }
-        let mut open = terms.open / bytes.max(1);
+        let mut open = (terms.open / bytes.max(1)).min(terms.requests / pages.div_ceil(PIECE).max(1));
         while (stride > 0 && next <= last || stride < 0 && next >= last)
             && next < terms.file_pages
             && open > 0

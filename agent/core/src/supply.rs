@@ -9,6 +9,7 @@ use crate::residency::Owner;
 use crate::run::Run;
 use crate::shape::resolve;
 use crate::store::{FIRST_DEPTH, UNPROVEN};
+use crate::stream::PIECE;
 use crate::units::{MountId, Nanos, PAGE, Pages, pages_of};
 use crate::view::{Happening, Predictor, Survival};
 use crate::walk::{Ahead, WALK_PROOF};
@@ -231,6 +232,7 @@ impl Core {
                 door: Door::Open,
                 expected: 0,
                 span: 0..0,
+                requests: 0,
                 added: 0,
                 trial: false,
             };
@@ -287,6 +289,7 @@ impl Core {
             owner,
             door: Door::Open,
             expected,
+            requests: 0,
             span: match &extent {
                 Extent::Whole { .. } if size > 0 => 0..pages_of(expected),
                 _ => 0..u64::from(u32::MAX),
@@ -332,7 +335,9 @@ impl Core {
                 let expected = std::mem::take(bytes);
                 let span = group.iter().map(|range| range.start).min().unwrap_or(0)
                     ..group.iter().map(|range| range.end).max().unwrap_or(0);
-                let flight = FetchFlight { mount, file: id, owner, door, expected, span, added: 0, trial };
+                let requests = group.iter().map(|range| (range.end - range.start).div_ceil(PIECE)).sum();
+                let flight =
+                    FetchFlight { mount, file: id, owner, door, expected, span, requests, added: 0, trial };
                 let extent = Extent::Ranges(std::mem::take(group));
                 core.fetch(flight, extent, via, now, "the stream that reads it goes on", now);
             }
@@ -363,6 +368,7 @@ impl Core {
         let Some(key) = self.catalog.file(flight.file).map(|file| file.key) else { return };
         store.outstanding += 1;
         store.flying += flight.expected;
+        store.requests += flight.requests;
         if store.survival == Survival::Unknown && flight.door == Door::Open && flight.expected > 0 {
             store.unproven += 1;
         }

@@ -25,10 +25,10 @@ pub struct Warmed {
 /// The first wait for pages that only mincore can show, doubled up to `SETTLE_MAX`: a store that answers in
 /// 5 ms costs three looks.
 const SETTLE: Duration = Duration::from_millis(1);
-const SETTLE_MAX: Duration = Duration::from_millis(32);
+const SETTLE_MAX: Duration = Duration::from_millis(4);
 /// Looks without a page coming in until the rest is given up: 10 s in all. A failed read-ahead leaves its
 /// pages unfilled for ever.
-const SETTLE_LOOKS: u32 = 315;
+const SETTLE_LOOKS: u32 = 2_500;
 
 /// Pages of a piece that a file of this size has and that are not in the page cache, with the bytes that
 /// means. Where the kernel does not say, everything counts as missing.
