@@ -9,3 +9,5 @@ mod benefit;
 mod patterns;
 
 mod detail;
+
+mod recorded;
