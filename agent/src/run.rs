@@ -46,6 +46,20 @@ pub enum RunError {
     Exporter(#[from] ExporterError),
 }
 
+/// Descriptors the agent can use: a few for each prefetch thread, and the programs and maps of the probe.
+const DESCRIPTORS: u64 = 8_192;
+
+/// The usual soft limit of 1,024 is made for select(2), which nothing here calls. Where it cannot be raised,
+/// what runs out says so.
+fn more_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(DESCRIPTORS, |most| most.min(DESCRIPTORS));
+    if limit.current.is_some_and(|current| current < wanted) {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum });
+    }
+}
+
 /// Runs the daemon until it is told to stop.
 pub fn run(config: AgentConfig) -> Result<ExitCode, RunError> {
     let filter = EnvFilter::try_new(&config.log)
@@ -58,6 +72,7 @@ pub fn run(config: AgentConfig) -> Result<ExitCode, RunError> {
         // What cannot be logged would be told on stderr, by a macro that panics when that fails too.
         .log_internal_errors(false)
         .try_init();
+    more_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(API_THREADS)
         .enable_all()
