@@ -218,10 +218,7 @@ impl Core {
     }
 
     pub(crate) fn unmount(&mut self, mount: MountId, _now: Nanos) {
-        let mut keys: Vec<(u32, MountId)> =
-            self.runs.keys().filter(|(_, at)| *at == mount).copied().collect();
-        keys.sort_unstable();
-        for key in keys {
+        for key in self.runs_at(mount) {
             if let Some(run) = self.runs.remove(&key) {
                 self.end_run(run, true);
             }

@@ -34,15 +34,19 @@ struct Candidate {
 }
 
 impl Core {
+    /// The runs at a mount, always in the same order.
+    pub(crate) fn runs_at(&self, mount: MountId) -> Vec<(u32, MountId)> {
+        let mut keys: Vec<_> = self.runs.keys().filter(|(_, at)| *at == mount).copied().collect();
+        keys.sort_unstable();
+        keys
+    }
+
     /// Fills the free places at a mount.
     pub(crate) fn supply(&mut self, mount: MountId, now: Nanos) {
         if !self.limits.prefetch {
             return;
         }
-        let mut keys: Vec<(u32, MountId)> =
-            self.runs.keys().filter(|(_, at)| *at == mount).copied().collect();
-        keys.sort_unstable();
-        for key in keys {
+        for key in self.runs_at(mount) {
             let Some(mut run) = self.runs.remove(&key) else {
                 continue;
             };
@@ -110,10 +114,7 @@ impl Core {
         if !self.limits.prefetch {
             return;
         }
-        let mut keys: Vec<(u32, MountId)> =
-            self.runs.keys().filter(|(_, at)| *at == mount).copied().collect();
-        keys.sort_unstable();
-        for key in keys {
+        for key in self.runs_at(mount) {
             let Some(mut run) = self.runs.remove(&key) else { continue };
             if !run.is_known_epoch() {
                 self.supply_epoch(&mut run, now);
