@@ -17,6 +17,7 @@ use crate::api::query::{Link, Query, channel};
 use crate::api::{ApiError, Listeners};
 use crate::config::{AgentConfig, PlanChoice};
 use crate::engine::{Engine, EngineConfig, EngineError, Wish};
+use crate::heap;
 use crate::metrics::{self, CoreTotals, ExporterError, Metrics, Refresh};
 use crate::probe::{Plan, ProbeConfig};
 
@@ -73,6 +74,7 @@ pub fn run(config: AgentConfig) -> Result<ExitCode, RunError> {
         .log_internal_errors(false)
         .try_init();
     more_descriptors();
+    heap::keep_small();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(API_THREADS)
         .enable_all()
@@ -110,6 +112,7 @@ async fn daemon(config: AgentConfig) -> Result<ExitCode, RunError> {
     let probe = ProbeConfig { plan: forced(plan), ..ProbeConfig::default() };
     let config = EngineConfig { wish, state, limits, probe };
     let (engine, sources) = Engine::build(config, metrics.clone(), side)?;
+    heap::give_back();
     let mut engine = engine.start(sources, stop.clone())?;
     let serving = listeners.serve(link, metrics, stop);
     tokio::pin!(serving);

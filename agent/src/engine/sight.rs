@@ -26,6 +26,7 @@ pub fn open(config: ProbeConfig) -> Result<(Option<Probe>, PlanSummary), ProbeEr
             ..PlanSummary::default()
         },
         ProbeError::NotAllowed { .. }
+        | ProbeError::TooManyFiles { .. }
         | ProbeError::Object { .. }
         | ProbeError::TooManyDevices { .. }
         | ProbeError::Map { .. } => return Err(error),

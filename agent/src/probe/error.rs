@@ -15,6 +15,11 @@ pub enum ProbeError {
     )]
     NotAllowed { source: io::Error },
     #[error(
+        "this process may open no more files ({source}), and every BPF map is one: raise `ulimit -n` (the \
+         agent wants 1,024 or more) and start it again"
+    )]
+    TooManyFiles { source: io::Error },
+    #[error(
         "this kernel does not describe its types (cannot read {path}: {source}): the agent needs a kernel \
          built with CONFIG_DEBUG_INFO_BTF=y, as all distributions since 2021 ship"
     )]

@@ -51,6 +51,9 @@ pub fn load(offsets: &Offsets, sizes: Sizes) -> Result<Ebpf, ProbeError> {
             EbpfError::MapError(MapError::CreateError { io_error, .. }) if denied(&io_error) => {
                 ProbeError::NotAllowed { source: io_error }
             }
+            EbpfError::MapError(MapError::CreateError { io_error, .. }) if full(&io_error) => {
+                ProbeError::TooManyFiles { source: io_error }
+            }
             EbpfError::MapError(MapError::SyscallError(error)) if denied(&error.io_error) => {
                 ProbeError::NotAllowed { source: error.io_error }
             }
@@ -60,6 +63,11 @@ pub fn load(offsets: &Offsets, sizes: Sizes) -> Result<Ebpf, ProbeError> {
 
 fn denied(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::PermissionDenied
+}
+
+/// The process, or the machine, has as many open files as it may.
+fn full(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// An error with its sources, on one line.

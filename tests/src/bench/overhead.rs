@@ -134,7 +134,8 @@ fn reader<T: DeserializeOwned>(arguments: &[&str], file: &Path, last: Duration) 
     serde_json::from_reader(out).context("the reader ended without a result; its message is above")
 }
 
-/// Time of a read with the agent over that without, worst of before and after.
+/// Time of a read with the agent over that without, worst of before and after. The time without is the mean
+/// of a run before and a run after, so that a machine that slows down or speeds up meanwhile cancels out.
 fn pair(agent: &Path, disk: &LoopDisk, file: &Path, size: u64) -> Result<f64> {
     let size = size.to_string();
     let arguments = ["hot", "--size", &size];
@@ -145,9 +146,15 @@ fn pair(agent: &Path, disk: &LoopDisk, file: &Path, size: u64) -> Result<f64> {
     let companion = Companion::agent(agent, &[&disk.at], &state)?;
     let with: HotOutcome = reader(&arguments, file, RUN)?;
     companion.stop();
-    let (before, after) =
-        halves(&without).zip(halves(&with)).context("the hot reader gave too few slices")?;
-    Ok((after.0 / before.0).max(after.1 / before.1))
+    let again: HotOutcome = reader(&arguments, file, RUN)?;
+    let few = "the hot reader gave too few slices";
+    let (with, before, after) = (
+        halves(&with).context(few)?,
+        halves(&without).context(few)?,
+        halves(&again).context(few)?,
+    );
+    let ratio = |with: f64, before: f64, after: f64| with / ((before + after) / 2.0);
+    Ok(ratio(with.0, before.0, after.0).max(ratio(with.1, before.1, after.1)))
 }
 
 /// Nanoseconds a read at first, and in the second half.
@@ -235,7 +242,7 @@ fn lost_records(agent: &Path, socket: &Path) -> Result<Option<f64>> {
     let output = Command::new(agent)
         .arg("--socket")
         .arg(socket)
-        .args(["top", "--output", "json"])
+        .args(["top", "--once", "--output", "json"])
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("asking {}", agent.display()))?;
