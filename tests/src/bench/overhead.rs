@@ -148,11 +148,8 @@ fn pair(agent: &Path, disk: &LoopDisk, file: &Path, size: u64) -> Result<f64> {
     companion.stop();
     let again: HotOutcome = reader(&arguments, file, RUN)?;
     let few = "the hot reader gave too few slices";
-    let (with, before, after) = (
-        halves(&with).context(few)?,
-        halves(&without).context(few)?,
-        halves(&again).context(few)?,
-    );
+    let (with, before, after) =
+        (halves(&with).context(few)?, halves(&without).context(few)?, halves(&again).context(few)?);
     let ratio = |with: f64, before: f64, after: f64| with / ((before + after) / 2.0);
     Ok(ratio(with.0, before.0, after.0).max(ratio(with.1, before.1, after.1)))
 }

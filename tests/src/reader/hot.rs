@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use memmap2::{Advice, MmapMut};
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
@@ -34,6 +35,34 @@ pub struct Hot {
     pub last: Duration,
 }
 
+/// The largest read.
+const MOST: usize = 16 << 20;
+
+/// A huge page on x86_64 and most arm64 kernels.
+const HUGE: usize = 2 << 20;
+
+/// A buffer in huge pages where the kernel has them: with scattered pages the caches' luck made the same
+/// 1 MiB reads 75 µs in one process and 90 µs in the next.
+struct OnePiece {
+    map: MmapMut,
+    start: usize,
+    size: usize,
+}
+
+fn one_piece(size: usize) -> io::Result<OnePiece> {
+    let map = MmapMut::map_anon(size.next_multiple_of(HUGE) + HUGE)?;
+    // A kernel without transparent huge pages gives small ones.
+    let _ = map.advise(Advice::HugePage);
+    let start = map.as_ptr().align_offset(HUGE);
+    Ok(OnePiece { map, start, size })
+}
+
+impl OnePiece {
+    fn buffer(&mut self) -> &mut [u8] {
+        &mut self.map[self.start..self.start + self.size]
+    }
+}
+
 /// Nanoseconds a read, slice by slice.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HotOutcome {
@@ -43,11 +72,12 @@ pub struct HotOutcome {
 impl Hot {
     pub fn run(&self) -> io::Result<HotOutcome> {
         let file = File::open(&self.file)?;
-        let mut buffer = vec![0; (self.size.max(1) as usize).min(16 << 20)];
+        let mut memory = one_piece((self.size.max(1) as usize).min(MOST))?;
+        let buffer = memory.buffer();
         let length = file.metadata()?.len();
         let places = (length / self.size.max(1)).max(1);
         for place in 0..places {
-            file.read_at(&mut buffer, place * self.size)?;
+            file.read_at(buffer, place * self.size)?;
         }
         let mut draws = Draws::new(length);
         let mut outcome = HotOutcome::default();
@@ -59,7 +89,7 @@ impl Hot {
             let mut reads = 0u64;
             let spent = loop {
                 for _ in 0..batch {
-                    file.read_at(&mut buffer, draws.below(places) * self.size)?;
+                    file.read_at(buffer, draws.below(places) * self.size)?;
                 }
                 reads += batch;
                 let spent = clock::now().saturating_sub(begun);
