@@ -10,10 +10,11 @@ const HEAPS: libc::c_int = 2;
 #[cfg(target_env = "gnu")]
 const LARGE: libc::c_int = 128 << 10;
 
-/// Sets the limits; before the first thread starts.
+/// Sets the limits; called first in `main`, while there is one thread.
 #[cfg(target_env = "gnu")]
 pub fn keep_small() {
-    // SAFETY: mallopt takes two integers and is called while this process has one thread.
+    // SAFETY: mallopt takes two integers and changes settings under the allocator's own lock; only its first
+    // call in a process must not race with another thread, and `main` makes it before there is one.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, HEAPS);
         libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);

@@ -4,11 +4,14 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use agent::config::Command;
-use agent::{args, cli, run};
+use agent::{args, cli, heap, run};
 
 fn main() -> ExitCode {
     let ended = match args::parse() {
-        Command::Agent(config) => run::run(config).map_err(anyhow::Error::from),
+        Command::Agent(config) => {
+            heap::keep_small();
+            run::run(config).map_err(anyhow::Error::from)
+        }
         Command::Ask(config) => Ok(cli::run(config)),
     };
     ended.unwrap_or_else(|error| {

@@ -74,7 +74,6 @@ pub fn run(config: AgentConfig) -> Result<ExitCode, RunError> {
         .log_internal_errors(false)
         .try_init();
     more_descriptors();
-    heap::keep_small();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(API_THREADS)
         .enable_all()

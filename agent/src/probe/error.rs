@@ -15,8 +15,8 @@ pub enum ProbeError {
     )]
     NotAllowed { source: io::Error },
     #[error(
-        "this process may open no more files ({source}), and every BPF map is one: raise `ulimit -n` (the \
-         agent wants 1,024 or more) and start it again"
+        "this process may open no more files ({source}), and every BPF map is one: raise the limit of open files \
+         (ulimit -n) and start the agent again"
     )]
     TooManyFiles { source: io::Error },
     #[error(

@@ -65,9 +65,9 @@ fn denied(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::PermissionDenied
 }
 
-/// The process, or the machine, has as many open files as it may.
+/// This process has as many open files as it may.
 fn full(error: &std::io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+    error.raw_os_error() == Some(libc::EMFILE)
 }
 
 /// An error with its sources, on one line.

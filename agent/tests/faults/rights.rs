@@ -60,6 +60,16 @@ fn root_without_a_capability_is_told_which() {
     }
 }
 
+#[test]
+fn without_descriptors_it_names_the_limit() {
+    let home = Home::new();
+    // Enough for the threads and the socket, too few for the maps.
+    let mut args: Vec<OsString> = vec!["--nofile=20".into(), "--".into()];
+    args.extend(home.agent_words(&[]));
+    assert_refused(&run("prlimit", &words(&args)), "every BPF map is one: raise the limit of open files");
+    assert!(!home.run_folder().exists());
+}
+
 /// Starts an agent in a mount namespace changed by these commands; it must be blind, say so, and serve.
 fn assert_blind(change: &str, says: &str) {
     let home = Home::new();

@@ -2,7 +2,7 @@
 //!
 //! A reader reads one cached file as fast as it can: with no agent, with an agent that watches another
 //! device, and with one that watches this one (a loop-mounted ext4 of the harness's own). Each figure is
-//! the time of a read with the agent over that without, the two taken one after the other, the worse of
+//! the time of a read with the agent over that without, taken just before and just after, the worse of
 //! the moments before and after the agent can have recognised the pattern. The `agent` case gives the agent
 //! 100,000 files to know and then 50,000 reads a second in runs of ten.
 

@@ -49,15 +49,15 @@ struct OnePiece {
     size: usize,
 }
 
-fn one_piece(size: usize) -> io::Result<OnePiece> {
-    let map = MmapMut::map_anon(size.next_multiple_of(HUGE) + HUGE)?;
-    // A kernel without transparent huge pages gives small ones.
-    let _ = map.advise(Advice::HugePage);
-    let start = map.as_ptr().align_offset(HUGE);
-    Ok(OnePiece { map, start, size })
-}
-
 impl OnePiece {
+    fn new(size: usize) -> io::Result<Self> {
+        let map = MmapMut::map_anon(size.next_multiple_of(HUGE) + HUGE)?;
+        // A kernel without transparent huge pages gives small ones.
+        let _ = map.advise(Advice::HugePage);
+        let start = map.as_ptr().align_offset(HUGE);
+        Ok(Self { map, start, size })
+    }
+
     fn buffer(&mut self) -> &mut [u8] {
         &mut self.map[self.start..self.start + self.size]
     }
@@ -72,7 +72,7 @@ pub struct HotOutcome {
 impl Hot {
     pub fn run(&self) -> io::Result<HotOutcome> {
         let file = File::open(&self.file)?;
-        let mut memory = one_piece((self.size.max(1) as usize).min(MOST))?;
+        let mut memory = OnePiece::new((self.size.max(1) as usize).min(MOST))?;
         let buffer = memory.buffer();
         let length = file.metadata()?.len();
         let places = (length / self.size.max(1)).max(1);
