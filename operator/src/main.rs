@@ -1,2 +1,3 @@
-//! skeleton
+//! `headrace-operator`.
+
 fn main() {}

@@ -1,0 +1,1 @@
+//! Which bytes are where: a fold of facts (reports, nodes, Datasets), without I/O or clock.

@@ -1,0 +1,16 @@
+//! Headrace's operator: knows which bytes are where, decides where they should be, and steers pods to them.
+//!
+//! What decides is pure (`inventory`, `placement`); what listens (`ingest`, `watch`) feeds it; what acts
+//! (`schedule`, `reconcile`) asks it.
+
+pub mod inventory;
+
+pub mod placement;
+
+pub mod ingest;
+
+pub mod watch;
+
+pub mod schedule;
+
+pub mod reconcile;

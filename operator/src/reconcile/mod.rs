@@ -1,0 +1,1 @@
+//! Objects made as Datasets and operations ask: volumes, claims, statuses.

@@ -1,0 +1,1 @@
+//! Pods to their bytes: the webhooks and the scheduler extender.

@@ -1,0 +1,1 @@
+//! Kubernetes objects as facts for the inventory.
