@@ -1,7 +1,9 @@
-//! The wire between Headrace's agents, its operator and people.
+//! The wire between Headrace's agents, its operator and people, and the kinds of `headrace.io`.
 //!
-//! Generated from `proto/`, where units and meanings are written beside the fields. The wire must survive
+//! The wire is generated from `proto/`, where units and meanings are written beside the fields. The wire must survive
 //! mixed versions during a rollout: fields are added, never renumbered, and unknown ones are ignored.
+
+pub mod crd;
 
 /// What a person may ask a node's agent.
 pub mod observability {
