@@ -1,16 +1,21 @@
 //! What decides must not do, and one file speaks each foreign vocabulary.
 //!
-//! agent-core computes from what it is told: no files, sockets, threads, clocks or async, and nothing
-//! whose order changes from run to run, or a recording would not give the same plan again.
+//! agent-core, and the operator's inventory and placement, compute from what they are told: no files,
+//! sockets, threads, clocks or async, and nothing whose order changes from run to run, or the same input
+//! would not give the same plan again.
 
 use super::Failure;
 use super::tree::Tree;
 
-/// Folders whose code is pure.
-const PURE: [&str; 1] = ["agent/core"];
+/// Folders whose code is pure, and the manifest of the package where all of it is.
+const PURE: [(&str, Option<&str>); 3] = [
+    ("agent/core/src/", Some("agent/core/Cargo.toml")),
+    ("operator/src/inventory/", None),
+    ("operator/src/placement/", None),
+];
 
 /// What pure code may not name, and why or what instead.
-const FORBIDDEN: [(&str, &str); 18] = [
+const FORBIDDEN: [(&str, &str); 22] = [
     ("std::fs", "the edges read and write files"),
     ("std::net", "the edges talk"),
     ("std::env", "configuration comes in as values"),
@@ -25,6 +30,10 @@ const FORBIDDEN: [(&str, &str); 18] = [
     ("rustix", "the edges make system calls"),
     ("libc", "the edges make system calls"),
     ("aya", "the probe alone speaks BPF"),
+    ("kube", "Kubernetes' objects become facts first"),
+    ("k8s_openapi", "Kubernetes' objects become facts first"),
+    ("operator_api", "the wire's messages become facts first"),
+    ("tonic", "the edges talk"),
     ("rand", "the same trace must give the same plan"),
     ("async fn", "the core is not async"),
     ("println!", "what is worth saying goes out as a Happening"),
@@ -40,9 +49,8 @@ const VOCABULARIES: [(&str, &[&str], &str); 1] = [(
 
 pub fn core(tree: &Tree) -> Vec<Failure> {
     let mut failures = Vec::new();
-    for part in PURE {
-        let src = format!("{part}/src/");
-        for (path, file) in tree.rust.iter().filter(|(p, _)| p.to_string_lossy().starts_with(&src)) {
+    for (part, manifest) in PURE {
+        for (path, file) in tree.rust.iter().filter(|(p, _)| p.to_string_lossy().starts_with(part)) {
             for (number, line) in file.code.text.lines().enumerate() {
                 let named = FORBIDDEN.iter().filter(|(word, _)| names(line, word));
                 failures.extend(named.map(|(word, why)| {
@@ -50,8 +58,8 @@ pub fn core(tree: &Tree) -> Vec<Failure> {
                 }));
             }
         }
-        let manifest = format!("{part}/Cargo.toml");
-        let Some((path, text)) = tree.other.iter().find(|(p, _)| p.to_string_lossy() == manifest) else {
+        let found = manifest.and_then(|m| tree.other.iter().find(|(p, _)| p.to_string_lossy() == m));
+        let Some((path, text)) = found else {
             continue;
         };
         let until = text.find("[dev-dependencies]").unwrap_or(text.len());
@@ -143,6 +151,9 @@ mod tests {
         let text = said(super::core, &fixture);
         assert!(text.contains("agent/core/src/a.rs:2: ") && text.contains("`std::time::Instant`"), "{text}");
         assert!(text.contains("agent/core/Cargo.toml:2: ") && !text.contains("libc"), "{text}");
+        let fixture = Fixture::new().file("operator/src/placement/mod.rs", "//! P.\nuse kube::Api;\n");
+        let text = said(super::core, &fixture.file("operator/src/watch/mod.rs", "//! W.\nuse kube::Api;\n"));
+        assert!(text.contains("placement/mod.rs:2: ") && !text.contains("watch"), "{text}");
     }
 
     #[test]

@@ -1,0 +1,249 @@
+//! What is known of one Dataset, and of its bytes on each node.
+
+use std::collections::BTreeMap;
+
+use super::chunk_set::ChunkSet;
+use super::fact::{DatasetSpec, Demand, VersionFacts};
+use super::hash::hash64;
+use super::units::{CHUNK, Chunks, Name, NodeId, Tier, Version, chunks_in};
+
+/// Versions remembered: the one in use, the one before while readers of it end, and two for stores that
+/// change faster than that.
+pub(super) const MAX_VERSIONS: usize = 4;
+
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    pub(super) name: Name,
+    pub(super) key: u64,
+    pub(super) spec: Option<DatasetSpec>,
+    /// The one learned last comes first.
+    pub(super) versions: Vec<VersionFacts>,
+    pub(super) nodes: BTreeMap<NodeId, Presence>,
+    pub(super) revision: u64,
+}
+
+/// A Dataset on a node.
+#[derive(Clone, Debug, Default)]
+pub struct Presence {
+    pub(super) held: Vec<Held>,
+    pub(super) demand: Option<Demand>,
+    /// Pods bound to the node that use it.
+    pub(super) pods: u32,
+}
+
+/// What a node holds of one version.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    pub version: Version,
+    pub ram: ChunkSet,
+    pub cache: ChunkSet,
+}
+
+/// Sums over all nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Summary {
+    pub version: Option<Version>,
+    pub bytes: Option<u64>,
+    pub files: Option<u64>,
+    /// Bytes that at least one node holds.
+    pub cached: u64,
+    /// Bytes on all nodes together.
+    pub ram: u64,
+    pub cache: u64,
+    /// Nodes that hold something.
+    pub holders: u32,
+    /// Workloads that read, pods that may.
+    pub readers: u32,
+    pub pods: u32,
+    /// Bytes read a second.
+    pub rate: u64,
+    pub hit: u64,
+    pub miss: u64,
+}
+
+impl Summary {
+    /// The share of it that at least one node holds; unknown while its size is.
+    pub fn cached_share(&self) -> Option<f64> {
+        let total = self.bytes.filter(|&b| b > 0)?;
+        Some(self.cached as f64 / total as f64)
+    }
+
+    /// The share of the bytes read that readers had not to wait for; unknown while nobody reads.
+    pub fn hit_share(&self) -> Option<f64> {
+        let read = self.hit.saturating_add(self.miss);
+        (read > 0).then(|| self.hit as f64 / read as f64)
+    }
+}
+
+impl Held {
+    pub fn tier(&self, tier: Tier) -> &ChunkSet {
+        match tier {
+            Tier::Ram => &self.ram,
+            Tier::Cache => &self.cache,
+        }
+    }
+
+    pub(super) fn tier_mut(&mut self, tier: Tier) -> &mut ChunkSet {
+        match tier {
+            Tier::Ram => &mut self.ram,
+            Tier::Cache => &mut self.cache,
+        }
+    }
+
+    /// In either tier.
+    pub fn resident(&self) -> ChunkSet {
+        let mut all = self.cache.clone();
+        all.unite(&self.ram);
+        all
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ram.is_empty() && self.cache.is_empty()
+    }
+}
+
+impl Presence {
+    /// What is held of a version; of an unknown one, whatever there is most of.
+    pub fn held(&self, version: Option<Version>) -> Option<&Held> {
+        match version {
+            Some(version) => self.held.iter().find(|h| h.version == version),
+            None => self.held.iter().max_by_key(|h| (h.ram.len().max(h.cache.len()), h.version)),
+        }
+    }
+
+    pub fn versions(&self) -> impl Iterator<Item = &Held> {
+        self.held.iter()
+    }
+
+    /// None: the agent has not said.
+    pub fn demand(&self) -> Option<Demand> {
+        self.demand
+    }
+
+    pub fn pods(&self) -> u32 {
+        self.pods
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty() && self.demand.is_none() && self.pods == 0
+    }
+}
+
+impl Dataset {
+    pub(super) fn new(name: Name) -> Self {
+        let key = hash64(&*name);
+        Self { name, key, spec: None, versions: Vec::new(), nodes: BTreeMap::new(), revision: 0 }
+    }
+
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// A hash of the name: the same in every process, whoever came first.
+    pub fn key(&self) -> u64 {
+        self.key
+    }
+
+    /// None: nobody has declared it.
+    pub fn spec(&self) -> Option<&DatasetSpec> {
+        self.spec.as_ref()
+    }
+
+    /// The version learned last.
+    pub fn current(&self) -> Option<&VersionFacts> {
+        self.versions.first()
+    }
+
+    pub fn versions(&self) -> &[VersionFacts] {
+        &self.versions
+    }
+
+    pub fn bytes(&self) -> Option<u64> {
+        self.current()?.bytes
+    }
+
+    /// Chunks of the current version; unknown while its size is.
+    pub fn chunks(&self) -> Option<u32> {
+        self.bytes().map(chunks_in)
+    }
+
+    /// Nodes that hold something of it, read it, or have pods that use it.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &Presence)> {
+        self.nodes.iter().map(|(id, presence)| (*id, presence))
+    }
+
+    pub fn on(&self, node: NodeId) -> Option<&Presence> {
+        self.nodes.get(&node)
+    }
+
+    /// What each node holds of the current version.
+    pub fn holders(&self) -> impl Iterator<Item = (NodeId, &Held)> {
+        let version = self.current().map(|v| v.version);
+        self.nodes.iter().filter_map(move |(id, p)| Some((*id, p.held(version).filter(|h| !h.is_empty())?)))
+    }
+
+    /// Nodes that hold any of these chunks, with how many of them in RAM and in the cache tier.
+    pub fn holders_of(&self, chunks: &Chunks) -> Vec<(NodeId, u32, u32)> {
+        let counted =
+            self.holders().map(|(id, h)| (id, h.ram.shared_with(chunks), h.cache.shared_with(chunks)));
+        counted.filter(|(_, ram, cache)| ram + cache > 0).collect()
+    }
+
+    /// Bytes that a node holds of the current version in a tier.
+    pub fn resident(&self, node: NodeId, tier: Tier) -> u64 {
+        let version = self.current().map(|v| v.version);
+        let held = self.nodes.get(&node).and_then(|p| p.held(version));
+        held.map_or(0, |h| h.tier(tier).bytes(self.bytes()))
+    }
+
+    /// The revision of the inventory in which something of it changed last.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Costs time in proportion to the runs held: for a status, not for every pod.
+    pub fn summary(&self) -> Summary {
+        let current = self.current();
+        let mut sum = Summary {
+            version: current.map(|v| v.version),
+            bytes: current.and_then(|v| v.bytes),
+            files: current.and_then(|v| v.files),
+            ..Summary::default()
+        };
+        let mut runs: Vec<Chunks> = Vec::new();
+        for (_, held) in self.holders() {
+            sum.holders += 1;
+            sum.ram = sum.ram.saturating_add(held.ram.bytes(sum.bytes));
+            sum.cache = sum.cache.saturating_add(held.cache.bytes(sum.bytes));
+            runs.extend(held.ram.iter().chain(held.cache.iter()));
+        }
+        let (covered, reached) = covered(runs);
+        let short = |bytes: u64| u64::from(reached).checked_mul(CHUNK)?.checked_sub(bytes);
+        sum.cached = (covered * CHUNK).saturating_sub(sum.bytes.and_then(short).unwrap_or(0));
+        for presence in self.nodes.values() {
+            sum.pods = sum.pods.saturating_add(presence.pods);
+            let Some(demand) = presence.demand else { continue };
+            sum.readers = sum.readers.saturating_add(demand.readers);
+            sum.rate = sum.rate.saturating_add(demand.rate);
+            sum.hit = sum.hit.saturating_add(demand.hit);
+            sum.miss = sum.miss.saturating_add(demand.miss);
+        }
+        sum
+    }
+
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.spec.is_none() && self.nodes.is_empty()
+    }
+}
+
+/// Chunks that lie in at least one of the runs, and where the last one ends. Sorted once, where adding run by run to a set would move
+/// its tail each time.
+fn covered(mut runs: Vec<Chunks>) -> (u64, u32) {
+    runs.sort_unstable_by_key(|run| run.start);
+    let (mut covered, mut reached) = (0, 0);
+    for run in runs {
+        covered += u64::from(run.end.saturating_sub(run.start.max(reached)));
+        reached = reached.max(run.end);
+    }
+    (covered, reached)
+}

@@ -1,0 +1,45 @@
+//! One number for the whole content: equal for equal content, whoever was heard first and when.
+//!
+//! A sum of hashes, one for each thing known. Sessions, sequence numbers and times of hearing are left out:
+//! after a restart the same content comes with others.
+
+use std::hash::Hash;
+
+use super::fold::Inventory;
+use super::hash::hash128;
+
+impl Inventory {
+    /// Costs time in proportion to the content.
+    pub fn digest(&self) -> u128 {
+        let mut sum: u128 = 0;
+        for (_, node) in self.nodes() {
+            add(
+                &mut sum,
+                ("node", &node.name, &node.facts, node.capacity, node.pressure, node.silent.is_some()),
+            );
+        }
+        for (_, dataset) in self.datasets.iter() {
+            let name = &dataset.name;
+            add(&mut sum, ("dataset", name, &dataset.spec, &dataset.versions));
+            for (node, presence) in &dataset.nodes {
+                let node = self.node(*node).map(|n| &n.name);
+                add(&mut sum, ("demand", name, node, presence.demand));
+                for held in &presence.held {
+                    add(&mut sum, ("held", name, node, held.version, &held.ram, &held.cache));
+                }
+            }
+        }
+        for (name, pod) in &self.pods {
+            let node = self.node(pod.node).map(|n| &n.name);
+            let datasets = pod.datasets.iter().filter_map(|d| self.dataset(*d));
+            let mut names: Vec<_> = datasets.map(|d| &d.name).collect();
+            names.sort_unstable();
+            add(&mut sum, ("pod", name, node, names));
+        }
+        sum
+    }
+}
+
+fn add(sum: &mut u128, item: impl Hash) {
+    *sum = sum.wrapping_add(hash128(&item));
+}

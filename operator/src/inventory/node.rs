@@ -1,0 +1,136 @@
+//! What is known of one node.
+
+use std::collections::BTreeSet;
+
+use super::fact::{Capacity, NodeFacts, Pressure};
+use super::hash::hash64;
+use super::units::{DatasetId, Labels, Millis, Name};
+
+/// Kubernetes' own labels for zone and region; it has none for racks, so the common one and ours.
+const ZONE: &str = "topology.kubernetes.io/zone";
+const REGION: &str = "topology.kubernetes.io/region";
+const RACKS: [&str; 2] = ["headrace.io/rack", "topology.kubernetes.io/rack"];
+
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub(super) name: Name,
+    pub(super) key: u64,
+    pub(super) facts: Option<NodeFacts>,
+    pub(super) place: Place,
+    /// Session and sequence of the last report taken.
+    pub(super) told: Option<(u64, u64)>,
+    pub(super) heard: Option<Millis>,
+    pub(super) silent: Option<Millis>,
+    pub(super) capacity: Option<Capacity>,
+    pub(super) pressure: Option<Pressure>,
+    pub(super) datasets: BTreeSet<DatasetId>,
+    /// Runs of chunks that all its sets are made of: what the bound counts.
+    pub(super) spans: usize,
+    pub(super) revision: u64,
+}
+
+/// Where a node stands. Each is a hash of the names down to it: two racks `1` of two zones differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    pub rack: Option<u64>,
+    pub zone: Option<u64>,
+    pub region: Option<u64>,
+}
+
+impl Place {
+    pub fn of(labels: &Labels) -> Self {
+        let region = labels.get(REGION);
+        let zone = labels.get(ZONE);
+        let rack = RACKS.iter().find_map(|key| labels.get(*key));
+        Self {
+            rack: rack.map(|rack| hash64(&(region, zone, Some(rack)))),
+            zone: zone.map(|zone| hash64(&(region, Some(zone)))),
+            region: region.map(|region| hash64(&Some(region))),
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn new(name: Name) -> Self {
+        Self {
+            key: hash64(&*name),
+            name,
+            facts: None,
+            place: Place::default(),
+            told: None,
+            heard: None,
+            silent: None,
+            capacity: None,
+            pressure: None,
+            datasets: BTreeSet::new(),
+            spans: 0,
+            revision: 0,
+        }
+    }
+
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// A hash of the name: the same in every process, whoever came first.
+    pub fn key(&self) -> u64 {
+        self.key
+    }
+
+    /// None: reports or pods name it, but no Node object is known.
+    pub fn facts(&self) -> Option<&NodeFacts> {
+        self.facts.as_ref()
+    }
+
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    pub fn zone(&self) -> Option<&Name> {
+        self.facts.as_ref()?.labels.get(ZONE)
+    }
+
+    pub fn rack(&self) -> Option<&Name> {
+        let labels = &self.facts.as_ref()?.labels;
+        RACKS.iter().find_map(|key| labels.get(*key))
+    }
+
+    /// Session and sequence of the last report taken: what a resumed stream goes on from.
+    pub fn told(&self) -> Option<(u64, u64)> {
+        self.told
+    }
+
+    /// When its agent was last heard.
+    pub fn heard(&self) -> Option<Millis> {
+        self.heard
+    }
+
+    /// Since when its agent has been quiet; none while it talks, or never did.
+    pub fn silent(&self) -> Option<Millis> {
+        self.silent
+    }
+
+    pub fn pressure(&self) -> Option<Pressure> {
+        self.pressure
+    }
+
+    /// Room for Datasets as the agent says; where it has not said, what the cluster sets aside; else unknown.
+    pub fn capacity(&self) -> Option<Capacity> {
+        let set_aside = || self.facts.as_ref()?.cache_bytes.map(|cache| Capacity { ram: 0, cache });
+        self.capacity.or_else(set_aside)
+    }
+
+    /// Datasets that it holds something of, that are read there, or that pods there use.
+    pub fn datasets(&self) -> impl Iterator<Item = DatasetId> + '_ {
+        self.datasets.iter().copied()
+    }
+
+    /// The revision of the inventory in which something of it changed last.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.facts.is_none() && self.told.is_none() && self.datasets.is_empty()
+    }
+}

@@ -1,0 +1,203 @@
+//! The inventory through its one way in, compared with what was put in.
+
+use super::*;
+
+const GIB: u64 = 1 << 30;
+
+fn name(text: &str) -> Name {
+    text.into()
+}
+
+fn labels(rack: &str, zone: &str) -> Labels {
+    let zone_key = "topology.kubernetes.io/zone";
+    [("headrace.io/rack".into(), rack.into()), (zone_key.into(), zone.into())].into()
+}
+
+fn node(node: &str, rack: &str, zone: &str) -> Fact {
+    let facts = NodeFacts { labels: labels(rack, zone), ready: true, ..NodeFacts::default() };
+    Fact::Node { node: name(node), facts }
+}
+
+fn dataset(dataset: &str) -> Fact {
+    Fact::Dataset { dataset: name(dataset), spec: DatasetSpec::default() }
+}
+
+fn version(dataset: &str, version: u128, bytes: u64) -> Fact {
+    let (bytes, files, at) = (Some(bytes), Some(10), Millis(version as u64));
+    Fact::Version {
+        dataset: name(dataset),
+        facts: VersionFacts { version: Version(version), bytes, files, at },
+    }
+}
+
+fn change(tier: Tier, removed: &[Chunks], added: &[Chunks]) -> Change {
+    Change { version: Version(1), tier, removed: removed.to_vec(), added: added.to_vec() }
+}
+
+fn report(node: &str, sequence: u64, dataset: &str, changes: Vec<Change>) -> Fact {
+    let demand = Some(Demand { readers: 1, rate: 100, hit: 30, miss: 10 });
+    let datasets = vec![DatasetReport { dataset: name(dataset), changes, demand, learned: None }];
+    let report = Report { session: 7, sequence, whole: sequence == 1, datasets, ..Report::default() };
+    Fact::Report { node: name(node), report }
+}
+
+fn fold(facts: impl IntoIterator<Item = Fact>) -> Inventory {
+    let mut inventory = Inventory::default();
+    for fact in facts {
+        inventory.apply(fact, Millis(1));
+    }
+    inventory
+}
+
+fn sample() -> Vec<Fact> {
+    vec![
+        node("n1", "r1", "a"),
+        node("n2", "r1", "a"),
+        node("n3", "r2", "a"),
+        node("n4", "r9", "b"),
+        dataset("x/d"),
+        version("x/d", 1, GIB),
+        report("n1", 1, "x/d", vec![change(Tier::Ram, &[], &[0..64]), change(Tier::Cache, &[], &[32..128])]),
+        report("n2", 1, "x/d", vec![change(Tier::Cache, &[], &[100..200])]),
+        Fact::PodBound { pod: name("p"), node: name("n4"), datasets: vec![name("x/d")] },
+    ]
+}
+
+#[test]
+fn bytes_are_where_agents_say() {
+    let inventory = fold(sample());
+    let (_, d) = inventory.datasets().next().unwrap();
+    let [n1, n2, n3, n4] = ["n1", "n2", "n3", "n4"].map(|n| inventory.node_id(n).unwrap());
+    assert_eq!((d.resident(n1, Tier::Ram), d.resident(n1, Tier::Cache)), (64 * CHUNK, 96 * CHUNK));
+    assert_eq!(d.holders_of(&(120..124)), [(n1, 0, 4), (n2, 0, 4)]);
+    let sum = d.summary();
+    assert_eq!((sum.cached, sum.holders, sum.readers, sum.pods), (200 * CHUNK, 2, 2, 1));
+    assert_eq!(sum.hit_share(), Some(0.75));
+    assert_eq!(sum.cached_share(), Some(200.0 / 256.0));
+    let want = Want { dataset: inventory.dataset_id("x/d").unwrap(), first: None };
+    let scoring = inventory.scoring(&[want]);
+    let standing = |id| inventory.standing(&scoring, id);
+    let most = Standing { ram: 64 * CHUNK, cache: 64 * CHUNK, rack: 100 * CHUNK, ..Standing::default() };
+    assert_eq!(standing(n1), most);
+    assert_eq!(standing(n3), Standing { zone: 228 * CHUNK, ..Standing::default() });
+    assert_eq!(standing(n4), Standing::default());
+    let first: ChunkSet = [190..210].into_iter().collect();
+    let scoring = inventory.scoring(&[Want { first: Some(&first), ..want }]);
+    assert_eq!(inventory.standing(&scoring, n2).local(), 10 * CHUNK);
+    assert_eq!(inventory.standing(&scoring, n1), Standing { rack: 10 * CHUNK, ..Standing::default() });
+    assert_eq!(scoring.wanted(), Some(20 * CHUNK));
+}
+
+#[test]
+fn what_is_unknown_is_not_zero() {
+    let inventory = fold([dataset("x/d"), report("n1", 1, "x/d", vec![change(Tier::Ram, &[], &[0..2])])]);
+    let (id, d) = inventory.datasets().next().unwrap();
+    let sum = d.summary();
+    assert_eq!((sum.bytes, sum.cached_share(), sum.cached), (None, None, 2 * CHUNK));
+    assert_eq!(Dataset::bytes(d), None);
+    assert_eq!(inventory.scoring(&[Want { dataset: id, first: None }]).wanted(), None);
+    let n1 = inventory.node(inventory.node_id("n1").unwrap()).unwrap();
+    assert!(n1.facts().is_none() && n1.capacity().is_none() && n1.pressure().is_none());
+    assert_eq!(fold([dataset("x/d")]).datasets().next().unwrap().1.summary().hit_share(), None);
+}
+
+#[test]
+fn the_order_of_independent_facts_does_not_matter() {
+    let facts = sample();
+    let wanted = fold(facts.clone()).digest();
+    for rotation in 0..facts.len() {
+        let mut rotated = facts.clone();
+        rotated.rotate_left(rotation);
+        // A version is learned of what is known.
+        rotated.sort_by_key(|fact| matches!(fact, Fact::Version { .. }));
+        assert_eq!(fold(rotated.clone()).digest(), wanted);
+        rotated.reverse();
+        rotated.sort_by_key(|fact| matches!(fact, Fact::Version { .. }));
+        assert_eq!(fold(rotated).digest(), wanted);
+    }
+    let less = &facts[..facts.len() - 1];
+    assert_ne!(fold(less.iter().cloned()).digest(), wanted);
+}
+
+#[test]
+fn deltas_and_a_snapshot_of_their_sum_are_equal() {
+    let steps = [
+        report("n1", 1, "x/d", vec![change(Tier::Ram, &[], &[0..10])]),
+        report("n1", 2, "x/d", vec![change(Tier::Ram, &[2..4], &[20..30])]),
+    ];
+    let whole = report("n1", 1, "x/d", vec![change(Tier::Ram, &[], &[0..2, 4..10, 20..30])]);
+    let mut inventory = fold(steps.clone());
+    assert_eq!(inventory.digest(), fold([whole.clone()]).digest());
+    // Told again, told with a hole, told anew.
+    assert_eq!(inventory.apply(steps[1].clone(), Millis(2)).fate, Fate::Known);
+    let gap = report("n1", 4, "x/d", vec![change(Tier::Ram, &[0..1], &[])]);
+    assert_eq!(inventory.apply(gap, Millis(2)).fate, Fate::AskWhole);
+    let Fact::Report { node, report: mut anew } = whole else { unreachable!() };
+    (anew.session, anew.sequence) = (8, 40);
+    let digest = inventory.digest();
+    assert_eq!(inventory.apply(Fact::Report { node, report: anew }, Millis(3)).fate, Fate::Taken);
+    assert_eq!(inventory.digest(), digest);
+    assert_eq!(inventory.node(inventory.node_id("n1").unwrap()).unwrap().told(), Some((8, 40)));
+    let first = report("n9", 2, "x/d", Vec::new());
+    assert_eq!(inventory.apply(first, Millis(3)).fate, Fate::AskWhole);
+    assert!(inventory.node_id("n9").is_none());
+}
+
+#[test]
+fn what_is_gone_leaves_nothing() {
+    let mut inventory = fold(sample());
+    for gone in ["n1", "n2", "n3", "n4"] {
+        inventory.apply(Fact::NodeGone { node: name(gone) }, Millis(2));
+    }
+    assert_eq!(inventory.datasets().next().unwrap().1.summary().holders, 0);
+    inventory.apply(Fact::PodEnded { pod: name("p") }, Millis(2));
+    inventory.apply(Fact::DatasetGone { dataset: name("x/d") }, Millis(2));
+    assert_eq!(inventory.digest(), Inventory::default().digest());
+    assert!(inventory.nodes.len() == 0 && inventory.datasets.len() == 0 && inventory.pods.is_empty());
+}
+
+#[test]
+fn a_version_that_is_gone_does_not_count() {
+    let mut inventory = fold(sample());
+    let revision = inventory.revision();
+    inventory.apply(version("x/d", 2, 5), Millis(2));
+    let (_, d) = inventory.datasets_since(revision).next().unwrap();
+    assert_eq!((d.summary().cached, d.bytes(), d.versions().len()), (0, Some(5), 2));
+    assert_eq!(inventory.datasets_since(inventory.revision()).count(), 0);
+    // Learned again with less: what lies beyond was never there.
+    inventory.apply(version("x/d", 1, 10 * CHUNK), Millis(2));
+    let unknown = VersionFacts { version: Version(1), at: Millis(1), ..VersionFacts::default() };
+    let stale = Fact::Version { dataset: name("x/d"), facts: unknown };
+    assert_eq!(inventory.apply(stale, Millis(2)).fate, Fate::Known);
+}
+
+#[test]
+fn an_agent_that_lies_is_bounded() {
+    let mut inventory = fold([dataset("x/d"), version("x/d", 1, 10 * CHUNK)]);
+    let lie = change(Tier::Ram, &[7..3], &[5..2, 8..4_000_000, u32::MAX..u32::MAX]);
+    assert_eq!(inventory.apply(report("n1", 1, "x/d", vec![lie]), Millis(1)).refused, 3);
+    assert_eq!(inventory.datasets().next().unwrap().1.summary().ram, 2 * CHUNK);
+    let flood = (0..200_000u32).map(|i| i * 2..i * 2 + 1).collect::<Vec<_>>();
+    let parts = (0..1000).map(|i| {
+        let changes = vec![change(Tier::Cache, &[], &flood[..if i < 40 { flood.len() } else { 1 }])];
+        DatasetReport { dataset: format!("x/lie-{i}").into(), changes, ..DatasetReport::default() }
+    });
+    let report = Report { session: 7, sequence: 2, datasets: parts.collect(), ..Report::default() };
+    let applied = inventory.apply(Fact::Report { node: name("n1"), report }, Millis(1));
+    assert!(applied.undeclared == 1000 && applied.refused > 100_000, "{applied:?}");
+    assert!(inventory.datasets.len() <= 258);
+    let (_, n1) = inventory.nodes().next().unwrap();
+    assert!(n1.spans <= 65_536, "{}", n1.spans);
+}
+
+#[test]
+fn a_silent_node_is_old_news_until_it_speaks() {
+    let mut inventory = fold(sample());
+    let id = inventory.node_id("n1").unwrap();
+    assert_eq!(inventory.apply(Fact::NodeSilent { node: name("n1") }, Millis(9)).fate, Fate::Taken);
+    assert_eq!(inventory.apply(Fact::NodeSilent { node: name("n1") }, Millis(11)).fate, Fate::Known);
+    assert_eq!(inventory.node(id).unwrap().silent(), Some(Millis(9)));
+    inventory.apply(report("n1", 2, "x/d", Vec::new()), Millis(12));
+    assert_eq!(inventory.node(id).unwrap().silent(), None);
+    assert_eq!(inventory.node(id).unwrap().heard(), Some(Millis(12)));
+}
