@@ -1,1 +1,27 @@
 //! Pods to their bytes: the webhooks and the scheduler extender.
+//!
+//! A pod's claims name Datasets, the inventory knows where their bytes are (`reach`). At creation the webhook
+//! turns that into a preference that any scheduler understands (`affinity`, `patch`, `mutate`); at scheduling
+//! the `extender` turns it into live scores. Both decide without I/O or clock; `https` listens. None of it is
+//! ever a condition: without Headrace, or with nothing known, pods are scheduled as they would be anyway.
+
+pub mod pod;
+
+pub mod workload;
+
+pub mod reach;
+
+pub mod affinity;
+
+pub mod patch;
+
+pub mod review;
+
+pub mod mutate;
+
+pub mod extender;
+
+pub mod https;
+
+#[cfg(test)]
+mod tests;

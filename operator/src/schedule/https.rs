@@ -1,0 +1,226 @@
+//! The thin edge: HTTPS for the API server and schedulers, bounded in connections, bytes and time.
+//!
+//! Answers come from memory on the thread that read the question. Every answer carries its length: Go's
+//! client closes a connection whose chunked end it did not read, and the next question would pay for a
+//! handshake.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use rustls::server::ResolvesServerCert;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use super::extender::{self, Extender, ExtenderError};
+use super::reach::View;
+use super::{mutate, review};
+
+pub const MUTATE: &str = "/webhook/mutate";
+pub const FILTER: &str = "/extender/filter";
+pub const PRIORITIZE: &str = "/extender/prioritize";
+
+/// Connections at a time; more wait in the kernel's queue. An API server keeps some 25 idle.
+const CONNECTIONS: usize = 256;
+
+/// Bytes of bodies at a time, in units of 64 KiB: 128 MiB.
+const BODY_UNITS: u32 = 2048;
+const BODY_UNIT: usize = 64 << 10;
+
+/// For a handshake, for a request's head, for its body, for room to hold it. The API server waits 10 s.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A connection on which nothing was asked for so long is closed.
+const IDLE: Duration = Duration::from_secs(90);
+
+/// A connection is closed after so long in any case: one whose peer reads no answers would never end.
+const LIFETIME: Duration = Duration::from_secs(600);
+
+/// What is under way when a connection or the program ends may take this long.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// After a failed accept, which is out of descriptors as a rule: trying at once would spin.
+const RELIEF: Duration = Duration::from_millis(100);
+
+#[derive(Clone)]
+pub struct Schedule {
+    view: Arc<dyn View>,
+    extender: Arc<Extender>,
+    room: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Schedule {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Schedule").finish_non_exhaustive()
+    }
+}
+
+impl Schedule {
+    pub fn new(view: Arc<dyn View>) -> Self {
+        let extender = Arc::new(Extender::new(view.clone()));
+        Self { view, extender, room: Arc::new(Semaphore::new(BODY_UNITS as usize)) }
+    }
+
+    pub fn router(self) -> Router {
+        Router::new()
+            .route(MUTATE, post(mutate))
+            .route(FILTER, post(filter))
+            .route(PRIORITIZE, post(prioritize))
+            .with_state(self)
+    }
+
+    /// Serves until `stop` is true, then lets go of idle connections and finishes what is under way.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        keys: Arc<dyn ResolvesServerCert>,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), rustls::Error> {
+        let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(
+            rustls::crypto::aws_lc_rs::default_provider(),
+        ))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(keys);
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(tls));
+        let router = self.router();
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut open = JoinSet::new();
+        loop {
+            let arrived = tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => break,
+                Some(_) = open.join_next(), if !open.is_empty() => continue,
+                arrived = async {
+                    let place = places.clone().acquire_owned().await.ok();
+                    (place, listener.accept().await)
+                } => arrived,
+            };
+            match arrived {
+                (Some(place), Ok((stream, _))) => {
+                    let (acceptor, router, stop) = (acceptor.clone(), router.clone(), stop.clone());
+                    open.spawn(async move {
+                        let _place = place;
+                        converse(stream, &acceptor, router, stop).await;
+                    });
+                }
+                (_, Ok(_)) => {}
+                (_, Err(error)) => {
+                    tracing::warn!(%error, "a connection to the webhook port could not be taken; trying again");
+                    tokio::time::sleep(RELIEF).await;
+                }
+            }
+        }
+        let finish = async { while open.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(FAREWELL, finish).await;
+        Ok(())
+    }
+}
+
+async fn converse(
+    stream: TcpStream,
+    acceptor: &TlsAcceptor,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) {
+    // A question is one write and an answer another: waiting to fill a packet would only cost time.
+    let _ = stream.set_nodelay(true);
+    let stream = match tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a TLS handshake on the webhook port failed");
+            return;
+        }
+        Err(_) => return,
+    };
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Ok(ended),
+        () = async {
+            let _ = tokio::time::timeout(LIFETIME, stop.wait_for(|stop| *stop)).await;
+        } => {
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(FAREWELL, connection).await
+        }
+    };
+    if let Ok(Err(error)) = ended {
+        tracing::debug!(%error, "a connection to the webhook port ended early");
+    }
+}
+
+async fn mutate(State(own): State<Schedule>, request: Request) -> Response {
+    own.answered(request, review::LARGEST, |body| {
+        json(review::answer(body, |review| mutate::judge(&*own.view, review)))
+    })
+    .await
+}
+
+async fn filter(State(own): State<Schedule>, request: Request) -> Response {
+    own.answered(request, extender::args::LARGEST, |body| extended(own.extender.filter(body))).await
+}
+
+async fn prioritize(State(own): State<Schedule>, request: Request) -> Response {
+    own.answered(request, extender::args::LARGEST, |body| extended(own.extender.prioritize(body))).await
+}
+
+impl Schedule {
+    /// Reads the body, within bounds, and has it answered.
+    async fn answered(
+        &self,
+        request: Request,
+        largest: usize,
+        answer: impl FnOnce(&[u8]) -> Response,
+    ) -> Response {
+        let Some(length) = length(request.headers()) else {
+            return plain(StatusCode::LENGTH_REQUIRED, "the request must carry Content-Length");
+        };
+        if length > largest {
+            let words = format!("the request has {length} bytes, at most {largest} are read");
+            return plain(StatusCode::PAYLOAD_TOO_LARGE, words);
+        }
+        let units = u32::try_from(length.div_ceil(BODY_UNIT)).unwrap_or(BODY_UNITS).clamp(1, BODY_UNITS);
+        let body = tokio::time::timeout(PATIENCE, async {
+            let room = self.room.clone().acquire_many_owned(units).await.ok();
+            (room, to_bytes(request.into_body(), length).await)
+        });
+        match body.await {
+            Ok((_room, Ok(body))) => answer(&body),
+            Ok((_, Err(error))) => plain(StatusCode::BAD_REQUEST, format!("the body ended early: {error}")),
+            Err(_) => {
+                plain(StatusCode::SERVICE_UNAVAILABLE, "no room to read the request, or it came too slowly")
+            }
+        }
+    }
+}
+
+fn length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn extended(answer: Result<Vec<u8>, ExtenderError>) -> Response {
+    match answer {
+        Ok(body) => json(body),
+        Err(error) => plain(StatusCode::BAD_REQUEST, error.to_string()),
+    }
+}
+
+fn json(body: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response()
+}
+
+fn plain(status: StatusCode, words: impl Into<String>) -> Response {
+    (status, words.into()).into_response()
+}

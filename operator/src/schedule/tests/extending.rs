@@ -1,0 +1,158 @@
+//! The extender against the shapes that kube-scheduler's Go writes and reads.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::known::Known;
+use crate::schedule::extender::Extender;
+
+/// `json.Marshal(extenderv1.ExtenderArgs{…})` of kube-scheduler 1.34 with nodeCacheCapable, for a pod of a Job.
+const BY_NAME: &str = r#"{"Pod":{"metadata":{"name":"train-x7k2p","generateName":"train-","namespace":"ml","uid":"0b0f6a4f-6d4a-4b55-9d3b-0f4c3e3f5a11","resourceVersion":"812","creationTimestamp":"2026-11-24T09:00:00Z","labels":{"app":"a"},"ownerReferences":[{"apiVersion":"batch/v1","kind":"Job","name":"train","uid":"u","controller":true,"blockOwnerDeletion":true}],"managedFields":[{"manager":"kube-controller-manager","operation":"Update","apiVersion":"v1","time":"2026-11-24T09:00:00Z","fieldsType":"FieldsV1","fieldsV1":{"f:metadata":{"f:generateName":{}}}}]},"spec":{"volumes":[{"name":"data","persistentVolumeClaim":{"claimName":"train"}},{"name":"kube-api-access-2xq5m","projected":{"sources":[{"serviceAccountToken":{"expirationSeconds":3607,"path":"token"}}],"defaultMode":420}}],"containers":[{"name":"main","image":"busybox","resources":{"requests":{"cpu":"1"}},"volumeMounts":[{"name":"data","mountPath":"/data"}],"terminationMessagePath":"/dev/termination-log","imagePullPolicy":"Always"}],"restartPolicy":"Never","terminationGracePeriodSeconds":30,"dnsPolicy":"ClusterFirst","schedulerName":"headrace-scheduler","priority":0},"status":{"phase":"Pending","qosClass":"Burstable"}},"Nodes":null,"NodeNames":["n0","n1","n2","n3","n4","stranger"]}"#;
+
+/// As above without nodeCacheCapable.
+const BY_NODE: &str = r#"{"Pod":{"metadata":{"name":"p","namespace":"ml","creationTimestamp":null},"spec":{"volumes":[{"name":"data","persistentVolumeClaim":{"claimName":"train"}}],"containers":null},"status":{}},"Nodes":{"metadata":{},"items":[{"metadata":{"name":"n3","labels":{"a":"\"b\""}},"spec":{},"status":{"images":[]}},{"metadata":{"name":"n5"},"spec":{},"status":{}}]},"NodeNames":null}"#;
+
+fn extender(known: Known) -> (Arc<Known>, Extender) {
+    let known = Arc::new(known);
+    (known.clone(), Extender::new(known))
+}
+
+fn prioritized(extender: &Extender, body: &str) -> Value {
+    serde_json::from_slice(&extender.prioritize(body.as_bytes()).unwrap()).unwrap()
+}
+
+fn filtered(extender: &Extender, body: &str) -> Value {
+    serde_json::from_slice(&extender.filter(body.as_bytes()).unwrap()).unwrap()
+}
+
+#[test]
+fn scores_are_a_host_priority_list() {
+    let (_, extender) = extender(Known::usual(6));
+    assert_eq!(
+        extender.prioritize(BY_NAME.as_bytes()).unwrap(),
+        // n0 has 1 of 10 GiB in memory and 9 in cache, n3 5 in cache; n4 stands in n0's rack.
+        br#"[{"Host":"n0","Score":9},{"Host":"n3","Score":4},{"Host":"n4","Score":3}]"#
+    );
+    assert_eq!(prioritized(&extender, BY_NODE), json!([{"Host": "n3", "Score": 4}]));
+    let old = BY_NAME
+        .replace("\"Pod\"", "\"pod\"")
+        .replace("\"NodeNames\"", "\"nodenames\"")
+        .replace("\"Nodes\"", "\"nodes\"");
+    assert_eq!(prioritized(&extender, &old), prioritized(&extender, BY_NAME));
+}
+
+#[test]
+fn nothing_is_filtered_for_locality() {
+    let (_, extender) = extender(Known::usual(6));
+    assert_eq!(
+        filtered(&extender, BY_NAME),
+        json!({"Nodes": null, "NodeNames": ["n0", "n1", "n2", "n3", "n4", "stranger"],
+               "FailedNodes": {}, "FailedAndUnresolvableNodes": {}, "Error": ""})
+    );
+    let items: Value = serde_json::from_str::<Value>(BY_NODE).unwrap()["Nodes"]["items"].take();
+    assert_eq!(filtered(&extender, BY_NODE)["Nodes"]["items"], items);
+}
+
+#[test]
+fn nodes_that_cannot_mount_are_filtered_with_the_reason_for_pods_that_would() {
+    let (_, extender) = extender(Known::usual(6).with_unmountable("n3", "it runs \"another\" system"));
+    let answer = filtered(&extender, BY_NAME);
+    assert_eq!(answer["NodeNames"], json!(["n0", "n1", "n2", "n4", "stranger"]));
+    assert_eq!(answer["FailedAndUnresolvableNodes"], json!({"n3": "it runs \"another\" system"}));
+    let answer = filtered(&extender, BY_NODE);
+    assert_eq!(answer["Nodes"]["items"][0]["metadata"]["name"], "n5");
+    assert_eq!(answer["Nodes"]["items"].as_array().unwrap().len(), 1);
+
+    let unconcerned = BY_NAME.replace(r#""claimName":"train""#, r#""claimName":"foreign""#);
+    assert_eq!(filtered(&extender, &unconcerned)["NodeNames"].as_array().unwrap().len(), 6);
+}
+
+#[test]
+fn pods_of_no_dataset_and_those_left_alone_get_no_scores() {
+    let (known, extender) = extender(Known::usual(6));
+    for (from, to) in [
+        (r#""claimName":"train""#, r#""claimName":"foreign""#),
+        (r#""namespace":"ml""#, r#""namespace":"quiet""#),
+        (r#""labels":{"app":"a"}"#, r#""labels":{"headrace.io/scheduling":"disabled"}"#),
+    ] {
+        assert_eq!(prioritized(&extender, &BY_NAME.replace(from, to)), json!([]), "{to}");
+    }
+    assert_eq!(known.asked.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn scores_are_kept_until_something_changed() {
+    let (known, extender) = extender(Known::usual(6));
+    for _ in 0..3 {
+        prioritized(&extender, BY_NAME);
+    }
+    assert_eq!(known.asked.load(Ordering::Relaxed), 1);
+    known.generation.fetch_add(1, Ordering::Relaxed);
+    prioritized(&extender, BY_NAME);
+    assert_eq!(known.asked.load(Ordering::Relaxed), 2);
+    // Another workload reads other bytes first.
+    prioritized(
+        &extender,
+        &BY_NAME.replace(r#""kind":"Job","name":"train""#, r#""kind":"Job","name":"other""#),
+    );
+    assert_eq!(known.asked.load(Ordering::Relaxed), 3);
+}
+
+#[test]
+fn what_cannot_be_read_is_an_error_that_the_scheduler_passes_over() {
+    let (_, extender) = extender(Known::usual(6));
+    let deep = format!(r#"{{"Pod":{}1{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    for body in [
+        "",
+        "{",
+        "[]",
+        "\u{0}",
+        &deep,
+        r#"{"Pod":7,"NodeNames":[]}"#,
+        r#"{"Pod":{"spec":{"volumes":[null]}},"NodeNames":["a"]}"#,
+        r#"{"Pod":null,"NodeNames":["a",1]}"#,
+        r#"{"Pod":null,"NodeNames":["a\"b"]}"#,
+        r#"{"Pod":null,"NodeNames":"a"}"#,
+        r#"{"Pod":null,"Nodes":{"items":[{"metadata":{}}]},"NodeNames":null}"#,
+    ] {
+        assert!(extender.filter(body.as_bytes()).is_err(), "{body}");
+    }
+    let said = extender.filter(b"{}").unwrap_err().to_string();
+    assert!(said.contains("nodeCacheCapable"), "{said}");
+    assert_eq!(prioritized(&extender, "{}"), json!([]));
+}
+
+proptest! {
+    /// Whatever the names, filter gives back every one of them, in order, and answers are JSON.
+    #[test]
+    fn filter_gives_every_name_back(names in proptest::collection::vec("[a-z0-9.é-]{0,12}", 0..40)) {
+        let (_, extender) = extender(Known::usual(6));
+        let mut args: Value = serde_json::from_str(BY_NAME).unwrap();
+        args["NodeNames"] = json!(names);
+        let args = args.to_string();
+        prop_assert_eq!(&filtered(&extender, &args)["NodeNames"], &json!(names));
+        for scored in prioritized(&extender, &args).as_array().unwrap() {
+            prop_assert!(names.iter().any(|name| name == scored["Host"].as_str().unwrap()));
+            prop_assert!((1..=10).contains(&scored["Score"].as_u64().unwrap()));
+        }
+    }
+
+    #[test]
+    fn damaged_arguments_do_no_harm(at in any::<prop::sample::Index>(), byte in any::<u8>(), end in any::<prop::sample::Index>()) {
+        let (_, extender) = extender(Known::usual(6).with_unmountable("n3", "no"));
+        let mut body = BY_NAME.as_bytes().to_vec();
+        let at = at.index(body.len());
+        body[at] = byte;
+        for body in [&body[..], &body[..end.index(body.len())]] {
+            if let Ok(answer) = extender.filter(body) {
+                prop_assert!(serde_json::from_slice::<Value>(&answer).is_ok());
+            }
+            if let Ok(answer) = extender.prioritize(body) {
+                prop_assert!(serde_json::from_slice::<Value>(&answer).is_ok());
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! A view made of tables: what the operator knows in these tests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::schedule::reach::{DatasetName, Holding, Node, Nodes, Reach, View};
+
+pub const GIB: u64 = 1 << 30;
+
+#[derive(Debug, Default)]
+pub struct Known {
+    pub claims: BTreeMap<(String, String), DatasetName>,
+    pub left_alone: BTreeSet<String>,
+    pub nodes: Arc<Nodes>,
+    pub held: BTreeMap<DatasetName, (u64, Vec<Holding>)>,
+    pub generation: AtomicU64,
+    pub asked: AtomicU64,
+}
+
+pub fn dataset(name: &str) -> DatasetName {
+    DatasetName { namespace: "ml".into(), name: name.into() }
+}
+
+impl Known {
+    /// Nodes n0, n1, … in two zones and four racks; `train` is on n0 and n3, and `ml` and `guest` may use it.
+    pub fn usual(nodes: u32) -> Self {
+        let all = (0..nodes)
+            .map(|index| Node {
+                name: format!("n{index}").into(),
+                region: Some("r".into()),
+                zone: Some(format!("z{}", index % 2).into()),
+                rack: Some(format!("rack{}", index % 4).into()),
+                unmountable: None,
+            })
+            .collect();
+        let holdings = vec![
+            Holding { node: 0, memory: GIB, cache: 9 * GIB },
+            Holding { node: 3, memory: 0, cache: 5 * GIB },
+        ];
+        let claim = |namespace: &str, claim: &str| (namespace.to_owned(), claim.to_owned());
+        Self {
+            claims: [
+                (claim("ml", "train"), dataset("train")),
+                (claim("guest", "borrowed"), dataset("train")),
+                (claim("ml", "empty"), dataset("empty")),
+            ]
+            .into(),
+            left_alone: ["quiet".to_owned()].into(),
+            nodes: Arc::new(Nodes::new(all)),
+            held: [(dataset("train"), (10 * GIB, holdings))].into(),
+            ..Self::default()
+        }
+    }
+
+    pub fn with_unmountable(mut self, name: &str, reason: &str) -> Self {
+        let mut all: Vec<Node> = (0..).map_while(|index| self.nodes.get(index)).cloned().collect();
+        for node in all.iter_mut().filter(|node| &*node.name == name) {
+            node.unmountable = Some(reason.into());
+        }
+        self.nodes = Arc::new(Nodes::new(all));
+        self
+    }
+}
+
+impl View for Known {
+    fn dataset(&self, namespace: &str, claim: &str) -> Option<DatasetName> {
+        self.claims.get(&(namespace.to_owned(), claim.to_owned())).cloned()
+    }
+
+    fn opted_out(&self, namespace: &str) -> bool {
+        self.left_alone.contains(namespace)
+    }
+
+    fn nodes(&self) -> Arc<Nodes> {
+        self.nodes.clone()
+    }
+
+    fn reach(&self, datasets: &[DatasetName], _workload: Option<&str>) -> Reach {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let mut sum: BTreeMap<u32, Holding> = BTreeMap::new();
+        let mut expected = 0;
+        for (bytes, holdings) in datasets.iter().filter_map(|dataset| self.held.get(dataset)) {
+            expected += bytes;
+            for holding in holdings {
+                let all =
+                    sum.entry(holding.node).or_insert(Holding { node: holding.node, memory: 0, cache: 0 });
+                all.memory += holding.memory;
+                all.cache += holding.cache;
+            }
+        }
+        Reach { nodes: self.nodes.clone(), expected, holdings: sum.into_values().collect() }
+    }
+
+    fn generation(&self, _datasets: &[DatasetName]) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,7 @@
+//! Scheduling through its two doors: a review in, an answer out; extender arguments in, scores out.
+
+mod extending;
+mod known;
+mod mutating;
+mod pods;
+mod serving;
