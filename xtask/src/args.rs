@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::place::Place;
 use crate::setup::{self, Purpose, toolchain};
-use crate::{compile, lint, show, test};
+use crate::{codegen, compile, lint, show, test};
 
 /// Headrace's own commands: from a fresh machine to a measured table.
 #[derive(Debug, Parser)]
@@ -43,6 +43,8 @@ enum Task {
     },
     /// Measure, and print a table or JSON (needs root)
     Bench(show::Bench),
+    /// Write again what is written from code: deploy/crd
+    Codegen,
     /// Formatting, clippy and tidy
     Lint {
         /// Take over the kernel ABI as it is now, after its version was raised
@@ -73,6 +75,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Task::Test => return test::run(&place),
         Task::Demo { arguments } => show::demo(&place, &arguments)?,
         Task::Bench(bench) => show::bench(&place, &bench)?,
+        Task::Codegen => codegen::run(&place)?,
         Task::Lint { bless, tidy: true } => lint::tidy(&place, bless)?,
         Task::Lint { bless, tidy: false } => {
             setup::provide(&place, Purpose::Build, false)?;

@@ -22,6 +22,8 @@ mod tidy;
 
 mod lint;
 
+mod codegen;
+
 mod suite;
 
 mod test;

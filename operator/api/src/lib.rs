@@ -5,6 +5,8 @@
 
 pub mod crd;
 
+pub mod validate;
+
 /// What a person may ask a node's agent.
 pub mod observability {
     /// `headrace.observability.v1`.

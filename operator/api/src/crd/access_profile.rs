@@ -10,9 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::common::DatasetRef;
 
-/// Characters of `data`: 192 KiB before base64. An object of etcd may have 1.5 MiB; a thousand profiles in
-/// a watch cache should not be what the apiserver is full of.
-pub const MAX_DATA: usize = 262_144;
+/// Characters of `data`: the 256 KiB that the wire lets through, in base64. An object of etcd may have 1.5 MiB.
+pub const MAX_DATA: usize = 349_528;
 
 /// Ranges kept of what is read first.
 pub const MAX_FIRST: usize = 64;
@@ -81,7 +80,7 @@ pub struct AccessProfileSpec {
     #[schemars(length(max = 64))]
     pub first: Vec<ChunkRange>,
     /// What agents exchange, in base64.
-    #[schemars(length(max = 262_144))]
+    #[schemars(length(max = 349_528))]
     pub data: String,
     /// When it was learned.
     #[serde(default, skip_serializing_if = "Option::is_none")]

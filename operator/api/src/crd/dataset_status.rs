@@ -68,12 +68,16 @@ pub struct VersionStatus {
 #[serde(rename_all = "camelCase")]
 pub struct CacheStates {
     /// Bytes of the current version that at least one node holds, such as `1.2GiB`.
+    #[schemars(length(max = 32))]
     pub cached: String,
     /// Bytes that nodes may hold of it.
+    #[schemars(length(max = 32))]
     pub cache_capacity: String,
     /// Share of the current version that at least one node holds, such as `45%`.
+    #[schemars(length(max = 32))]
     pub cached_percentage: String,
     /// Share of read bytes that were on the reader's node when they were read.
+    #[schemars(length(max = 32))]
     pub cache_hit_ratio: String,
 }
 

@@ -10,6 +10,8 @@
 //! and strings are there for two reasons: an object fits into etcd, and the apiserver can estimate what a
 //! rule costs.
 
+#![allow(clippy::duplicated_attributes, reason = "every printcolumn has a type_")]
+
 pub mod common;
 
 pub mod dataset;

@@ -1,0 +1,33 @@
+//! What validation asks of the cluster. Answers come from memory; none may wait.
+
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::graph::Graph;
+use crate::crd::Dataset;
+
+/// Whose a claim's name is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Namespace and name of the Dataset it is made for.
+    pub dataset: (String, String),
+}
+
+/// What is known of the cluster.
+pub trait Known {
+    /// A Dataset, if it is there.
+    fn dataset(&self, namespace: &str, name: &str) -> Option<Arc<Dataset>>;
+
+    /// Which Dataset a claim of that name is made for, or will be; none: no Dataset's, as far as is known.
+    fn claim(&self, namespace: &str, name: &str) -> Option<Claim>;
+
+    /// All operations of a namespace and what they run after.
+    fn operations(&self, namespace: &str) -> Graph;
+
+    /// Bytes that the roomiest node can cache; none while no node has said.
+    fn roomiest_node(&self) -> Option<u64>;
+
+    /// Now; schedules are looked at from here.
+    fn now(&self) -> Timestamp;
+}

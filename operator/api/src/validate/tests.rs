@@ -1,0 +1,264 @@
+//! Objects that cannot work are refused with what to change; others are not; nothing panics.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::jiff::Timestamp;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::graph::Graph;
+use super::schedule::Schedule;
+use super::url::{StoreUrl, UrlError};
+use super::*;
+use crate::crd::operation::{OperationKind, OperationRef};
+
+#[derive(Default)]
+struct World {
+    datasets: BTreeMap<(String, String), Arc<Dataset>>,
+    claims: BTreeMap<(String, String), Claim>,
+    operations: Graph,
+    room: Option<u64>,
+}
+
+impl Known for World {
+    fn dataset(&self, namespace: &str, name: &str) -> Option<Arc<Dataset>> {
+        self.datasets.get(&(namespace.into(), name.into())).cloned()
+    }
+    fn claim(&self, namespace: &str, name: &str) -> Option<Claim> {
+        self.claims.get(&(namespace.into(), name.into())).cloned()
+    }
+    fn operations(&self, _: &str) -> Graph {
+        self.operations.clone()
+    }
+    fn roomiest_node(&self) -> Option<u64> {
+        self.room
+    }
+    fn now(&self) -> Timestamp {
+        "2026-11-24T09:00:00Z".parse().unwrap()
+    }
+}
+
+fn dataset(spec: Value) -> String {
+    json!({"apiVersion": "headrace.io/v1alpha1", "kind": "Dataset",
+           "metadata": {"name": "data", "namespace": "a"}, "spec": spec})
+    .to_string()
+}
+
+fn operation(kind: &str, spec: Value) -> String {
+    json!({"apiVersion": "headrace.io/v1alpha1", "kind": kind,
+           "metadata": {"name": "op", "namespace": "a"}, "spec": spec})
+    .to_string()
+}
+
+/// Says that `text` is refused with a sentence that holds `words`.
+fn refused(world: &World, kind: &str, text: &str, words: &str) {
+    let refusal = object(kind, "a", text, world).expect_err(words).to_string();
+    assert!(refusal.contains(words), "'{refusal}' does not say '{words}'");
+}
+
+#[test]
+fn a_plain_dataset_is_admitted() {
+    let text = dataset(json!({"mounts": [{"mountPoint": "s3://bucket/train", "name": "train"}],
+        "sharing": {"grants": [{"namespace": "b"}]},
+        "cache": {"replicas": "auto", "quota": "10Gi", "nodeSelector": {"headrace.io/cache": "yes"}}}));
+    assert_eq!(object("Dataset", "a", &text, &World { room: Some(10 << 30), ..World::default() }), Ok(()));
+    assert_eq!(object("ConfigMap", "a", "no JSON at all", &World::default()), Ok(()));
+}
+
+#[test]
+fn datasets_that_cannot_work_are_refused_with_what_to_change() {
+    let mount = json!({"mountPoint": "s3://bucket/x", "name": "x"});
+    let cases = [
+        (json!({"mounts": [{"mountPoint": "ftp://host/x", "name": "x"}]}), "ftp:// is no store"),
+        (json!({"mounts": [{"mountPoint": "s3://user:pass@b/x", "name": "x"}]}), "encryptOptions"),
+        (json!({"mounts": [{"mountPoint": "s3:///x", "name": "x"}]}), "names no bucket"),
+        (json!({"mounts": [{"mountPoint": "https://h/a/../../b", "name": "x"}]}), "'..'"),
+        (
+            json!({"mounts": [{"mountPoint": "s3://b", "name": "x"}, {"mountPoint": "s3://c", "path": "/x/"}]}),
+            "another path",
+        ),
+        (
+            json!({"mounts": [{"mountPoint": "s3://b", "name": "x", "options": {"aws.secretKey": "hush"}}]}),
+            "in the clear",
+        ),
+        (json!({"mounts": [mount], "cache": {"quota": "2Ti"}}), "above what any node can cache"),
+        (
+            json!({"mounts": [mount], "cache": {"tieredstore": {"levels": [
+            {"mediumtype": "MEM", "quota": "600Gi"}, {"mediumtype": "SSD", "quota": "600Gi"}]}}}),
+            "the roomiest has 1.0TiB",
+        ),
+        (json!({"mounts": [mount], "cache": {"nodeSelector": {"a b": "c"}}}), "no label"),
+        (
+            json!({"mounts": [mount], "cache": {"tolerations": [{"operator": "Sometimes", "key": "k"}]}}),
+            "Equal or Exists",
+        ),
+        (json!({"mounts": [mount], "sharing": {"grants": [{"namespace": "a"}]}}), "needs no grant"),
+        (json!({"mounts": [mount], "sharing": {"grants": [{"namespace": "b"}]}}), "set claimName"),
+        (json!({"mounts": "none"}), "cannot be read"),
+    ];
+    let claim = Claim { dataset: ("c".into(), "data".into()) };
+    let world = World {
+        room: Some(1 << 40),
+        claims: BTreeMap::from([(("b".into(), "data".into()), claim)]),
+        ..World::default()
+    };
+    for (spec, words) in cases {
+        refused(&world, "Dataset", &dataset(spec), words);
+    }
+}
+
+#[test]
+fn a_secret_never_shows_in_a_refusal() {
+    let text = dataset(json!({"mounts": [
+        {"mountPoint": "s3://key:hunter2@bucket/x", "name": "x", "options": {"password": "hunter2"}}]}));
+    let refusal = object("Dataset", "a", &text, &World::default()).unwrap_err().to_string();
+    assert!(!refusal.contains("hunter2"), "{refusal}");
+}
+
+#[test]
+fn a_grant_is_needed_across_namespaces_and_its_absence_tells_nothing() {
+    let load =
+        |namespace: &str| operation("DataLoad", json!({"dataset": {"name": "d", "namespace": namespace}}));
+    let shared: Dataset = serde_json::from_value(json!({"metadata": {"name": "d"},
+        "spec": {"mounts": [], "sharing": {"grants": [{"namespace": "a"}]}}}))
+    .unwrap();
+    let mut closed = shared.clone();
+    closed.spec.sharing = None;
+    let world = World {
+        datasets: BTreeMap::from([
+            (("open".into(), "d".into()), Arc::new(shared)),
+            (("shut".into(), "d".into()), Arc::new(closed)),
+        ]),
+        ..World::default()
+    };
+    assert_eq!(object("DataLoad", "a", &load("open"), &world), Ok(()));
+    assert_eq!(object("DataLoad", "a", &load("a"), &world), Ok(()), "not there yet is no fault");
+    let say = |namespace| object("DataLoad", "a", &load(namespace), &world).unwrap_err().to_string();
+    assert_eq!(say("shut").replace("shut", "none"), say("none"));
+}
+
+#[test]
+fn circles_are_told_with_their_way() {
+    let reference = |name: &str| OperationRef { kind: OperationKind::DataLoad, name: name.into() };
+    let world = World {
+        operations: BTreeMap::from([
+            (reference("b"), vec![reference("c")]),
+            (reference("c"), vec![reference("x"), reference("op")]),
+        ]),
+        ..World::default()
+    };
+    let after = |name: &str| {
+        operation(
+            "DataLoad",
+            json!({"dataset": {"name": "d"},
+        "runAfter": [{"kind": "DataLoad", "name": name}]}),
+        )
+    };
+    refused(&world, "DataLoad", &after("b"), "DataLoad op → DataLoad b → DataLoad c → DataLoad op");
+    refused(&world, "DataLoad", &after("op"), "DataLoad op → DataLoad op");
+    assert_eq!(object("DataLoad", "a", &after("x"), &world), Ok(()));
+}
+
+#[test]
+fn schedules_are_understood_or_refused() {
+    let load = |schedule: &str, zone: Option<&str>| {
+        let spec =
+            json!({"dataset": {"name": "d"}, "policy": "Cron", "schedule": schedule, "timeZone": zone});
+        operation("DataLoad", spec)
+    };
+    let world = World::default();
+    assert_eq!(object("DataLoad", "a", &load("0 3 * * 1-5", Some("Europe/Berlin")), &world), Ok(()));
+    refused(&world, "DataLoad", &load("0 3 * *", None), "make five");
+    refused(&world, "DataLoad", &load("0 3 * * * UTC", None), "make five");
+    refused(&world, "DataLoad", &load("61 3 * * *", None), "not understood");
+    refused(&world, "DataLoad", &load("0 3 * * *", Some("Mars/Olympus")), "not understood");
+    refused(&world, "DataLoad", &load("0 0 30 2 *", None), "a day that exists");
+}
+
+#[test]
+fn a_schedule_has_its_next_time_in_its_zone() {
+    let schedule = Schedule::parse("30 2 * * *", Some("Europe/Berlin")).unwrap();
+    let next = schedule.next("2026-11-24T09:00:00Z".parse().unwrap()).unwrap();
+    assert_eq!(next.to_string(), "2026-11-25T01:30:00Z");
+}
+
+#[test]
+fn processes_and_copies_that_cannot_work_are_refused() {
+    let world = World::default();
+    let process = |pod: Value| {
+        operation(
+            "DataProcess",
+            json!({
+        "dataset": {"name": "d", "mountPath": "/data"}, "processor": {"job": {"podSpec": pod}}}),
+        )
+    };
+    refused(&world, "DataProcess", &process(json!({"containers": []})), "no containers");
+    let clash = json!({"restartPolicy": "Always", "containers": [{"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/data/"}]}]});
+    refused(&world, "DataProcess", &process(clash.clone()), "choose another mountPath");
+    refused(&world, "DataProcess", &process(clash), "Never or OnFailure");
+    let backup = operation("DataBackup", json!({"dataset": "d", "backupPath": "local:///tmp/x"}));
+    refused(&world, "DataBackup", &backup, "whatever node");
+    let migrate = operation(
+        "DataMigrate",
+        json!({
+        "from": {"externalStorage": {"uri": "gopher://x/y"}}, "to": {"dataset": {"name": "d", "namespace": "z"}}}),
+    );
+    refused(&world, "DataMigrate", &migrate, "from.externalStorage.uri");
+    refused(&world, "DataMigrate", &migrate, "may not use Dataset z/d");
+}
+
+#[test]
+fn urls_name_mounts_of_nodes() {
+    let mounted = |text: &str| StoreUrl::parse(text).unwrap().mounted();
+    let named = |source: &str, path: &str| Some((source.to_string(), path.to_string()));
+    assert_eq!(mounted("nfs://nas/export/train/"), named("nas:/export/train", ""));
+    assert_eq!(mounted("juicefs://data/train"), named("JuiceFS:data", "train"));
+    assert_eq!(mounted("mounted://nas:%2Fexport/train"), named("nas:/export", "train"));
+    assert_eq!(mounted("s3://bucket/train"), None);
+    assert_eq!(StoreUrl::parse("mounted://a%zz/b"), Err(UrlError::Encoding));
+    assert_eq!(StoreUrl::parse("mounted://a%2"), Err(UrlError::Encoding));
+}
+
+#[test]
+fn amounts_are_bytes() {
+    assert_eq!(quantity::bytes("1.5Gi"), Some(3 << 29));
+    assert_eq!(quantity::bytes("4096"), Some(4096));
+    for wrong in ["", "-1Gi", "1 Gi", "Gi", "1.", ".5", "1e3", "99999999999999999999", "9000Pi"] {
+        assert_eq!(quantity::bytes(wrong), None, "{wrong}");
+    }
+    assert_eq!(quantity::words(1_288_490_189), "1.2GiB");
+    assert_eq!(quantity::words((1 << 30) - 1), "1.0GiB");
+}
+
+proptest! {
+    #[test]
+    fn nothing_panics(kind in "Dataset|DataLoad|DataMigrate|DataBackup|DataProcess", text in ".{0,200}") {
+        let _ = object(&kind, "a", &text, &World::default());
+        let _ = StoreUrl::parse(&text);
+        let _ = StoreUrl::parse(&format!("mounted://{text}"));
+        let _ = quantity::bytes(&text);
+        let _ = Schedule::parse(&text, Some(&text));
+        let _ = Schedule::parse("* * * * *", Some(&text));
+    }
+
+    #[test]
+    fn a_circle_is_found_exactly_where_there_is_one(edges in proptest::collection::vec((0_u8..8, 0_u8..8), 0..20)) {
+        let reference = |i: u8| OperationRef { kind: OperationKind::DataProcess, name: i.to_string() };
+        let mut graph = Graph::new();
+        for &(from, to) in &edges {
+            graph.entry(reference(from)).or_default().push(reference(to));
+        }
+        // Reachability, the slow way.
+        let mut reach = [[false; 8]; 8];
+        edges.iter().for_each(|&(a, b)| reach[a as usize][b as usize] = true);
+        for k in 0..8 { for i in 0..8 { for j in 0..8 { reach[i][j] |= reach[i][k] && reach[k][j]; } } }
+        let found = graph::circle(&graph, &reference(0));
+        prop_assert_eq!(found.is_some(), reach[0][0]);
+        if let Some(circle) = found {
+            for pair in circle.windows(2) {
+                prop_assert!(graph[&pair[0]].contains(&pair[1]));
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! URLs of stores.
+//!
+//! A mount of the node that an agent watches is named by its source in mountinfo: `nfs://nas/export` is
+//! `nas:/export`, `juicefs://data` is `JuiceFS:data`, and anything else is `mounted://SOURCE/folder` with what
+//! is not allowed in a host percent-encoded.
+
+/// What a store speaks, as far as the name goes.
+const SCHEMES: [&str; 22] = [
+    "s3", "gs", "gcs", "az", "abfs", "abfss", "wasbs", "oss", "cos", "cosn", "obs", "hdfs", "webhdfs",
+    "http", "https", "nfs", "juicefs", "lustre", "cephfs", "pvc", "local", "mounted",
+];
+
+/// A store's URL, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreUrl {
+    pub scheme: String,
+    /// Host and port, bucket, claim or source; empty for `local`.
+    pub authority: String,
+    /// Without slashes at either end; empty: all of it.
+    pub path: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    #[error("it has no scheme: write it like s3://bucket/folder")]
+    Shape,
+    #[error("{scheme}:// is no store that is known; known are {}", SCHEMES.join(", "))]
+    Scheme { scheme: String },
+    #[error("it holds a user name or password: name the Secret in encryptOptions instead")]
+    Credentials,
+    #[error("it names no {what}: write it like {example}")]
+    Authority { what: &'static str, example: &'static str },
+    #[error("it holds '..', a control character or a space: write the path out")]
+    Path,
+    #[error("it has a query or fragment ('?', '#'): put options into options")]
+    Query,
+    #[error("the percent-encoding in it is broken: write %25 for a percent sign")]
+    Encoding,
+}
+
+impl StoreUrl {
+    pub fn parse(text: &str) -> Result<Self, UrlError> {
+        let (scheme, rest) = text.split_once("://").ok_or(UrlError::Shape)?;
+        let scheme = scheme.to_ascii_lowercase();
+        if !SCHEMES.contains(&scheme.as_str()) {
+            return Err(UrlError::Scheme { scheme: scheme.chars().take(32).collect() });
+        }
+        if rest.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return Err(UrlError::Path);
+        }
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        if authority.contains('@') {
+            return Err(UrlError::Credentials);
+        }
+        if rest.contains(['?', '#']) {
+            return Err(UrlError::Query);
+        }
+        if path.split('/').any(|part| part == "..") {
+            return Err(UrlError::Path);
+        }
+        let wanted = match scheme.as_str() {
+            "local" => None,
+            "pvc" => Some(("claim", "pvc://claim/folder")),
+            "mounted" => Some(("mount source", "mounted://nas:%2Fexport/folder")),
+            "juicefs" => Some(("file system", "juicefs://data/folder")),
+            "http" | "https" | "nfs" | "lustre" | "cephfs" | "hdfs" | "webhdfs" => {
+                Some(("host", "https://host/folder"))
+            }
+            _ => Some(("bucket", "s3://bucket/folder")),
+        };
+        match wanted {
+            Some((what, example)) if authority.is_empty() => {
+                return Err(UrlError::Authority { what, example });
+            }
+            None if !authority.is_empty() || path.is_empty() => {
+                return Err(UrlError::Authority { what: "absolute folder", example: "local:///mnt/data" });
+            }
+            _ => {}
+        }
+        if scheme == "mounted" {
+            decode(authority)?;
+        }
+        Ok(Self { scheme, authority: authority.into(), path: path.trim_matches('/').into() })
+    }
+
+    /// The mount of a node that this names, as (source in mountinfo, folder below its root); none where the
+    /// store is reached over its own protocol only.
+    pub fn mounted(&self) -> Option<(String, String)> {
+        match self.scheme.as_str() {
+            "nfs" => Some((format!("{}:/{}", self.authority, self.path), String::new())),
+            "juicefs" => Some((format!("JuiceFS:{}", self.authority), self.path.clone())),
+            "mounted" => Some((decode(&self.authority).ok()?, self.path.clone())),
+            _ => None,
+        }
+    }
+}
+
+fn decode(text: &str) -> Result<String, UrlError> {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        if byte == b'%' {
+            let hex = text.get(at + 1..at + 3).ok_or(UrlError::Encoding)?;
+            let value = u8::from_str_radix(hex, 16).map_err(|_| UrlError::Encoding)?;
+            if hex.starts_with('+') || value == 0 {
+                return Err(UrlError::Encoding);
+            }
+            out.push(value);
+            at += 3;
+        } else {
+            out.push(byte);
+            at += 1;
+        }
+    }
+    String::from_utf8(out).map_err(|_| UrlError::Encoding)
+}
