@@ -46,7 +46,7 @@ pub fn prefer(reach: &Reach, datasets: &str) -> Preference {
         .filter(|holding| share(holding.bytes(), reach.expected) >= LEAST_SHARE)
         .filter_map(|holding| {
             let node = reach.nodes.get(holding.node)?;
-            node.unmountable.is_none().then_some((holding.bytes(), &*node.name, node))
+            (node.unmountable.is_none() && !node.closed).then_some((holding.bytes(), &*node.name, node))
         })
         .collect();
     holders.sort_by_key(|&(bytes, name, _)| (Reverse(bytes), name));
@@ -145,6 +145,7 @@ mod tests {
                 zone: Some(format!("z{}", index / 5).into()),
                 region: (index < 10).then(|| "r".into()),
                 unmountable: (index == 19).then(|| "its agent cannot mount".into()),
+                closed: index == 18,
                 ..Node::default()
             })
             .collect();
@@ -187,8 +188,9 @@ mod tests {
     }
 
     #[test]
-    fn crumbs_and_nodes_that_cannot_mount_are_not_named() {
-        let preference = prefer(&reach(1000 * GIB, &[(3, GIB), (19, 900 * GIB), (77, GIB)]), "a/train");
+    fn crumbs_and_nodes_that_would_not_do_are_not_named() {
+        let preference =
+            prefer(&reach(1000 * GIB, &[(3, GIB), (18, 900 * GIB), (19, 900 * GIB), (77, GIB)]), "a/train");
         assert!(preference.terms.is_empty(), "{preference:?}");
     }
 
@@ -199,6 +201,6 @@ mod tests {
         let weights = weights(&preference);
         assert_eq!(weights.len(), NODES + ZONES + 1);
         assert!(weights.iter().all(|(weight, _)| (1..=100).contains(weight)), "{weights:?}");
-        assert!(preference.words.contains("and 7 more not named"), "{}", preference.words);
+        assert!(preference.words.contains("and 6 more not named"), "{}", preference.words);
     }
 }

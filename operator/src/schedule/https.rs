@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use rustls::server::ResolvesServerCert;
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -51,6 +51,9 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// After a failed accept, which is out of descriptors as a rule: trying at once would spin.
 const RELIEF: Duration = Duration::from_millis(100);
 
+/// The certificate and key to serve with, asked anew for each connection.
+pub type Tls = Arc<dyn Fn() -> Arc<ServerConfig> + Send + Sync>;
+
 #[derive(Clone)]
 pub struct Schedule {
     view: Arc<dyn View>,
@@ -79,20 +82,7 @@ impl Schedule {
     }
 
     /// Serves until `stop` is true, then lets go of idle connections and finishes what is under way.
-    pub async fn serve(
-        self,
-        listener: TcpListener,
-        keys: Arc<dyn ResolvesServerCert>,
-        mut stop: watch::Receiver<bool>,
-    ) -> Result<(), rustls::Error> {
-        let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(
-            rustls::crypto::aws_lc_rs::default_provider(),
-        ))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_cert_resolver(keys);
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let acceptor = TlsAcceptor::from(Arc::new(tls));
+    pub async fn serve(self, listener: TcpListener, tls: Tls, mut stop: watch::Receiver<bool>) {
         let router = self.router();
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let mut open = JoinSet::new();
@@ -107,7 +97,8 @@ impl Schedule {
             };
             match arrived {
                 (Some(place), Ok((stream, _))) => {
-                    let (acceptor, router, stop) = (acceptor.clone(), router.clone(), stop.clone());
+                    let (router, stop) = (router.clone(), stop.clone());
+                    let acceptor = acceptor(&tls());
                     open.spawn(async move {
                         let _place = place;
                         converse(stream, &acceptor, router, stop).await;
@@ -122,8 +113,14 @@ impl Schedule {
         }
         let finish = async { while open.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(FAREWELL, finish).await;
-        Ok(())
     }
+}
+
+/// HTTP/1.1 alone: a scheduler asks one thing at a time, and on HTTP/2 its one connection would add frames.
+fn acceptor(config: &ServerConfig) -> TlsAcceptor {
+    let mut config = config.clone();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    TlsAcceptor::from(Arc::new(config))
 }
 
 async fn converse(

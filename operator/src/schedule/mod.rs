@@ -17,6 +17,8 @@ pub mod patch;
 
 pub mod review;
 
+pub mod picture;
+
 pub mod mutate;
 
 pub mod extender;

@@ -46,7 +46,7 @@ fn change(view: &dyn View, namespace: &str, pod: &Pod) -> Verdict {
         Some(words) => Err(words),
         None => {
             let reach = view.reach(&datasets, workload::of(namespace, pod).as_deref());
-            Ok(affinity::prefer(&reach, &words(&datasets)))
+            Ok(affinity::prefer(&reach, &datasets.join(" and ")))
         }
     };
     match patch::patch(pod, Change { volumes: &volumes, preference }) {
@@ -65,10 +65,4 @@ fn settled(pod: &Pod) -> Option<&'static str> {
         return Some("a DaemonSet runs one on every node: nothing to prefer");
     }
     None
-}
-
-fn words(datasets: &[DatasetName]) -> String {
-    let names: Vec<String> =
-        datasets.iter().map(|dataset| format!("{}/{}", dataset.namespace, dataset.name)).collect();
-    names.join(" and ")
 }

@@ -7,16 +7,21 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use crate::inventory::Name;
+
 /// Index into [`Nodes`].
 pub type NodeIndex = u32;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
     pub name: Box<str>,
-    /// `topology.kubernetes.io/region`, `topology.kubernetes.io/zone` and the rack, where nodes are labelled.
-    pub region: Option<Arc<str>>,
-    pub zone: Option<Arc<str>>,
-    pub rack: Option<Arc<str>>,
+    /// Values of the labels `topology.kubernetes.io/region` and `topology.kubernetes.io/zone`.
+    pub region: Option<Name>,
+    pub zone: Option<Name>,
+    /// The same for all nodes of a rack.
+    pub rack: Option<u64>,
+    /// It takes no pods now: cordoned, or not ready. Others know that too; it is only not worth naming.
+    pub closed: bool,
     /// Why no Dataset can be mounted there, in words; none where nothing speaks against it.
     pub unmountable: Option<Box<str>>,
 }
@@ -33,14 +38,14 @@ pub struct Nodes {
 
 impl Nodes {
     pub fn new(all: Vec<Node>) -> Self {
-        let mut numbers: FxHashMap<Arc<str>, u32> = FxHashMap::default();
+        let mut numbers: FxHashMap<u64, u32> = FxHashMap::default();
         let mut racks = Vec::with_capacity(all.len());
         let mut by_name = FxHashMap::with_capacity_and_hasher(all.len(), rustc_hash::FxBuildHasher);
         for (index, node) in (0..).zip(&all) {
             by_name.insert(node.name.clone(), index);
-            racks.push(node.rack.as_ref().map(|rack| {
+            racks.push(node.rack.map(|rack| {
                 let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
-                *numbers.entry(rack.clone()).or_insert(next)
+                *numbers.entry(rack).or_insert(next)
             }));
         }
         let unmountable = all.iter().any(|node| node.unmountable.is_some());
@@ -109,12 +114,8 @@ pub struct Reach {
 /// Datasets weighed for one pod; one that mounts more is steered by these.
 pub const DATASETS: usize = 16;
 
-/// A Dataset by namespace and name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DatasetName {
-    pub namespace: Box<str>,
-    pub name: Box<str>,
-}
+/// A Dataset as `namespace/name`.
+pub type DatasetName = Name;
 
 /// What scheduling asks of the rest of the operator. Answers come from memory: none may wait.
 pub trait View: Send + Sync + 'static {
@@ -131,6 +132,10 @@ pub trait View: Send + Sync + 'static {
 
     /// Changes whenever [`View::reach`] of these Datasets may answer otherwise.
     fn generation(&self, datasets: &[DatasetName]) -> u64;
+
+    /// Grows about once a second. Within one moment an answer may be kept without asking for its generation:
+    /// a Dataset that changes all the time is not added up anew for every pod.
+    fn moment(&self) -> u64;
 }
 
 #[cfg(test)]
@@ -139,17 +144,9 @@ mod tests {
 
     #[test]
     fn racks_get_dense_numbers() {
-        let node = |name: &str, rack: Option<&str>| Node {
-            name: name.into(),
-            rack: rack.map(Into::into),
-            ..Node::default()
-        };
-        let nodes = Nodes::new(vec![
-            node("a", Some("r1")),
-            node("b", None),
-            node("c", Some("r2")),
-            node("d", Some("r1")),
-        ]);
+        let node = |name: &str, rack| Node { name: name.into(), rack, ..Node::default() };
+        let nodes =
+            Nodes::new(vec![node("a", Some(71)), node("b", None), node("c", Some(72)), node("d", Some(71))]);
         assert_eq!(nodes.racks(), [Some(0), None, Some(1), Some(0)]);
         assert_eq!((nodes.rack_count(), nodes.len()), (2, 4));
         assert_eq!(nodes.named("c"), Some(2));

@@ -40,6 +40,7 @@ pub struct Extender {
 type Key = (Vec<DatasetName>, Option<String>);
 
 struct Kept {
+    moment: u64,
     generation: u64,
     nodes: Arc<Nodes>,
     scores: Arc<Scores>,
@@ -114,14 +115,20 @@ impl Extender {
 
     fn scores(&self, pod: &Pod) -> Option<(Arc<Nodes>, Arc<Scores>)> {
         let datasets = self.concerned(pod)?;
-        // Read before what it dates: what changes in between is noticed the next time.
-        let generation = self.view.generation(&datasets);
         let key = (datasets, workload::of(pod.namespace(), pod));
-        {
-            let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(kept) = kept.get(&key).filter(|kept| kept.generation == generation) {
-                return Some((kept.nodes.clone(), kept.scores.clone()));
-            }
+        // Both are read before what they date: what changes in between is noticed the next time.
+        let moment = self.view.moment();
+        if let Some(scores) = self.current(&key, |kept| kept.moment == moment) {
+            return Some(scores);
+        }
+        let generation = self.view.generation(&key.0);
+        let unchanged = self.current(&key, |kept| {
+            let unchanged = kept.generation == generation;
+            kept.moment = if unchanged { moment } else { kept.moment };
+            unchanged
+        });
+        if unchanged.is_some() {
+            return unchanged;
         }
         let reach = self.view.reach(&key.0, key.1.as_deref());
         let scores = Arc::new(Scores::of(&reach));
@@ -130,7 +137,13 @@ impl Extender {
         if kept.len() >= KEPT && !kept.contains_key(&key) {
             kept.clear();
         }
-        kept.insert(key, Kept { generation, nodes: nodes.clone(), scores: scores.clone() });
+        kept.insert(key, Kept { moment, generation, nodes: nodes.clone(), scores: scores.clone() });
         Some((nodes, scores))
+    }
+
+    fn current(&self, key: &Key, still: impl FnOnce(&mut Kept) -> bool) -> Option<(Arc<Nodes>, Arc<Scores>)> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = kept.get_mut(key)?;
+        still(kept).then(|| (kept.nodes.clone(), kept.scores.clone()))
     }
 }

@@ -70,10 +70,10 @@ mod tests {
     use crate::schedule::reach::{Holding, Node, Nodes};
 
     fn scores(expected: u64, holdings: &[(u32, u64, u64)]) -> Vec<u8> {
-        let nodes = (0..6)
+        let nodes = (0..6_u64)
             .map(|index| Node {
                 name: format!("n{index}").into(),
-                rack: (index < 4).then(|| format!("r{}", index / 2).into()),
+                rack: (index < 4).then_some(index / 2),
                 ..Node::default()
             })
             .collect();

@@ -90,7 +90,12 @@ fn scores_are_kept_until_something_changed() {
         prioritized(&extender, BY_NAME);
     }
     assert_eq!(known.asked.load(Ordering::Relaxed), 1);
+    known.moment.fetch_add(1, Ordering::Relaxed);
+    prioritized(&extender, BY_NAME);
     known.generation.fetch_add(1, Ordering::Relaxed);
+    prioritized(&extender, BY_NAME);
+    assert_eq!(known.asked.load(Ordering::Relaxed), 1, "within one moment nobody asks again");
+    known.moment.fetch_add(1, Ordering::Relaxed);
     prioritized(&extender, BY_NAME);
     assert_eq!(known.asked.load(Ordering::Relaxed), 2);
     // Another workload reads other bytes first.

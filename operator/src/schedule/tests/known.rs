@@ -15,11 +15,12 @@ pub struct Known {
     pub nodes: Arc<Nodes>,
     pub held: BTreeMap<DatasetName, (u64, Vec<Holding>)>,
     pub generation: AtomicU64,
+    pub moment: AtomicU64,
     pub asked: AtomicU64,
 }
 
 pub fn dataset(name: &str) -> DatasetName {
-    DatasetName { namespace: "ml".into(), name: name.into() }
+    format!("ml/{name}").into()
 }
 
 impl Known {
@@ -30,8 +31,8 @@ impl Known {
                 name: format!("n{index}").into(),
                 region: Some("r".into()),
                 zone: Some(format!("z{}", index % 2).into()),
-                rack: Some(format!("rack{}", index % 4).into()),
-                unmountable: None,
+                rack: Some(u64::from(index % 4)),
+                ..Node::default()
             })
             .collect();
         let holdings = vec![
@@ -94,5 +95,9 @@ impl View for Known {
 
     fn generation(&self, _datasets: &[DatasetName]) -> u64 {
         self.generation.load(Ordering::Relaxed)
+    }
+
+    fn moment(&self) -> u64 {
+        self.moment.load(Ordering::Relaxed)
     }
 }

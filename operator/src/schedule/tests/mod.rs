@@ -3,5 +3,6 @@
 mod extending;
 mod known;
 mod mutating;
+mod picturing;
 mod pods;
 mod serving;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -25,13 +24,19 @@ async fn served() -> Served {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let authority = made.cert.der().clone();
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into();
-    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
-    let keys = SingleCertAndKey::from(CertifiedKey::new(vec![authority.clone()], key));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![authority.clone()], key)
+        .unwrap();
+    let config = Arc::new(config);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
     let schedule = Schedule::new(Arc::new(Known::usual(8)));
-    let ended = tokio::spawn(async move { schedule.serve(listener, Arc::new(keys), stopped).await.unwrap() });
+    let ended = tokio::spawn(schedule.serve(listener, Arc::new(move || config.clone()), stopped));
     Served { address, authority, stop, ended }
 }
 

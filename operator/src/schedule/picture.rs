@@ -1,0 +1,247 @@
+//! The operator's own `View`: the shared inventory, and what was told of claims, namespaces and profiles.
+//!
+//! Read by every pod, written seldom: each part lies behind a lock that is held for a look-up, the node table
+//! is replaced as a whole. `Picture::tick` has to be called about once a second; it is where new nodes appear.
+
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
+
+use super::reach::{DatasetName, Holding, Node, Nodes, Reach, View};
+use crate::inventory::{self, ChunkSet, DatasetId, Inventory, NodeId, Want};
+
+/// Workloads whose profiles are kept for scoring; more than that are scored by whole Datasets.
+const PROFILES: usize = 20_000;
+
+/// With the value `disabled`, a node's label says that no Dataset can be mounted there.
+const MOUNT: &str = "headrace.io/mount";
+
+const SYSTEM: &str = "kubernetes.io/os";
+const REGION: &str = "topology.kubernetes.io/region";
+
+/// A claim that the operator makes: namespace and name.
+pub type Claim = (Box<str>, Box<str>);
+
+#[derive(Debug)]
+pub struct Picture {
+    inventory: Arc<RwLock<Inventory>>,
+    claims: RwLock<Claims>,
+    left_alone: RwLock<FxHashSet<Box<str>>>,
+    profiles: RwLock<FxHashMap<Box<str>, FxHashMap<DatasetName, ChunkSet>>>,
+    table: RwLock<Table>,
+    /// Counts changes of the node table and of profiles, which bear on every Dataset.
+    edition: AtomicU64,
+    moment: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Claims {
+    by_dataset: FxHashMap<DatasetName, Vec<Claim>>,
+    /// Namespace, claim, and the Datasets that want it; the first has it.
+    by_namespace: FxHashMap<Box<str>, FxHashMap<Box<str>, Vec<DatasetName>>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Table {
+    nodes: Arc<Nodes>,
+    /// The inventory's ids in the order of `nodes`, which is ascending.
+    ids: Arc<[NodeId]>,
+}
+
+impl Picture {
+    pub fn new(inventory: Arc<RwLock<Inventory>>) -> Self {
+        let picture = Self {
+            inventory,
+            claims: RwLock::default(),
+            left_alone: RwLock::default(),
+            profiles: RwLock::default(),
+            table: RwLock::default(),
+            edition: AtomicU64::new(0),
+            moment: AtomicU64::new(0),
+        };
+        picture.tick();
+        picture
+    }
+
+    /// A Dataset is there, with the claims through which pods use it.
+    pub fn set_dataset(&self, dataset: &DatasetName, claims: Vec<Claim>) {
+        let mut all = write(&self.claims);
+        all.remove(dataset);
+        for (namespace, claim) in &claims {
+            let wanting =
+                all.by_namespace.entry(namespace.clone()).or_default().entry(claim.clone()).or_default();
+            wanting.push(dataset.clone());
+            // Two Datasets that want one claim: the one of that namespace before one that was granted.
+            let own = |dataset: &DatasetName| dataset.split('/').next() == Some(namespace);
+            wanting.sort_by_key(|dataset| (!own(dataset), dataset.clone()));
+            wanting.dedup();
+        }
+        all.by_dataset.insert(dataset.clone(), claims);
+    }
+
+    pub fn drop_dataset(&self, dataset: &str) {
+        write(&self.claims).remove(dataset);
+    }
+
+    /// Whether a namespace asks to be left alone.
+    pub fn leave_alone(&self, namespace: &str, alone: bool) {
+        let mut left_alone = write(&self.left_alone);
+        if alone {
+            left_alone.insert(namespace.into());
+        } else {
+            left_alone.remove(namespace);
+        }
+    }
+
+    /// What a workload (`namespace/Kind/name`) reads first of a Dataset; nothing: no more than any of it.
+    pub fn set_profile(&self, workload: &str, dataset: &DatasetName, first: ChunkSet) {
+        let mut profiles = write(&self.profiles);
+        if first.is_empty() {
+            if let Some(of) = profiles.get_mut(workload) {
+                of.remove(dataset);
+                if of.is_empty() {
+                    profiles.remove(workload);
+                }
+            }
+        } else if profiles.len() < PROFILES || profiles.contains_key(workload) {
+            profiles.entry(workload.into()).or_default().insert(dataset.clone(), first);
+        }
+        self.edition.fetch_add(1, Ordering::Release);
+    }
+
+    /// Begins a new moment, and takes over nodes that came, went or changed.
+    pub fn tick(&self) {
+        let inventory = read(&self.inventory);
+        let known = read(&self.table).clone();
+        // Nodes that only an agent or a pod names are none.
+        let declared = || inventory.nodes().filter_map(|(id, node)| Some((id, node, node.facts()?)));
+        let same = declared().count() == known.ids.len()
+            && (0..).zip(known.ids.iter()).zip(declared()).all(|((index, known_id), (id, node, facts))| {
+                *known_id == id && known.nodes.get(index).is_some_and(|known| same(known, node, facts))
+            });
+        if !same {
+            let ids = declared().map(|(id, ..)| id).collect();
+            let all = declared().map(|(_, node, facts)| described(node, facts)).collect();
+            drop(inventory);
+            *write(&self.table) = Table { nodes: Arc::new(Nodes::new(all)), ids };
+            self.edition.fetch_add(1, Ordering::Release);
+        }
+        self.moment.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl Claims {
+    fn remove(&mut self, dataset: &str) {
+        for (namespace, claim) in self.by_dataset.remove(dataset).unwrap_or_default() {
+            let Some(of) = self.by_namespace.get_mut(&namespace) else { continue };
+            if let Some(wanting) = of.get_mut(&claim) {
+                wanting.retain(|other| **other != *dataset);
+                if wanting.is_empty() {
+                    of.remove(&claim);
+                }
+            }
+            if of.is_empty() {
+                self.by_namespace.remove(&namespace);
+            }
+        }
+    }
+}
+
+impl View for Picture {
+    fn dataset(&self, namespace: &str, claim: &str) -> Option<DatasetName> {
+        read(&self.claims).by_namespace.get(namespace)?.get(claim)?.first().cloned()
+    }
+
+    fn opted_out(&self, namespace: &str) -> bool {
+        read(&self.left_alone).contains(namespace)
+    }
+
+    fn nodes(&self) -> Arc<Nodes> {
+        read(&self.table).nodes.clone()
+    }
+
+    fn reach(&self, datasets: &[DatasetName], workload: Option<&str>) -> Reach {
+        let Table { nodes, ids } = read(&self.table).clone();
+        let profiles = read(&self.profiles);
+        let first = workload.and_then(|workload| profiles.get(workload));
+        let inventory = read(&self.inventory);
+        let wants: Vec<Want<'_>> = datasets
+            .iter()
+            .filter_map(|dataset| {
+                let id: DatasetId = inventory.dataset_id(dataset)?;
+                Some(Want { dataset: id, first: first.and_then(|first| first.get(dataset)) })
+            })
+            .collect();
+        let scoring = inventory.scoring(&wants);
+        let mut holdings: Vec<Holding> = scoring
+            .holders()
+            .filter_map(|id| {
+                let node = u32::try_from(ids.binary_search(&id).ok()?).ok()?;
+                let standing = inventory.standing(&scoring, id);
+                Some(Holding { node, memory: standing.ram, cache: standing.cache })
+            })
+            .collect();
+        holdings.sort_unstable_by_key(|holding| holding.node);
+        Reach { nodes, expected: scoring.wanted().unwrap_or(0), holdings }
+    }
+
+    fn generation(&self, datasets: &[DatasetName]) -> u64 {
+        let mut hasher = FxBuildHasher.build_hasher();
+        self.edition.load(Ordering::Acquire).hash(&mut hasher);
+        let inventory = read(&self.inventory);
+        for dataset in datasets {
+            let id = inventory.dataset_id(dataset);
+            id.hash(&mut hasher);
+            id.and_then(|id| inventory.dataset(id)).map(inventory::Dataset::revision).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
+    fn moment(&self) -> u64 {
+        self.moment.load(Ordering::Acquire)
+    }
+}
+
+fn described(node: &inventory::Node, facts: &inventory::NodeFacts) -> Node {
+    Node {
+        name: (&**node.name()).into(),
+        region: facts.labels.get(REGION).cloned(),
+        zone: node.zone().cloned(),
+        rack: node.place().rack,
+        closed: facts.unschedulable || !facts.ready,
+        unmountable: unmountable(facts).map(Into::into),
+    }
+}
+
+fn same(known: &Node, node: &inventory::Node, facts: &inventory::NodeFacts) -> bool {
+    let Node { name, region, zone, rack, closed, unmountable: reason } = known;
+    **name == **node.name()
+        && region.as_ref() == facts.labels.get(REGION)
+        && zone.as_ref() == node.zone()
+        && *rack == node.place().rack
+        && *closed == (facts.unschedulable || !facts.ready)
+        && reason.as_deref() == unmountable(facts)
+}
+
+/// Why no Dataset can be mounted on a node. An agent that is silent is no reason: it comes back, and what is
+/// mounted stays mounted.
+fn unmountable(facts: &inventory::NodeFacts) -> Option<&'static str> {
+    if facts.labels.get(MOUNT).is_some_and(|value| &**value == "disabled") {
+        return Some("the node is labelled headrace.io/mount=disabled: no Dataset can be mounted there");
+    }
+    if facts.labels.get(SYSTEM).is_some_and(|system| &**system != "linux") {
+        return Some("the node does not run Linux: no Dataset can be mounted there");
+    }
+    None
+}
+
+/// Whoever panicked while it held the lock left a whole value: every change here is one step.
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
