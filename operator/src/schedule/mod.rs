@@ -17,6 +17,8 @@ pub mod patch;
 
 pub mod review;
 
+pub mod bound;
+
 pub mod picture;
 
 pub mod mutate;
@@ -24,6 +26,8 @@ pub mod mutate;
 pub mod extender;
 
 pub mod https;
+
+pub mod pods;
 
 #[cfg(test)]
 mod tests;

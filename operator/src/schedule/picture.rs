@@ -9,11 +9,23 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
+use super::bound::Needs;
 use super::reach::{DatasetName, Holding, Node, Nodes, Reach, View};
-use crate::inventory::{self, ChunkSet, DatasetId, Inventory, NodeId, Want};
+use crate::inventory::{self, ChunkSet, Chunks, DatasetId, Inventory, NodeId, Version, Want, chunks_in};
 
 /// Workloads whose profiles are kept for scoring; more than that are scored by whole Datasets.
 const PROFILES: usize = 20_000;
+
+/// Of a Dataset of which nobody knows what the pod reads first, its beginning is fetched: so much of the
+/// node's memory as other readers can spare, and never more than some seconds of a fast network.
+const UNPROFILED_SHARE: u64 = 4;
+const UNPROFILED_MOST: u64 = 16 << 30;
+
+/// Where the node's memory is unknown too.
+const UNPROFILED: u64 = 1 << 30;
+
+/// Runs of chunks in one instruction.
+const RUNS: usize = 1024;
 
 /// With the value `disabled`, a node's label says that no Dataset can be mounted there.
 const MOUNT: &str = "headrace.io/mount";
@@ -201,6 +213,32 @@ impl View for Picture {
 
     fn moment(&self) -> u64 {
         self.moment.load(Ordering::Acquire)
+    }
+}
+
+impl Needs for Picture {
+    fn missing(&self, dataset: &str, node: &str, workload: Option<&str>) -> Option<(Version, Vec<Chunks>)> {
+        let profiles = read(&self.profiles);
+        let first = workload.and_then(|workload| profiles.get(workload)?.get(dataset));
+        let inventory = read(&self.inventory);
+        let dataset = inventory.dataset(inventory.dataset_id(dataset)?)?;
+        let version = dataset.current()?.version;
+        let node = inventory.node_id(node)?;
+        let mut wanted = match first {
+            Some(first) => first.clone(),
+            None => {
+                let ram = inventory.node(node)?.capacity().map(|capacity| capacity.ram);
+                let budget = ram.map_or(UNPROFILED, |ram| (ram / UNPROFILED_SHARE).min(UNPROFILED_MOST));
+                let mut beginning = ChunkSet::default();
+                beginning.insert(&(0..dataset.chunks()?.min(chunks_in(budget))));
+                beginning
+            }
+        };
+        if let Some(held) = dataset.on(node).and_then(|presence| presence.held(Some(version))) {
+            wanted.subtract(&held.resident());
+        }
+        let chunks: Vec<Chunks> = wanted.iter().take(RUNS).collect();
+        (!chunks.is_empty()).then_some((version, chunks))
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use kube::api::ObjectMeta;
 use serde::{Deserialize, Deserializer};
 
 /// Opts a pod (label or annotation) or a namespace (label) out, with the value `disabled`.
@@ -13,14 +14,14 @@ pub const SCHEDULING: &str = "headrace.io/scheduling";
 /// The value of [`SCHEDULING`] that opts out.
 pub const DISABLED: &str = "disabled";
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub struct Pod {
     pub metadata: Option<Metadata>,
     #[serde(default, deserialize_with = "nullable")]
     pub spec: Spec,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {
     #[serde(default, deserialize_with = "nullable")]
@@ -31,7 +32,7 @@ pub struct Metadata {
     pub owner_references: Vec<Owner>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub struct Owner {
     #[serde(default, deserialize_with = "nullable")]
     pub kind: String,
@@ -41,7 +42,7 @@ pub struct Owner {
     pub controller: bool,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Spec {
     #[serde(default, deserialize_with = "nullable")]
@@ -56,19 +57,19 @@ pub struct Spec {
 }
 
 /// Only how far the path exists: what is in it is the user's and stays as it is.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Affinity {
     pub node_affinity: Option<NodeAffinity>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeAffinity {
     pub preferred_during_scheduling_ignored_during_execution: Option<Vec<serde::de::IgnoredAny>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Volume {
     #[serde(default, deserialize_with = "nullable")]
@@ -76,21 +77,21 @@ pub struct Volume {
     pub persistent_volume_claim: Option<ClaimSource>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClaimSource {
     #[serde(default, deserialize_with = "nullable")]
     pub claim_name: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Container {
     #[serde(default, deserialize_with = "nullable")]
     pub volume_mounts: Vec<VolumeMount>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeMount {
     #[serde(default, deserialize_with = "nullable")]
@@ -104,6 +105,24 @@ pub struct VolumeMount {
 }
 
 impl Pod {
+    /// The same of a pod whose metadata was read by others.
+    pub fn of(metadata: &ObjectMeta, spec: Spec) -> Self {
+        let owners = metadata.owner_references.iter().flatten();
+        let metadata = Metadata {
+            namespace: metadata.namespace.clone().unwrap_or_default(),
+            labels: metadata.labels.clone(),
+            annotations: metadata.annotations.clone(),
+            owner_references: owners
+                .map(|owner| Owner {
+                    kind: owner.kind.clone(),
+                    name: owner.name.clone(),
+                    controller: owner.controller.unwrap_or_default(),
+                })
+                .collect(),
+        };
+        Self { metadata: Some(metadata), spec }
+    }
+
     /// Claims that the pod mounts: the volume's index, its name and the claim's name.
     pub fn claims(&self) -> impl Iterator<Item = (usize, &str, &str)> {
         self.spec.volumes.iter().enumerate().filter_map(|(index, volume)| {

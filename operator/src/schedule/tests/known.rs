@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::inventory::{Chunks, Version};
+use crate::schedule::bound::Needs;
 use crate::schedule::reach::{DatasetName, Holding, Node, Nodes, Reach, View};
 
 pub const GIB: u64 = 1 << 30;
@@ -99,5 +101,15 @@ impl View for Known {
 
     fn moment(&self) -> u64 {
         self.moment.load(Ordering::Relaxed)
+    }
+}
+
+impl Needs for Known {
+    /// Three chunks, wherever there is nothing.
+    fn missing(&self, dataset: &str, node: &str, _workload: Option<&str>) -> Option<(Version, Vec<Chunks>)> {
+        let node = self.nodes.named(node)?;
+        let (_, holdings) = self.held.get(dataset)?;
+        let there = holdings.iter().any(|holding| holding.node == node);
+        (!there).then(|| (Version(1), vec![0..3]))
     }
 }

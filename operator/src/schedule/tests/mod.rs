@@ -1,5 +1,6 @@
 //! Scheduling through its two doors: a review in, an answer out; extender arguments in, scores out.
 
+mod binding;
 mod extending;
 mod known;
 mod mutating;

@@ -3,9 +3,10 @@
 use std::sync::{Arc, RwLock};
 
 use crate::inventory::{
-    CHUNK, ChunkSet, DatasetReport, DatasetSpec, Fact, Inventory, Millis, Name, NodeFacts, Report, Tier,
-    Version, VersionFacts,
+    CHUNK, Capacity, ChunkSet, DatasetReport, DatasetSpec, Fact, Inventory, Millis, Name, NodeFacts, Report,
+    Tier, Version, VersionFacts,
 };
+use crate::schedule::bound::Needs;
 use crate::schedule::extender::scores::Scores;
 use crate::schedule::picture::Picture;
 use crate::schedule::reach::{Holding, View};
@@ -165,6 +166,23 @@ fn claims_follow_their_dataset_and_the_own_namespace_goes_first() {
     picture.drop_dataset("ml/train");
     picture.drop_dataset("ml/train");
     assert_eq!(of("ml", "train"), None);
+}
+
+#[test]
+fn a_node_begins_with_what_its_profile_says_or_the_beginning_and_not_with_what_it_has() {
+    let (inventory, picture) = told();
+    let missing = |node: &str, workload| picture.missing("ml/train", node, workload);
+    assert_eq!(missing("a", None), Some((VERSION, vec![0..100])));
+    assert_eq!(missing("b", None), Some((VERSION, vec![50..100])));
+    assert_eq!(missing("c", None), None);
+    assert_eq!(missing("nobody", None), None);
+    picture.set_profile("ml/Job/t", &"ml/train".into(), chunks(&[40..60, 90..91]));
+    assert_eq!(missing("a", Some("ml/Job/t")), Some((VERSION, vec![40..60, 90..91])));
+    assert_eq!(missing("b", Some("ml/Job/t")), Some((VERSION, vec![50..60, 90..91])));
+    let capacity = Some(Capacity { ram: 40 * CHUNK, cache: 0 });
+    let report = Report { session: 2, sequence: 1, whole: true, capacity, ..Report::default() };
+    apply(&inventory, [Fact::Report { node: "a".into(), report }]);
+    assert_eq!(missing("a", None), Some((VERSION, vec![0..10])), "a quarter of its memory");
 }
 
 #[test]

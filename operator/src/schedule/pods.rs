@@ -1,0 +1,55 @@
+//! The watch on bound pods: waits for events, and carries out what `bound` says.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1 as core;
+use kube::api::ApiResource;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client};
+use tokio::sync::watch;
+
+use super::bound::{Agents, Bound, FIELDS, Needs, Outcome, Watched};
+use crate::inventory::Fact;
+
+/// Runs until `stop` is true. Should begin when the Datasets are known: a pod whose claims mean nothing yet is
+/// passed over.
+pub async fn watch(
+    client: Client,
+    needs: Arc<dyn Needs>,
+    agents: Arc<dyn Agents>,
+    mut tell: impl FnMut(Fact),
+    mut stop: watch::Receiver<bool>,
+) {
+    let pods: Api<Watched> = Api::all_with(client, &ApiResource::erase::<core::Pod>(&()));
+    let events = watcher::watcher(pods, watcher::Config::default().fields(FIELDS)).default_backoff();
+    let mut events = std::pin::pin!(events);
+    let mut bound = Bound::default();
+    loop {
+        let event = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            event = events.next() => event,
+        };
+        let outcomes = match event {
+            None => return,
+            Some(Err(error)) => {
+                tracing::warn!(%error, "the watch on bound pods broke; fetching on bind waits until it is back");
+                continue;
+            }
+            Some(Ok(Event::Init)) => {
+                bound.listing();
+                continue;
+            }
+            Some(Ok(Event::InitDone)) => bound.listed(),
+            Some(Ok(Event::InitApply(pod) | Event::Apply(pod))) => bound.seen(&*needs, &pod),
+            Some(Ok(Event::Delete(pod))) => bound.ended(&pod),
+        };
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Tell(fact) => tell(fact),
+                Outcome::Begin(begin) => agents.begin(begin),
+            }
+        }
+    }
+}
