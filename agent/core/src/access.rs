@@ -1,13 +1,14 @@
 //! What a read means: coverage, claims redeemed, the visit it belongs to, the stream it continues.
 
-use crate::catalog::FileId;
+use crate::catalog::{File, FileId};
 use crate::class::Class;
-use crate::core::{ACTIVE, Core, Flight};
+use crate::core::{ACTIVE, Active, Core, Flight};
 use crate::observation::Via;
 use crate::order::{Door, Order};
 use crate::residency::{Owner, Residency};
-use crate::run::{Run, Visit};
-use crate::stream::{Pattern, Terms, Want};
+use crate::run::{LARGE, Run, Visit};
+use crate::stream::{PIECE, Pattern, Terms, Want};
+use crate::thread::Thread;
 use crate::units::{FileKey, MountId, Nanos, PAGE, Pages, Reader, pages_of};
 use crate::view::{Happening, Predictor, Survival};
 
@@ -17,8 +18,8 @@ const STREAM_LIMIT: u64 = 512 << 20;
 /// Hits in a row before a file is looked at for being settled.
 const SETTLED: u32 = 256;
 
-/// Files up to this size are completed in one go once their first page is read and their kind is read whole.
-const SMALL: u64 = 1 << 20;
+/// Pages that a sweep asks for at least at once: 1 MiB, so that it costs few orders.
+const SWEEP: u64 = 256;
 
 impl Core {
     pub(crate) fn residency(&mut self, key: FileKey) -> Option<&mut Residency> {
@@ -100,7 +101,9 @@ impl Core {
         let Some(run) = self.runs.get_mut(&(workload, mount)) else {
             return;
         };
-        if !run.tgids.contains(&reader.tgid) && run.tgids.len() < ACTIVE {
+        // What a process read may be told after its end.
+        let lives = workload == 0 || self.processes.contains_key(&reader.tgid);
+        if lives && !run.tgids.contains(&reader.tgid) && run.tgids.len() < ACTIVE {
             run.tgids.push(reader.tgid);
         }
         if via != Via::Mapped {
@@ -111,14 +114,24 @@ impl Core {
             }
         }
         run.rate.sample(bytes, now);
-        let before = run.walkers.get(&reader.tid).and_then(|walker| walker.last());
-        if run.visit(&self.catalog, reader.tid, id, now) == Visit::New {
-            if let Some(known) = self.workloads.get_mut(workload as usize) {
-                known.files_read += 1;
+        let before = run.threads.get(&reader.tid).and_then(|thread| thread.last());
+        let visit = run.visit(&self.catalog, reader.tid, id, now);
+        if via != Via::Mapped && run.threads.get(&reader.tid).is_some_and(Thread::is_astray) {
+            run.stray_bytes += bytes;
+        }
+        match visit {
+            Visit::New => {
+                if let Some(known) = self.workloads.get_mut(workload as usize) {
+                    known.files_read += 1;
+                }
+                if let Some(dir) = self.catalog.outgrown(id) {
+                    run.relist(dir);
+                }
+                if let Some(before) = before {
+                    self.leave(workload, mount, before, reader.tid);
+                }
             }
-            if let Some(before) = before {
-                self.finish_visit(workload, mount, before, reader.tid);
-            }
+            Visit::Same => self.come_back(workload, mount, id, reader.tid),
         }
         if self.is_heard() {
             let (path, covered, pages) = (self.catalog.path(id), missed == 0, pages.clone());
@@ -126,6 +139,9 @@ impl Core {
         }
         if via != Via::Direct && !pages.is_empty() {
             self.follow(id, workload, mount, reader, &walked, via, now);
+            if pages.end >= pages_of(size) {
+                self.reach_end(workload, mount, id, reader.tid);
+            }
             self.hush(id, key, missed == 0);
         }
         self.supply(mount, now);
@@ -151,22 +167,6 @@ impl Core {
             {
                 store.met_open(true);
             }
-        }
-    }
-
-    /// Ends a thread's visit to a file: what was read of it teaches its kind.
-    pub(crate) fn finish_visit(&mut self, workload: u32, mount: MountId, id: FileId, tid: u32) {
-        if self.active.get(&id).is_none_or(|active| active.tid != tid) {
-            return;
-        }
-        let Some(active) = self.active.remove(&id) else {
-            return;
-        };
-        let (Some(run), Some(file)) = (self.runs.get_mut(&(workload, mount)), self.catalog.file(id)) else {
-            return;
-        };
-        if let Some(class) = run.class_mut(&file.name) {
-            class.finished(&active.read, file.size);
         }
     }
 
@@ -215,7 +215,7 @@ impl Core {
             },
         };
         let pattern = active.streams.pattern(stream);
-        let wanted = if class.whole > class.part && file.size <= SMALL && file.size > 0 {
+        let wanted = if class.whole > class.part && file.size <= LARGE && file.size > 0 {
             // The rest of a small file, at its first page.
             let rest = pages.end..pages_of(file.size);
             (pages.start == 0 && !rest.is_empty() && !self.in_flight.contains_key(&id)).then(|| {
@@ -234,7 +234,11 @@ impl Core {
                 open: store.open_bytes(),
                 requests: store.open_requests(),
             };
-            active.streams.want(stream, &class.bursts, terms).map(|want| (predictor_of(want.pattern), want))
+            match pattern {
+                Pattern::Random { .. } if class.whole > class.part => sweep(active, file, terms),
+                _ => active.streams.want(stream, &class.bursts, terms),
+            }
+            .map(|want| (predictor_of(want.pattern), want))
         };
         // Where an open drops the file's pages, or is refused, or may: through the reader's descriptor. A
         // mapping whose descriptor is closed leaves only the open; where nothing is known, it is tried.
@@ -292,11 +296,32 @@ pub(crate) fn bytes_of(count: u64, range: &Pages, size: u64) -> u64 {
     (count * PAGE).saturating_sub(beyond)
 }
 
+/// Files of this kind are read whole, and this one in no order: what it lacks is brought in from its start to
+/// its end, if all of that fits into memory.
+fn sweep(active: &mut Active, file: &File, terms: Terms) -> Option<Want> {
+    let ahead = terms.file_pages.saturating_sub(active.swept);
+    let most = (terms.open / PAGE).min(terms.requests * PIECE);
+    if most < SWEEP || ahead * PAGE > terms.limit {
+        return None;
+    }
+    let mut ranges: Vec<Pages> = Vec::new();
+    let mut found = 0;
+    while found < most && active.swept < terms.file_pages {
+        let window = active.swept..(active.swept + most - found).min(terms.file_pages);
+        active.swept = window.end;
+        let gaps = file.residency.as_ref().map_or_else(|| vec![window.clone()], |known| known.gaps(&window));
+        found += gaps.iter().map(|gap| gap.end - gap.start).sum::<u64>();
+        ranges.extend(gaps);
+    }
+    (!ranges.is_empty()).then_some(Want { pattern: Pattern::Random { pages: None }, ranges })
+}
+
 /// The row of the ledger in which a stream's predictions are kept.
 fn predictor_of(pattern: Pattern) -> Predictor {
     match pattern {
         Pattern::Strided { .. } => Predictor::Strided,
         Pattern::Reverse { .. } => Predictor::Reverse,
+        Pattern::Random { pages: None } => Predictor::WholeFile,
         Pattern::New | Pattern::Sequential | Pattern::Random { .. } => Predictor::Sequential,
     }
 }

@@ -42,6 +42,8 @@ pub struct Dir {
     pub parent: Option<DirId>,
     pub name: Box<[u8]>,
     pub listing: Listing,
+    /// Files visited that the listing does not have.
+    strangers: u32,
 }
 
 #[derive(Debug)]
@@ -130,7 +132,7 @@ impl Catalog {
         let next = DirId(u32::try_from(self.dirs.len()).unwrap_or(u32::MAX));
         let id = *self.dir_names.entry((mount, parent, name.into())).or_insert(next);
         if id == next {
-            self.dirs.push(Dir { mount, parent, name: name.into(), listing: Listing::Unknown });
+            self.dirs.push(Dir { mount, parent, name: name.into(), listing: Listing::Unknown, strangers: 0 });
         }
         id
     }
@@ -232,6 +234,24 @@ impl Catalog {
             }
             _ => false,
         }
+    }
+
+    /// A file was visited that its directory's listing does not have: it came later. Returns the directory
+    /// when so many did, an eighth of those listed, that it should be listed anew.
+    pub fn outgrown(&mut self, id: FileId) -> Option<DirId> {
+        let (dir, slot) = self.file(id).map(|file| (file.dir, file.slot as usize))?;
+        let known = self.dirs.get_mut(dir.0 as usize)?;
+        let Listing::Known { files, .. } = &known.listing else { return None };
+        if files.get(slot) == Some(&id) {
+            return None;
+        }
+        known.strangers += 1;
+        if (known.strangers as usize) * 8 < files.len() + 8 {
+            return None;
+        }
+        known.strangers = 0;
+        known.listing = Listing::Unknown;
+        Some(dir)
     }
 
     /// Takes over a listing; `None` when it failed.

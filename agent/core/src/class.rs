@@ -21,6 +21,16 @@ pub fn kind_of(name: &[u8]) -> Box<[u8]> {
     }
 }
 
+/// What a visit taught.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lesson {
+    Whole,
+    /// So many bytes of the file.
+    Part {
+        bytes: u64,
+    },
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Class {
     pub bursts: Bursts,
@@ -41,11 +51,11 @@ impl Class {
     }
 
     /// A visit to a file of this kind has ended, with this read of it.
-    pub fn finished(&mut self, read: &RangeSet, size: u64) {
-        let Some(shape) = Shape::of(read, size) else {
-            return;
-        };
-        self.bytes += read.pages() * crate::units::PAGE;
+    pub fn finished(&mut self, read: &RangeSet, size: u64) -> Option<Lesson> {
+        let shape = Shape::of(read, size)?;
+        let bytes = read.pages() * crate::units::PAGE;
+        let lesson = if shape == Shape::Whole { Lesson::Whole } else { Lesson::Part { bytes } };
+        self.bytes += bytes;
         self.largest = self.largest.max(size);
         match &shape {
             Shape::Whole => self.whole = self.whole.saturating_add(1),
@@ -56,6 +66,19 @@ impl Class {
             self.common = last.common(&shape);
         }
         self.last = Some(shape);
+        Some(lesson)
+    }
+
+    /// The visit had not ended: what was taught is taken back. The shapes and bursts it was
+    /// compared with are gone: the next files must agree anew.
+    pub fn retract(&mut self, lesson: Lesson) {
+        if let Lesson::Part { bytes } = lesson {
+            self.part = self.part.saturating_sub(1);
+            self.bytes = self.bytes.saturating_sub(bytes);
+            self.last = None;
+            self.common = None;
+            self.bursts = Bursts::default();
+        }
     }
 
     pub fn finished_files(&self) -> u32 {

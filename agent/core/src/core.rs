@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::catalog::{Catalog, DirId, FileId};
+use crate::class::Lesson;
 use crate::ledger::Ledger;
 use crate::observation::{Actor, Observation, OrderId};
 use crate::order::{Door, Order};
@@ -75,6 +76,10 @@ pub(crate) struct Active {
     pub last: Nanos,
     /// Accesses in a row that found all they wanted.
     pub hits: u32,
+    /// How far a sweep through the file has come, in pages.
+    pub swept: u64,
+    /// What this visit has taught its kind already, for a thread that may come back.
+    pub taught: Option<Lesson>,
     /// Its reader has closed the descriptor and reads a mapping.
     pub orphan: bool,
     /// The probe only counts for this file.

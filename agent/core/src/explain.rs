@@ -5,9 +5,10 @@ use crate::core::Core;
 use crate::past::REPEAT_PROOF;
 use crate::run::{EPOCH_PROOF, Run};
 use crate::stream::Pattern;
+use crate::thread::Thread;
 use crate::units::{FileKey, PAGE};
 use crate::view::{Expectation, Explanation, Predictor};
-use crate::walk::{Ahead, WALK_PROOF};
+use crate::walk::Ahead;
 
 /// Expectations shown at most.
 const SHOWN: u32 = 8;
@@ -38,14 +39,9 @@ impl Run {
             );
             return ("repetition", reason);
         }
-        let walking = self.walkers.values().filter(|walker| walker.proof() >= WALK_PROOF).count();
-        if let Some((order, step)) = self
-            .walkers
-            .values()
-            .filter(|walker| walker.proof() >= WALK_PROOF)
-            .max_by_key(|walker| walker.proof())
-            .and_then(|walker| walker.leading())
-        {
+        let walking = self.threads.values().filter(|thread| thread.walks().next().is_some()).count();
+        let surest = self.threads.values().flat_map(Thread::walks).max_by_key(|(_, walker)| walker.proof());
+        if let Some((order, step)) = surest.and_then(|(_, walker)| walker.leading()) {
             let step = if step == 1 { String::new() } else { format!(", every {}th", step.abs()) };
             return ("directory", format!("{walking} reader(s) walk directories {}{step}", order.words()));
         }
@@ -137,7 +133,7 @@ impl Core {
             }
             return;
         }
-        for walker in run.walkers.values().filter(|walker| walker.proof() >= WALK_PROOF).take(4) {
+        for (_, walker) in run.threads.values().flat_map(Thread::walks).take(4) {
             for (step, ahead) in walker.clone().rewound().ahead(&self.catalog, SHOWN) {
                 if let Ahead::File(id) = ahead {
                     name(id, Predictor::Directory, format!("{step} further in the directory"));

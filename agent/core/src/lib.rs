@@ -27,6 +27,8 @@ mod class;
 
 mod walk;
 
+mod thread;
+
 mod past;
 
 mod profile;
@@ -46,6 +48,8 @@ mod memory;
 mod settle;
 
 mod supply;
+
+mod visits;
 
 mod access;
 

@@ -3,7 +3,7 @@
 use crate::catalog::{Catalog, FileId};
 use crate::core::{Core, WORKLOADS, Workload};
 use crate::order::Order;
-use crate::profile::{MAX_FILES, Profile};
+use crate::profile::{MAX_FILES, Profile, Share};
 use crate::run::Run;
 use crate::units::{MountId, Nanos};
 use crate::view::Survival;
@@ -133,7 +133,7 @@ impl Core {
         keys.sort_unstable();
         for key in keys {
             if let Some(run) = self.runs.get(&key)
-                && let Some(changed) = self.profile_of(run)
+                && let Some(changed) = self.profile_of(run, run.share_so_far())
             {
                 self.changed.push(changed);
             }
@@ -142,13 +142,15 @@ impl Core {
 
     /// Ends a run: its visits teach, its unread bytes are waste, its profile is given out.
     fn end_run(&mut self, mut run: Run, finished: bool) {
-        let lasts: Vec<(u32, FileId)> =
-            run.walkers.iter().filter_map(|(tid, walker)| Some((*tid, walker.last()?))).collect();
+        let mut lasts: Vec<(u32, FileId)> =
+            run.threads.iter().flat_map(|(tid, thread)| thread.at().map(|file| (*tid, file))).collect();
+        lasts.sort_unstable();
         let (workload, mount) = (run.workload, run.mount);
         for (tid, file) in lasts {
             if let Some(active) = self.active.get(&file)
                 && active.tid == tid
                 && let Some(active) = self.active.remove(&file)
+                && active.taught.is_none()
                 && let Some(known) = self.catalog.file(file)
                 && let Some(class) = run.class_mut(&known.name)
             {
@@ -158,8 +160,10 @@ impl Core {
         if finished && run.distinct() >= WORTH_KEEPING {
             let share = run.share_read();
             run.share.note(share);
+        } else {
+            run.share = run.share_so_far();
         }
-        if let Some(changed) = self.profile_of(&run) {
+        if let Some(changed) = self.profile_of(&run, run.share.clone()) {
             // The next run may begin before the edge has written this one down.
             if let Ok(profile) = Profile::decode(&changed.2)
                 && finished
@@ -173,18 +177,18 @@ impl Core {
         }
     }
 
-    fn profile_of(&self, run: &Run) -> Option<(Box<str>, Box<str>, Vec<u8>)> {
+    fn profile_of(&self, run: &Run, share: Share) -> Option<(Box<str>, Box<str>, Vec<u8>)> {
         let store = self.stores.get(&run.mount)?;
         let workload = self.workloads.get(run.workload as usize)?;
         // Process 0 stands for all that could not be told apart: nothing to learn from.
-        if run.workload == 0 || run.distinct() < WORTH_KEEPING && run.past.is_empty() {
+        if run.workload == 0 || run.distinct() < WORTH_KEEPING && run.past.is_empty() && !run.knows_large() {
             return None;
         }
         // A run that quits early does not replace the order of one that read all.
         let order = if run.visits().len() * 2 >= run.past.len() { run.visits() } else { run.past.order() };
         let mut profile = Profile {
             survival: store.survival,
-            share: run.share.clone(),
+            share,
             classes: run.classes.iter().map(|(kind, class)| (kind.clone(), class.clone())).collect(),
             ..Profile::default()
         };

@@ -16,6 +16,9 @@ pub const MAX_FILES: usize = 1 << 16;
 const VERSION: u8 = 1;
 const SHARES: usize = 8;
 
+/// A run that read so much of its set, in per cent, has read most of it.
+pub const FULL: u8 = 50;
+
 /// How much of its set each of the last runs read, in per cent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Share {
@@ -40,7 +43,7 @@ impl Share {
         let (mut weight, mut full, mut all) = (1.0, 0.0, 0.0);
         for share in self.runs.iter().rev() {
             all += weight;
-            if *share >= 50 {
+            if *share >= FULL {
                 full += weight;
             }
             weight /= 2.0;

@@ -2,19 +2,22 @@
 //! which of the predictors among files explains it.
 
 use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::catalog::{Catalog, DirId, FileId, Listing};
 use crate::class::{Class, kind_of};
 use crate::past::{Past, REPEAT_PROOF};
-use crate::profile::{MAX_FILES, Share};
+use crate::profile::{FULL, MAX_FILES, Share};
 use crate::rate::Rate;
+use crate::thread::Thread;
 use crate::units::{MountId, Nanos};
-use crate::walk::{WALK_PROOF, Walker};
+use crate::view::Predictor;
+use crate::walk::WALK_PROOF;
 
-/// Threads whose walks are told apart; those silent longest are forgotten first.
-const WALKERS: usize = 256;
+/// Threads told apart at once; when more come, all are begun anew.
+const THREADS: usize = 256;
 
 /// Visits before a set of files read in no order is taken for an epoch that draws without replacement.
 pub const EPOCH_PROOF: usize = 8;
@@ -32,6 +35,12 @@ const NAMES_PER_VISIT: usize = 8;
 /// Directories one run may ask to have listed for each file it visited.
 const LISTINGS_PER_VISIT: usize = 2;
 
+/// Files among which a guess takes the cheapest: enough that the dear half of a set comes last.
+const CANDIDATES: usize = 4;
+
+/// Files up to this size are completed in one go; how larger ones are read takes some learning.
+pub const LARGE: u64 = 1 << 20;
+
 /// Kinds of file told apart per run.
 const CLASSES: usize = 64;
 
@@ -41,7 +50,7 @@ pub struct Run {
     pub mount: MountId,
     pub tgids: Vec<u32>,
     pub last: Nanos,
-    pub walkers: FxHashMap<u32, Walker>,
+    pub threads: FxHashMap<u32, Thread>,
     pub past: Past,
     /// The cursor of `past` on which the last visit stood.
     pub cursor: Option<usize>,
@@ -52,11 +61,14 @@ pub struct Run {
     pub epochs: u32,
     pub rate: Rate,
     pub read_bytes: u64,
+    /// Of those, bytes of files that no walk and no repetition foresaw.
+    pub stray_bytes: u64,
     /// Bytes fetched as a guess at an epoch, since the run began.
     pub guessed_bytes: u64,
     pub classes: FxHashMap<Box<[u8]>, Class>,
-    /// Directories of visited files and, once two of them were visited, their siblings.
-    domain: FxHashSet<DirId>,
+    /// Directories of visited files and, once two of them were visited, their siblings; each with the number
+    /// of files it was listed with.
+    domain: FxHashMap<DirId, usize>,
     visited_dirs: FxHashSet<DirId>,
     pub to_list: VecDeque<DirId>,
     listings: usize,
@@ -125,6 +137,11 @@ impl Run {
         self.classes.get(&kind_of(name))
     }
 
+    /// Whether how it reads large files is known, which is worth keeping even of a single one.
+    pub fn knows_large(&self) -> bool {
+        self.classes.values().any(|class| class.finished_files() > 0 && class.largest > LARGE)
+    }
+
     /// Bytes that a visit reads on average.
     pub fn average(&self) -> u64 {
         let (bytes, files) = self
@@ -137,19 +154,19 @@ impl Run {
     /// A thread reads a file: whether that is a visit, and what it means for the predictors.
     pub fn visit(&mut self, catalog: &Catalog, tid: u32, file: FileId, now: Nanos) -> Visit {
         self.last = now;
-        if self.walkers.len() >= WALKERS && !self.walkers.contains_key(&tid) {
-            self.walkers.clear();
+        if self.threads.len() >= THREADS && !self.threads.contains_key(&tid) {
+            self.threads.clear();
         }
-        let walker = self.walkers.entry(tid).or_default();
-        if walker.is_at(file) {
+        let thread = self.threads.entry(tid).or_default();
+        if thread.is_at(file) {
             return Visit::Same;
         }
-        walker.visit(catalog, file);
-        let walked = walker.proof() >= WALK_PROOF;
+        thread.visit(catalog, file);
         self.cursor = self.past.visit(file);
         let repeated = self.cursor.is_some_and(|cursor| self.past.proof(cursor) >= 1);
-        let foreseen = f64::from(u8::from(walked || repeated));
-        self.explained += (foreseen - self.explained) / 8.0;
+        let foreseen = thread.is_walking() || repeated;
+        thread.foreseen(foreseen);
+        self.explained += (f64::from(u8::from(foreseen)) - self.explained) / 8.0;
         self.visit_count += 1;
         if self.visited.contains(&file) {
             self.repeats += 1;
@@ -195,6 +212,17 @@ impl Run {
         u8::try_from((self.visited.len() * 100 / self.known_files().max(1)).min(100)).unwrap_or(100)
     }
 
+    /// What is to be kept of the shares should it end here: a run that goes on without us counts once it has
+    /// read most of the set, and says nothing before.
+    pub fn share_so_far(&self) -> Share {
+        let mut share = self.share.clone();
+        let read = self.share_read();
+        if read >= FULL && self.visited.len() >= EPOCH_PROOF {
+            share.note(read);
+        }
+        share
+    }
+
     /// Keeps the domain: the directories in which files were visited and, once a second one was, their
     /// siblings; each is listed once, a few for each visit.
     fn widen(&mut self, catalog: &Catalog, file: FileId) {
@@ -205,12 +233,12 @@ impl Run {
         if self.visited.len() < 2 {
             return;
         }
-        if self.domain.insert(dir) {
+        if self.joins(dir) {
             self.to_list.push_front(dir);
         }
         if let Some(parent) = catalog.dir(dir).and_then(|dir| dir.parent) {
             // The parent names the next directory of a walk, and the rest of a shuffled set.
-            if self.domain.insert(parent) {
+            if self.joins(parent) {
                 self.to_list.push_back(parent);
             }
             if fresh && self.visited_dirs.len() >= 2 && self.explained < 0.5 {
@@ -220,11 +248,26 @@ impl Run {
         if self.visited.len() == 2 {
             let firsts: Vec<DirId> = self.visited_dirs.iter().copied().collect();
             for dir in firsts {
-                if self.domain.insert(dir) {
+                if self.joins(dir) {
                     self.to_list.push_back(dir);
                 }
             }
         }
+    }
+
+    fn joins(&mut self, dir: DirId) -> bool {
+        match self.domain.entry(dir) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(free) => {
+                free.insert(0);
+                true
+            }
+        }
+    }
+
+    /// A directory has more files than it was listed with: it is listed anew when its turn comes.
+    pub fn relist(&mut self, dir: DirId) {
+        self.to_list.push_front(dir);
     }
 
     fn add_siblings(&mut self, catalog: &Catalog, parent: DirId) {
@@ -232,7 +275,7 @@ impl Run {
             return;
         };
         for dir in dirs {
-            if self.domain.len() < MAX_FILES && self.domain.insert(*dir) {
+            if self.domain.len() < MAX_FILES && self.joins(*dir) {
                 self.to_list.push_back(*dir);
             }
         }
@@ -250,10 +293,10 @@ impl Run {
 
     /// A directory has been listed: its files join the pool, its directories the domain.
     pub fn listed(&mut self, catalog: &Catalog, dir: DirId) {
-        for walker in self.walkers.values_mut() {
-            walker.relist(catalog);
+        for thread in self.threads.values_mut() {
+            thread.relist(catalog);
         }
-        if !self.domain.contains(&dir) {
+        if !self.domain.contains_key(&dir) {
             return;
         }
         if self.visited_dirs.len() >= 2
@@ -264,7 +307,8 @@ impl Run {
         let Some(Listing::Known { files, .. }) = catalog.dir(dir).map(|dir| &dir.listing) else {
             return;
         };
-        self.domain_files += files.len();
+        let before = self.domain.insert(dir, files.len()).unwrap_or(0);
+        self.domain_files = (self.domain_files + files.len()).saturating_sub(before);
         if !self.pool_ordered {
             let room = MAX_FILES.saturating_sub(self.pool.len());
             self.pool.extend(files.iter().filter(|file| !self.visited.contains(file)).take(room));
@@ -275,12 +319,27 @@ impl Run {
     pub fn is_foreseen(&self) -> bool {
         self.explained >= 0.5
             || self.cursor.is_some_and(|cursor| self.past.proof(cursor) >= REPEAT_PROOF)
-            || self.walkers.values().any(|walker| walker.proof() > WALK_PROOF)
+            || self.threads.values().flat_map(Thread::walks).any(|(_, walker)| walker.proof() > WALK_PROOF)
     }
 
-    /// Whether this run reads a set in no order, as far as it can be seen.
+    /// Whose predictions lead among files.
+    pub fn leading(&self) -> Predictor {
+        if self.cursor.is_some_and(|cursor| self.past.proof(cursor) >= REPEAT_PROOF) {
+            Predictor::Repetition
+        } else if self.threads.values().any(|thread| thread.walks().next().is_some()) {
+            Predictor::Directory
+        } else {
+            Predictor::Epoch
+        }
+    }
+
+    /// Whether this run, or some of its threads beside others that walk, reads a set in no order, as far as
+    /// it can be seen.
     pub fn guesses(&self) -> bool {
-        !self.is_foreseen() && self.visited.len() >= EPOCH_PROOF && self.repeats * 8 <= self.visit_count
+        let strays: u64 = self.threads.values().map(|thread| u64::from(thread.strays())).sum();
+        strays >= EPOCH_PROOF as u64
+            && self.visited.len() >= EPOCH_PROOF
+            && self.repeats * 8 <= self.visit_count
     }
 
     /// Bytes that may still be guessed at: all where the workload is known to read the whole set, otherwise
@@ -292,7 +351,7 @@ impl Run {
         if !self.guesses() {
             return None;
         }
-        let allowed = (self.read_bytes as f64 * SPECULATION) as u64;
+        let allowed = (self.stray_bytes as f64 * SPECULATION) as u64;
         allowed.checked_sub(self.guessed_bytes).filter(|left| *left > 0)
     }
 
@@ -321,6 +380,31 @@ impl Run {
             }
         }
         None
+    }
+
+    /// The next guess: of a few files at random the one that costs least, since a wait spared is worth the
+    /// same whatever the size of the file.
+    pub fn draw_cheapest(&mut self, catalog: &Catalog) -> Option<FileId> {
+        let mut best = self.draw()?;
+        if self.classes.len() < 2 {
+            return Some(best);
+        }
+        for _ in 1..CANDIDATES {
+            let Some(other) = self.draw() else { break };
+            let cheaper = self.cost(catalog, other) < self.cost(catalog, best);
+            let dearer = if cheaper { std::mem::replace(&mut best, other) } else { other };
+            self.pool.push_back(dearer);
+        }
+        Some(best)
+    }
+
+    /// Bytes that fetching a file is expected to bring.
+    fn cost(&self, catalog: &Catalog, file: FileId) -> u64 {
+        match catalog.file(file) {
+            Some(file) if file.size > 0 => file.size,
+            Some(file) => self.class(&file.name).map_or_else(|| self.average(), Class::average),
+            None => u64::MAX,
+        }
     }
 
     /// The next files of the pool whose names may be looked up: so many for each file read, all in all.

@@ -162,6 +162,13 @@ impl Streams {
         at.unwrap_or_default()
     }
 
+    /// The visit is over: where its walks stopped short of the file's end is the length of a burst too.
+    pub fn end(&self, file_pages: u64, bursts: &mut Bursts) {
+        for stream in self.streams.iter().filter(|stream| stream.grown > 0 && stream.end < file_pages) {
+            bursts.push(stream.burst());
+        }
+    }
+
     /// Pages mapped around a fault: carries the walk on that they touch, if there is one.
     pub fn carry(&mut self, reader: Reader, pages: &Pages, now: Nanos) -> Option<usize> {
         let index = self.streams.iter().position(|stream| {

@@ -12,7 +12,7 @@ use crate::store::{FIRST_DEPTH, UNPROVEN};
 use crate::stream::PIECE;
 use crate::units::{MountId, Nanos, PAGE, Pages, pages_of};
 use crate::view::{Happening, Predictor, Survival};
-use crate::walk::{Ahead, WALK_PROOF};
+use crate::walk::Ahead;
 
 /// Entries read of one directory.
 const LISTING_LIMIT: usize = 1 << 16;
@@ -41,18 +41,51 @@ impl Core {
         keys
     }
 
-    /// Fills the free places at a mount.
+    /// The runs at a mount, those first whose predictions save most waiting for each byte fetched. The wait is
+    /// the same for all of them; what differs is how often they were right and how much each fetch brings.
+    fn by_worth(&self, mount: MountId) -> Vec<(u32, MountId)> {
+        let worth = |key: &(u32, MountId)| {
+            self.runs.get(key).map_or(0.0, |run| {
+                let owner = Owner { workload: run.workload, predictor: run.leading() };
+                self.ledger.trust(owner) / run.average().max(PAGE) as f64
+            })
+        };
+        let mut keys = self.runs_at(mount);
+        keys.sort_by(|a, b| worth(b).total_cmp(&worth(a)));
+        keys
+    }
+
+    /// Fills the free places at a mount: first with what has a time, then with what is left of known sets,
+    /// of which each gets its share.
     pub(crate) fn supply(&mut self, mount: MountId, now: Nanos) {
         if !self.limits.prefetch {
             return;
         }
-        for key in self.runs_at(mount) {
-            let Some(mut run) = self.runs.remove(&key) else {
+        let keys = self.by_worth(mount);
+        let mut epochs = 0;
+        for key in &keys {
+            let Some(mut run) = self.runs.remove(key) else {
                 continue;
             };
             self.list_for(&mut run, now);
-            self.supply_run(&mut run, now);
-            self.runs.insert(key, run);
+            if self.free_places(mount) > 0 {
+                self.supply_repetition(&mut run, now);
+                self.supply_walks(&mut run, now);
+            }
+            epochs += u32::from(run.is_known_epoch());
+            self.runs.insert(*key, run);
+        }
+        for key in &keys {
+            if epochs == 0 {
+                break;
+            }
+            let Some(mut run) = self.runs.remove(key) else { continue };
+            if run.is_known_epoch() {
+                let share = self.free_places(mount).div_ceil(epochs);
+                epochs -= 1;
+                self.supply_epoch(&mut run, share, now);
+            }
+            self.runs.insert(*key, run);
         }
     }
 
@@ -96,17 +129,6 @@ impl Core {
         }
     }
 
-    fn supply_run(&mut self, run: &mut Run, now: Nanos) {
-        if self.free_places(run.mount) == 0 {
-            return;
-        }
-        self.supply_repetition(run, now);
-        self.supply_walks(run, now);
-        if run.is_known_epoch() {
-            self.supply_epoch(run, now);
-        }
-    }
-
     /// Spends what a run without a profile may guess with. Called when a reader has just begun to wait for
     /// the store: a guess sent then stands behind the reader's own request on the link, and is done before
     /// its next one; sent when the reader goes on, it would stand before it.
@@ -114,10 +136,10 @@ impl Core {
         if !self.limits.prefetch {
             return;
         }
-        for key in self.runs_at(mount) {
+        for key in self.by_worth(mount) {
             let Some(mut run) = self.runs.remove(&key) else { continue };
             if !run.is_known_epoch() {
-                self.supply_epoch(&mut run, now);
+                self.supply_epoch(&mut run, self.free_places(mount), now);
                 self.supply_names(&mut run, now);
             }
             self.runs.insert(key, run);
@@ -159,16 +181,17 @@ impl Core {
         if run.cursor.is_some_and(|cursor| run.past.proof(cursor) >= REPEAT_PROOF) {
             return;
         }
-        let mut tids: Vec<u32> = run
-            .walkers
+        let mut walks: Vec<(u32, usize)> = run
+            .threads
             .iter()
-            .filter(|(_, walker)| walker.proof() >= WALK_PROOF)
-            .map(|(tid, _)| *tid)
+            .flat_map(|(tid, thread)| thread.walks().map(|(walk, _)| (*tid, walk)))
             .collect();
-        tids.sort_unstable();
-        let sharers = tids.len() as u64;
-        for tid in tids {
-            let Some(walker) = run.walkers.get(&tid) else {
+        walks.sort_unstable();
+        let sharers = walks.len() as u64;
+        for (tid, walk) in walks {
+            let thread = run.threads.get(&tid);
+            let Some((_, walker)) = thread.and_then(|thread| thread.walks().find(|(at, _)| *at == walk))
+            else {
                 continue;
             };
             for dir in walker.next_dirs(&self.catalog) {
@@ -184,8 +207,8 @@ impl Core {
                         let deadline = self.deadline(run, step, now);
                         let candidate = Candidate { file, predictor: Predictor::Directory, deadline };
                         self.fetch_file(run, candidate, now);
-                        if let Some(walker) = run.walkers.get_mut(&tid) {
-                            walker.issue(step);
+                        if let Some(thread) = run.threads.get_mut(&tid) {
+                            thread.issue(walk, step);
                         }
                     }
                     Ahead::Unlisted(dir) => self.list(run.mount, dir, run.via(), now),
@@ -195,9 +218,10 @@ impl Core {
         }
     }
 
-    fn supply_epoch(&mut self, run: &mut Run, now: Nanos) {
+    fn supply_epoch(&mut self, run: &mut Run, places: u32, now: Nanos) {
         let owner = Owner { workload: run.workload, predictor: Predictor::Epoch };
-        while self.free_places(run.mount) > 0 {
+        let leave = self.free_places(run.mount).saturating_sub(places);
+        while self.free_places(run.mount) > leave {
             let Some(budget) = run.guess_budget() else { return };
             let average = run.average();
             if average == 0 || budget < average || self.room() < average {
@@ -209,7 +233,8 @@ impl Core {
             {
                 return;
             }
-            let Some(file) = run.draw() else { return };
+            let drawn = if run.is_known_epoch() { run.draw() } else { run.draw_cheapest(&self.catalog) };
+            let Some(file) = drawn else { return };
             let deadline = now.plus(SOME_TIME);
             let candidate = Candidate { file, predictor: Predictor::Epoch, deadline };
             run.guessed_bytes += self.fetch_file(run, candidate, now);

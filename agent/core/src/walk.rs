@@ -1,7 +1,7 @@
 //! Walks through directories: in listing order, by name or by creation, in steps of one or of n.
 //!
-//! A thread's visits give distances in each order; the order whose distance stays the same is the one it
-//! walks. Eight workers that share a directory each step by eight. At a directory's end the walk goes on
+//! Visits give distances in each order; the order whose distance stays the same is the one that is
+//! walked. Eight workers that share a directory each step by eight. At a directory's end the walk goes on
 //! in its next sibling.
 
 use crate::catalog::{Catalog, DirId, FileId, Listing};
@@ -68,9 +68,18 @@ impl Walker {
         self.recent.last().copied()
     }
 
-    /// Whether the thread is still at one of its last files (a data file and its index, say).
-    pub fn is_at(&self, file: FileId) -> bool {
-        self.recent.iter().rev().take(3).any(|recent| *recent == file)
+    /// Whether this file is the next step of a walk that is believed.
+    pub fn foresees(&self, catalog: &Catalog, file: FileId) -> bool {
+        let (Some((order, step)), Some(last)) = (self.leading(), self.last()) else { return false };
+        distance(catalog, order, last, file) == Some(step)
+    }
+
+    /// Whether this file lies where the walk is: in its directory, or a few steps on in the next.
+    pub fn is_near(&self, catalog: &Catalog, file: FileId) -> bool {
+        let Some(last) = self.last() else { return true };
+        let dir = |id| catalog.file(id).map(|file| file.dir);
+        let steps = |order| distance(catalog, order, last, file).is_some_and(|step| step.abs() <= MAX_STEP);
+        dir(last) == dir(file) || DirOrder::ALL.into_iter().any(steps)
     }
 
     pub fn visit(&mut self, catalog: &Catalog, file: FileId) {

@@ -5,6 +5,7 @@
 mod sim;
 
 mod benefit;
+mod general;
 
 mod patterns;
 

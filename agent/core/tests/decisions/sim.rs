@@ -76,6 +76,14 @@ impl World {
         self.inos = (0..self.files.len()).map(|index| 1000 + order(index)).collect();
     }
 
+    /// Lists directories in an order that says nothing, as hashed directories do.
+    pub fn shuffle_listing(&mut self, seed: u64) {
+        for entries in self.dirs.values_mut() {
+            let order = shuffled(entries.len(), seed);
+            *entries = order.into_iter().map(|at| entries[at].clone()).collect();
+        }
+    }
+
     pub fn ino(&self, file: usize) -> u64 {
         self.inos.get(file).copied().unwrap_or(1000 + file as u64)
     }

@@ -1,0 +1,72 @@
+//! Where a thread's visit to a file ends, and what it then teaches of the file's kind.
+//!
+//! A thread that goes on to another file may come back: merges and interleavings read a piece of each file in
+//! turn. So what is known of its walk through the file is kept for a while, and what was taught is taken
+//! back when it does.
+
+use crate::catalog::{File, FileId};
+use crate::class::Lesson;
+use crate::core::{Active, Core};
+use crate::run::Run;
+use crate::units::{MountId, pages_of};
+
+impl Core {
+    /// The run, the file and what is read of it, where this thread is the one that reads it.
+    fn visited(
+        &mut self,
+        workload: u32,
+        mount: MountId,
+        id: FileId,
+        tid: u32,
+    ) -> Option<(&mut Run, &File, &mut Active)> {
+        let active = self.active.get_mut(&id).filter(|active| active.tid == tid)?;
+        Some((self.runs.get_mut(&(workload, mount))?, self.catalog.file(id)?, active))
+    }
+
+    /// A thread goes on to another file. What it read of this one teaches its kind; where that was not all,
+    /// the thread may come back, and its streams are kept for a while.
+    pub(crate) fn leave(&mut self, workload: u32, mount: MountId, id: FileId, tid: u32) {
+        let Some((run, file, active)) = self.visited(workload, mount, id, tid) else { return };
+        if active.taught.is_none()
+            && let Some(class) = run.class_mut(&file.name)
+        {
+            active.streams.end(pages_of(file.size), &mut class.bursts);
+            active.taught = class.finished(&active.read, file.size);
+        }
+        let whole = active.taught == Some(Lesson::Whole);
+        let Some(thread) = run.threads.get_mut(&tid) else { return };
+        if whole {
+            thread.done(id);
+            self.active.remove(&id);
+        } else if let Some(given_up) = thread.leave(id)
+            && self.active.get(&given_up).is_some_and(|active| active.tid == tid)
+        {
+            self.active.remove(&given_up);
+        }
+    }
+
+    /// A thread is back at a file that it had left: what was taught of the file was said too early.
+    pub(crate) fn come_back(&mut self, workload: u32, mount: MountId, id: FileId, tid: u32) {
+        let Some((run, file, active)) = self.visited(workload, mount, id, tid) else { return };
+        if let Some(lesson) = active.taught.take()
+            && let Some(class) = run.class_mut(&file.name)
+        {
+            class.retract(lesson);
+        }
+    }
+
+    /// A read has come to the end of a file: if it is one that the thread reads in turns with others, and
+    /// all of it was read, the visit ends here.
+    pub(crate) fn reach_end(&mut self, workload: u32, mount: MountId, id: FileId, tid: u32) {
+        let Some((run, file, active)) = self.visited(workload, mount, id, tid) else { return };
+        let whole = active.read.pages() >= pages_of(file.size);
+        let Some(thread) = run.threads.get_mut(&tid).filter(|thread| whole && thread.has_left(id)) else {
+            return;
+        };
+        thread.done(id);
+        if let Some(class) = run.class_mut(&file.name) {
+            class.finished(&active.read, file.size);
+        }
+        self.active.remove(&id);
+    }
+}
