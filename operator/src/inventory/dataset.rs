@@ -20,6 +20,7 @@ pub struct Dataset {
     pub(super) versions: Vec<VersionFacts>,
     pub(super) nodes: BTreeMap<NodeId, Presence>,
     pub(super) revision: u64,
+    pub(super) bound: u64,
 }
 
 /// A Dataset on a node.
@@ -132,7 +133,7 @@ impl Presence {
 impl Dataset {
     pub(super) fn new(name: Name) -> Self {
         let key = hash64(&*name);
-        Self { name, key, spec: None, versions: Vec::new(), nodes: BTreeMap::new(), revision: 0 }
+        Self { name, key, spec: None, versions: Vec::new(), nodes: BTreeMap::new(), revision: 0, bound: 0 }
     }
 
     pub fn name(&self) -> &Name {
@@ -199,6 +200,11 @@ impl Dataset {
     /// The revision of the inventory in which something of it changed last.
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// The revision of the inventory in which a pod that uses it last got a node.
+    pub fn bound(&self) -> u64 {
+        self.bound
     }
 
     /// Costs time in proportion to the runs held: for a status, not for every pod.

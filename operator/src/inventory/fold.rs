@@ -80,6 +80,11 @@ impl Inventory {
         self.nodes().filter(move |(_, node)| node.revision > revision)
     }
 
+    /// Nodes, Datasets and pods that anything is known of: what memory is made of.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        (self.nodes.count(), self.datasets.count(), self.pods.len())
+    }
+
     /// Folds one fact in. Never fails: what cannot be taken is counted in the answer.
     pub fn apply(&mut self, fact: Fact, now: Millis) -> Applied {
         let fate = match fact {
@@ -326,6 +331,7 @@ impl Inventory {
         for dataset_id in &bound.datasets {
             if let Some(dataset) = self.datasets.get_mut(dataset_id.0) {
                 dataset.revision = revision;
+                dataset.bound = revision;
                 dataset.nodes.entry(node_id).or_default().pods += 1;
             }
             if let Some(node) = self.nodes.get_mut(node_id.0) {

@@ -34,7 +34,7 @@ impl<T> Table<T> {
         self.rows.get_mut(&id)
     }
 
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.rows.len()
     }
 
