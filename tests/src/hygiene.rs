@@ -1,12 +1,13 @@
 //! Nothing is left behind: children end, mounts go, whatever way this process ends.
 //!
 //! Guards clean up when dropped. SIGINT and SIGTERM run no destructors, so every guard is also entered in a
-//! list that `on_signals` works through before it exits. What a killed process left is found by the next:
+//! list that `on_signals` works through before it exits, and `at_exit` for what statics hold. What a killed process left is found by the next:
 //! mounts of our file system type below a folder whose name carries the number of a process that is gone.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,9 +23,18 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Folders of harness runs: this and the process's number.
 const FOLDER: &str = "/tmp/headrace-run-";
 
+/// How a child is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// Asked first: it has things of its own to put back.
+    Gentle,
+    /// Killed: all that it could lose goes anyway.
+    Sudden,
+}
+
 #[derive(Debug, Default)]
 struct Obligations {
-    children: Vec<u32>,
+    children: Vec<(u32, Ending)>,
     mounts: Vec<PathBuf>,
     folders: Vec<PathBuf>,
 }
@@ -40,12 +50,30 @@ fn obligations() -> MutexGuard<'static, Obligations> {
 #[derive(Debug)]
 pub struct Ward {
     child: Child,
+    ending: Ending,
+    released: bool,
 }
 
 impl Ward {
     pub fn new(child: Child) -> Self {
-        obligations().children.push(child.id());
-        Self { child }
+        Self::with(child, Ending::Gentle)
+    }
+
+    /// A child that is killed without being asked, because nothing of it is kept.
+    pub fn expendable(child: Child) -> Self {
+        Self::with(child, Ending::Sudden)
+    }
+
+    fn with(child: Child, ending: Ending) -> Self {
+        obligations().children.push((child.id(), ending));
+        Self { child, ending, released: false }
+    }
+
+    /// The child goes on by itself.
+    pub fn release(mut self) {
+        let id = self.child.id();
+        obligations().children.retain(|(child, _)| *child != id);
+        self.released = true;
     }
 
     pub fn id(&self) -> u32 {
@@ -62,7 +90,7 @@ impl Ward {
         let given_up = Instant::now() + GRACE;
         let mut ended = matches!(self.child.try_wait(), Ok(Some(_)));
         if !ended {
-            terminate(id, Signal::TERM);
+            terminate(id, self.ending.signal());
         }
         while !ended && Instant::now() < given_up {
             std::thread::sleep(Duration::from_millis(5));
@@ -72,14 +100,25 @@ impl Ward {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
-        obligations().children.retain(|child| *child != id);
+        obligations().children.retain(|(child, _)| *child != id);
         ended
     }
 }
 
 impl Drop for Ward {
     fn drop(&mut self) {
-        self.end();
+        if !self.released {
+            self.end();
+        }
+    }
+}
+
+impl Ending {
+    fn signal(self) -> Signal {
+        match self {
+            Self::Gentle => Signal::TERM,
+            Self::Sudden => Signal::KILL,
+        }
     }
 }
 
@@ -113,8 +152,8 @@ pub struct Folder(PathBuf);
 
 impl Folder {
     pub fn new() -> io::Result<Self> {
-        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = PathBuf::from(format!("{FOLDER}{}/{number}", std::process::id()));
         std::fs::create_dir_all(&path)?;
         obligations().folders.push(path.clone());
@@ -162,14 +201,36 @@ pub fn on_signals() -> io::Result<()> {
     Ok(())
 }
 
+/// From now on the end of this process, without a signal, cleans up too. What statics hold is never dropped:
+/// a cluster that the tests of one program share would outlive them.
+pub fn at_exit() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    extern "C" fn cleaned() {
+        clean();
+    }
+    ONCE.call_once(|| {
+        // SAFETY: `cleaned` is a plain function that lives as long as the program; it unwinds nowhere (what
+        // it calls returns errors) and, as atexit(3) asks, does not call exit itself.
+        let registered = unsafe { libc::atexit(cleaned) };
+        if registered != 0 {
+            eprintln!("warning: what tests start may outlive them: atexit has no room");
+        }
+    });
+}
+
 fn clean() {
+    // A signal ends in an exit, which comes here again.
+    static BEGUN: AtomicBool = AtomicBool::new(false);
+    if BEGUN.swap(true, Ordering::SeqCst) {
+        return;
+    }
     // The lock is kept: no guard may start or end anything from here on.
     let owed = obligations();
-    for id in &owed.children {
-        terminate(*id, Signal::TERM);
+    for (id, ending) in &owed.children {
+        terminate(*id, ending.signal());
     }
     let given_up = Instant::now() + GRACE;
-    for id in &owed.children {
+    for (id, _) in &owed.children {
         let Some(pid) = i32::try_from(*id).ok().and_then(Pid::from_raw) else {
             continue;
         };

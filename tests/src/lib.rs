@@ -2,7 +2,8 @@
 //!
 //! `store` is an emulated remote file system with set latency and bandwidth, `reader` holds the access
 //! patterns that the figures are taken with, `bench` runs readers on stores with and without the agent
-//! and turns the evidence into figures. Everything that is started or mounted hangs on a guard of
+//! and turns the evidence into figures, `cluster` is a real Kubernetes with nodes that only seem to be
+//! there. Everything that is started or mounted hangs on a guard of
 //! `hygiene`, so that nothing is left behind.
 
 pub mod clock;
@@ -12,5 +13,7 @@ pub mod store;
 pub mod reader;
 
 pub mod hygiene;
+
+pub mod cluster;
 
 pub mod bench;

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::place::Place;
 use crate::setup::{self, Purpose, toolchain};
-use crate::{codegen, compile, lint, show, test};
+use crate::{cluster, codegen, compile, lint, show, test};
 
 /// Headrace's own commands: from a fresh machine to a measured table.
 #[derive(Debug, Parser)]
@@ -45,6 +45,12 @@ enum Task {
     Bench(show::Bench),
     /// Write again what is written from code: deploy/crd
     Codegen,
+    /// A Kubernetes control plane on loopback: up, down, status
+    Cluster {
+        /// Handed to the program as they are; `up --help` lists the options
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Formatting, clippy and tidy
     Lint {
         /// Take over the kernel ABI as it is now, after its version was raised
@@ -64,7 +70,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let place = Place::find()?;
     match args.task {
         Task::Setup { check: true } => setup::report(&place)?,
-        Task::Setup { check: false } => setup::provide(&place, Purpose::Run, true)?,
+        Task::Setup { check: false } => setup::provide(&place, Purpose::Test, true)?,
         Task::Build { release, target } => {
             setup::provide(&place, Purpose::Build, false)?;
             if let Some(triple) = &target {
@@ -74,6 +80,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
         Task::Test => return test::run(&place),
         Task::Demo { arguments } => show::demo(&place, &arguments)?,
+        Task::Cluster { arguments } => cluster::run(&place, &arguments)?,
         Task::Bench(bench) => show::bench(&place, &bench)?,
         Task::Codegen => codegen::run(&place)?,
         Task::Lint { bless, tidy: true } => lint::tidy(&place, bless)?,

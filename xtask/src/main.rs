@@ -1,8 +1,8 @@
 //! `cargo xtask`: the project's own commands, from a fresh machine to a measured table.
 //!
 //! `setup` fetches what is missing, `build` compiles, `test` is what CI runs, `demo` and `bench` show
-//! what the agent is worth, `lint` holds the tree to docs and rules. Each command sets up what it needs
-//! by itself, so nobody has to run `setup` by hand.
+//! what the agent is worth, `cluster` starts a Kubernetes to try the operator on, `lint` holds the tree to
+//! docs and rules. Each command sets up what it needs by itself, so nobody has to run `setup` by hand.
 //!
 //! Progress goes to stderr; stdout carries only results, so that `bench --json` can be piped.
 
@@ -29,6 +29,8 @@ mod suite;
 mod test;
 
 mod show;
+
+mod cluster;
 
 mod args;
 

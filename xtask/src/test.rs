@@ -33,7 +33,7 @@ pub fn run(place: &Place) -> Result<ExitCode> {
     place::need_root("`cargo xtask test`", "loads BPF programs and mounts file systems", "cargo xtask test")?;
     let mut sections = Sections { done: Vec::new() };
     let mut tally = Tally::default();
-    if sections.run("setup", || setup::provide(place, Purpose::Run, true)).is_some() {
+    if sections.run("setup", || setup::provide(place, Purpose::Test, true)).is_some() {
         sections.run("format", || lint::format(place));
         sections.run("clippy", || lint::clippy(place));
         sections.run("tidy", || lint::tidy(place, false));

@@ -7,17 +7,16 @@
 //! The build happens in a folder beside its destination and is renamed when whole: killed in the middle,
 //! it leaves nothing that looks like a tool. A lock file keeps two checkouts from building it at once.
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-use std::{process, thread};
+use std::process::{self, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::alone::{lock, remove, sweep};
 use super::{State, toolchain};
-use crate::console;
 use crate::place::{LINKER_VERSION, Place};
 use crate::step;
 
@@ -64,7 +63,7 @@ pub fn provide(place: &Place) -> Result<()> {
         name.push(suffix);
         PathBuf::from(name)
     };
-    let _lock = lock(&beside(".lock"))?;
+    let _lock = lock(&beside(".lock"), "bpf-linker", LIMIT)?;
     if matches!(check(place)?, State::Ready(_)) {
         return Ok(()); // Another checkout built it while we waited for the lock.
     }
@@ -130,49 +129,4 @@ fn llvm(lib: &Path) -> Result<PathBuf> {
                 lib.display()
             )
         })
-}
-
-/// The lock file stays behind on purpose: removing it would let two builders hold two different ones.
-fn lock(path: &Path) -> Result<File> {
-    let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
-    let started = Instant::now();
-    let mut told = false;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
-            }
-        }
-        if started.elapsed() > LIMIT {
-            bail!(
-                "another build has held {} for {}: end it, then retry",
-                path.display(),
-                console::span(LIMIT)
-            );
-        }
-        if !told {
-            console::note("  bpf-linker: another checkout is building it, waiting for that");
-            told = true;
-        }
-        thread::sleep(Duration::from_millis(200));
-    }
-}
-
-/// Removes what begins with `prefix`.
-fn sweep(folder: &Path, prefix: &Path) -> Result<()> {
-    let entries = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
-    let paths = entries.flatten().map(|e| e.path());
-    let prefix = prefix.as_os_str().as_encoded_bytes();
-    paths.filter(|p| p.as_os_str().as_encoded_bytes().starts_with(prefix)).try_for_each(|p| remove(&p))
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
 }

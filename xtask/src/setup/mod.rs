@@ -8,11 +8,19 @@ mod kernel;
 
 mod programs;
 
+mod alone;
+
+mod debian;
+
 mod sources;
 
 pub mod toolchain;
 
 mod linker;
+
+mod go;
+
+mod kubernetes;
 
 mod crates;
 
@@ -30,6 +38,10 @@ pub enum Purpose {
     Build,
     /// Also load BPF programs, mount file systems, open terminals: tests, demo, benchmarks.
     Run,
+    /// Also start a control plane of Kubernetes: the tests and benchmarks of the operator.
+    Test,
+    /// The control plane alone, with what compiles the program that starts it.
+    Cluster,
 }
 
 /// How a piece stands; the sentence is shown as it is.
@@ -56,15 +68,25 @@ const RUN: [Piece; 2] = [
     Piece { name: "programs", check: programs::check, provide: programs::provide },
 ];
 
+/// Last, because it takes longest: what is missing otherwise is told before.
+const CLUSTER: [Piece; 1] =
+    [Piece { name: "kubernetes", check: kubernetes::check, provide: kubernetes::provide }];
+
 fn pieces(purpose: Purpose) -> impl Iterator<Item = &'static Piece> {
-    let run: &[Piece] = if purpose == Purpose::Run { &RUN } else { &[] };
-    run.iter().chain(&BUILD)
+    let none: &[Piece] = &[];
+    let (run, cluster) = match purpose {
+        Purpose::Build => (none, none),
+        Purpose::Run => (&RUN[..], none),
+        Purpose::Test => (&RUN[..], &CLUSTER[..]),
+        Purpose::Cluster => (none, &CLUSTER[..]),
+    };
+    run.iter().chain(&BUILD).chain(cluster)
 }
 
 /// Only says what is there and what is not; fails when something is missing.
 pub fn report(place: &Place) -> Result<()> {
     let mut missing = 0;
-    for piece in pieces(Purpose::Run) {
+    for piece in pieces(Purpose::Test) {
         match (piece.check)(place)? {
             State::Ready(what) => println!("ok       {:<11} {what}", piece.name),
             State::Missing(what) => {
