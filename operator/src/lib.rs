@@ -3,14 +3,28 @@
 //! What decides is pure (`inventory`, `placement`); what listens (`ingest`, `watch`) feeds it; what acts
 //! (`schedule`, `reconcile`) asks it.
 
+pub mod config;
+
+pub mod args;
+
 pub mod inventory;
 
 pub mod placement;
 
 pub mod ingest;
 
+pub mod marks;
+
 pub mod watch;
 
 pub mod schedule;
 
 pub mod reconcile;
+
+pub mod lease;
+
+pub mod metrics;
+
+pub mod health;
+
+pub mod run;

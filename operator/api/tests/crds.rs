@@ -1,5 +1,7 @@
 //! `deploy/crd` is what the types say. `cargo xtask codegen` writes it again.
 
+#![allow(clippy::expect_used, clippy::panic)]
+
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;

@@ -1,1 +1,21 @@
-//! Objects made as Datasets and operations ask: volumes, claims, statuses.
+//! What the operator does about Datasets and operations. Only the leader does it.
+//!
+//! Each kind has a pure part that looks at what was seen and says what to do, and one edge ([`write`]) that does
+//! it. What is measured comes through [`measure`], what agents are asked goes through [`agents`]: neither knows
+//! how. [`controller`] has kube-runtime call the right one at the right time.
+
+pub mod measure;
+
+pub mod agents;
+
+pub mod write;
+
+pub mod event;
+
+pub mod dataset;
+
+pub mod operation;
+
+pub mod measured;
+
+pub mod controller;

@@ -1,1 +1,19 @@
-//! Kubernetes objects as facts for the inventory.
+//! The cluster as it is: reflectors of what the operator reads, which all replicas keep, leader or not.
+//!
+//! Each kind is listed and watched once; nothing else GETs. What the operator made itself is selected by
+//! label ([`owned`]). A change wakes whoever is concerned ([`wake`]); what the inventory must know becomes facts
+//! ([`facts`]). Bound pods are watched in `schedule`, which acts on them.
+
+pub mod wake;
+
+pub mod changes;
+
+pub mod owned;
+
+pub mod facts;
+
+pub mod stores;
+
+pub use owned::Owned;
+pub use stores::Stores;
+pub use wake::{Wake, Wakes};

@@ -1,0 +1,241 @@
+//! Who leads: one Lease, by client-go's rules.
+//!
+//! Every change of the Lease names the resourceVersion that it was read at, so that of two that want it one is
+//! told that it lost. Whether another's hold has run out is judged by when *this* clock last saw the Lease
+//! change, never by the times in it: the clocks of two machines may be ten minutes apart. A leader that cannot
+//! renew in time stops before another may begin.
+
+use std::future::Future;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+use tokio::time::Instant;
+
+/// client-go's defaults: how long a hold lasts, how long its holder tries to renew it, and how often anybody looks.
+pub const DURATION: Duration = Duration::from_secs(15);
+pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
+
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    #[error("the Lease could not be read or written: {0}")]
+    Api(#[from] Box<kube::Error>),
+    #[error("the apiserver did not answer within {} s", RENEW_DEADLINE.as_secs())]
+    Late,
+}
+
+/// What to do about a Lease. Pure.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    Create(LeaseSpec),
+    /// Ours already, or free.
+    Take(LeaseSpec),
+    /// Another's.
+    Wait,
+}
+
+/// What was last seen of the Lease, and since when by this clock.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    last: Option<(LeaseSpec, Instant)>,
+}
+
+impl Observed {
+    /// Decides what to do about the Lease as it was read just now.
+    pub fn step(&mut self, lease: Option<&LeaseSpec>, identity: &str, now: Instant, wall: Timestamp) -> Step {
+        let fresh = |transitions: i32, acquired: Option<MicroTime>| LeaseSpec {
+            holder_identity: Some(identity.into()),
+            lease_duration_seconds: Some(i32::try_from(DURATION.as_secs()).unwrap_or(i32::MAX)),
+            acquire_time: acquired.or(Some(MicroTime(wall))),
+            renew_time: Some(MicroTime(wall)),
+            lease_transitions: Some(transitions),
+            ..LeaseSpec::default()
+        };
+        let Some(lease) = lease else {
+            self.last = None;
+            return Step::Create(fresh(0, None));
+        };
+        if self.last.as_ref().is_none_or(|(seen, _)| seen != lease) {
+            self.last = Some((lease.clone(), now));
+        }
+        let transitions = lease.lease_transitions.unwrap_or(0);
+        let holder = lease.holder_identity.as_deref().unwrap_or_default();
+        if holder == identity {
+            return Step::Take(fresh(transitions, lease.acquire_time.clone()));
+        }
+        let lasts = u64::try_from(lease.lease_duration_seconds.unwrap_or(0)).unwrap_or(0);
+        let since = self.last.as_ref().map_or(now, |(_, since)| *since);
+        if !holder.is_empty() && now < since + Duration::from_secs(lasts) {
+            return Step::Wait;
+        }
+        Step::Take(fresh(transitions.saturating_add(1), None))
+    }
+}
+
+/// One who wants to lead.
+pub struct Candidate {
+    api: Api<Lease>,
+    name: String,
+    identity: String,
+    observed: Observed,
+}
+
+impl std::fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Candidate")
+            .field("name", &self.name)
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Candidate {
+    pub fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Self {
+        let api = Api::namespaced(client, namespace);
+        Self { api, name: name.into(), identity: identity.into(), observed: Observed::default() }
+    }
+
+    /// Waits until this one holds the Lease.
+    pub async fn acquire(&mut self) {
+        let mut told = false;
+        loop {
+            match self.attempt().await {
+                Ok(true) => return,
+                Ok(false) => told = false,
+                Err(error) => {
+                    if !told {
+                        tracing::warn!(%error, "the Lease cannot be had now; trying again");
+                    }
+                    told = true;
+                }
+            }
+            tokio::time::sleep(RETRY_PERIOD).await;
+        }
+    }
+
+    /// Keeps the Lease until it is lost: taken by another, or not renewed in time.
+    pub async fn hold(&mut self) {
+        let mut renewed = Instant::now();
+        loop {
+            tokio::time::sleep(RETRY_PERIOD).await;
+            // An attempt ends with the deadline: a hung connection must not make a leader of two.
+            let asked = Instant::now();
+            match tokio::time::timeout_at(renewed + RENEW_DEADLINE, self.attempt()).await {
+                // From when it was asked for: the answer may have been on its way for long.
+                Ok(Ok(true)) => renewed = asked,
+                Ok(Ok(false)) => return,
+                Ok(Err(error)) => tracing::warn!(%error, "the Lease was not renewed; trying again"),
+                Err(_) => {}
+            }
+            if renewed.elapsed() >= RENEW_DEADLINE {
+                return;
+            }
+        }
+    }
+
+    /// Gives the Lease back, so that another need not wait.
+    pub async fn release(&mut self) -> Result<(), LeaseError> {
+        let Some(mut lease) = self.read().await? else { return Ok(()) };
+        let Some(spec) = lease.spec.as_mut() else { return Ok(()) };
+        if spec.holder_identity.as_deref() != Some(&self.identity) {
+            return Ok(());
+        }
+        spec.holder_identity = None;
+        spec.lease_duration_seconds = Some(1);
+        spec.renew_time = Some(MicroTime(Timestamp::now()));
+        self.replace(&lease).await.map(|_| ())
+    }
+
+    async fn attempt(&mut self) -> Result<bool, LeaseError> {
+        let lease = self.read().await?;
+        let spec = lease.as_ref().map(|lease| lease.spec.clone().unwrap_or_default());
+        let step = self.observed.step(spec.as_ref(), &self.identity, Instant::now(), Timestamp::now());
+        match (step, lease) {
+            (Step::Take(spec), Some(lease)) => {
+                let lease = Lease { spec: Some(spec), ..lease };
+                self.replace(&lease).await
+            }
+            (Step::Create(spec), _) | (Step::Take(spec), None) => {
+                let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
+                let lease = Lease { metadata, spec: Some(spec) };
+                won(limited(self.api.create(&PostParams::default(), &lease)).await)
+            }
+            (Step::Wait, _) => Ok(false),
+        }
+    }
+
+    async fn read(&self) -> Result<Option<Lease>, LeaseError> {
+        limited(self.api.get_opt(&self.name)).await
+    }
+
+    /// The object carries the resourceVersion it was read at: another's change in between makes this a 409.
+    async fn replace(&self, lease: &Lease) -> Result<bool, LeaseError> {
+        won(limited(self.api.replace(&self.name, &PostParams::default(), lease)).await)
+    }
+}
+
+fn won<T>(answer: Result<T, LeaseError>) -> Result<bool, LeaseError> {
+    match answer {
+        Ok(_) => Ok(true),
+        Err(LeaseError::Api(error)) if matches!(&*error, kube::Error::Api(status) if status.code == 409) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn limited<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, LeaseError> {
+    match tokio::time::timeout(RENEW_DEADLINE, request).await {
+        Ok(answer) => answer.map_err(|error| LeaseError::Api(Box::new(error))),
+        Err(_) => Err(LeaseError::Late),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(by: &str, version: i64) -> LeaseSpec {
+        LeaseSpec {
+            holder_identity: Some(by.into()),
+            lease_duration_seconds: Some(15),
+            renew_time: Some(MicroTime(Timestamp::from_second(version).unwrap())),
+            lease_transitions: Some(4),
+            ..LeaseSpec::default()
+        }
+    }
+
+    #[test]
+    fn a_hold_is_judged_by_this_clock_only() {
+        let start = Instant::now();
+        let wall = Timestamp::now();
+        let mut observed = Observed::default();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        // The holder's clock is years behind: that is its affair.
+        assert_eq!(observed.step(Some(&held("other", 1)), "me", at(0), wall), Step::Wait);
+        assert_eq!(observed.step(Some(&held("other", 1)), "me", at(14), wall), Step::Wait);
+        assert_eq!(observed.step(Some(&held("other", 2)), "me", at(14), wall), Step::Wait);
+        assert_eq!(observed.step(Some(&held("other", 2)), "me", at(28), wall), Step::Wait);
+        let Step::Take(spec) = observed.step(Some(&held("other", 2)), "me", at(29), wall) else {
+            panic!("it had run out");
+        };
+        assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("me"), Some(5)));
+    }
+
+    #[test]
+    fn ones_own_is_renewed_and_a_free_one_taken() {
+        let mut observed = Observed::default();
+        let (now, wall) = (Instant::now(), Timestamp::now());
+        assert!(matches!(observed.step(None, "me", now, wall), Step::Create(_)));
+        let Step::Take(spec) = observed.step(Some(&held("me", 1)), "me", now, wall) else {
+            panic!("it is ours")
+        };
+        assert_eq!(spec.lease_transitions, Some(4));
+        let free = LeaseSpec { holder_identity: None, ..held("", 1) };
+        assert!(matches!(observed.step(Some(&free), "me", now, wall), Step::Take(_)));
+    }
+}

@@ -1,0 +1,71 @@
+//! What a DataLoad asks of agents, and what they answer.
+
+use crate::inventory::{Chunks, Name, Version};
+
+/// One thing for one node. The identity follows from what is asked: the same wish after a restart has the same
+/// one, and is done once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    pub id: String,
+    pub node: Name,
+    pub dataset: Name,
+    /// Below the Dataset's root, without slashes at either end; empty: all of it.
+    pub path: String,
+    /// Chunks of a version; none: all that `path` says.
+    pub chunks: Option<(Version, Vec<Chunks>)>,
+    /// Keep it.
+    pub pin: bool,
+    pub priority: u32,
+    pub reason: String,
+}
+
+/// How far a wish is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Not begun, or its agent is not there.
+    Waiting,
+    Going {
+        bytes: u64,
+        /// As far as known.
+        total: u64,
+    },
+    Done {
+        bytes: u64,
+    },
+    Failed {
+        bytes: u64,
+        why: String,
+    },
+}
+
+/// The agents, as far as DataLoads go. Answers come from memory.
+pub trait Agents: Send + Sync + 'static {
+    /// Nodes whose agents have the Dataset on a mount, and may hold it.
+    fn candidates(&self, dataset: &str) -> Vec<Name>;
+
+    /// The version readers see, and its bytes.
+    fn version(&self, dataset: &str) -> Option<(Version, Option<u64>)>;
+
+    /// Asks, or finds that it was asked already.
+    fn ask(&self, wish: &Wish) -> Result<Standing, String>;
+
+    /// It is not wanted any more, a pin ends.
+    fn withdraw(&self, node: &str, id: &str);
+}
+
+/// No agents are listened to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Nobody;
+
+impl Agents for Nobody {
+    fn candidates(&self, _: &str) -> Vec<Name> {
+        Vec::new()
+    }
+    fn version(&self, _: &str) -> Option<(Version, Option<u64>)> {
+        None
+    }
+    fn ask(&self, _: &Wish) -> Result<Standing, String> {
+        Err("no agents are listened to".into())
+    }
+    fn withdraw(&self, _: &str, _: &str) {}
+}

@@ -1,0 +1,229 @@
+//! The edge: sees, has [`volumes`](super::volumes) and [`status`](super::status) decide, writes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt};
+use operator_api::crd::Dataset;
+use operator_api::crd::dataset_status::{DatasetPhase, DatasetStatus, LastOperation, condition};
+
+use super::status::{self, Worth};
+use super::targets::{self, Target};
+use super::volumes::{self, Act, Home, Obstacle, Seen};
+use crate::marks;
+use crate::reconcile::event::Events;
+use crate::reconcile::measure::Measured;
+use crate::reconcile::write::{Created, WriteError, Writer};
+use crate::watch::Stores;
+
+/// How long something stays that only a person can put right before it is tried again.
+const RETRY_BLOCKED: Duration = Duration::from_secs(60);
+
+/// The watch brings what was written within this time, or the write is looked at as unknown.
+const LAG: Duration = Duration::from_secs(10);
+
+/// Looks in a row that each found a new obstacle; a Dataset has at most 65 claims.
+const MAX_LOOKS: usize = 70;
+
+/// What reconciling Datasets needs.
+pub struct Context {
+    pub stores: Stores,
+    pub writer: Writer,
+    pub events: Events,
+    pub measured: Arc<dyn Measured>,
+    /// What operations last did to a Dataset, by its uid.
+    pub last_operations: Mutex<HashMap<String, LastOperation>>,
+    /// When the status of a Dataset was last written, and what, by its uid: the watch comes later.
+    pub written: Mutex<HashMap<String, (Instant, DatasetStatus)>>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("writer", &self.writer).finish_non_exhaustive()
+    }
+}
+
+/// One look at one Dataset.
+pub async fn reconcile(dataset: Arc<Dataset>, context: Arc<Context>) -> Result<Action, WriteError> {
+    context.writer.may_write()?;
+    let uid = dataset.uid().unwrap_or_default();
+    let mut obstacles = BTreeMap::new();
+    let mut decision = volumes::Decision::default();
+    for _ in 0..MAX_LOOKS {
+        let seen = look(&context, &dataset, &uid, obstacles);
+        decision = volumes::decide(&seen);
+        obstacles = seen.obstacles;
+        let found = obstacles.len();
+        for act in &decision.acts {
+            perform(&context, &dataset, act, &mut obstacles).await?;
+        }
+        // An obstacle changes what is to be said.
+        if obstacles.len() == found {
+            break;
+        }
+    }
+    if dataset.metadata.deletion_timestamp.is_some() && decision.waits.is_empty() {
+        // The last finalizer of ours is gone, and perhaps the object: nothing more to say.
+        context.forget(&uid);
+        return Ok(Action::await_change());
+    }
+    tell(&context, &dataset, &uid, &decision, !obstacles.is_empty()).await
+}
+
+fn look<'a>(
+    context: &Context,
+    dataset: &'a Dataset,
+    uid: &str,
+    obstacles: BTreeMap<Target, Obstacle>,
+) -> Seen<'a> {
+    let home = |name: &str| match context.stores.namespace(name) {
+        None => Home::Missing,
+        Some(namespace) if namespace.metadata.deletion_timestamp.is_some() => Home::Terminating,
+        Some(_) => Home::Active,
+    };
+    let targets = targets::of(dataset);
+    Seen {
+        dataset,
+        claims: context.stores.claims.of(uid),
+        volumes: context.stores.volumes.of(uid),
+        homes: targets.iter().map(|target| (target.namespace.clone(), home(&target.namespace))).collect(),
+        obstacles,
+    }
+}
+
+async fn perform(
+    context: &Context,
+    dataset: &Dataset,
+    act: &Act,
+    obstacles: &mut BTreeMap<Target, Obstacle>,
+) -> Result<(), WriteError> {
+    let writer = &context.writer;
+    let own = dataset.namespace().unwrap_or_default();
+    match act {
+        Act::AddFinalizer => {
+            writer.finalizers(&writer.namespaced::<Dataset>(&own), dataset, &[marks::FINALIZER]).await?;
+        }
+        Act::RemoveFinalizer => {
+            writer.finalizers(&writer.namespaced::<Dataset>(&own), dataset, &[]).await?;
+        }
+        Act::CreateVolume(volume) => {
+            match writer.create(&writer.all::<PersistentVolume>(), &**volume).await? {
+                // The name holds the uid: one that is there is ours.
+                Created::New(volume) | Created::Exists(volume) => context.stores.volumes.note(volume),
+                Created::Refused(message) => {
+                    tracing::warn!(dataset = status::who(dataset), message, "a volume was refused");
+                    for target in targets::of(dataset) {
+                        obstacles.insert(target, Obstacle::Refused { message: message.clone() });
+                    }
+                }
+            }
+        }
+        Act::CreateClaim(target, claim) => {
+            if obstacles.contains_key(target) {
+                return Ok(());
+            }
+            let api = writer.namespaced::<PersistentVolumeClaim>(&target.namespace);
+            match writer.create(&api, &**claim).await? {
+                Created::New(claim) => context.stores.claims.note(claim),
+                Created::Exists(claim) => match claim.labels().get(marks::DATASET_UID) {
+                    Some(uid) if Some(uid) == dataset.uid().as_ref() => context.stores.claims.note(claim),
+                    Some(_) => {
+                        let label = |key| claim.labels().get(key).cloned().unwrap_or_default();
+                        let other =
+                            format!("{}/{}", label(marks::DATASET_NAMESPACE), label(marks::DATASET_NAME));
+                        obstacles.insert(target.clone(), Obstacle::Taken { dataset: other });
+                    }
+                    None => {
+                        obstacles.insert(target.clone(), Obstacle::Foreign);
+                    }
+                },
+                Created::Refused(message) => {
+                    obstacles.insert(target.clone(), Obstacle::Refused { message });
+                }
+            }
+        }
+        Act::DeleteClaim { namespace, name, uid } => {
+            writer.delete(&writer.namespaced::<PersistentVolumeClaim>(namespace), name, uid).await?;
+        }
+        Act::DeleteVolume { name, uid } => {
+            writer.delete(&writer.all::<PersistentVolume>(), name, uid).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the status where that is worth it, and says when to look again.
+async fn tell(
+    context: &Context,
+    dataset: &Dataset,
+    uid: &str,
+    decision: &volumes::Decision,
+    blocked: bool,
+) -> Result<Action, WriteError> {
+    let now = Timestamp::now();
+    let own = dataset.namespace().unwrap_or_default();
+    let dataset = &Dataset { status: context.freshest(uid, dataset.status.as_ref()), ..dataset.clone() };
+    let measure = context.measured.dataset(&own, &dataset.name_any());
+    let last = context.last_operations.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned();
+    let new = status::status(dataset, decision, measure.as_ref(), last, now);
+    let interval = status::interval(context.stores.datasets.len());
+    let worth = status::worth(dataset, &new, context.since_write(uid), interval, now);
+    let look_again = if blocked { RETRY_BLOCKED } else { interval };
+    match worth {
+        Worth::Nothing => {}
+        Worth::After(wait) => return Ok(Action::requeue(wait.min(look_again))),
+        Worth::Now => {
+            if !context.writer.status(&context.writer.namespaced::<Dataset>(&own), dataset, &new).await? {
+                context.forget(uid);
+                return Ok(Action::await_change());
+            }
+            context.note_write(uid, &new);
+            announce(context, dataset, &new).await;
+        }
+    }
+    Ok(Action::requeue(look_again))
+}
+
+/// An event when the Dataset's state becomes another.
+async fn announce(context: &Context, dataset: &Dataset, new: &DatasetStatus) {
+    let old = dataset.status.as_ref().map(|status| status.phase);
+    let of = |type_: &str| new.conditions.iter().find(|condition| condition.type_ == type_);
+    let (bad, condition) = match new.phase {
+        phase if Some(phase) == old => return,
+        DatasetPhase::Failed => (true, of(condition::READY)),
+        DatasetPhase::Terminating => (false, of(condition::TERMINATING)),
+        // Good again after it was not; that it was made is no news to whoever made it.
+        DatasetPhase::Bound if old == Some(DatasetPhase::Failed) => (false, of(condition::READY)),
+        DatasetPhase::Bound | DatasetPhase::Pending => return,
+    };
+    if let Some(condition) = condition {
+        context.events.tell(&dataset.object_ref(&()), bad, &condition.reason, &condition.message).await;
+    }
+}
+
+impl Context {
+    fn since_write(&self, uid: &str) -> Option<Duration> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).get(uid).map(|(at, _)| at.elapsed())
+    }
+
+    /// The last status written, where the watch has not brought it yet.
+    fn freshest(&self, uid: &str, seen: Option<&DatasetStatus>) -> Option<DatasetStatus> {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = written.get(uid).filter(|(at, _)| at.elapsed() < LAG).map(|(_, status)| status);
+        recent.or(seen).cloned()
+    }
+
+    fn note_write(&self, uid: &str, status: &DatasetStatus) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.insert(uid.into(), (Instant::now(), status.clone()));
+    }
+
+    fn forget(&self, uid: &str) {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.last_operations.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+}

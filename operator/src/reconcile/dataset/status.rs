@@ -1,0 +1,250 @@
+//! What the operator says about a Dataset, and when it is worth a write. Pure.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use operator_api::crd::Dataset;
+use operator_api::crd::common::set_condition;
+use operator_api::crd::dataset::Follow;
+use operator_api::crd::dataset_status::{
+    CacheStates, DatasetPhase, DatasetStatus, LastOperation, MAX_NODES, MAX_READERS, MAX_VERSIONS,
+    MAX_VOLUMES, VolumePhase, condition,
+};
+use operator_api::validate::quantity;
+
+use super::volumes::Decision;
+use crate::reconcile::measure::Measure;
+
+/// Shown where nobody has measured.
+const UNKNOWN: &str = "Unknown";
+
+/// Status writes that changed numbers may cost the apiserver, of all Datasets together.
+const WRITES_A_SECOND: u64 = 20;
+
+/// Numbers of one Dataset are written no more often than this.
+const LEAST_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long a claim may take to bind before its Dataset's status says that it waits: binding takes a second or
+/// two, and a status that says so is a write for nothing.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// The status that is true now.
+pub fn status(
+    dataset: &Dataset,
+    decision: &Decision,
+    measure: Option<&Measure>,
+    last_operation: Option<LastOperation>,
+    now: Timestamp,
+) -> DatasetStatus {
+    let old = dataset.status.clone().unwrap_or_default();
+    let generation = dataset.metadata.generation;
+    let mut conditions = old.conditions.clone();
+    let mut say = |type_: &str, status: &str, reason: &str, message: String| {
+        let condition = Condition {
+            type_: type_.into(),
+            status: status.into(),
+            reason: reason.into(),
+            message,
+            observed_generation: generation,
+            last_transition_time: Time(now),
+        };
+        set_condition(&mut conditions, condition);
+    };
+
+    let deleting = dataset.metadata.deletion_timestamp.is_some();
+    let blocked: Vec<_> = decision.volumes.iter().filter(|v| v.phase == VolumePhase::Blocked).collect();
+    let waiting = decision.volumes.iter().filter(|v| v.phase == VolumePhase::Pending).count();
+    let phase = if deleting {
+        let (reason, message) = match decision.waits.as_slice() {
+            [] => ("Finishing", "nothing is left to wait for".into()),
+            waits => ("ClaimsInUse", bounded(&waits.join("; "), 1024)),
+        };
+        say(condition::TERMINATING, "True", reason, message);
+        say(condition::READY, "False", "Terminating", "the Dataset is being deleted".into());
+        DatasetPhase::Terminating
+    } else if let Some(first) = blocked.first() {
+        let message = first.message.clone().unwrap_or_default();
+        let more = blocked.len() - 1;
+        let message =
+            if more == 0 { message } else { format!("{message}; and {more} more, see status.volumes") };
+        say(condition::READY, "False", "ClaimBlocked", bounded(&message, 1024));
+        DatasetPhase::Failed
+    } else if waiting > 0 {
+        let all = decision.volumes.len();
+        say(
+            condition::READY,
+            "False",
+            "Binding",
+            format!("{waiting} of {all} claims are not bound yet; kube-controller-manager binds them"),
+        );
+        DatasetPhase::Pending
+    } else {
+        say(condition::READY, "True", "Bound", "every claim is bound".into());
+        DatasetPhase::Bound
+    };
+
+    match measure {
+        Some(measure) if measure.reporting > 0 => {
+            let nodes = measure.reporting;
+            say(condition::OBSERVED, "True", "AgentsReport", format!("reported by {}", agents(nodes)));
+        }
+        Some(_) => say(condition::OBSERVED, "Unknown", "AgentsSilent", "agents told of it and do not any more; numbers are the last that were told".into()),
+        None => say(condition::OBSERVED, "Unknown", "NotReported", "no agent has told of it: nothing is known of its bytes until a pod on a node with an agent has it mounted".into()),
+    }
+
+    let mut status = DatasetStatus {
+        observed_generation: generation,
+        phase,
+        conditions,
+        volumes: decision.volumes.iter().take(MAX_VOLUMES).cloned().collect(),
+        last_operation: last_operation.or(old.last_operation),
+        ..DatasetStatus::default()
+    };
+    numbers(&mut status, dataset, measure);
+    status
+}
+
+fn numbers(status: &mut DatasetStatus, dataset: &Dataset, measure: Option<&Measure>) {
+    let unknown = Measure::default();
+    let measure = measure.unwrap_or(&unknown);
+    let pinned = dataset.spec.version_policy.as_ref().filter(|policy| policy.follow == Follow::Pinned);
+    status.version = pinned.and_then(|policy| policy.version.clone()).or_else(|| measure.version.clone());
+    status.versions = measure.versions.iter().take(MAX_VERSIONS).cloned().collect();
+    for version in &mut status.versions {
+        version.current = Some(&version.version) == status.version.as_ref();
+    }
+    // When it was first seen is remembered here: agents come and go.
+    for version in &mut status.versions {
+        let known =
+            dataset.status.iter().flat_map(|old| &old.versions).find(|old| old.version == version.version);
+        if let Some(first) = known.and_then(|old| old.first_seen.clone()) {
+            version.first_seen = Some(first);
+        }
+    }
+    status.total_bytes = measure.total_bytes;
+    status.file_num = measure.file_num;
+    status.cached_bytes = measure.cached_bytes;
+    status.nodes = measure.nodes.iter().take(MAX_NODES).cloned().collect();
+    status.readers = measure.readers.iter().take(MAX_READERS).cloned().collect();
+    let told = *measure != unknown;
+    status.node_count = told.then_some(measure.node_count);
+    status.reader_count = told.then_some(measure.reader_count);
+
+    let amount = |bytes: Option<i64>| {
+        bytes.and_then(|bytes| u64::try_from(bytes).ok()).map_or_else(|| UNKNOWN.into(), quantity::words)
+    };
+    status.ufs_total = Some(amount(measure.total_bytes));
+    let share = match (measure.cached_bytes, measure.total_bytes) {
+        (Some(cached), Some(total)) if total > 0 => Some(cached as f64 / total as f64),
+        _ => None,
+    };
+    status.cache_states = Some(CacheStates {
+        cached: amount(measure.cached_bytes),
+        cache_capacity: amount(measure.capacity_bytes),
+        cached_percentage: percent(share),
+        cache_hit_ratio: percent(measure.hit_share),
+    });
+}
+
+/// Never 100 % while something is missing, never 0 % while something is there.
+pub fn percent(share: Option<f64>) -> String {
+    match share {
+        None => UNKNOWN.into(),
+        Some(share) if !share.is_finite() => UNKNOWN.into(),
+        Some(share) => {
+            let rounded = (share.clamp(0.0, 1.0) * 100.0).round() as i64;
+            let honest = match rounded {
+                100 if share < 1.0 => 99,
+                0 if share > 0.0 => 1,
+                other => other,
+            };
+            format!("{honest}%")
+        }
+    }
+}
+
+fn agents(nodes: usize) -> String {
+    if nodes == 1 { "one agent".into() } else { format!("{nodes} agents") }
+}
+
+fn bounded(text: &str, max: usize) -> String {
+    if text.len() <= max {
+        return text.into();
+    }
+    let end = text.floor_char_boundary(max.saturating_sub('…'.len_utf8()));
+    format!("{}…", text.get(..end).unwrap_or_default())
+}
+
+/// Whether a status is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worth {
+    Nothing,
+    Now,
+    After(Duration),
+}
+
+/// What is new in `new`, and whether that is worth a write now. What a person or controller acts on is written
+/// at once; numbers wait until the last write is `interval` ago.
+pub fn worth(
+    dataset: &Dataset,
+    new: &DatasetStatus,
+    since_write: Option<Duration>,
+    interval: Duration,
+    now: Timestamp,
+) -> Worth {
+    let Some(old) = &dataset.status else {
+        return if new.phase == DatasetPhase::Pending { young(dataset, now) } else { Worth::Now };
+    };
+    if old == new {
+        return Worth::Nothing;
+    }
+    if acted_on(old) != acted_on(new) {
+        return if new.phase == DatasetPhase::Pending { young(dataset, now) } else { Worth::Now };
+    }
+    match since_write {
+        Some(since) if since < interval => Worth::After(interval.saturating_sub(since)),
+        _ => Worth::Now,
+    }
+}
+
+/// A young Dataset that waits for binding: it will have something better to say in a moment.
+fn young(dataset: &Dataset, now: Timestamp) -> Worth {
+    let created = dataset.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let age = created.map(|created| now.duration_since(created));
+    match age.and_then(|age| Duration::try_from(age).ok()) {
+        Some(age) if age < GRACE => Worth::After(GRACE.saturating_sub(age)),
+        _ => Worth::Now,
+    }
+}
+
+/// Without the numbers.
+fn acted_on(status: &DatasetStatus) -> DatasetStatus {
+    let mut kept = DatasetStatus {
+        observed_generation: status.observed_generation,
+        phase: status.phase,
+        conditions: status.conditions.clone(),
+        version: status.version.clone(),
+        volumes: status.volumes.clone(),
+        last_operation: status.last_operation.clone(),
+        ..DatasetStatus::default()
+    };
+    for condition in &mut kept.conditions {
+        // How many agents report is a number.
+        if condition.type_ == condition::OBSERVED {
+            condition.message.clear();
+        }
+    }
+    kept
+}
+
+/// The interval between writes of numbers: all Datasets together stay below [`WRITES_A_SECOND`].
+pub fn interval(datasets: usize) -> Duration {
+    LEAST_INTERVAL.max(Duration::from_secs(datasets as u64 / WRITES_A_SECOND))
+}
+
+/// For log and events: who it is.
+pub fn who(dataset: &Dataset) -> String {
+    format!("{}/{}", dataset.namespace().unwrap_or_default(), dataset.name_any())
+}

@@ -1,0 +1,366 @@
+//! Tables of what was seen and what follows; and a world in which everything is acted out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use operator_api::crd::Dataset;
+use operator_api::crd::dataset_status::{DatasetPhase, VolumePhase};
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::objects;
+use super::status::{self, Worth};
+use super::targets::{self, Target};
+use super::volumes::{Act, Decision, Home, Obstacle, Seen, decide};
+use crate::marks;
+use crate::reconcile::measure::Measure;
+
+fn dataset() -> Dataset {
+    serde_json::from_value(json!({
+        "metadata": {"name": "d", "namespace": "a", "uid": "u1", "generation": 2,
+                     "creationTimestamp": "2026-11-24T09:00:00Z", "finalizers": [marks::FINALIZER]},
+        "spec": {"mounts": [{"mountPoint": "s3://b/x", "name": "x"}],
+                 "sharing": {"grants": [{"namespace": "b", "claimName": "shared"}]}}
+    }))
+    .unwrap()
+}
+
+fn now() -> Timestamp {
+    "2026-11-24T09:10:00Z".parse().unwrap()
+}
+
+/// What the cluster holds, and what each act does to it.
+struct World {
+    dataset: Dataset,
+    claims: BTreeMap<(String, String), PersistentVolumeClaim>,
+    volumes: BTreeMap<String, PersistentVolume>,
+    homes: BTreeMap<String, Home>,
+    /// Names of claims that are not ours.
+    foreign: Vec<(String, String)>,
+    uids: u32,
+}
+
+impl World {
+    fn new() -> Self {
+        let homes = [("a".to_owned(), Home::Active), ("b".to_owned(), Home::Active)];
+        Self {
+            dataset: dataset(),
+            claims: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            homes: homes.into(),
+            foreign: Vec::new(),
+            uids: 0,
+        }
+    }
+
+    fn uid(&mut self) -> Option<String> {
+        self.uids += 1;
+        Some(format!("uid-{}", self.uids))
+    }
+
+    /// Looks and acts until nothing is to be done; gives the last decision and the number of acts.
+    fn settle(&mut self) -> (Decision, usize) {
+        let mut acts = 0;
+        let mut obstacles = BTreeMap::new();
+        for _ in 0..20 {
+            let decision = decide(&Seen {
+                dataset: &self.dataset,
+                claims: self.claims.values().cloned().map(Arc::new).collect(),
+                volumes: self.volumes.values().cloned().map(Arc::new).collect(),
+                homes: self.homes.clone(),
+                obstacles: std::mem::take(&mut obstacles),
+            });
+            if decision.acts.is_empty() {
+                return (decision, acts);
+            }
+            for act in &decision.acts {
+                acts += 1;
+                self.perform(act, &mut obstacles);
+            }
+            if !obstacles.is_empty() {
+                // As the edge does: an obstacle is looked at once more, and then waited for.
+                let decision = decide(&Seen {
+                    dataset: &self.dataset,
+                    claims: self.claims.values().cloned().map(Arc::new).collect(),
+                    volumes: self.volumes.values().cloned().map(Arc::new).collect(),
+                    homes: self.homes.clone(),
+                    obstacles: obstacles.clone(),
+                });
+                return (decision, acts);
+            }
+        }
+        panic!("it never settles");
+    }
+
+    fn perform(&mut self, act: &Act, obstacles: &mut BTreeMap<Target, Obstacle>) {
+        match act {
+            Act::AddFinalizer => self.dataset.finalizers_mut().push(marks::FINALIZER.into()),
+            Act::RemoveFinalizer => self.dataset.finalizers_mut().clear(),
+            Act::CreateVolume(volume) => {
+                let mut volume = (**volume).clone();
+                volume.metadata.uid = self.uid();
+                assert!(self.volumes.insert(volume.name_any(), volume).is_none(), "made twice");
+            }
+            Act::CreateClaim(target, claim) => {
+                let key = (target.namespace.clone(), target.claim.clone());
+                if self.foreign.contains(&key) {
+                    obstacles.insert(target.clone(), Obstacle::Foreign);
+                    return;
+                }
+                let mut claim = (**claim).clone();
+                claim.metadata.uid = self.uid();
+                assert!(self.claims.insert(key, claim).is_none(), "made twice");
+            }
+            Act::DeleteClaim { namespace, name, uid } => {
+                let key = (namespace.clone(), name.clone());
+                let claim = self.claims.remove(&key).expect("only what is there is deleted");
+                assert_eq!(claim.uid().as_ref(), Some(uid));
+            }
+            Act::DeleteVolume { name, uid } => {
+                let volume = self.volumes.remove(name).expect("only what is there is deleted");
+                assert_eq!(volume.uid().as_ref(), Some(uid));
+            }
+        }
+    }
+
+    /// What kube-controller-manager does.
+    fn bind(&mut self) {
+        for claim in self.claims.values_mut() {
+            let name = claim.spec.as_ref().and_then(|spec| spec.volume_name.clone()).unwrap_or_default();
+            let volume = self.volumes.get_mut(&name);
+            let reference = volume.and_then(|volume| volume.spec.as_mut()?.claim_ref.as_mut());
+            if let Some(reference) = reference.filter(|r| r.uid.is_none() || r.uid == claim.metadata.uid) {
+                reference.uid.clone_from(&claim.metadata.uid);
+                claim.status =
+                    Some(PersistentVolumeClaimStatus { phase: Some("Bound".into()), ..Default::default() });
+            }
+        }
+    }
+
+    fn phases(&mut self) -> Vec<VolumePhase> {
+        self.settle().0.volumes.iter().map(|volume| volume.phase).collect()
+    }
+}
+
+#[test]
+fn a_volume_and_a_claim_for_each_namespace_and_nothing_twice() {
+    let mut world = World::new();
+    let (decision, acts) = world.settle();
+    assert_eq!(acts, 4, "a volume and a claim each");
+    assert!(decision.volumes.iter().all(|volume| volume.phase == VolumePhase::Pending));
+    world.bind();
+    assert_eq!(world.phases(), [VolumePhase::Bound; 2]);
+    assert!(world.claims.contains_key(&("a".into(), "d".into())));
+    assert!(world.claims.contains_key(&("b".into(), "shared".into())));
+    assert_eq!(world.settle().1, 0);
+}
+
+#[test]
+fn volume_and_claim_name_each_other() {
+    let dataset = dataset();
+    for target in targets::of(&dataset) {
+        let claim = objects::claim(&dataset, &target).spec.unwrap();
+        let volume = objects::volume(&dataset, &target, None);
+        let spec = volume.spec.clone().unwrap();
+        let reference = spec.claim_ref.unwrap();
+        assert_eq!(claim.volume_name, Some(volume.name_any()));
+        assert_eq!((reference.namespace, reference.name), (Some(target.namespace), Some(target.claim)));
+        assert_eq!(
+            (claim.storage_class_name, spec.storage_class_name),
+            (Some(String::new()), Some(String::new()))
+        );
+        assert_eq!(claim.access_modes, spec.access_modes);
+    }
+}
+
+#[test]
+fn a_grant_taken_back_takes_its_claim_and_volume() {
+    let mut world = World::new();
+    world.settle();
+    world.bind();
+    world.dataset.spec.sharing = None;
+    let (decision, acts) = world.settle();
+    assert_eq!((acts, decision.volumes.len(), world.claims.len(), world.volumes.len()), (2, 1, 1, 1));
+}
+
+#[test]
+fn what_is_not_ours_is_left_alone_and_said() {
+    let mut world = World::new();
+    world.foreign.push(("a".into(), "d".into()));
+    let (decision, _) = world.settle();
+    let own = &decision.volumes[0];
+    assert_eq!(own.phase, VolumePhase::Blocked);
+    assert!(own.message.as_ref().unwrap().contains("is left alone"), "{own:?}");
+    assert!(!decision.acts.iter().any(|act| matches!(act, Act::DeleteClaim { .. })));
+}
+
+#[test]
+fn namespaces_that_go_or_are_not_there_are_said() {
+    for (home, words) in [(Home::Terminating, "is being deleted"), (Home::Missing, "does not exist")] {
+        let mut world = World::new();
+        world.homes.insert("b".into(), home);
+        let (decision, acts) = world.settle();
+        assert_eq!(acts, 2);
+        assert!(decision.volumes[1].message.as_ref().unwrap().contains(words));
+    }
+}
+
+#[test]
+fn what_others_deleted_is_made_anew() {
+    let mut world = World::new();
+    world.settle();
+    world.bind();
+    let name = world.volumes.keys().next().unwrap().clone();
+    world.volumes.remove(&name);
+    world.settle();
+    world.bind();
+    assert_eq!(world.phases(), [VolumePhase::Bound; 2], "a lost claim takes the new volume");
+
+    world.claims.remove(&("a".into(), "d".into()));
+    assert_eq!(world.phases()[0], VolumePhase::Pending);
+    world.bind();
+    assert_eq!(world.phases(), [VolumePhase::Bound; 2], "a released volume is made anew");
+}
+
+#[test]
+fn deletion_waits_for_pods_and_for_nothing_else() {
+    let mut world = World::new();
+    world.settle();
+    world.bind();
+    world.dataset.metadata.deletion_timestamp = Some(Time(now()));
+    let key = ("a".to_owned(), "d".to_owned());
+    // In use: Kubernetes keeps it.
+    world.claims.get_mut(&key).unwrap().metadata.deletion_timestamp = Some(Time(now()));
+    let (decision, _) = world.settle();
+    assert_eq!(decision.waits.len(), 1);
+    assert!(decision.waits[0].contains("in use"));
+    assert_eq!(world.dataset.finalizers(), [marks::FINALIZER]);
+    world.claims.remove(&key);
+    world.settle();
+    assert!(world.dataset.finalizers().is_empty() && world.volumes.is_empty());
+}
+
+#[test]
+fn deletion_ends_when_everything_else_is_gone() {
+    let mut world = World::new();
+    world.homes.clear();
+    world.dataset.metadata.deletion_timestamp = Some(Time(now()));
+    let (_, acts) = world.settle();
+    assert_eq!(acts, 1);
+    assert!(world.dataset.finalizers().is_empty());
+}
+
+#[test]
+fn a_volume_that_hangs_in_deletion_keeps_no_dataset() {
+    let mut world = World::new();
+    world.settle();
+    world.dataset.metadata.deletion_timestamp = Some(Time(now()));
+    world.claims.clear();
+    for volume in world.volumes.values_mut() {
+        volume.metadata.deletion_timestamp = Some(Time(now()));
+    }
+    world.settle();
+    assert!(world.dataset.finalizers().is_empty());
+}
+
+proptest! {
+    /// Whatever is deleted by whomever in whatever order: it is whole again, or it ends.
+    #[test]
+    fn it_heals_or_ends(steps in proptest::collection::vec(0_u8..6, 0..12), end in any::<bool>()) {
+        let mut world = World::new();
+        for step in steps {
+            match step {
+                0 => { world.settle(); }
+                1 => world.bind(),
+                2 => { world.claims.pop_first(); }
+                3 => { world.volumes.pop_first(); }
+                4 => { world.claims.pop_last(); }
+                _ => { world.volumes.pop_last(); }
+            }
+        }
+        if end {
+            world.dataset.metadata.deletion_timestamp = Some(Time(now()));
+            world.settle();
+            prop_assert!(world.dataset.finalizers().is_empty());
+            prop_assert!(world.claims.is_empty() && world.volumes.is_empty());
+        } else {
+            for _ in 0..4 {
+                world.settle();
+                world.bind();
+            }
+            prop_assert_eq!(world.phases(), [VolumePhase::Bound; 2]);
+        }
+    }
+}
+
+#[test]
+fn unknown_is_said_and_never_taken_for_nothing() {
+    let dataset = dataset();
+    let status = status::status(&dataset, &Decision::default(), None, None, now());
+    let states = status.cache_states.clone().unwrap();
+    assert_eq!((states.cached.as_str(), status.ufs_total.as_deref()), ("Unknown", Some("Unknown")));
+    assert_eq!((status.cached_bytes, status.node_count), (None, None));
+    let observed = status.conditions.iter().find(|c| c.type_ == "Observed").unwrap();
+    assert_eq!((observed.status.as_str(), observed.reason.as_str()), ("Unknown", "NotReported"));
+
+    let measure =
+        Measure { reporting: 2, total_bytes: Some(1000), cached_bytes: Some(999), ..Measure::default() };
+    let status = status::status(&dataset, &Decision::default(), Some(&measure), None, now());
+    assert_eq!(status.cache_states.unwrap().cached_percentage, "99%", "not whole");
+    assert_eq!(status::percent(Some(0.0001)), "1%");
+    assert_eq!(status::percent(Some(f64::NAN)), "Unknown");
+}
+
+#[test]
+fn numbers_wait_and_states_do_not() {
+    let mut dataset = dataset();
+    let interval = Duration::from_secs(30);
+    let first = status::status(&dataset, &Decision::default(), None, None, now());
+    assert_eq!(first.phase, DatasetPhase::Bound);
+    assert_eq!(status::worth(&dataset, &first, None, interval, now()), Worth::Now);
+    dataset.status = Some(first.clone());
+    let again = status::status(&dataset, &Decision::default(), None, None, now() + Duration::from_secs(60));
+    assert_eq!(
+        status::worth(&dataset, &again, None, interval, now()),
+        Worth::Nothing,
+        "time alone changes nothing"
+    );
+
+    let measured = |bytes| Measure { reporting: 1, cached_bytes: Some(bytes), ..Measure::default() };
+    let one = status::status(&dataset, &Decision::default(), Some(&measured(1)), None, now());
+    assert_eq!(
+        status::worth(&dataset, &one, Some(Duration::ZERO), interval, now()),
+        Worth::Now,
+        "it is observed now"
+    );
+    dataset.status = Some(one);
+    let two = status::status(&dataset, &Decision::default(), Some(&measured(2)), None, now());
+    assert_eq!(
+        status::worth(&dataset, &two, Some(Duration::from_secs(10)), interval, now()),
+        Worth::After(Duration::from_secs(20))
+    );
+    assert_eq!(status::worth(&dataset, &two, Some(interval), interval, now()), Worth::Now);
+    assert_eq!(status::interval(10_000), Duration::from_secs(500));
+}
+
+#[test]
+fn a_young_dataset_that_waits_says_nothing_yet() {
+    let mut world = World::new();
+    let (decision, _) = world.settle();
+    let at = |seconds: i64| {
+        Timestamp::from_second("2026-11-24T09:00:00Z".parse::<Timestamp>().unwrap().as_second() + seconds)
+            .unwrap()
+    };
+    let new = status::status(&world.dataset, &decision, None, None, at(1));
+    assert_eq!(new.phase, DatasetPhase::Pending);
+    assert_eq!(
+        status::worth(&world.dataset, &new, None, Duration::from_secs(30), at(1)),
+        Worth::After(Duration::from_secs(4))
+    );
+    assert_eq!(status::worth(&world.dataset, &new, None, Duration::from_secs(30), at(9)), Worth::Now);
+}

@@ -1,0 +1,270 @@
+//! What to do about a Dataset's volumes and claims. Pure.
+//!
+//! A claim is only ever taken for the Dataset's own when it carries its uid. Whatever else has a claim's name is
+//! left alone and said so. Volumes go when their claim is gone; the finalizer goes when no claim is left, whatever
+//! has become of everything else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use kube::ResourceExt;
+use operator_api::crd::Dataset;
+use operator_api::crd::dataset_status::{VolumePhase, VolumeStatus};
+
+use super::objects;
+use super::targets::{self, Target};
+use crate::marks;
+
+/// A namespace, as far as making things in it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Home {
+    Active,
+    Terminating,
+    Missing,
+}
+
+/// Why a claim could not be made, as found out by trying.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Somebody else's claim has the name.
+    Foreign,
+    /// Another Dataset's claim has the name.
+    Taken { dataset: String },
+    /// The apiserver refused.
+    Refused { message: String },
+}
+
+/// What was seen.
+#[derive(Debug)]
+pub struct Seen<'a> {
+    pub dataset: &'a Dataset,
+    /// Claims that carry the Dataset's uid.
+    pub claims: Vec<Arc<PersistentVolumeClaim>>,
+    pub volumes: Vec<Arc<PersistentVolume>>,
+    /// Of each target's namespace.
+    pub homes: BTreeMap<String, Home>,
+    pub obstacles: BTreeMap<Target, Obstacle>,
+}
+
+/// What to do, in this order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Act {
+    AddFinalizer,
+    CreateVolume(Box<PersistentVolume>),
+    CreateClaim(Target, Box<PersistentVolumeClaim>),
+    /// By namespace, name, uid.
+    DeleteClaim {
+        namespace: String,
+        name: String,
+        uid: String,
+    },
+    /// By name, uid.
+    DeleteVolume {
+        name: String,
+        uid: String,
+    },
+    RemoveFinalizer,
+}
+
+/// What to do, and how the claims are.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decision {
+    pub acts: Vec<Act>,
+    pub volumes: Vec<VolumeStatus>,
+    /// What deletion waits for; empty when it waits for nothing, or there is none.
+    pub waits: Vec<String>,
+}
+
+pub fn decide(seen: &Seen<'_>) -> Decision {
+    if seen.dataset.metadata.deletion_timestamp.is_some() { ending(seen) } else { living(seen) }
+}
+
+fn living(seen: &Seen<'_>) -> Decision {
+    let mut decision = Decision::default();
+    if !seen.dataset.finalizers().iter().any(|finalizer| finalizer == marks::FINALIZER) {
+        decision.acts.push(Act::AddFinalizer);
+    }
+    let targets = targets::of(seen.dataset);
+    for target in &targets {
+        let status = one(seen, target, &mut decision.acts);
+        decision.volumes.push(status);
+    }
+    // What an earlier grant or name left behind.
+    let wanted =
+        |namespace: &str, claim: &str| targets.iter().any(|t| t.namespace == namespace && t.claim == claim);
+    for claim in &seen.claims {
+        if !wanted(&claim.namespace().unwrap_or_default(), &claim.name_any()) {
+            decision.acts.extend(delete_claim(claim));
+        }
+    }
+    for volume in &seen.volumes {
+        let (namespace, claim) = claim_of(volume);
+        let held = seen
+            .claims
+            .iter()
+            .any(|c| c.namespace().unwrap_or_default() == namespace && c.name_any() == claim);
+        if !wanted(&namespace, &claim) && !held {
+            decision.acts.extend(delete_volume(volume));
+        }
+    }
+    decision
+}
+
+/// One target: what to do about it, and how it is.
+fn one(seen: &Seen<'_>, target: &Target, acts: &mut Vec<Act>) -> VolumeStatus {
+    let status = |phase, message: Option<String>| VolumeStatus {
+        namespace: target.namespace.clone(),
+        claim_name: target.claim.clone(),
+        phase,
+        message,
+    };
+    let blocked = |message: String| status(VolumePhase::Blocked, Some(message));
+    let Target { namespace, claim: name } = target;
+    let volume_name = marks::volume(&seen.dataset.uid().unwrap_or_default(), namespace, name);
+    let volume = seen.volumes.iter().find(|volume| volume.name_any() == volume_name);
+    let claim =
+        seen.claims.iter().find(|c| c.namespace().as_ref() == Some(namespace) && c.name_any() == *name);
+
+    let Some(claim) = claim else {
+        match seen.homes.get(namespace).copied().unwrap_or(Home::Missing) {
+            Home::Active => {}
+            Home::Missing => {
+                return blocked(format!(
+                    "namespace {namespace} does not exist: create it, or take the grant out"
+                ));
+            }
+            Home::Terminating => return blocked(format!("namespace {namespace} is being deleted")),
+        }
+        match seen.obstacles.get(target) {
+            Some(Obstacle::Foreign) => {
+                return blocked(format!(
+                    "claim {namespace}/{name} exists and is not Headrace's; it is left alone: delete or rename it, or set claimName in the grant"
+                ));
+            }
+            Some(Obstacle::Taken { dataset }) => {
+                return blocked(format!(
+                    "claim {namespace}/{name} belongs to Dataset {dataset}: rename one of the Datasets, or set claimName in the grant"
+                ));
+            }
+            Some(Obstacle::Refused { message }) => {
+                return blocked(format!("the apiserver refused claim {namespace}/{name}: {message}"));
+            }
+            None => {}
+        }
+        match volume {
+            Some(volume) if is_going(volume) => {}
+            // Its claim was deleted: a released volume binds to no new claim.
+            Some(volume) if claim_uid(volume).is_some() => acts.extend(delete_volume(volume)),
+            Some(_) => {
+                acts.push(Act::CreateClaim(target.clone(), Box::new(objects::claim(seen.dataset, target))))
+            }
+            None => {
+                acts.push(Act::CreateVolume(Box::new(objects::volume(seen.dataset, target, None))));
+                acts.push(Act::CreateClaim(target.clone(), Box::new(objects::claim(seen.dataset, target))));
+            }
+        }
+        return status(VolumePhase::Pending, None);
+    };
+
+    if claim.metadata.deletion_timestamp.is_some() {
+        let message = "somebody deleted the claim; it is made anew when the pods that use it have ended";
+        return status(VolumePhase::Pending, Some(message.into()));
+    }
+    if claim.spec.as_ref().and_then(|spec| spec.volume_name.as_ref()) != Some(&volume_name) {
+        return blocked(format!(
+            "claim {namespace}/{name} is bound to another volume: delete it, it is made anew"
+        ));
+    }
+    match volume {
+        None => {
+            let volume = objects::volume(seen.dataset, target, claim.uid());
+            acts.push(Act::CreateVolume(Box::new(volume)));
+            return status(VolumePhase::Pending, Some("its volume was deleted and is made anew".into()));
+        }
+        Some(volume) if is_going(volume) => {
+            let message = "its volume is being deleted and is made anew when that has ended";
+            return status(VolumePhase::Pending, Some(message.into()));
+        }
+        Some(volume) => {
+            // Bound to a claim of this name that is no more.
+            if claim_uid(volume).is_some_and(|uid| Some(uid) != claim.uid()) {
+                acts.extend(delete_volume(volume));
+                return status(
+                    VolumePhase::Pending,
+                    Some("its volume belonged to an earlier claim and is made anew".into()),
+                );
+            }
+        }
+    }
+    match claim.status.as_ref().and_then(|status| status.phase.as_deref()) {
+        Some("Bound") => status(VolumePhase::Bound, None),
+        _ => status(VolumePhase::Pending, None),
+    }
+}
+
+fn ending(seen: &Seen<'_>) -> Decision {
+    let mut decision = Decision::default();
+    for claim in &seen.claims {
+        let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
+        if claim.metadata.deletion_timestamp.is_some() {
+            decision.waits.push(format!(
+                "claim {namespace}/{name} is in use: it goes when the pods that use it have ended"
+            ));
+        } else {
+            decision.acts.extend(delete_claim(claim));
+            decision.waits.push(format!("claim {namespace}/{name} is being deleted"));
+        }
+        decision.volumes.push(VolumeStatus {
+            namespace,
+            claim_name: name,
+            phase: VolumePhase::Blocked,
+            message: Some("the Dataset is being deleted".into()),
+        });
+    }
+    for volume in &seen.volumes {
+        let (namespace, name) = claim_of(volume);
+        let held = seen
+            .claims
+            .iter()
+            .any(|c| c.namespace().unwrap_or_default() == namespace && c.name_any() == name);
+        if !held && !is_going(volume) {
+            decision.acts.extend(delete_volume(volume));
+        }
+    }
+    // A volume whose deletion was asked for goes by itself; nobody needs the Dataset for that.
+    let finalized = seen.dataset.finalizers().iter().any(|finalizer| finalizer == marks::FINALIZER);
+    if seen.claims.is_empty() && finalized {
+        decision.acts.push(Act::RemoveFinalizer);
+    }
+    decision
+}
+
+fn is_going(volume: &PersistentVolume) -> bool {
+    volume.metadata.deletion_timestamp.is_some()
+}
+
+fn claim_of(volume: &PersistentVolume) -> (String, String) {
+    let reference = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+    let text = |text: Option<&String>| text.cloned().unwrap_or_default();
+    (text(reference.and_then(|r| r.namespace.as_ref())), text(reference.and_then(|r| r.name.as_ref())))
+}
+
+/// The claim that the controller-manager has bound the volume to.
+fn claim_uid(volume: &PersistentVolume) -> Option<String> {
+    volume.spec.as_ref()?.claim_ref.as_ref()?.uid.clone()
+}
+
+fn delete_claim(claim: &PersistentVolumeClaim) -> Option<Act> {
+    if claim.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    Some(Act::DeleteClaim { namespace: claim.namespace()?, name: claim.name_any(), uid: claim.uid()? })
+}
+
+fn delete_volume(volume: &PersistentVolume) -> Option<Act> {
+    if is_going(volume) {
+        return None;
+    }
+    Some(Act::DeleteVolume { name: volume.name_any(), uid: volume.uid()? })
+}

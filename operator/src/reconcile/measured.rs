@@ -1,0 +1,112 @@
+//! What the inventory has, as a status says it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
+
+use operator_api::crd::dataset_status::{MAX_NODES, MAX_VERSIONS, NodeStatus, VersionStatus};
+
+use super::measure::{Measure, Measured};
+use super::operation::load;
+use crate::inventory::{Dataset, Inventory, Name};
+use crate::watch::facts;
+
+/// Datasets of which the last reader is remembered.
+const MAX_REMEMBERED: usize = 65_536;
+
+#[derive(Debug)]
+pub struct Ledger {
+    inventory: Arc<RwLock<Inventory>>,
+    /// When somebody was last seen reading, or the Dataset was first looked at.
+    read: Mutex<HashMap<Name, Instant>>,
+}
+
+impl Ledger {
+    pub fn new(inventory: Arc<RwLock<Inventory>>) -> Self {
+        Self { inventory, read: Mutex::default() }
+    }
+
+    fn idle_seconds(&self, name: &Name, reading: bool) -> i64 {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if read.len() >= MAX_REMEMBERED {
+            read.clear();
+        }
+        let now = Instant::now();
+        let since = read.entry(name.clone()).or_insert(now);
+        if reading {
+            *since = now;
+        }
+        i64::try_from(since.elapsed().as_secs()).unwrap_or(i64::MAX)
+    }
+}
+
+impl Measured for Ledger {
+    fn dataset(&self, namespace: &str, name: &str) -> Option<Measure> {
+        let name = facts::name(namespace, name);
+        let inventory = self.inventory.read().unwrap_or_else(PoisonError::into_inner);
+        let dataset = inventory.dataset(inventory.dataset_id(&name)?)?;
+        let mut measure = measure(&inventory, dataset)?;
+        let reading = measure.reader_count > 0;
+        drop(inventory);
+        measure.idle_seconds = Some(self.idle_seconds(&name, reading));
+        Some(measure)
+    }
+}
+
+/// None: no agent has told of it.
+fn measure(inventory: &Inventory, dataset: &Dataset) -> Option<Measure> {
+    let summary = dataset.summary();
+    let mut measure = Measure::default();
+    let mut told = false;
+    let mut capacity = Some(0_u64);
+    let quota = dataset.spec().and_then(|spec| spec.quota);
+    for (id, presence) in dataset.nodes() {
+        let Some(node) = inventory.node(id).filter(|node| node.told().is_some()) else { continue };
+        told |= presence.demand().is_some() || presence.versions().next().is_some();
+        if node.silent().is_none() {
+            measure.reporting += 1;
+        }
+        let room = node.capacity().map(|c| c.ram.saturating_add(c.cache).min(quota.unwrap_or(u64::MAX)));
+        capacity = capacity.zip(room).map(|(sum, room)| sum.saturating_add(room));
+        let bytes = presence.held(summary.version).map_or(0, |held| held.resident().bytes(summary.bytes));
+        if bytes > 0 {
+            let percent = summary.bytes.filter(|&total| total > 0);
+            let percent = percent
+                .map(|total| i32::try_from(u128::from(bytes) * 100 / u128::from(total)).unwrap_or(100));
+            let cached_bytes = signed(bytes);
+            measure.nodes.push(NodeStatus { node: node.name().to_string(), cached_bytes, percent });
+        }
+    }
+    if !told && summary.version.is_none() {
+        return None;
+    }
+    measure.nodes.sort_by(|a, b| b.cached_bytes.cmp(&a.cached_bytes).then_with(|| a.node.cmp(&b.node)));
+    measure.node_count = count(measure.nodes.len());
+    measure.nodes.truncate(MAX_NODES);
+    measure.version = summary.version.map(load::text);
+    let versions = dataset.versions().iter().take(MAX_VERSIONS).map(|facts| VersionStatus {
+        version: load::text(facts.version),
+        total_bytes: facts.bytes.map(signed),
+        file_num: facts.files.map(signed),
+        ..VersionStatus::default()
+    });
+    measure.versions = versions.collect();
+    if let Some(current) = measure.versions.first_mut() {
+        current.cached_bytes = Some(signed(summary.cached));
+    }
+    measure.total_bytes = summary.bytes.map(signed);
+    measure.file_num = summary.files.map(signed);
+    measure.cached_bytes = Some(signed(summary.cached));
+    measure.capacity_bytes = capacity.filter(|_| measure.reporting > 0).map(signed);
+    measure.hit_share = summary.hit_share();
+    measure.reader_count = i32::try_from(summary.readers).unwrap_or(i32::MAX);
+    Some(measure)
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn count(value: usize) -> i32 {
+    i32::try_from(value).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,195 @@
+//! Who loads what, and what has become of it. Pure.
+//!
+//! A whole Dataset of a known version is cut into pieces of chunks that lie in a row, and the pieces go round the
+//! nodes; a part of it that is given by path goes to as many nodes as it should be on. The order of the nodes
+//! follows from the DataLoad's uid: the same nodes get the same pieces after a restart, different loads begin at
+//! different nodes.
+
+use kube::ResourceExt;
+use operator_api::crd::DataLoad;
+use operator_api::crd::operation::Progress;
+use operator_api::validate::quantity;
+
+use super::timing::Outcome;
+use crate::inventory::{Name, Version, chunks_in};
+use crate::reconcile::agents::{Standing, Wish};
+
+/// Pieces that one target is cut into: enough for every node of a large load to take part, and few enough for
+/// each to be worth an instruction.
+const MAX_PIECES: u32 = 256;
+
+/// Wishes of one DataLoad.
+const MAX_WISHES: usize = 4_096;
+
+/// Priority of a load that names none.
+const PRIORITY: i32 = 50;
+
+/// What a load is planned from.
+#[derive(Clone, Debug)]
+pub struct Ground<'a> {
+    /// `namespace/name`.
+    pub dataset: Name,
+    pub candidates: &'a [Name],
+    /// The version that readers see, and its bytes.
+    pub version: Option<(Version, Option<u64>)>,
+}
+
+/// What keeps a load from being planned; none when nothing does.
+pub fn obstacle(load: &DataLoad, ground: &Ground<'_>) -> Option<String> {
+    let wanted = replicas(load);
+    if ground.candidates.len() < wanted {
+        return Some(format!(
+            "{wanted} nodes are to hold it, and the agents of {} have Dataset {} on a mount: mount it on more nodes, \
+             or ask for fewer replicas",
+            ground.candidates.len(),
+            ground.dataset
+        ));
+    }
+    if let Some(text) = &load.spec.version {
+        let Some(version) = parse(text) else {
+            return Some(format!(
+                "version {text} is no version of a Dataset: take one from its status.versions"
+            ));
+        };
+        if ground.version.is_some_and(|(current, _)| current != version) {
+            return Some(format!(
+                "the stores do not hold version {text} any more: take out version, or name the present one"
+            ));
+        }
+        if ground.version.is_none() {
+            return Some(format!("no agent has told yet which version Dataset {} is of", ground.dataset));
+        }
+    }
+    None
+}
+
+fn replicas(load: &DataLoad) -> usize {
+    let own = load.spec.replicas.unwrap_or(1);
+    let most = load.spec.target.iter().filter_map(|target| target.replicas).chain([own]).max().unwrap_or(1);
+    usize::try_from(most).unwrap_or(1).max(1)
+}
+
+/// A version as status writes it.
+pub fn text(version: Version) -> String {
+    format!("{:032x}", version.0)
+}
+
+pub fn parse(text: &str) -> Option<Version> {
+    if text.len() != 32 {
+        return None;
+    }
+    u128::from_str_radix(text, 16).ok().map(Version)
+}
+
+/// What to ask of whom.
+pub fn plan(load: &DataLoad, run: i64, attempt: i32, ground: &Ground<'_>) -> Vec<Wish> {
+    let uid = load.uid().unwrap_or_default();
+    let mut nodes: Vec<&Name> = ground.candidates.iter().collect();
+    nodes.sort_by_cached_key(|node| (fnv(&[uid.as_bytes(), node.as_bytes()]), (*node).clone()));
+    nodes.dedup();
+    if nodes.is_empty() {
+        return Vec::new();
+    }
+    let all = [("/".to_owned(), load.spec.replicas.unwrap_or(1))];
+    let targets: Vec<(String, i32)> = if load.spec.target.is_empty() {
+        all.to_vec()
+    } else {
+        let own = load.spec.replicas.unwrap_or(1);
+        load.spec.target.iter().map(|target| (target.path.clone(), target.replicas.unwrap_or(own))).collect()
+    };
+    let mut wishes = Vec::new();
+    let mut turn = 0;
+    for (index, (path, replicas)) in targets.iter().enumerate() {
+        let path = path.trim_matches('/').to_owned();
+        let copies = usize::try_from(*replicas).unwrap_or(1).clamp(1, nodes.len());
+        // Earlier targets are more important.
+        let base = load.spec.priority.unwrap_or(PRIORITY).unsigned_abs() * 1_000;
+        let priority = base + 999_u32.saturating_sub(u32::try_from(index).unwrap_or(999));
+        for piece in pieces(&path, ground, nodes.len()) {
+            for copy in 0..copies {
+                let Some(node) = nodes.get((turn + copy) % nodes.len()) else { continue };
+                if wishes.len() == MAX_WISHES {
+                    return wishes;
+                }
+                wishes.push(Wish {
+                    id: format!(
+                        "{uid}/{run}/{attempt}/{index}/{}/{copy}",
+                        piece.as_ref().map_or(0, |p| p.start)
+                    ),
+                    node: (*node).clone(),
+                    dataset: ground.dataset.clone(),
+                    path: path.clone(),
+                    chunks: piece.clone().and_then(|p| Some((ground.version?.0, vec![p]))),
+                    pin: load.spec.pin,
+                    priority,
+                    reason: format!("DataLoad {}/{}", load.namespace().unwrap_or_default(), load.name_any()),
+                });
+            }
+            turn += 1;
+        }
+    }
+    wishes
+}
+
+/// The pieces of a target; one without chunks where it cannot be cut.
+fn pieces(path: &str, ground: &Ground<'_>, nodes: usize) -> Vec<Option<std::ops::Range<u32>>> {
+    let chunks = ground.version.and_then(|(_, bytes)| bytes).map(chunks_in);
+    let Some(chunks) = chunks.filter(|chunks| path.is_empty() && *chunks > 0) else { return vec![None] };
+    let pieces = u32::try_from(nodes).unwrap_or(MAX_PIECES).clamp(1, MAX_PIECES).min(chunks);
+    let cut = |i: u32| u32::try_from(u64::from(chunks) * u64::from(i) / u64::from(pieces)).unwrap_or(chunks);
+    (0..pieces).map(|i| Some(cut(i)..cut(i + 1))).collect()
+}
+
+fn fnv(parts: &[&[u8]]) -> u64 {
+    let bytes = parts.iter().flat_map(|part| part.iter().copied().chain([0]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// What has become of a load, from what has become of its wishes. Done only when every one of them is.
+pub fn outcome(standings: &[(Name, Standing)]) -> Outcome {
+    let (mut done, mut total, mut known) = (0_u64, 0_u64, true);
+    let mut open = 0;
+    let mut failures = Vec::new();
+    for (node, standing) in standings {
+        match standing {
+            Standing::Waiting => {
+                open += 1;
+                known = false;
+            }
+            Standing::Going { bytes, total: of } => {
+                open += 1;
+                done = done.saturating_add(*bytes);
+                total = total.saturating_add(*of);
+                known &= *of > 0;
+            }
+            Standing::Done { bytes } => {
+                done = done.saturating_add(*bytes);
+                total = total.saturating_add(*bytes);
+            }
+            Standing::Failed { bytes, why } => {
+                done = done.saturating_add(*bytes);
+                failures.push(format!("node {node}: {why}"));
+            }
+        }
+    }
+    if open > 0 {
+        return Outcome::Running(progress(done, known.then_some(total)));
+    }
+    match failures.as_slice() {
+        [] => Outcome::Succeeded(Progress { percentage: "100%".into(), ..progress(done, Some(done)) }),
+        [first] => Outcome::Failed(first.clone()),
+        [first, rest @ ..] => Outcome::Failed(format!("{first}; and {} more", rest.len())),
+    }
+}
+
+fn progress(done: u64, total: Option<u64>) -> Progress {
+    let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let percentage = match total {
+        // Under way is never 100 %.
+        Some(total) if total > 0 => {
+            format!("{}%", (u128::from(done.min(total)) * 100 / u128::from(total)).min(99))
+        }
+        _ => format!("{} of Unknown", quantity::words(done)),
+    };
+    Progress { percentage, bytes_done: Some(signed(done)), bytes_total: total.map(signed) }
+}

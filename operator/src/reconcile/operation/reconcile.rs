@@ -1,0 +1,381 @@
+//! The edge: sees, has [`timing`](super::timing) decide, writes, and only then starts or stops.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
+use operator_api::crd::dataset_status::LastOperation;
+use operator_api::crd::operation::{Event, OperationKind, OperationPhase, OperationRef, OperationStatus};
+use operator_api::crd::{DataLoad, Dataset};
+
+use super::job::{self, Needs, Work, Worker};
+use super::load::{self, Ground};
+use super::timing::{self, Act, Before, Decision, Outcome, Seen};
+use crate::inventory::Name;
+use crate::marks;
+use crate::reconcile::agents::{Agents, Standing, Wish};
+use crate::reconcile::dataset::reconcile::Context as Datasets;
+use crate::reconcile::write::{Created, WriteError};
+use crate::watch::facts;
+
+/// Progress alone is written no more often than this.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What reconciling operations needs.
+pub struct Context {
+    pub datasets: Arc<Datasets>,
+    pub agents: Arc<dyn Agents>,
+    /// Image of movers and backups.
+    pub image: Option<String>,
+    /// What was asked of agents, by the operation's uid.
+    pub asked: Mutex<HashMap<String, Asked>>,
+    /// When a status was last written, and what, by the operation's uid: the watch comes later.
+    pub written: Mutex<HashMap<String, (Instant, OperationStatus)>>,
+}
+
+/// The wishes of one try of a load.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    run: i64,
+    attempt: i32,
+    wishes: Vec<Wish>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("image", &self.image).finish_non_exhaustive()
+    }
+}
+
+/// One look at one operation.
+pub async fn reconcile<K: Work>(operation: Arc<K>, context: Arc<Context>) -> Result<Action, WriteError> {
+    context.datasets.writer.may_write()?;
+    let uid = operation.uid().unwrap_or_default();
+    if operation.meta().deletion_timestamp.is_some() {
+        context.let_go(&uid);
+        return Ok(Action::await_change());
+    }
+    let namespace = operation.namespace().unwrap_or_default();
+    let old = context.freshest(&uid, operation.status());
+    let needed = operation.datasets(&namespace);
+    let datasets: Vec<_> =
+        needed.iter().map(|(ns, name)| context.datasets.stores.dataset(ns, name)).collect();
+    let worker = operation.worker(Needs { image: context.image.as_deref(), datasets: &datasets });
+    let missing = missing(&namespace, &needed, &datasets);
+
+    let ready = match (&missing, &worker) {
+        (Some(why), _) => Err(why.clone()),
+        (None, Worker::Pod(Err(why))) => Err(why.clone()),
+        (None, Worker::Pod(Ok(_))) => Ok(()),
+        (None, Worker::Agents(load)) => {
+            context.grounded(&namespace, load, |ground| load::obstacle(load, ground)).map_or(Ok(()), Err)
+        }
+    };
+    let outcome = if old.phase == OperationPhase::Executing {
+        context.outcome(&*operation, &namespace, &worker, &old)
+    } else {
+        Outcome::Absent
+    };
+    let seen = Seen {
+        timing: operation.timing(),
+        status: old.clone(),
+        generation: operation.meta().generation,
+        created: operation.meta().creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+        before: operation
+            .timing()
+            .run_after
+            .iter()
+            .map(|before| context.before(&namespace, before))
+            .collect(),
+        events: context.events(&*operation, &needed),
+        ready,
+        lost: missing,
+        outcome,
+        now: Timestamp::now(),
+    };
+    let Decision { mut status, act, look_again, news } = timing::decide(&seen);
+    if let (Worker::Pod(_), OperationPhase::Executing) = (&worker, status.phase) {
+        status.job_name = Some(marks::job(&operation.name_any(), &uid, status.run, status.failures));
+    }
+
+    let api = context.datasets.writer.namespaced::<K>(&namespace);
+    let mut wait = look_again;
+    if status != old || operation.status().is_none() {
+        if context.only_progress(&uid, &old, &status) {
+            wait = Some(PROGRESS_INTERVAL.min(wait.unwrap_or(PROGRESS_INTERVAL)));
+        } else {
+            if !context.datasets.writer.status(&api, &*operation, &status).await? {
+                context.let_go(&uid);
+                return Ok(Action::await_change());
+            }
+            context.note(&uid, &status);
+            context.tell_datasets::<K>(&operation, &namespace, &datasets, &status);
+        }
+    }
+    // Only now: a run that is not written down might be started twice.
+    match act {
+        Some(Act::Start { run, attempt }) => {
+            context.start(&*operation, &namespace, worker, run, attempt).await?
+        }
+        Some(Act::Stop { run, attempt }) => {
+            context.stop(&*operation, &namespace, &worker, run, attempt).await?
+        }
+        Some(Act::Delete) => {
+            context.let_go(&uid);
+            context.datasets.writer.delete(&api, &operation.name_any(), &uid).await?;
+            return Ok(Action::await_change());
+        }
+        None => {}
+    }
+    if let Some(news) = news {
+        let about = operation.object_ref(&());
+        context.datasets.events.tell(&about, news.bad, news.reason, &news.note).await;
+    }
+    Ok(wait.map_or_else(Action::await_change, |wait| Action::requeue(wait.max(Duration::from_millis(100)))))
+}
+
+/// Why an operation cannot have its Datasets.
+fn missing(own: &str, needed: &[(String, String)], found: &[Option<Arc<Dataset>>]) -> Option<String> {
+    needed.iter().zip(found).find_map(|((namespace, name), found)| match found {
+        None if namespace == own => Some(format!("Dataset {namespace}/{name} does not exist")),
+        Some(dataset) if dataset.metadata.deletion_timestamp.is_some() && dataset.spec.admits(namespace, own) => {
+            Some(format!("Dataset {namespace}/{name} is being deleted"))
+        }
+        Some(dataset) if dataset.spec.admits(namespace, own) => None,
+        _ => Some(format!(
+            "namespace {own} may not use Dataset {namespace}/{name}: its owner has to add a grant for {own} to spec.sharing.grants"
+        )),
+    })
+}
+
+impl Context {
+    /// The last status written, where the watch has not brought it yet.
+    fn freshest(&self, uid: &str, seen: Option<&OperationStatus>) -> OperationStatus {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        match written.get(uid) {
+            Some((at, status)) if at.elapsed() < PROGRESS_INTERVAL * 2 => status.clone(),
+            _ => seen.cloned().unwrap_or_default(),
+        }
+    }
+
+    fn note(&self, uid: &str, status: &OperationStatus) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.insert(uid.into(), (Instant::now(), status.clone()));
+    }
+
+    /// Whether only progress is new, and the last write is not long ago.
+    fn only_progress(&self, uid: &str, old: &OperationStatus, new: &OperationStatus) -> bool {
+        let mut same = new.clone();
+        same.progress.clone_from(&old.progress);
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        same == *old && written.get(uid).is_some_and(|(at, _)| at.elapsed() < PROGRESS_INTERVAL)
+    }
+
+    fn let_go(&self, uid: &str) {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        for wish in asked.into_iter().flat_map(|asked| asked.wishes) {
+            self.agents.withdraw(&wish.node, &wish.id);
+        }
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+
+    fn grounded<T>(&self, own: &str, load: &DataLoad, use_it: impl FnOnce(&Ground<'_>) -> T) -> T {
+        let dataset: Name = facts::name(load.spec.dataset.namespace_from(own), &load.spec.dataset.name);
+        let candidates = self.agents.candidates(&dataset);
+        let version = self.agents.version(&dataset);
+        use_it(&Ground { dataset, candidates: &candidates, version })
+    }
+
+    fn outcome<K: Work>(
+        &self,
+        operation: &K,
+        namespace: &str,
+        worker: &Worker<'_>,
+        status: &OperationStatus,
+    ) -> Outcome {
+        let uid = operation.uid().unwrap_or_default();
+        match worker {
+            Worker::Pod(_) => {
+                let name = marks::job(&operation.name_any(), &uid, status.run, status.failures);
+                job::outcome(self.datasets.stores.jobs.get(namespace, &name).as_deref())
+            }
+            Worker::Agents(_) => {
+                let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+                let asked = asked.get(&uid).filter(|a| (a.run, a.attempt) == (status.run, status.failures));
+                // Nothing is remembered after a restart: the same wishes are made again, and found.
+                let Some(asked) = asked else { return Outcome::Absent };
+                self.standings(&asked.wishes)
+            }
+        }
+    }
+
+    fn standings(&self, wishes: &[Wish]) -> Outcome {
+        let standings: Vec<_> = wishes
+            .iter()
+            .map(|wish| {
+                let standing = self.agents.ask(wish).unwrap_or_else(|why| Standing::Failed { bytes: 0, why });
+                (wish.node.clone(), standing)
+            })
+            .collect();
+        load::outcome(&standings)
+    }
+
+    async fn start<K: Work>(
+        &self,
+        operation: &K,
+        namespace: &str,
+        worker: Worker<'_>,
+        run: i64,
+        attempt: i32,
+    ) -> Result<(), WriteError> {
+        let uid = operation.uid().unwrap_or_default();
+        match worker {
+            // The next look says so.
+            Worker::Pod(Err(_)) => {}
+            Worker::Pod(Ok(template)) => {
+                let writer = &self.datasets.writer;
+                let api = writer.namespaced::<Job>(namespace);
+                let wanted = job::job(operation, *template, run, attempt);
+                // Tries before this one are history: status and events tell of them.
+                for old in self.datasets.stores.jobs.of(&uid) {
+                    if old.name_any() != wanted.name_any() && old.metadata.deletion_timestamp.is_none() {
+                        writer.delete(&api, &old.name_any(), &old.uid().unwrap_or_default()).await?;
+                    }
+                }
+                match writer.create(&api, &wanted).await? {
+                    Created::New(job) | Created::Exists(job) => self.datasets.stores.jobs.note(job),
+                    Created::Refused(why) => {
+                        let note = format!("the apiserver refused the Job: {why}");
+                        self.datasets
+                            .events
+                            .tell(&operation.object_ref(&()), true, "JobRefused", &note)
+                            .await;
+                    }
+                }
+            }
+            Worker::Agents(load) => {
+                let before = self.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+                // What an earlier try still had open is this one's now.
+                for wish in before.into_iter().flat_map(|asked| asked.wishes) {
+                    self.agents.withdraw(&wish.node, &wish.id);
+                }
+                let wishes = self.grounded(namespace, load, |ground| load::plan(load, run, attempt, ground));
+                let asked = Asked { run, attempt, wishes };
+                let _ = self.standings(&asked.wishes);
+                self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, asked);
+            }
+        }
+        Ok(())
+    }
+
+    async fn stop<K: Work>(
+        &self,
+        operation: &K,
+        namespace: &str,
+        worker: &Worker<'_>,
+        run: i64,
+        attempt: i32,
+    ) -> Result<(), WriteError> {
+        let uid = operation.uid().unwrap_or_default();
+        match worker {
+            Worker::Pod(_) => {
+                let name = marks::job(&operation.name_any(), &uid, run, attempt);
+                let Some(job) = self.datasets.stores.jobs.get(namespace, &name) else { return Ok(()) };
+                let writer = &self.datasets.writer;
+                writer
+                    .delete(&writer.namespaced::<Job>(namespace), &name, &job.uid().unwrap_or_default())
+                    .await?;
+            }
+            Worker::Agents(_) => {
+                let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+                for wish in asked.into_iter().flat_map(|asked| asked.wishes) {
+                    self.agents.withdraw(&wish.node, &wish.id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn before(&self, namespace: &str, before: &OperationRef) -> Before {
+        let stores = &self.datasets.stores;
+        let name = before.name.as_str();
+        let status = match before.kind {
+            OperationKind::DataLoad => {
+                stores.loads.get(&ObjectRef::new(name).within(namespace)).map(|o| o.status.clone())
+            }
+            OperationKind::DataMigrate => {
+                stores.migrates.get(&ObjectRef::new(name).within(namespace)).map(|o| o.status.clone())
+            }
+            OperationKind::DataBackup => {
+                stores.backups.get(&ObjectRef::new(name).within(namespace)).map(|o| o.status.clone())
+            }
+            OperationKind::DataProcess => {
+                stores.processes.get(&ObjectRef::new(name).within(namespace)).map(|o| o.status.clone())
+            }
+        };
+        Before { operation: before.clone(), status: status.map(Option::unwrap_or_default) }
+    }
+
+    /// The events that are there now.
+    fn events<K: Work>(&self, operation: &K, needed: &[(String, String)]) -> Vec<(Event, String)> {
+        let wanted = &operation.timing().on;
+        let Some((namespace, name)) = needed.first().filter(|_| !wanted.is_empty()) else {
+            return Vec::new();
+        };
+        let mut events = Vec::new();
+        let measure = self.datasets.measured.dataset(namespace, name);
+        if let Some(version) = measure.as_ref().and_then(|measure| measure.version.clone()) {
+            events.push((Event::NewVersion, version));
+        }
+        let idle = self.datasets.stores.dataset(namespace, name).map(|dataset| dataset.spec.idle_seconds());
+        if let (Some(limit), Some(idle)) = (idle, measure.and_then(|measure| measure.idle_seconds))
+            && idle >= limit
+        {
+            events.push((Event::DatasetIdle, "idle".into()));
+        }
+        if wanted.contains(&Event::NodeAdded) {
+            let created = operation.meta().creation_timestamp.as_ref().map(|time| time.0);
+            let nodes = self.datasets.stores.nodes.state();
+            let newest = nodes
+                .iter()
+                .filter_map(|node| node.metadata.creation_timestamp.as_ref())
+                .map(|time| time.0)
+                .max();
+            if let Some(newest) = newest.filter(|newest| Some(*newest) > created) {
+                events.push((Event::NodeAdded, newest.to_string()));
+            }
+        }
+        events
+    }
+
+    /// What the Datasets' status will say of the operation.
+    fn tell_datasets<K: Work>(
+        &self,
+        operation: &K,
+        namespace: &str,
+        datasets: &[Option<Arc<Dataset>>],
+        status: &OperationStatus,
+    ) {
+        if status.run == 0 {
+            return;
+        }
+        let since = status.completion_time.clone().or_else(|| status.start_time.clone());
+        for dataset in datasets.iter().flatten() {
+            let last = LastOperation {
+                kind: K::KIND.name().into(),
+                name: operation.name_any(),
+                namespace: namespace.into(),
+                phase: status.phase.name().into(),
+                since: since.clone(),
+            };
+            let uid = dataset.uid().unwrap_or_default();
+            self.datasets.last_operations.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, last);
+            self.datasets.stores.wakes.dataset(&dataset.namespace().unwrap_or_default(), &dataset.name_any());
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! Tables of what was seen and what follows; and operations acted out on a clock of their own.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use operator_api::crd::operation::{
+    Event, OperationKind, OperationPhase, OperationRef, OperationStatus, Policy, Progress, Timing,
+};
+use operator_api::crd::{DataLoad, DataMigrate, DataProcess, Dataset};
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::job::{self, Needs, Work, Worker};
+use super::load::{self, Ground};
+use super::timing::{Act, Before, Decision, Outcome, Seen, backoff, decide};
+use crate::inventory::{CHUNK, Name, Version};
+use crate::reconcile::agents::Standing;
+
+fn start() -> Timestamp {
+    "2026-11-24T09:00:30Z".parse().unwrap()
+}
+
+/// One operation on a clock.
+struct Life {
+    timing: Timing,
+    status: OperationStatus,
+    now: Timestamp,
+    outcome: Outcome,
+    events: Vec<(Event, String)>,
+    before: Vec<Before>,
+    ready: Result<(), String>,
+    lost: Option<String>,
+}
+
+impl Life {
+    fn new(timing: Timing) -> Self {
+        Self {
+            timing,
+            status: OperationStatus::default(),
+            now: start(),
+            outcome: Outcome::Absent,
+            events: Vec::new(),
+            before: Vec::new(),
+            ready: Ok(()),
+            lost: None,
+        }
+    }
+
+    fn look(&mut self) -> Decision {
+        let decision = decide(&Seen {
+            timing: &self.timing,
+            status: self.status.clone(),
+            generation: Some(1),
+            created: start(),
+            before: self.before.clone(),
+            events: self.events.clone(),
+            ready: self.ready.clone(),
+            lost: self.lost.clone(),
+            outcome: self.outcome.clone(),
+            now: self.now,
+        });
+        self.status = decision.status.clone();
+        if self.status.phase != OperationPhase::Executing {
+            self.outcome = Outcome::Absent;
+        }
+        decision
+    }
+
+    fn after(&mut self, seconds: i64) -> Decision {
+        self.now = self.now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
+        self.look()
+    }
+
+    fn reason(&self, type_: &str) -> String {
+        let condition = self.status.conditions.iter().find(|c| c.type_ == type_ && c.status == "True");
+        condition.map(|c| format!("{}: {}", c.reason, c.message)).unwrap_or_default()
+    }
+
+    fn end(&mut self, outcome: Outcome) -> Decision {
+        self.outcome = outcome;
+        self.look()
+    }
+}
+
+fn done() -> Outcome {
+    Outcome::Succeeded(Progress { percentage: "100%".into(), ..Progress::default() })
+}
+
+fn failed() -> Outcome {
+    Outcome::Failed("the store is shut".into())
+}
+
+fn timing(policy: Policy) -> Timing {
+    Timing { policy, ..Timing::default() }
+}
+
+#[test]
+fn once_runs_once_and_goes_after_its_time() {
+    let mut life = Life::new(Timing { ttl_seconds_after_finished: Some(60), ..timing(Policy::Once) });
+    assert_eq!(life.look().act, Some(Act::Start { run: 1, attempt: 0 }));
+    // Started again after a restart: the same run.
+    assert_eq!(life.look().act, Some(Act::Start { run: 1, attempt: 0 }));
+    life.now = life.now.checked_add(SignedDuration::from_secs(130)).unwrap();
+    life.end(done());
+    assert_eq!(
+        (life.status.phase, life.status.duration.as_deref()),
+        (OperationPhase::Complete, Some("2m10s"))
+    );
+    assert_eq!(life.after(59).act, None);
+    assert_eq!(life.after(1).act, Some(Act::Delete));
+}
+
+#[test]
+fn failures_wait_longer_each_time_and_end() {
+    let mut life = Life::new(Timing { backoff_limit: Some(2), ..timing(Policy::Once) });
+    life.look();
+    assert_eq!(life.end(failed()).look_again, Some(Duration::from_secs(10)));
+    assert!(life.reason("Waiting").starts_with("BackOff: try 1 failed: the store is shut"));
+    assert_eq!(life.after(9).act, None);
+    assert_eq!(life.after(1).act, Some(Act::Start { run: 1, attempt: 1 }));
+    assert_eq!(life.end(failed()).look_again, Some(Duration::from_secs(20)));
+    assert_eq!(life.after(20).act, Some(Act::Start { run: 1, attempt: 2 }));
+    let decision = life.end(failed());
+    assert_eq!((life.status.phase, life.status.failures), (OperationPhase::Failed, 3));
+    assert!(decision.news.unwrap().note.contains("given up"));
+    assert_eq!(life.after(1_000_000).act, None);
+    assert_eq!(
+        (backoff(1), backoff(6), backoff(i32::MAX)),
+        (Duration::from_secs(10), Duration::from_secs(320), Duration::from_secs(360))
+    );
+}
+
+#[test]
+fn what_does_not_end_is_stopped_and_counts_as_failed() {
+    let mut life = Life::new(Timing {
+        active_deadline_seconds: Some(100),
+        backoff_limit: Some(0),
+        ..timing(Policy::Once)
+    });
+    life.look();
+    life.outcome = Outcome::Running(Progress::default());
+    assert_eq!(life.after(99).act, None);
+    assert_eq!(life.after(1).act, Some(Act::Stop { run: 1, attempt: 0 }));
+    assert_eq!(life.status.phase, OperationPhase::Failed);
+    assert!(life.reason("Failed").contains("100 s"));
+}
+
+#[test]
+fn cron_serves_each_time_once_and_the_last_of_those_missed() {
+    let mut life = Life::new(Timing { schedule: Some("*/5 * * * *".into()), ..timing(Policy::Cron) });
+    let decision = life.look();
+    assert_eq!((decision.act, decision.look_again), (None, Some(Duration::from_secs(270))));
+    assert_eq!(life.after(270).act, Some(Act::Start { run: 1, attempt: 0 }));
+    life.end(done());
+    assert_eq!(life.status.phase, OperationPhase::Pending);
+    assert_eq!(life.look().act, None, "09:05 is served");
+    // Away for an hour: one run, not twelve.
+    assert_eq!(life.after(3600).act, Some(Act::Start { run: 2, attempt: 0 }));
+    life.end(done());
+    assert_eq!(life.look().act, None);
+    // A clock that was set back serves nothing again.
+    assert_eq!(life.after(-600).act, None);
+    // Away for years.
+    assert_eq!(life.after(100_000_000).act, Some(Act::Start { run: 3, attempt: 0 }));
+}
+
+#[test]
+fn events_are_served_once_each() {
+    let on = vec![Event::NewVersion, Event::DatasetIdle];
+    let mut life = Life::new(Timing { on, ..timing(Policy::OnEvent) });
+    life.events = vec![(Event::NodeAdded, "n".into())];
+    assert_eq!(life.look().act, None, "not asked for");
+    life.events = vec![(Event::NewVersion, "v1".into())];
+    assert!(life.look().act.is_some());
+    life.end(done());
+    assert_eq!(life.look().act, None);
+    life.events.push((Event::DatasetIdle, "idle".into()));
+    assert_eq!(life.look().act, Some(Act::Start { run: 2, attempt: 0 }));
+    life.end(done());
+    // Read again, and idle again.
+    life.events.pop();
+    assert_eq!(life.look().act, None);
+    life.events.push((Event::DatasetIdle, "idle".into()));
+    assert_eq!(life.look().act, Some(Act::Start { run: 3, attempt: 0 }));
+    life.end(done());
+    life.events[0].1 = "v2".into();
+    assert_eq!(life.look().act, Some(Act::Start { run: 4, attempt: 0 }));
+}
+
+#[test]
+fn it_runs_after_all_of_them_and_says_for_which_it_waits() {
+    let before = |name: &str, status: Option<OperationStatus>| Before {
+        operation: OperationRef { kind: OperationKind::DataProcess, name: name.into() },
+        status,
+    };
+    let good = OperationStatus {
+        phase: OperationPhase::Complete,
+        last_successful_time: Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(start())),
+        ..OperationStatus::default()
+    };
+    let bad = OperationStatus { phase: OperationPhase::Failed, ..OperationStatus::default() };
+    let mut life = Life::new(timing(Policy::Once));
+    for (status, words) in [
+        (None, "does not exist yet"),
+        (Some(OperationStatus::default()), "is not complete"),
+        (Some(bad), "has failed"),
+    ] {
+        life.before = vec![before("one", Some(good.clone())), before("two", status)];
+        assert_eq!(life.look().act, None);
+        assert!(life.reason("Waiting").contains("DataProcess two") && life.reason("Waiting").contains(words));
+    }
+    life.before = vec![before("one", Some(good.clone())), before("two", Some(good))];
+    assert_eq!(life.look().act, Some(Act::Start { run: 1, attempt: 0 }));
+    assert_eq!(life.reason("Waiting"), "");
+}
+
+#[test]
+fn a_time_that_waits_for_something_is_not_lost() {
+    let mut life = Life::new(Timing { schedule: Some("*/5 * * * *".into()), ..timing(Policy::Cron) });
+    life.ready = Err("Dataset a/d does not exist".into());
+    assert_eq!(life.after(300).act, None);
+    assert!(life.reason("Waiting").contains("does not exist"));
+    life.ready = Ok(());
+    assert_eq!(life.look().act, Some(Act::Start { run: 1, attempt: 0 }));
+}
+
+#[test]
+fn a_dataset_that_goes_ends_the_run_and_suspend_starts_none() {
+    let mut life = Life::new(timing(Policy::Once));
+    life.timing.suspend = true;
+    assert_eq!(life.look().act, None);
+    life.timing.suspend = false;
+    life.look();
+    life.lost = Some("Dataset a/d is being deleted".into());
+    assert_eq!(life.look().act, Some(Act::Stop { run: 1, attempt: 0 }));
+    assert_eq!(life.status.phase, OperationPhase::Failed);
+}
+
+proptest! {
+    /// Whatever happens, a run and try is started only after it was written down, numbers only grow, and what is
+    /// over stays over.
+    #[test]
+    fn runs_are_numbered_and_never_run_twice(
+        policy in prop_oneof![Just(Policy::Once), Just(Policy::Cron), Just(Policy::OnEvent)],
+        steps in proptest::collection::vec((0_u8..7, 0_i64..700), 1..60),
+    ) {
+        let mut life = Life::new(Timing {
+            policy,
+            schedule: Some("*/2 * * * *".into()).filter(|_| policy == Policy::Cron),
+            on: if policy == Policy::OnEvent { vec![Event::NewVersion] } else { vec![] },
+            backoff_limit: Some(2),
+            ..Timing::default()
+        });
+        let mut ended = BTreeMap::new();
+        let mut last = (0, 0);
+        for (step, seconds) in steps {
+            match step {
+                0 if life.status.phase == OperationPhase::Executing => life.outcome = done(),
+                1 if life.status.phase == OperationPhase::Executing => life.outcome = failed(),
+                2 => life.events = vec![(Event::NewVersion, seconds.to_string())],
+                3 => life.ready = Err("no".into()),
+                4 => life.ready = Ok(()),
+                _ => {}
+            }
+            let before = (life.status.run, life.status.failures);
+            if matches!(life.outcome, Outcome::Succeeded(_) | Outcome::Failed(_)) {
+                prop_assert!(ended.insert(before, ()).is_none(), "{before:?} ended twice");
+            }
+            let was_over = life.status.phase.is_over();
+            let decision = life.after(seconds);
+            prop_assert!(!was_over || life.status.phase.is_over());
+            if let Some(Act::Start { run, attempt }) = decision.act {
+                prop_assert_eq!((run, attempt), (life.status.run, life.status.failures));
+                prop_assert!((run, attempt) >= last);
+                prop_assert!(!ended.contains_key(&(run, attempt)));
+                last = (run, attempt);
+            }
+        }
+    }
+}
+
+fn a_load(spec: serde_json::Value) -> DataLoad {
+    serde_json::from_value(json!({"metadata": {"name": "l", "namespace": "a", "uid": "u"}, "spec": spec}))
+        .unwrap()
+}
+
+fn nodes(count: usize) -> Vec<Name> {
+    (0..count).map(|i| format!("node-{i}").into()).collect()
+}
+
+#[test]
+fn a_whole_dataset_goes_round_the_nodes_in_pieces() {
+    let load = a_load(json!({"dataset": {"name": "d"}, "replicas": 2}));
+    let candidates = nodes(4);
+    let ground = Ground {
+        dataset: "a/d".into(),
+        candidates: &candidates,
+        version: Some((Version(7), Some(10 * CHUNK + 1))),
+    };
+    assert_eq!(load::obstacle(&load, &ground), None);
+    let wishes = load::plan(&load, 1, 0, &ground);
+    let mut copies = [0; 11];
+    let mut by_node: BTreeMap<Name, u32> = BTreeMap::new();
+    for wish in &wishes {
+        let (version, ranges) = wish.chunks.clone().unwrap();
+        assert_eq!(version, Version(7));
+        for chunk in ranges.into_iter().flatten() {
+            copies[chunk as usize] += 1;
+            *by_node.entry(wish.node.clone()).or_default() += 1;
+        }
+    }
+    assert_eq!(copies, [2; 11]);
+    assert!(by_node.values().all(|&chunks| (4..=7).contains(&chunks)), "{by_node:?}");
+    let ids: std::collections::BTreeSet<_> = wishes.iter().map(|wish| (&wish.node, &wish.id)).collect();
+    assert_eq!(ids.len(), wishes.len());
+    assert!(wishes.iter().all(|wish| wish.id.len() <= 128));
+    assert_eq!(wishes, load::plan(&load, 1, 0, &ground), "the same after a restart");
+}
+
+#[test]
+fn paths_go_whole_to_as_many_nodes_as_asked() {
+    let load = a_load(json!({"dataset": {"name": "d"}, "pin": true, "priority": 80,
+        "target": [{"path": "/train/", "replicas": 3}, {"path": "/val"}]}));
+    let candidates = nodes(4);
+    let ground = Ground { dataset: "a/d".into(), candidates: &candidates, version: None };
+    let wishes = load::plan(&load, 2, 1, &ground);
+    let of = |path: &str| {
+        wishes
+            .iter()
+            .filter(|w| w.path == path)
+            .map(|w| w.node.clone())
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!((of("train").len(), of("val").len(), wishes.len()), (3, 1, 4));
+    assert!(wishes.iter().all(|wish| wish.pin && wish.chunks.is_none()));
+    assert!(wishes[0].priority > wishes[3].priority);
+    let few = nodes(2);
+    let ground = Ground { candidates: &few, ..ground };
+    assert!(load::obstacle(&load, &ground).unwrap().contains("3 nodes are to hold it, and the agents of 2"));
+}
+
+#[test]
+fn a_version_that_is_not_there_is_said() {
+    let text = load::text(Version(9));
+    let load = a_load(json!({"dataset": {"name": "d"}, "version": text}));
+    let candidates = nodes(1);
+    let ground = |version| Ground { dataset: "a/d".into(), candidates: &candidates, version };
+    assert_eq!(load::obstacle(&load, &ground(Some((Version(9), None)))), None);
+    assert!(load::obstacle(&load, &ground(Some((Version(8), None)))).unwrap().contains("any more"));
+    assert!(load::obstacle(&load, &ground(None)).unwrap().contains("no agent has told"));
+}
+
+#[test]
+fn a_load_is_done_when_every_wish_is() {
+    let at = |standing| (Name::from("n"), standing);
+    let going = |bytes, total| at(Standing::Going { bytes, total });
+    let end = at(Standing::Done { bytes: 100 });
+    assert_eq!(
+        load::outcome(&[]),
+        Outcome::Succeeded(Progress { percentage: "100%".into(), bytes_done: Some(0), bytes_total: Some(0) })
+    );
+    let Outcome::Running(progress) = load::outcome(&[end.clone(), going(50, 100)]) else { panic!("it runs") };
+    assert_eq!((progress.percentage.as_str(), progress.bytes_total), ("75%", Some(200)));
+    let Outcome::Running(progress) = load::outcome(&[end.clone(), going(100, 100)]) else {
+        panic!("it runs")
+    };
+    assert_eq!(progress.percentage, "99%");
+    let Outcome::Running(progress) = load::outcome(&[end.clone(), at(Standing::Waiting)]) else {
+        panic!("it runs")
+    };
+    assert_eq!((progress.percentage.as_str(), progress.bytes_total), ("100B of Unknown", None));
+    let bad = at(Standing::Failed { bytes: 3, why: "no room".into() });
+    assert!(matches!(load::outcome(&[bad.clone(), going(1, 2)]), Outcome::Running(_)), "the others go on");
+    assert_eq!(load::outcome(&[end, bad]), Outcome::Failed("node n: no room".into()));
+}
+
+fn dataset() -> std::sync::Arc<Dataset> {
+    let dataset = json!({"metadata": {"name": "d", "namespace": "b"}, "spec": {
+        "mounts": [{"mountPoint": "s3://x/y", "name": "y"}],
+        "sharing": {"grants": [{"namespace": "a", "claimName": "data"}]}}});
+    std::sync::Arc::new(serde_json::from_value(dataset).unwrap())
+}
+
+#[test]
+fn a_process_sees_its_dataset_by_its_own_namespaces_claim() {
+    let process: DataProcess = serde_json::from_value(json!({
+        "metadata": {"name": "p", "namespace": "a", "uid": "0123456789"},
+        "spec": {"dataset": {"name": "d", "namespace": "b", "mountPath": "/data"},
+                 "processor": {"script": {"image": "busybox", "source": "echo $(rm -rf /)"}}}
+    }))
+    .unwrap();
+    let datasets = [Some(dataset())];
+    let Worker::Pod(Ok(template)) = process.worker(Needs { image: None, datasets: &datasets }) else {
+        panic!("no pod")
+    };
+    let pod = template.spec.clone().unwrap();
+    assert_eq!(pod.volumes.unwrap()[0].persistent_volume_claim.as_ref().unwrap().claim_name, "data");
+    assert_eq!(pod.containers[0].command.as_ref().unwrap(), &["sh", "-c", "echo $$(rm -rf /)"], "the kubelet makes one $ of two");
+    let job = job::job(&process, *template, 3, 1);
+    assert_eq!(job.metadata.name.as_deref(), Some("p-01234567-3-1"));
+    assert_eq!(job.spec.unwrap().backoff_limit, Some(0));
+    assert_eq!(job.metadata.owner_references.unwrap()[0].kind, "DataProcess");
+}
+
+#[test]
+fn secrets_are_named_and_user_text_stays_out_of_arguments() {
+    let migrate: DataMigrate = serde_json::from_value(json!({
+        "metadata": {"name": "m", "namespace": "a"},
+        "spec": {"from": {"externalStorage": {"uri": "s3://b/$(x)", "encryptOptions": [
+                    {"name": "secret", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}},
+                 "to": {"dataset": {"name": "d", "namespace": "b"}}}
+    }))
+    .unwrap();
+    let datasets = [Some(dataset())];
+    let needs = Needs { image: Some("mover:1"), datasets: &datasets };
+    let Worker::Pod(Ok(template)) = migrate.worker(needs) else { panic!("no pod") };
+    let container = &template.spec.unwrap().containers[0];
+    assert_eq!((&container.command, &container.args), (&None, &None));
+    let env = container.env.as_ref().unwrap();
+    assert_eq!(env[0].value_from.as_ref().unwrap().secret_key_ref.as_ref().unwrap().key, "k");
+    let task: serde_json::Value = serde_json::from_str(env[1].value.as_ref().unwrap()).unwrap();
+    assert_eq!(task["from"]["options"]["secret"], "HEADRACE_FROM_0");
+    let Worker::Pod(Err(why)) = migrate.worker(Needs { image: None, ..needs }) else { panic!("no image") };
+    assert!(why.contains("--worker-image"));
+}
+
+#[test]
+fn a_jobs_state_is_told_as_it_is() {
+    let job = |status: serde_json::Value| {
+        serde_json::from_value::<Job>(json!({"metadata": {"name": "j"}, "status": status})).unwrap()
+    };
+    assert_eq!(job::outcome(None), Outcome::Absent);
+    assert!(matches!(job::outcome(Some(&job(json!({"active": 1})))), Outcome::Running(_)));
+    // Not yet true.
+    assert!(matches!(
+        job::outcome(Some(&job(json!({"conditions": [{"type": "FailureTarget", "status": "True"}]})))),
+        Outcome::Running(_)
+    ));
+    assert!(matches!(
+        job::outcome(Some(&job(json!({"conditions": [{"type": "Complete", "status": "True"}]})))),
+        Outcome::Succeeded(_)
+    ));
+    let failed = job(
+        json!({"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "m"}]}),
+    );
+    assert_eq!(job::outcome(Some(&failed)), Outcome::Failed("Job j failed: BackoffLimitExceeded: m".into()));
+}

@@ -1,0 +1,218 @@
+//! The one edge to the apiserver: every write the operator makes about Datasets and operations.
+//!
+//! What the operator makes is created, so that nothing foreign of that name is ever taken over; what others made
+//! is applied to with one field manager, and with the uid, so that an object that has gone is not made again.
+//! While another replica leads nothing is written ([`WriteError::NotLeading`]).
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::marks;
+
+/// Whether this replica may write. Set by the election, asked before every write.
+#[derive(Clone, Debug, Default)]
+pub struct Leading(Arc<AtomicBool>);
+
+impl Leading {
+    pub fn set(&self, leading: bool) {
+        self.0.store(leading, Ordering::Release);
+    }
+
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    #[error("another replica leads now; nothing was written")]
+    NotLeading,
+    #[error("{what} was refused or not answered: {source}")]
+    Api {
+        what: &'static str,
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
+impl WriteError {
+    fn api(what: &'static str) -> impl FnOnce(kube::Error) -> Self {
+        move |source| Self::Api { what, source: Box::new(source) }
+    }
+
+    /// The apiserver's answer, where there was one.
+    pub fn status(&self) -> Option<&kube::core::Status> {
+        match self {
+            Self::Api { source, .. } => match &**source {
+                kube::Error::Api(status) => Some(status),
+                _ => None,
+            },
+            Self::NotLeading => None,
+        }
+    }
+
+    pub fn code(&self) -> Option<u16> {
+        self.status().map(|status| status.code)
+    }
+}
+
+/// What became of a creation.
+#[derive(Debug)]
+pub enum Created<K> {
+    New(K),
+    /// An object of that name is there.
+    Exists(K),
+    /// The apiserver does not let it be; trying again at once is of no use.
+    Refused(String),
+}
+
+#[derive(Clone)]
+pub struct Writer {
+    client: Client,
+    leading: Leading,
+}
+
+impl Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("leading", &self.leading).finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    pub fn new(client: Client, leading: Leading) -> Self {
+        Self { client, leading }
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub fn may_write(&self) -> Result<(), WriteError> {
+        if self.leading.get() { Ok(()) } else { Err(WriteError::NotLeading) }
+    }
+
+    pub fn namespaced<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    pub fn all<K: Resource<DynamicType = ()>>(&self) -> Api<K> {
+        Api::all(self.client.clone())
+    }
+
+    /// Creates an object, and says so if one of that name is there.
+    pub async fn create<K>(&self, api: &Api<K>, object: &K) -> Result<Created<K>, WriteError>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        self.may_write()?;
+        let params = PostParams { field_manager: Some(marks::FIELD_MANAGER.into()), ..PostParams::default() };
+        match api.create(&params, object).await {
+            Ok(created) => Ok(Created::New(created)),
+            Err(kube::Error::Api(status)) if status.code == 409 && status.reason == "AlreadyExists" => {
+                match api.get_opt(&object.name_any()).await.map_err(WriteError::api("a read"))? {
+                    Some(found) => Ok(Created::Exists(found)),
+                    // Gone in between: the next look makes it.
+                    None => Err(WriteError::Api {
+                        what: "a creation",
+                        source: Box::new(kube::Error::Api(status)),
+                    }),
+                }
+            }
+            // 404: the namespace is gone. 403: quota, policy, a terminating namespace. 422: it cannot be.
+            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404 | 422) => {
+                Ok(Created::Refused(status.message.clone()))
+            }
+            Err(error) => Err(WriteError::api("a creation")(error)),
+        }
+    }
+
+    /// Deletes exactly that object. One that has gone, or another of that name, is left alone.
+    pub async fn delete<K>(&self, api: &Api<K>, name: &str, uid: &str) -> Result<(), WriteError>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        self.may_write()?;
+        let params = DeleteParams {
+            preconditions: Some(Preconditions { uid: Some(uid.into()), resource_version: None }),
+            propagation_policy: Some(PropagationPolicy::Background),
+            ..DeleteParams::default()
+        };
+        match api.delete(name, &params).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Err(error) => Err(WriteError::api("a deletion")(error)),
+        }
+    }
+
+    /// Says which finalizers of ours the object has. False: it has gone.
+    pub async fn finalizers<K>(
+        &self,
+        api: &Api<K>,
+        object: &K,
+        finalizers: &[&str],
+    ) -> Result<bool, WriteError>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let mut patch = identity(object);
+        patch["metadata"]["finalizers"] = json!(finalizers);
+        self.apply(api, object, &patch, false).await
+    }
+
+    /// Says the object's status. False: it has gone.
+    pub async fn status<K, S>(&self, api: &Api<K>, object: &K, status: &S) -> Result<bool, WriteError>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+        S: Serialize + Sync,
+    {
+        let mut patch = identity(object);
+        patch["status"] = json!(status);
+        self.apply(api, object, &patch, true).await
+    }
+
+    async fn apply<K>(
+        &self,
+        api: &Api<K>,
+        object: &K,
+        patch: &Value,
+        status: bool,
+    ) -> Result<bool, WriteError>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        self.may_write()?;
+        let params = PatchParams::apply(marks::FIELD_MANAGER).force();
+        let name = object.name_any();
+        let patch = Patch::Apply(patch);
+        let (what, answer) = if status {
+            ("a status", api.patch_status(&name, &params, &patch).await)
+        } else {
+            ("a finalizer", api.patch(&name, &params, &patch).await)
+        };
+        match answer {
+            Ok(_) => Ok(true),
+            // 404: gone. 409: gone, and perhaps another has its name; the uid did not fit.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
+            Err(error) => Err(WriteError::api(what)(error)),
+        }
+    }
+}
+
+fn identity<K: Resource<DynamicType = ()>>(object: &K) -> Value {
+    json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": {"name": object.meta().name, "uid": object.meta().uid},
+    })
+}

@@ -1,0 +1,204 @@
+//! The operator's life: connect, watch, stand for election, lead, stop.
+//!
+//! Every replica watches and answers; the one that holds the Lease also writes. Whoever loses it stops writing at
+//! once and stands again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use kube::Client;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::health::{self, Health, HealthError};
+use crate::inventory::{Fact, Inventory, Millis};
+use crate::lease::Candidate;
+use crate::metrics::Metrics;
+use crate::reconcile::agents::{Agents, Nobody};
+use crate::reconcile::controller;
+use crate::reconcile::dataset::reconcile::Context as Datasets;
+use crate::reconcile::event::Events;
+use crate::reconcile::measured::Ledger;
+use crate::reconcile::operation::reconcile::Context;
+use crate::reconcile::write::{Leading, Writer};
+use crate::watch::stores::{self, Heard};
+use crate::watch::{Stores, facts};
+
+/// Name of the Lease.
+const LEASE: &str = "headrace-operator";
+
+/// How long giving the Lease back may take at the end.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("the log filter is not understood: {0}; use info, or operator=debug")]
+    Log(String),
+    #[error("the runtime could not be started: {0}")]
+    Runtime(#[source] std::io::Error),
+    #[error("no way to a cluster: {0}; run in a pod with a service account, or set KUBECONFIG")]
+    Cluster(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    Health(#[from] HealthError),
+    #[error("signals cannot be waited for: {0}")]
+    Signal(#[source] std::io::Error),
+    #[error("a part of the operator ended unasked: {0}; it is a fault of the program, please report it")]
+    Ended(String),
+}
+
+pub fn run(config: Config) -> Result<(), RunError> {
+    // kube and tonic would each bring another; rustls takes the first.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log);
+    let filter = filter.map_err(|error| RunError::Log(error.to_string()))?;
+    // A second one in one process, as in tests, changes nothing.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let runtime = tokio::runtime::Runtime::new().map_err(RunError::Runtime)?;
+    let ended = runtime.block_on(life(config));
+    // What hangs in a blocking call must not keep the process.
+    runtime.shutdown_timeout(FAREWELL);
+    ended
+}
+
+async fn life(config: Config) -> Result<(), RunError> {
+    let (stop, stopped) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signal)?;
+    let client = Client::try_default().await.map_err(|error| RunError::Cluster(error.into()))?;
+    let serving = operator(config, client, stopped);
+    tokio::pin!(serving);
+    tokio::select! {
+        ended = &mut serving => return ended,
+        _ = terminate.recv() => tracing::info!("SIGTERM: ending"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: ending"),
+    }
+    let _ = stop.send(true);
+    serving.await
+}
+
+/// The operator over one cluster, until `stop` turns true.
+pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool>) -> Result<(), RunError> {
+    let Config { namespace, identity, health: addr, worker_image, log: _ } = config;
+    let metrics = Metrics::default();
+    let health = Health::default();
+    let listener = health::bind(addr).await?;
+    let inventory: Arc<RwLock<Inventory>> = Arc::default();
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(health.clone().pulse());
+    let stores = stores::start(&client, sink(inventory.clone()), &mut tasks);
+    tasks.spawn(readiness(stores.clone(), health.clone(), metrics.clone()));
+    let serving = health::serve(listener, addr, health.clone(), metrics.clone(), stop.clone());
+    let mut serving = std::pin::pin!(serving);
+
+    let leading = Leading::default();
+    let datasets = Arc::new(Datasets {
+        stores: stores.clone(),
+        writer: Writer::new(client.clone(), leading.clone()),
+        events: Events::new(client.clone(), &identity, leading.clone()),
+        measured: Arc::new(Ledger::new(inventory)),
+        last_operations: Mutex::new(HashMap::new()),
+        written: Mutex::new(HashMap::new()),
+    });
+    let agents: Arc<dyn Agents> = Arc::new(Nobody);
+    let candidate = Candidate::new(client, &namespace, LEASE, &identity);
+    let mut campaign =
+        std::pin::pin!(campaign(candidate, leading, datasets, agents, worker_image, metrics, stop.clone()));
+    tokio::select! {
+        // Ends when it is told to, and has given the Lease back by then.
+        () = &mut campaign => {}
+        // Ends early only where it fails.
+        Err(error) = &mut serving => return Err(error.into()),
+        Some(ended) = tasks.join_next() => return Err(RunError::Ended(format!("{ended:?}"))),
+    }
+    health.set_ready(false);
+    Ok(())
+}
+
+/// Stands for election, leads, and stands again, until `stop` turns true; then gives the Lease back.
+async fn campaign(
+    mut candidate: Candidate,
+    leading: Leading,
+    datasets: Arc<Datasets>,
+    agents: Arc<dyn Agents>,
+    image: Option<String>,
+    metrics: Metrics,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = candidate.acquire() => {}
+        }
+        tracing::info!("this replica leads now");
+        leading.set(true);
+        metrics.lead(true);
+        // What an earlier term remembered may be another's by now.
+        datasets.written.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let context = Arc::new(Context {
+            datasets: datasets.clone(),
+            agents: agents.clone(),
+            image: image.clone(),
+            asked: Mutex::default(),
+            written: Mutex::default(),
+        });
+        let told = tokio::select! {
+            () = candidate.hold() => false,
+            () = controller::run(context, Arc::new(metrics.clone())) => false,
+            _ = stop.wait_for(|stop| *stop) => true,
+        };
+        leading.set(false);
+        metrics.lead(false);
+        if told {
+            match tokio::time::timeout(FAREWELL, candidate.release()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the Lease was not given back; it runs out by itself")
+                }
+                Err(_) => tracing::warn!("the Lease was not given back in time; it runs out by itself"),
+            }
+            return;
+        }
+        tracing::warn!("this replica does not lead any more; nothing is written until it does again");
+    }
+}
+
+/// Ready when everything has been listed; counts what there is.
+async fn readiness(stores: Stores, health: Health, metrics: Metrics) {
+    stores.wait_until_ready().await;
+    health.set_ready(true);
+    loop {
+        metrics.objects("Dataset", stores.datasets.len());
+        metrics.objects("DataLoad", stores.loads.len());
+        metrics.objects("DataMigrate", stores.migrates.len());
+        metrics.objects("DataBackup", stores.backups.len());
+        metrics.objects("DataProcess", stores.processes.len());
+        metrics.objects("Node", stores.nodes.len());
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+}
+
+/// What is seen of the cluster goes into the inventory.
+fn sink(inventory: Arc<RwLock<Inventory>>) -> stores::Sink {
+    Arc::new(move |heard| {
+        let fact = match heard {
+            Heard::Dataset(dataset) => facts::dataset(dataset),
+            Heard::DatasetGone { namespace, name } => facts::dataset_gone(namespace, name),
+            Heard::Node(node) => facts::node(node),
+            Heard::NodeGone(name) => facts::node_gone(name),
+            Heard::Namespace(_) | Heard::NamespaceGone(_) | Heard::Profile(_) | Heard::ProfileGone { .. } => {
+                return;
+            }
+        };
+        tell(&inventory, fact);
+    })
+}
+
+fn tell(inventory: &RwLock<Inventory>, fact: Fact) {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = Millis(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+    inventory.write().unwrap_or_else(PoisonError::into_inner).apply(fact, now);
+}

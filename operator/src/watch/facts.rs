@@ -1,0 +1,159 @@
+//! What the inventory must know of the cluster, as facts. Pure.
+
+use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt;
+use operator_api::crd::Dataset;
+use operator_api::crd::dataset as crd;
+use operator_api::validate::quantity;
+use operator_api::validate::url::StoreUrl;
+
+use crate::inventory::{
+    DatasetSpec, Effect, Fact, Labels, Mount, Name, NodeFacts, Replicas, Requirement, Sharing, Taint, Term,
+    Test, Toleration,
+};
+
+/// Bytes that a node sets aside for caches, where something other than its agent says so.
+const CACHE_BYTES: &str = "headrace.io/cache-bytes";
+
+/// A Dataset's name in the inventory and on the wire.
+pub fn name(namespace: &str, name: &str) -> Name {
+    format!("{namespace}/{name}").into()
+}
+
+pub fn dataset(dataset: &Dataset) -> Fact {
+    let name = name(&dataset.namespace().unwrap_or_default(), &dataset.name_any());
+    Fact::Dataset { dataset: name, spec: spec(dataset) }
+}
+
+pub fn dataset_gone(namespace: &str, dataset: &str) -> Fact {
+    Fact::DatasetGone { dataset: name(namespace, dataset) }
+}
+
+/// Where a Dataset's mounts lie: (source as an agent would see it, place in the Dataset).
+pub fn mounts(dataset: &Dataset) -> Vec<Mount> {
+    let mounts = dataset.spec.mounts.iter().map(|mount| {
+        // An agent sees a node's mount by its source in mountinfo; a folder of it goes on behind a slash.
+        let seen = StoreUrl::parse(&mount.mount_point).ok().and_then(|url| url.mounted());
+        let source = match seen {
+            Some((source, folder)) if folder.is_empty() => source,
+            Some((source, folder)) => format!("{}/{folder}", source.trim_end_matches('/')),
+            None => mount.mount_point.clone(),
+        };
+        Mount { source: source.into(), path: mount.seen_at().trim_matches('/').into() }
+    });
+    mounts.collect()
+}
+
+fn spec(dataset: &Dataset) -> DatasetSpec {
+    let default = crd::CacheSpec::default();
+    let cache = dataset.spec.cache.as_ref().unwrap_or(&default);
+    let selector: Term = cache
+        .node_selector
+        .iter()
+        .map(|(key, value)| Requirement {
+            key: key.as_str().into(),
+            test: Test::In(vec![value.as_str().into()]),
+        })
+        .collect();
+    DatasetSpec {
+        mounts: mounts(dataset),
+        quota: quota(cache),
+        replicas: match cache.replicas() {
+            crd::Replicas::Auto => Replicas::Auto,
+            crd::Replicas::Count(count) => Replicas::Fixed(count),
+        },
+        sharing: match cache.placement {
+            crd::PlacementMode::Shared => Sharing::Shared,
+            crd::PlacementMode::Exclusive => Sharing::Exclusive,
+        },
+        nodes: if selector.is_empty() { Vec::new() } else { vec![selector] },
+        tolerations: cache.tolerations.iter().map(toleration).collect(),
+    }
+}
+
+/// Bytes of a node that the Dataset may fill: its whole quota, or the tiers' together.
+fn quota(cache: &crd::CacheSpec) -> Option<u64> {
+    if let Some(quota) = &cache.quota {
+        return quantity::bytes(quota);
+    }
+    let levels = &cache.tieredstore.as_ref()?.levels;
+    levels.iter().map(|level| quantity::bytes(&level.quota)).try_fold(0_u64, |sum, b| sum.checked_add(b?))
+}
+
+fn toleration(toleration: &k8s_openapi::api::core::v1::Toleration) -> Toleration {
+    let text = |text: &Option<String>| text.as_deref().filter(|t| !t.is_empty()).map(Name::from);
+    let exists = toleration.operator.as_deref() == Some("Exists");
+    Toleration {
+        key: text(&toleration.key),
+        value: if exists { None } else { Some(toleration.value.as_deref().unwrap_or_default().into()) },
+        effect: toleration.effect.as_deref().and_then(effect),
+    }
+}
+
+fn effect(text: &str) -> Option<Effect> {
+    match text {
+        "NoSchedule" => Some(Effect::NoSchedule),
+        "PreferNoSchedule" => Some(Effect::PreferNoSchedule),
+        "NoExecute" => Some(Effect::NoExecute),
+        _ => None,
+    }
+}
+
+pub fn node(node: &Node) -> Fact {
+    let spec = node.spec.clone().unwrap_or_default();
+    let ready = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut ready = ready.filter(|condition| condition.type_ == "Ready");
+    let taints = spec.taints.iter().flatten().filter_map(|taint| {
+        let value = taint.value.as_deref().unwrap_or_default().into();
+        Some(Taint { key: taint.key.as_str().into(), value, effect: effect(&taint.effect)? })
+    });
+    let labels: Labels =
+        node.labels().iter().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect();
+    let facts = NodeFacts {
+        taints: taints.collect(),
+        ready: ready.next().is_some_and(|condition| condition.status == "True"),
+        unschedulable: spec.unschedulable.unwrap_or(false),
+        cache_bytes: node.annotations().get(CACHE_BYTES).and_then(|text| quantity::bytes(text)),
+        labels,
+    };
+    Fact::Node { node: node.name_any().into(), facts }
+}
+
+pub fn node_gone(node: &str) -> Fact {
+    Fact::NodeGone { node: node.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_dataset_becomes_what_placement_needs() {
+        let dataset: Dataset = serde_json::from_value(json!({
+            "metadata": {"name": "d", "namespace": "n"},
+            "spec": {
+                "mounts": [{"mountPoint": "nfs://nas/export", "name": "a"}, {"mountPoint": "s3://b/x", "path": "/y/z"},
+                           {"mountPoint": "juicefs://data/train", "name": "j"}],
+                "cache": {"replicas": 3, "placement": "Exclusive", "nodeSelector": {"k": "v"},
+                          "tieredstore": {"levels": [{"mediumtype": "MEM", "quota": "1Gi"}, {"mediumtype": "SSD", "quota": "2Gi"}]},
+                          "tolerations": [{"operator": "Exists", "effect": "NoExecute"}, {"key": "k", "value": "v"}]}
+            }
+        }))
+        .unwrap();
+        let Fact::Dataset { dataset: name, spec } = super::dataset(&dataset) else { panic!("no Dataset") };
+        assert_eq!(&*name, "n/d");
+        let mounts: Vec<_> = spec.mounts.iter().map(|m| (&*m.source, &*m.path)).collect();
+        assert_eq!(mounts, [("nas:/export", "a"), ("s3://b/x", "y/z"), ("JuiceFS:data/train", "j")]);
+        assert_eq!(
+            (spec.quota, spec.replicas, spec.sharing),
+            (Some(3 << 30), Replicas::Fixed(3), Sharing::Exclusive)
+        );
+        assert_eq!(
+            spec.tolerations[0],
+            Toleration { key: None, value: None, effect: Some(Effect::NoExecute) }
+        );
+        assert_eq!(spec.tolerations[1].value.as_deref(), Some("v"));
+        assert_eq!(spec.nodes.len(), 1);
+    }
+}

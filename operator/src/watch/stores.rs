@@ -1,0 +1,367 @@
+//! The reflectors, and who is woken by what they see.
+
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim};
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, Client, Resource, ResourceExt};
+use operator_api::crd::operation::{OperationKind, OperationRef, Timing};
+use operator_api::crd::{AccessProfile, DataBackup, DataLoad, DataMigrate, DataProcess, Dataset};
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+
+use super::changes::{Change, Changes};
+use super::owned::Owned;
+use super::wake::{Wake, Wakes};
+use crate::marks;
+
+/// What the rest of the operator hears of, as it is seen.
+#[derive(Clone, Copy, Debug)]
+pub enum Heard<'a> {
+    Dataset(&'a Dataset),
+    DatasetGone { namespace: &'a str, name: &'a str },
+    Namespace(&'a Namespace),
+    NamespaceGone(&'a str),
+    Node(&'a Node),
+    NodeGone(&'a str),
+    Profile(&'a AccessProfile),
+    ProfileGone { namespace: &'a str, name: &'a str },
+}
+
+/// Where that goes.
+pub type Sink = Arc<dyn Fn(Heard<'_>) + Send + Sync>;
+
+/// The cluster as it was last seen. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Stores {
+    pub datasets: Store<Dataset>,
+    pub loads: Store<DataLoad>,
+    pub migrates: Store<DataMigrate>,
+    pub backups: Store<DataBackup>,
+    pub processes: Store<DataProcess>,
+    pub namespaces: Store<Namespace>,
+    pub nodes: Store<Node>,
+    pub claims: Owned<PersistentVolumeClaim>,
+    pub volumes: Owned<PersistentVolume>,
+    pub jobs: Owned<Job>,
+    pub wakes: Wakes,
+}
+
+impl Stores {
+    /// Whether every kind has been listed once. Until then nothing may be concluded from what is absent.
+    pub async fn wait_until_ready(&self) {
+        let Self { datasets, loads, migrates, backups, processes, namespaces, nodes, .. } = self;
+        // An error says that the reflector has ended, which only the end of the program does.
+        let _ = datasets.wait_until_ready().await;
+        let _ = loads.wait_until_ready().await;
+        let _ = migrates.wait_until_ready().await;
+        let _ = backups.wait_until_ready().await;
+        let _ = processes.wait_until_ready().await;
+        let _ = namespaces.wait_until_ready().await;
+        let _ = nodes.wait_until_ready().await;
+        while !(self.claims.ready() && self.volumes.ready() && self.jobs.ready()) {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+
+    pub fn dataset(&self, namespace: &str, name: &str) -> Option<Arc<Dataset>> {
+        self.datasets.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    pub fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
+        self.namespaces.get(&ObjectRef::new(name))
+    }
+}
+
+/// Starts all reflectors; they end with `tasks`.
+pub fn start(client: &Client, sink: Sink, tasks: &mut JoinSet<()>) -> Stores {
+    let wakes = Wakes::default();
+    let claims = Owned::by(marks::DATASET_UID);
+    let volumes = Owned::by(marks::DATASET_UID);
+    let jobs = Owned::by(marks::OPERATION_UID);
+    let (datasets, datasets_writer) = store();
+    let (loads, loads_writer) = store();
+    let (migrates, migrates_writer) = store();
+    let (backups, backups_writer) = store();
+    let (processes, processes_writer) = store();
+    let (namespaces, namespaces_writer) = store();
+    let (nodes, nodes_writer) = store();
+    let stores = Stores {
+        datasets,
+        loads,
+        migrates,
+        backups,
+        processes,
+        namespaces,
+        nodes,
+        claims,
+        volumes,
+        jobs,
+        wakes,
+    };
+
+    let (to, seen) = (sink.clone(), stores.clone());
+    tasks.spawn(reflect(
+        Api::all(client.clone()),
+        watcher::Config::default(),
+        datasets_writer,
+        stores.wakes.clone(),
+        move |change| {
+            let (namespace, name) = match &change {
+                Change::Is(dataset) => {
+                    to(Heard::Dataset(dataset));
+                    (dataset.namespace().unwrap_or_default(), dataset.name_any())
+                }
+                Change::Gone { namespace, name, .. } => {
+                    to(Heard::DatasetGone { namespace, name });
+                    (namespace.clone(), name.clone())
+                }
+            };
+            seen.wakes.dataset(&namespace, &name);
+        },
+    ));
+    operations::<DataLoad>(client, &stores, loads_writer, OperationKind::DataLoad, tasks);
+    operations::<DataMigrate>(client, &stores, migrates_writer, OperationKind::DataMigrate, tasks);
+    operations::<DataBackup>(client, &stores, backups_writer, OperationKind::DataBackup, tasks);
+    operations::<DataProcess>(client, &stores, processes_writer, OperationKind::DataProcess, tasks);
+
+    let (to, seen) = (sink.clone(), stores.clone());
+    tasks.spawn(reflect(
+        Api::all(client.clone()),
+        watcher::Config::default(),
+        namespaces_writer,
+        stores.wakes.clone(),
+        move |change| {
+            let name = match change {
+                Change::Is(namespace) => {
+                    to(Heard::Namespace(&namespace));
+                    namespace.name_any()
+                }
+                Change::Gone { name, .. } => {
+                    to(Heard::NamespaceGone(&name));
+                    name
+                }
+            };
+            concerned(&seen, &name);
+        },
+    ));
+    let to = sink.clone();
+    tasks.spawn(reflect(
+        Api::all(client.clone()),
+        watcher::Config::default(),
+        nodes_writer,
+        stores.wakes.clone(),
+        move |change| match change {
+            Change::Is(node) => to(Heard::Node(&node)),
+            Change::Gone { name, .. } => to(Heard::NodeGone(&name)),
+        },
+    ));
+
+    let ours = watcher::Config::default().labels(marks::SELECTOR);
+    owned(client, ours.clone(), stores.claims.clone(), &stores.wakes, wake_dataset(&stores), tasks);
+    owned(client, ours.clone(), stores.volumes.clone(), &stores.wakes, wake_dataset(&stores), tasks);
+    owned(client, ours, stores.jobs.clone(), &stores.wakes, wake_owner(&stores), tasks);
+    tasks.spawn(profiles(client.clone(), sink));
+    stores
+}
+
+fn store<K>() -> (Store<K>, Writer<K>)
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let writer = Writer::new(());
+    (writer.as_reader(), writer)
+}
+
+/// What was learned of workloads; only handed on, because it is large and asked for elsewhere.
+async fn profiles(client: Client, sink: Sink) {
+    let mut changes = Changes::default();
+    follow(Api::<AccessProfile>::all(client), watcher::Config::default(), move |event| {
+        for change in changes.of(event) {
+            match change {
+                Change::Is(profile) => sink(Heard::Profile(&profile)),
+                Change::Gone { namespace, name, .. } => {
+                    sink(Heard::ProfileGone { namespace: &namespace, name: &name });
+                }
+            }
+        }
+    })
+    .await;
+}
+
+fn operations<K>(
+    client: &Client,
+    stores: &Stores,
+    writer: Writer<K>,
+    kind: OperationKind,
+    tasks: &mut JoinSet<()>,
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let seen = stores.clone();
+    tasks.spawn(reflect(
+        Api::<K>::all(client.clone()),
+        watcher::Config::default(),
+        writer,
+        stores.wakes.clone(),
+        move |change| {
+            let (namespace, name) = match &change {
+                Change::Is(object) => (object.namespace().unwrap_or_default(), object.name_any()),
+                Change::Gone { namespace, name, .. } => (namespace.clone(), name.clone()),
+            };
+            seen.wakes.operation(kind, &namespace, &name);
+            successors(&seen, &namespace, &OperationRef { kind, name });
+        },
+    ));
+}
+
+/// Operations of a namespace that run after one.
+fn successors(stores: &Stores, namespace: &str, before: &OperationRef) {
+    let tell = |kind: OperationKind, own: Option<String>, name: String, timing: &Timing| {
+        if own.as_deref() == Some(namespace) && timing.run_after.contains(before) {
+            stores.wakes.operation(kind, namespace, &name);
+        }
+    };
+    stores
+        .loads
+        .state()
+        .iter()
+        .for_each(|o| tell(OperationKind::DataLoad, o.namespace(), o.name_any(), &o.spec.timing));
+    stores
+        .migrates
+        .state()
+        .iter()
+        .for_each(|o| tell(OperationKind::DataMigrate, o.namespace(), o.name_any(), &o.spec.timing));
+    stores
+        .backups
+        .state()
+        .iter()
+        .for_each(|o| tell(OperationKind::DataBackup, o.namespace(), o.name_any(), &o.spec.timing));
+    stores
+        .processes
+        .state()
+        .iter()
+        .for_each(|o| tell(OperationKind::DataProcess, o.namespace(), o.name_any(), &o.spec.timing));
+}
+
+/// Datasets that live in a namespace or are shared with it.
+fn concerned(stores: &Stores, namespace: &str) {
+    for dataset in stores.datasets.state() {
+        let own = dataset.namespace().unwrap_or_default();
+        if dataset.spec.admits(&own, namespace) {
+            stores.wakes.dataset(&own, &dataset.name_any());
+        }
+    }
+}
+
+fn wake_dataset<K: Resource>(stores: &Stores) -> impl Fn(&K) + Send + use<K> {
+    let wakes = stores.wakes.clone();
+    move |object| {
+        let label = |key| object.meta().labels.as_ref()?.get(key).cloned();
+        if let (Some(namespace), Some(name)) = (label(marks::DATASET_NAMESPACE), label(marks::DATASET_NAME)) {
+            wakes.dataset(&namespace, &name);
+        }
+    }
+}
+
+fn wake_owner(stores: &Stores) -> impl Fn(&Job) + Send + use<> {
+    let wakes = stores.wakes.clone();
+    move |job| {
+        let namespace = job.namespace().unwrap_or_default();
+        for owner in job.owner_references() {
+            if let Some(kind) = OperationKind::ALL.into_iter().find(|kind| kind.name() == owner.kind) {
+                wakes.operation(kind, &namespace, &owner.name);
+            }
+        }
+    }
+}
+
+fn owned<K>(
+    client: &Client,
+    config: watcher::Config,
+    owned: Owned<K>,
+    wakes: &Wakes,
+    wake: impl Fn(&K) + Send + 'static,
+    tasks: &mut JoinSet<()>,
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let api = Api::<K>::all(client.clone());
+    let all = wakes.clone();
+    tasks.spawn(async move {
+        follow(api, config, move |event| {
+            owned.apply(&event);
+            match &event {
+                Event::Apply(object) | Event::Delete(object) => wake(object),
+                Event::InitDone => all.send(Wake::Everything),
+                Event::Init | Event::InitApply(_) => {}
+            }
+        })
+        .await;
+    });
+}
+
+/// Keeps a store, and tells of every change after the store has it.
+async fn reflect<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    mut writer: Writer<K>,
+    wakes: Wakes,
+    mut tell: impl FnMut(Change<K>),
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Eq + Hash + Clone,
+{
+    let mut changes = Changes::default();
+    follow(api, config, |event| {
+        writer.apply_watcher_event(&event);
+        // Only now the store holds the list's objects: those woken one by one would not have been found.
+        let listed = matches!(event, Event::InitDone);
+        changes.of(event).into_iter().for_each(&mut tell);
+        if listed {
+            wakes.send(Wake::Everything);
+        }
+    })
+    .await;
+}
+
+/// Watches for ever. What cannot be had is asked for again, less and less often; the library knows the rules
+/// (a watch that ended, a version too old, an apiserver that says no).
+async fn follow<K>(api: Api<K>, config: watcher::Config, mut fold: impl FnMut(Event<K>))
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let mut events =
+        pin!(watch(api, config).default_backoff().modify(|object| object.meta_mut().managed_fields = None));
+    let mut failing = false;
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => {
+                failing = false;
+                fold(event);
+            }
+            Err(error) => {
+                // The first of a row; the others say the same.
+                if !failing {
+                    tracing::warn!(kind = %K::kind(&()), %error, "a watch was interrupted; it goes on as soon as the apiserver answers");
+                }
+                failing = true;
+            }
+        }
+    }
+}
+
+impl Stores {
+    /// Everything there is, to look at again.
+    pub fn wake_all(&self) {
+        self.wakes.send(Wake::Everything);
+    }
+}
