@@ -397,7 +397,11 @@ fn a_process_sees_its_dataset_by_its_own_namespaces_claim() {
     };
     let pod = template.spec.clone().unwrap();
     assert_eq!(pod.volumes.unwrap()[0].persistent_volume_claim.as_ref().unwrap().claim_name, "data");
-    assert_eq!(pod.containers[0].command.as_ref().unwrap(), &["sh", "-c", "echo $$(rm -rf /)"], "the kubelet makes one $ of two");
+    assert_eq!(
+        pod.containers[0].command.as_ref().unwrap(),
+        &["sh", "-c", "echo $$(rm -rf /)"],
+        "the kubelet makes one $ of two"
+    );
     let job = job::job(&process, *template, 3, 1);
     assert_eq!(job.metadata.name.as_deref(), Some("p-01234567-3-1"));
     assert_eq!(job.spec.unwrap().backoff_limit, Some(0));
