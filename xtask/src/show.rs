@@ -16,13 +16,14 @@ const WHY: &str = "loads BPF programs, mounts a slow store and drops the page ca
 pub fn demo(place: &Place, arguments: &[String]) -> Result<()> {
     place::need_root("`cargo xtask demo`", WHY, "cargo xtask demo")?;
     console::note("Getting ready: the first time, a few minutes of building.");
-    start(place, "demo", arguments)
+    start(place, Purpose::Run, "demo", arguments)
 }
 
 /// What `cargo xtask bench` was asked for.
 #[derive(Debug, clap::Args)]
 pub struct Bench {
-    /// Which benchmark: `first-light` (time with and without the agent) or `overhead` (cost per read)
+    /// Which benchmark: `first-light` (time with and without the agent), `overhead` (cost per read) or
+    /// `operator` (on a real control plane)
     name: String,
     /// Print one JSON object instead of the table
     #[arg(long)]
@@ -54,12 +55,13 @@ impl Bench {
 
 pub fn bench(place: &Place, bench: &Bench) -> Result<()> {
     place::need_root("`cargo xtask bench`", WHY, &format!("cargo xtask bench {}", bench.name))?;
-    start(place, "bench", &bench.arguments())
+    let purpose = if bench.name == "operator" { Purpose::Test } else { Purpose::Run };
+    start(place, purpose, "bench", &bench.arguments())
 }
 
 /// Becomes the program, so that signals and exit code are its own.
-fn start(place: &Place, name: &str, arguments: &[String]) -> Result<()> {
-    setup::provide(place, Purpose::Run, false)?;
+fn start(place: &Place, purpose: Purpose, name: &str, arguments: &[String]) -> Result<()> {
+    setup::provide(place, purpose, false)?;
     compile::measured(place)?;
     let release = place.target()?.join("release");
     let (program, agent) = (release.join(name), release.join("headrace"));

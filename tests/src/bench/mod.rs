@@ -2,7 +2,8 @@
 //!
 //! `figure` is what a benchmark says, `ranges` and `evidence` turn the store's journal and the reader's
 //! accesses into bytes fetched, wasted and covered (pure), `lab` starts and stops stores, readers and
-//! agents, `case` lists the rows of the table, `first_light` and `overhead` run them.
+//! agents, `case` lists the rows of the table, `first_light` and `overhead` run them;
+//! `datasets` measures the operator on a real control plane.
 
 pub mod figure;
 
@@ -17,3 +18,5 @@ pub mod case;
 pub mod first_light;
 
 pub mod overhead;
+
+pub mod datasets;

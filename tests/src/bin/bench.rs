@@ -2,18 +2,20 @@
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
+use tests::bench::figure::Report;
 use tests::bench::lab::{self, Subject};
-use tests::bench::{first_light, overhead};
+use tests::bench::{datasets, first_light, overhead};
 use tests::hygiene;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Name {
     FirstLight,
     Overhead,
+    Operator,
 }
 
 #[derive(Debug, Parser)]
-#[command(about = "Benchmarks of the agent; needs root")]
+#[command(about = "Benchmarks of the agent, which need root, and of the operator")]
 struct Args {
     name: Name,
     /// One JSON object on standard output instead of a table.
@@ -49,6 +51,7 @@ fn main() -> Result<()> {
             first_light::run(&first_light::Options { subject, cases: case, open_charged, repeats })?
         }
         Name::Overhead => overhead::run(&overhead::Options { subject, cases: case, repeats })?,
+        Name::Operator => operator(&case, repeats)?,
     };
     if json {
         println!("{}", serde_json::to_string(&report)?);
@@ -56,4 +59,16 @@ fn main() -> Result<()> {
         print!("{}", report.table());
     }
     Ok(())
+}
+
+/// The operator's cases; all of them when none is named.
+fn operator(cases: &[String], repeats: usize) -> Result<Report> {
+    let chosen = |name: &str| cases.is_empty() || cases.iter().any(|case| case == name);
+    let mut figures = Vec::new();
+    if chosen("datasets") {
+        let operator = lab::program("headrace-operator")?;
+        figures.extend(datasets::run(&datasets::Options { operator, datasets: 1_000, repeats })?);
+    }
+    anyhow::ensure!(!figures.is_empty(), "no case is called {}: see docs/benchmarks.md", cases.join(", "));
+    Ok(Report { bench: "operator".to_owned(), figures })
 }

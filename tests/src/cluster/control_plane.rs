@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
+use kube::api::{ObjectMeta, PostParams};
 use rcgen::KeyPair;
 use thiserror::Error;
 
@@ -116,6 +118,19 @@ impl ControlPlane {
     /// As somebody whom RBAC has to allow everything; a member of `group` if there is one.
     pub fn access_of(&self, user: &str, group: Option<&str>) -> Result<Access, ClusterError> {
         Ok(self.access.with(Credential::Certificate(self.authority.client(user, group)?)))
+    }
+
+    /// A token of a service account, which is made if there is none; good for an hour.
+    pub async fn service_account(&self, namespace: &str, name: &str) -> Result<Credential, ClusterError> {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.access.client().await?, namespace);
+        if accounts.get_opt(name).await?.is_none() {
+            let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+            let account = ServiceAccount { metadata, ..ServiceAccount::default() };
+            accounts.create(&PostParams::default(), &account).await?;
+        }
+        let request = TokenRequest::default();
+        let answer = accounts.create_token_request(name, &PostParams::default(), &request).await?;
+        Ok(Credential::Token(answer.status.map(|status| status.token).unwrap_or_default()))
     }
 
     pub fn authority(&self) -> &Authority {

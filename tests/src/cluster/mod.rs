@@ -6,7 +6,7 @@
 //! of them, `control_plane` all of them, with the faults that tests ask for. `shared` is the cluster of one
 //! test program, or the one that KUBECONFIG names. `fleet` are Nodes without machines, `kubelet` moves the
 //! pods bound to them along, `proxy` stands in front of an apiserver and spoils its answers, `audit` counts
-//! requests in the apiserver's own log. `standing` is the cluster of `cargo xtask cluster up`, which stays.
+//! requests in the apiserver's own log, `operator` is Headrace's own program there. `standing` is the cluster of `cargo xtask cluster up`, which stays.
 
 pub mod programs;
 
@@ -33,5 +33,7 @@ pub mod fleet;
 pub mod proxy;
 
 pub mod audit;
+
+pub mod operator;
 
 pub mod standing;
