@@ -18,7 +18,7 @@ const FAULT_FAILED: u32 = 0x0001 | 0x0002 | 0x0010 | 0x0020 | 0x0040 | 0x0800;
 /// `VM_FAULT_NOPAGE`: the page that faulted is mapped now.
 pub const FAULT_MAPPED: u32 = 0x0100;
 /// `IOCB_DIRECT`, since 5.10.
-const DIRECT: u32 = 1 << 17;
+pub const DIRECT: u32 = 1 << 17;
 
 /// Bytes `from..to` of the file behind a mapping.
 #[inline(always)]
@@ -107,12 +107,20 @@ pub fn fexit_shmem(ctx: FExitContext) -> i32 {
 
 /// What a direct read asks for, at its entry: it may end asynchronously, and its position then stays.
 #[inline(always)]
-fn direct(iocb: *const u8, iter: *const u8) {
-    let len: u64 = Direct::load(iter, at!(iter_count));
-    let position: u64 = Direct::load(iocb, at!(kiocb_pos));
-    let file = Direct::pointer(iocb, at!(kiocb_file));
-    let mapping = Direct::pointer(file, at!(file_mapping));
-    bytes::<Direct>(mapping, VIA_DIRECT, position, position.wrapping_add(len));
+pub fn direct<M: Memory>(iocb: *const u8, iter: *const u8) {
+    let len: u64 = M::load(iter, at!(iter_count));
+    let position: u64 = M::load(iocb, at!(kiocb_pos));
+    let file = M::pointer(iocb, at!(kiocb_file));
+    let mapping = M::pointer(file, at!(file_mapping));
+    bytes::<M>(mapping, VIA_DIRECT, position, position.wrapping_add(len));
+}
+
+#[inline(always)]
+pub fn iomap<M: Memory>(iocb: *const u8, iter: *const u8) {
+    // `data_source`, or the lowest bit of `type`: 1 is a write.
+    if M::load::<u8>(iter, at!(iter_source)) & 1 == 0 {
+        direct::<M>(iocb, iter);
+    }
 }
 
 /// `ssize_t generic_file_read_iter(struct kiocb *, struct iov_iter *)`: direct I/O of file systems
@@ -121,7 +129,7 @@ fn direct(iocb: *const u8, iter: *const u8) {
 pub fn fentry_direct(ctx: FEntryContext) -> i32 {
     let iocb: *const u8 = ctx.arg(0);
     if Direct::load::<u32>(iocb, at!(kiocb_flags)) & DIRECT != 0 {
-        direct(iocb, ctx.arg(1));
+        direct::<Direct>(iocb, ctx.arg(1));
     }
     0
 }
@@ -129,11 +137,7 @@ pub fn fentry_direct(ctx: FEntryContext) -> i32 {
 /// `ssize_t iomap_dio_rw(struct kiocb *, struct iov_iter *, …)`: ext4, xfs, btrfs; writes too.
 #[fentry(function = "iomap_dio_rw")]
 pub fn fentry_iomap(ctx: FEntryContext) -> i32 {
-    let iter: *const u8 = ctx.arg(1);
-    // `data_source`, or the lowest bit of `type`: 1 is a write.
-    if Direct::load::<u8>(iter, at!(iter_source)) & 1 == 0 {
-        direct(ctx.arg(0), iter);
-    }
+    iomap::<Direct>(ctx.arg(0), ctx.arg(1));
     0
 }
 

@@ -57,9 +57,10 @@ pub struct NameBuffer {
 #[map]
 pub static CALIBRATION: HashMap<u32, u64> = HashMap::with_max_entries(4, 0);
 
-/// Parameters of the function that a thread is in, for kretprobes.
+/// Parameters of the functions that a thread is in, for kretprobes: by thread id and function, because a
+/// read whose buffer is itself a mapped file faults within.
 #[map]
-pub static ENTRIES: LruHashMap<u32, Entry> = LruHashMap::with_max_entries(4096, 0);
+pub static ENTRIES: LruHashMap<u64, Entry> = LruHashMap::with_max_entries(4096, 0);
 
 #[repr(C)]
 #[derive(Clone, Copy)]

@@ -29,7 +29,8 @@ pub fn folio<M: Memory>(folio: *const u8) -> Option<(Inode, u64, u64)> {
     let pages = if flags & (1 << (at!(head_bit) & 63)) == 0 {
         1
     } else {
-        u64::from(M::load::<u32>(folio, at!(folio_pages)))
+        // Before 5.16 the count lies in the page behind this one, beyond what a typed pointer may reach.
+        u64::from(Probed::load::<u32>(folio, at!(folio_pages)))
     };
     let scale = at!(page_scale) & 15;
     Some((inode, index << scale, (index + pages) << scale))

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::place::Place;
 use crate::setup::{self, Purpose, toolchain};
-use crate::{cluster, codegen, compile, lint, show, test};
+use crate::{cluster, codegen, compile, lint, show, test, vm};
 
 /// Headrace's own commands: from a fresh machine to a measured table.
 #[derive(Debug, Parser)]
@@ -35,6 +35,8 @@ enum Task {
     },
     /// Formatting, clippy, tidy and every test: what CI runs (needs root)
     Test,
+    /// The probe's acceptance booted on stock kernels in QEMU: a table kernel × plan × case
+    Vm(vm::Options),
     /// Readers on a slow store, without and with the agent, as a table (needs root)
     Demo {
         /// Handed to the demo as they are
@@ -79,6 +81,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             compile::workspace(&place, release, target.as_deref())?;
         }
         Task::Test => return test::run(&place),
+        Task::Vm(options) => return vm::run(&place, &options),
         Task::Demo { arguments } => show::demo(&place, &arguments)?,
         Task::Cluster { arguments } => cluster::run(&place, &arguments)?,
         Task::Bench(bench) => show::bench(&place, &bench)?,

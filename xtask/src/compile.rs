@@ -1,6 +1,9 @@
 //! Building the workspace; agent/build.rs builds the BPF programs along with the agent.
 
-use anyhow::{Context, Result};
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
 
 use crate::place::Place;
 use crate::step;
@@ -24,4 +27,36 @@ pub fn measured(place: &Place) -> Result<()> {
     let mut command = place.cargo();
     command.args(["build", "--locked", "--release", "-p", "agent", "-p", "operator", "-p", "tests"]);
     step::stream(command).context("the release build that demo, benchmarks and end-to-end tests start")
+}
+
+/// What guests run, linked statically: their root holds no C library of the right version. The acceptance
+/// of the probe comes first.
+pub fn guest(place: &Place) -> Result<Vec<PathBuf>> {
+    const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+    let mut command = place.cargo();
+    command.args(["build", "--locked", "--target", TRIPLE, "--message-format", "json-render-diagnostics"]);
+    command.args(["--config", &format!("target.{TRIPLE}.rustflags=['-Ctarget-feature=+crt-static']")]);
+    command.args(["-p", "agent", "-p", "tests", "--test", "probe", "--bins"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let text = step::shown(&command);
+    let output = command.spawn().and_then(|child| child.wait_with_output());
+    let output = output.with_context(|| format!("cannot start `{text}`"))?;
+    if !output.status.success() {
+        bail!("`{text}` failed ({}): the static build that guests run", output.status);
+    }
+    let mut programs = Vec::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        // Cargo's own messages, of which build scripts' output is one.
+        let Ok(message) = serde_json::from_str::<serde_json::Value>(line) else { continue };
+        if let Some(path) = message.get("executable").and_then(|path| path.as_str()) {
+            programs.push(PathBuf::from(path));
+        }
+    }
+    let names = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    for needed in ["probe-", "headrace", "guest-prefetch", "bench-reader", "slow-store"] {
+        if !programs.iter().any(|path| names(path).starts_with(needed)) {
+            bail!("`{text}` left no {needed}: does the package still have that program?");
+        }
+    }
+    Ok(programs)
 }

@@ -14,6 +14,8 @@ mod console;
 
 mod step;
 
+mod apt;
+
 mod setup;
 
 mod compile;
@@ -25,6 +27,8 @@ mod lint;
 mod codegen;
 
 mod suite;
+
+mod vm;
 
 mod test;
 

@@ -62,7 +62,7 @@ const RAW_TRACEPOINT: [Hook; 6] = [
     hook("raw_map_pages", "mm_filemap_map_pages", Tracepoint, "mapped", false),
 ];
 
-const FUNCTION: [Hook; 11] = [
+const FUNCTION: [Hook; 12] = [
     hook("fexit_read", "filemap_read", Function, "read", true),
     hook("fexit_read_old", "generic_file_buffered_read", Function, "read", true),
     hook("fexit_splice", "filemap_splice_read", Function, "splice", false),
@@ -71,12 +71,13 @@ const FUNCTION: [Hook; 11] = [
     hook("fexit_shmem_fault", "shmem_fault", Function, "tmpfs fault", false),
     hook("fentry_direct", "generic_file_read_iter", Function, "direct", false),
     hook("fentry_iomap", "iomap_dio_rw", Function, "iomap", false),
+    hook("kprobe_iomap", "iomap_dio_rw", Function, "iomap", false),
     hook("fexit_fault", "filemap_fault", Function, "fault", true),
     hook("fexit_map_pages", "filemap_map_pages", Function, "mapped", true),
     hook("fexit_map_pages_void", "filemap_map_pages", Function, "mapped", true),
 ];
 
-const KPROBE: [Hook; 12] = [
+const KPROBE: [Hook; 17] = [
     hook("kprobe_read", "filemap_read", Function, "read entry", true),
     hook("kprobe_read", "generic_file_buffered_read", Function, "read entry", true),
     hook("kretprobe_read", "filemap_read", Function, "read", true),
@@ -85,6 +86,11 @@ const KPROBE: [Hook; 12] = [
     hook("kretprobe_splice", "filemap_splice_read", Function, "splice", false),
     hook("kprobe_shmem", "shmem_file_read_iter", Function, "tmpfs entry", false),
     hook("kretprobe_shmem", "shmem_file_read_iter", Function, "tmpfs", false),
+    hook("kprobe_shmem_splice", "shmem_file_splice_read", Function, "tmpfs splice entry", false),
+    hook("kretprobe_shmem_splice", "shmem_file_splice_read", Function, "tmpfs splice", false),
+    hook("kprobe_shmem_fault", "shmem_fault", Function, "tmpfs fault", false),
+    hook("kprobe_direct", "generic_file_read_iter", Function, "direct", false),
+    hook("kprobe_iomap", "iomap_dio_rw", Function, "iomap", false),
     hook("kprobe_fault", "filemap_fault", Function, "fault", true),
     hook("kprobe_map_pages", "filemap_map_pages", Function, "mapped entry", true),
     hook("kretprobe_map_pages", "filemap_map_pages", Function, "mapped", true),
@@ -188,6 +194,12 @@ fn attach_one(ebpf: &mut Ebpf, hook: &Hook, btf: &Btf, aya_btf: &aya::Btf) -> Re
     }
     loaded.map_err(|error| {
         let reason = describe(&error);
+        if out_of_reach(&error) {
+            return Refusal::Absent(format!(
+                "{} cannot be put on the {what} {}, {reason}",
+                hook.program, hook.target
+            ));
+        }
         if let ProgramError::LoadError { verifier_log, .. } = &error {
             let log = verifier_log.to_string();
             let lines: Vec<_> = log.lines().collect();
@@ -264,6 +276,21 @@ pub fn detach(ebpf: &mut Ebpf, plan: Plan) {
     }
 }
 
+/// ENOTSUPP, which the kernel keeps to itself elsewhere: its trampolines cannot take such a function (more
+/// than six parameters, before 6.6 on x86).
+const NOT_SUPPORTED: i32 = 524;
+
+/// Whether this way onto the function does not exist here, so that another may stand in.
+fn out_of_reach(error: &ProgramError) -> bool {
+    let code = |error: &std::io::Error| error.raw_os_error() == Some(NOT_SUPPORTED);
+    match error {
+        ProgramError::LoadError { io_error, .. } => code(io_error),
+        ProgramError::SyscallError(error) => code(&error.io_error),
+        ProgramError::KProbeError(_) => true,
+        _ => false,
+    }
+}
+
 /// An aya error as the end of a sentence.
 fn describe(error: &ProgramError) -> String {
     let io = match error {
@@ -297,13 +324,17 @@ fn sees_case(plan: Plan, attached: &Attached, case: Case) -> Seen {
     match case {
         Case::Read if functions => Seen::Yes,
         Case::Read if attached.has("read") => Seen::Partly(
-            "an io_uring read that finds a part of its pages still being filled may be told without that part",
+            "a read that finds its first pages still being filled may be told without them; that they came in is \
+             told",
         ),
         Case::Read => Seen::Partly(OLD),
         Case::Fault => yes_if("fault", Seen::Partly(OLD)),
         Case::Mapped => yes_if("mapped", Seen::No(OLD)),
-        Case::Direct if attached.has("direct") || attached.has("iomap") => {
-            Seen::Partly("on file systems that use the kernel's common direct I/O (ext4, xfs, btrfs)")
+        Case::Direct if attached.has("iomap") => {
+            Seen::Partly("on file systems that use the kernel's common direct I/O (ext4, xfs)")
+        }
+        Case::Direct if functions => {
+            Seen::No("the function that does direct I/O, iomap_dio_rw, cannot be hooked on this kernel")
         }
         Case::Direct => {
             Seen::No("direct I/O passes by the page cache, and with it by every hook of this plan")

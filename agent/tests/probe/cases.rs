@@ -1,74 +1,170 @@
-//! The accesses that are made, and what must be told of each: by theme, one after the other on one
-//! file system, so that what one leaves behind is there for the next.
+//! The accesses that are made, and what must be told of each, by theme. Shared cases run one after the
+//! other on one file system, so that what one leaves behind is there for the next.
+
+mod ways;
+
+mod filesystems;
 
 mod identity;
+
 mod merging;
-mod reads;
+
 mod residency;
 
-use std::collections::BTreeSet;
-use std::fs::File;
-use std::path::Path;
+mod churn;
 
-use agent::probe::Plan;
+mod leavings;
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::Duration;
+
+use agent::probe::{self, Plan, Seen};
 use agent_core::observation::Via;
 
-use crate::scene::{Scene, key_of};
-use identity::{lives, names, two_processes};
-pub use merging::full_ring;
-use merging::{flood, interleaved, quiet, sequential, unwatched};
-use reads::{clamped, direct, every_read, mappings, overlay, tmpfs, uring};
-use residency::{large_folios, miss, own_reads};
+use crate::disk::chill;
+use crate::scene::{PageSet, Scene, Told, key_of};
+use crate::verdict::Verdict;
+
+pub use leavings::{nothing_left, programs_in_kernel};
 
 const PAGE: usize = 4096;
 
-pub fn all(plan: Plan) {
-    let mut scene = Scene::open(plan);
-    type Case = (&'static str, fn(&mut Scene));
-    let cases: [Case; 16] = [
-        ("every read", every_read),
-        ("mappings", mappings),
-        ("io_uring", uring),
-        ("direct", direct),
-        ("clamped to the size", clamped),
-        ("miss and residency", miss),
-        ("large folios", large_folios),
-        ("two processes", two_processes),
-        ("names", names),
-        ("overlay", overlay),
-        ("lives of an inode", lives),
-        ("sequential", sequential),
-        ("interleaved files", interleaved),
-        ("flood", flood),
-        ("without details", quiet),
-        ("unwatched", unwatched),
-    ];
-    let only = std::env::var("PROBE_TEST_CASE").ok();
-    for (name, case) in cases {
-        if only.as_ref().is_some_and(|only| only != name) {
-            continue;
-        }
-        println!("-- {name}");
-        scene.told();
-        case(&mut scene);
-    }
-    drop(scene);
-    println!("-- agent's own reads");
-    own_reads(plan);
-    println!("-- tmpfs");
-    tmpfs(plan);
+/// What a case needs of the test's frame.
+#[derive(Clone, Copy)]
+pub enum Case {
+    /// On the scene that the cases share.
+    Shared(fn(&mut Scene) -> Verdict),
+    Own(fn(Plan) -> Verdict),
+    /// As long as it is given.
+    Long(fn(Plan, Duration) -> Verdict),
 }
 
-fn set(pages: std::ops::Range<u64>) -> BTreeSet<u64> {
+use Case::{Long, Own, Shared};
+
+const EACH: [(&str, Case); 33] = [
+    ("read", Shared(ways::read)),
+    ("pread", Shared(ways::pread)),
+    ("readv", Shared(ways::readv)),
+    ("preadv2", Shared(ways::preadv2)),
+    ("sendfile", Shared(ways::sendfile)),
+    ("splice", Shared(ways::splice)),
+    ("io_uring", Shared(ways::uring)),
+    ("mmap", Shared(ways::mmap)),
+    ("direct", Shared(ways::direct)),
+    ("clamped-to-size", Shared(ways::clamped)),
+    ("ext4", Shared(filesystems::ext4)),
+    ("xfs", Shared(filesystems::xfs)),
+    ("btrfs", Shared(filesystems::btrfs)),
+    ("tmpfs", Shared(filesystems::tmpfs)),
+    ("overlayfs", Shared(filesystems::overlay)),
+    ("fuse", Shared(filesystems::fuse)),
+    ("nfs", Shared(filesystems::nfs)),
+    ("two-processes", Shared(identity::two_processes)),
+    ("one-breath", Shared(identity::one_breath)),
+    ("8-folders-deep", Shared(identity::deep)),
+    ("odd-names", Shared(identity::odd_names)),
+    ("hard-links", Shared(identity::hard_links)),
+    ("unlinked", Shared(identity::unlinked)),
+    ("renamed-and-reused", Shared(identity::lives)),
+    ("residency", Shared(residency::miss)),
+    ("large-folios", Shared(residency::large_folios)),
+    ("own-reads", Own(residency::own_reads)),
+    ("sequential", Shared(merging::sequential)),
+    ("interleaved", Shared(merging::interleaved)),
+    ("flood", Shared(merging::flood)),
+    ("without-details", Shared(merging::quiet)),
+    ("unwatched", Shared(merging::unwatched)),
+    ("full-ring", Own(merging::full_ring)),
+];
+
+/// The last one: it leaves the machine busy.
+const LAST: [(&str, Case); 1] = [("churn", Long(churn::churn))];
+
+/// Not of a plan, but of the choice among them.
+const ONCE: [(&str, fn() -> Verdict); 2] =
+    [("best-plan-chosen", leavings::best_plan), ("damaged-btf", leavings::damaged_btf)];
+
+pub fn each() -> impl Iterator<Item = (&'static str, Case)> {
+    EACH.into_iter().chain(LAST)
+}
+
+pub fn once() -> impl Iterator<Item = (&'static str, fn() -> Verdict)> {
+    ONCE.into_iter()
+}
+
+pub fn names() -> impl Iterator<Item = &'static str> {
+    let once = once().map(|(name, _)| name);
+    let each = each().map(|(name, _)| name);
+    once.chain(["loads"]).chain(each).chain(["detaches"])
+}
+
+fn set(pages: std::ops::Range<u64>) -> PageSet {
     pages.collect()
 }
 
-/// Does `read`, and expects exactly these pages of exactly this file.
-fn expect(scene: &mut Scene, what: &str, path: &Path, pages: BTreeSet<u64>, read: impl FnOnce(&File)) {
+/// Does `read` on a resident file and on one that has to be fetched, and expects exactly these pages of
+/// exactly this file; where the plan says that it sees no hits, of the second only what was added.
+fn way(scene: &mut Scene, path: &Path, pages: PageSet, read: impl Fn(&File)) -> Verdict {
+    let hits = scene.sees_hits();
+    let expected = if hits { pages.clone() } else { PageSet::default() };
     let file = File::open(path).expect("opening");
+    let total = file.metadata().expect("metadata").len().div_ceil(4096);
+    // By another thread: what this one reads next must not pass for the end of the same read.
+    let task = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            fs::read(path).expect("reading");
+            rustix::thread::gettid().as_raw_nonzero()
+        });
+        reader.join().expect("a reader")
+    });
+    // It can be joined before it has come to the tracepoint of its end, which tells the rest.
+    while Path::new(&format!("/proc/self/task/{task}")).exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     scene.told();
     read(&file);
     let told = scene.told();
-    assert_eq!(told.pages(path, Via::Read), pages, "{what}: {:?}", told.events);
-    assert!(told.accessed().iter().all(|file| *file == key_of(path)), "{what} touched other files");
+    assert_eq!(told.pages(path, Via::Read), expected, "resident: {:?}", told.events);
+    assert!(told.accessed().iter().all(|file| *file == key_of(path)), "other files: {:?}", told.events);
+    assert_eq!(told.resident(path), set(0..0), "pages that were there were told as added");
+
+    chill(&file);
+    scene.told();
+    read(&file);
+    let told = scene.told();
+    let added = told.resident(path);
+    let mut seen = told.pages(path, Via::Read);
+    if hits && matches!(scene.report.sees(probe::Case::Read), Some(Seen::Partly(_))) {
+        // The head of a read that had to be waited for is told by its pages' coming alone.
+        assert!(seen.last() == expected.last(), "{seen:?} of {expected:?}: {:?}", told.events);
+        let head = expected.iter().take_while(|page| Some(*page) < seen.first() && added.contains(page));
+        let head: Vec<u64> = head.copied().collect();
+        seen.extend(head);
+    }
+    assert_eq!(seen, expected, "to be fetched: {:?}", told.events);
+    assert!(added.is_superset(&pages), "added {added:?}, read {pages:?}: {:?}", told.events);
+    assert_eq!(added, residency::filled(&file, &added, total), "{:?}", told.events);
+    if hits { Verdict::Seen } else { Verdict::Misses }
+}
+
+/// The whole file is read by `read`, out of the page cache where the plan sees that, else from the disk.
+fn whole_file(scene: &mut Scene, path: &Path, read: impl FnOnce()) -> Told {
+    if !scene.sees_hits() {
+        chill(&File::open(path).expect("opening"));
+    }
+    scene.told();
+    read();
+    scene.told()
+}
+
+/// The pages that `whole_file` told as reached. A read at the end of a file of whole pages adds one behind
+/// it on 5.10: that is not of the file.
+fn reached(scene: &Scene, told: &Told, path: &Path) -> PageSet {
+    let pages = fs::metadata(path).expect("metadata").len().div_ceil(4096);
+    if scene.sees_hits() { told.pages(path, Via::Read) } else { told.resident(path).below(pages) }
+}
+
+fn verdict(scene: &Scene) -> Verdict {
+    if scene.sees_hits() { Verdict::Seen } else { Verdict::Misses }
 }

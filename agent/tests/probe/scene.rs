@@ -1,93 +1,16 @@
 //! A file system to read from, a probe that watches it, and what the probe told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::Path;
 
-use agent::probe::{Plan, Probe, ProbeConfig, ReadEvent};
+use agent::probe::{Case, Plan, PlanReport, Probe, ProbeConfig, ReadEvent, Seen};
 use agent_core::observation::Via;
 use agent_core::units::{FileKey, Nanos};
 
-static ALONE: Mutex<()> = Mutex::new(());
-
-/// One probe at a time: they would count each other's start as reads of their own process.
-pub fn alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-pub fn run(program: &str, args: &[&str]) {
-    let output = Command::new(program)
-        .args(args)
-        .output()
-        .unwrap_or_else(|error| panic!("{program}: {error}; install it (e2fsprogs, mount)"));
-    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// A mount that goes away with its value.
-pub struct Mount(pub PathBuf);
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
-    }
-}
-
-/// ext4 on a loop device, alone to the test.
-pub struct Disk {
-    pub root: PathBuf,
-    pub dev: u32,
-    _mount: Mount,
-    _folder: tempfile::TempDir,
-}
-
-impl Disk {
-    pub fn make() -> Self {
-        let folder = tempfile::tempdir_in("/var/tmp").expect("a folder below /var/tmp");
-        let image = folder.path().join("image");
-        File::create(&image).and_then(|file| file.set_len(400 << 20)).expect("an image");
-        let image = image.to_str().expect("UTF-8");
-        // ext4, which is everywhere; another by PROBE_TEST_FS, for engineers.
-        match std::env::var("PROBE_TEST_FS") {
-            Ok(other) => run(&format!("mkfs.{other}"), &["-q", "-f", image]),
-            Err(_) => run("mkfs.ext4", &["-q", "-F", image]),
-        }
-        let root = folder.path().join("mnt");
-        fs::create_dir(&root).expect("a mount point");
-        run("mount", &["-o", "loop,noatime", image, root.to_str().expect("UTF-8")]);
-        Self { dev: dev_of(&root), _mount: Mount(root.clone()), root, _folder: folder }
-    }
-
-    /// A file of `bytes` bytes that are its own, on disk and in the page cache.
-    pub fn file(&self, path: impl AsRef<Path>, bytes: usize) -> PathBuf {
-        let path = self.root.join(path);
-        fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
-        fs::write(&path, vec![7; bytes]).expect("writing");
-        File::open(&path).and_then(|file| file.sync_all()).expect("syncing");
-        path
-    }
-}
-
-/// `super_block.s_dev` of the file system that holds `path` (not btrfs: its st_dev is another).
-pub fn dev_of(path: &Path) -> u32 {
-    let dev = fs::metadata(path).expect("metadata").dev();
-    rustix::fs::major(dev) << 20 | rustix::fs::minor(dev)
-}
-
-/// Takes a file's pages out of the page cache.
-pub fn chill(file: &File) {
-    rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed).expect("fadvise");
-}
-
-/// What the probe told since the last time, folded for comparing.
-#[derive(Debug, Default)]
-pub struct Told {
-    pub events: Vec<ReadEvent>,
-    pub paths: BTreeMap<FileKey2, Vec<u8>>,
-}
+use crate::disk::{Disk, dev_of, ino_of};
 
 /// `FileKey` in an order.
 pub type FileKey2 = (u32, u64);
@@ -97,14 +20,64 @@ pub fn key(file: FileKey) -> FileKey2 {
 }
 
 pub fn key_of(path: &Path) -> FileKey2 {
-    (dev_of(path), fs::metadata(path).expect("metadata").ino())
+    (dev_of(path), ino_of(path))
+}
+
+/// Pages of a file; shown as ranges.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct PageSet(BTreeSet<u64>);
+
+impl PageSet {
+    pub fn below(self, end: u64) -> Self {
+        self.0.into_iter().filter(|page| *page < end).collect()
+    }
+}
+
+impl FromIterator<u64> for PageSet {
+    fn from_iter<T: IntoIterator<Item = u64>>(pages: T) -> Self {
+        Self(pages.into_iter().collect())
+    }
+}
+
+impl Deref for PageSet {
+    type Target = BTreeSet<u64>;
+
+    fn deref(&self) -> &BTreeSet<u64> {
+        &self.0
+    }
+}
+
+impl DerefMut for PageSet {
+    fn deref_mut(&mut self) -> &mut BTreeSet<u64> {
+        &mut self.0
+    }
+}
+
+impl fmt::Debug for PageSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut ranges: Vec<std::ops::Range<u64>> = Vec::new();
+        for page in &self.0 {
+            match ranges.last_mut() {
+                Some(range) if range.end == *page => range.end += 1,
+                _ => ranges.push(*page..page + 1),
+            }
+        }
+        f.debug_set().entries(ranges).finish()
+    }
+}
+
+/// What the probe told since the last time, folded for comparing.
+#[derive(Debug, Default)]
+pub struct Told {
+    pub events: Vec<ReadEvent>,
+    pub paths: BTreeMap<FileKey2, Vec<u8>>,
 }
 
 impl Told {
     /// Pages of a file that were reached this way.
-    pub fn pages(&self, of: &Path, via: Via) -> BTreeSet<u64> {
+    pub fn pages(&self, of: &Path, via: Via) -> PageSet {
         let of = key_of(of);
-        let mut set = BTreeSet::new();
+        let mut set = PageSet::default();
         for event in &self.events {
             if let ReadEvent::Access { file, pages, via: how, .. } = event
                 && key(*file) == of
@@ -114,6 +87,36 @@ impl Told {
             }
         }
         set
+    }
+
+    /// Pages of a file that came into the page cache and stayed there.
+    pub fn resident(&self, of: &Path) -> PageSet {
+        let of = key_of(of);
+        let mut resident = PageSet::default();
+        for event in &self.events {
+            match event {
+                ReadEvent::Added { file, pages, .. } if key(*file) == of => resident.extend(pages.clone()),
+                ReadEvent::Removed { file, pages, .. } if key(*file) == of => {
+                    resident.retain(|page| !pages.contains(page));
+                }
+                _ => {}
+            }
+        }
+        resident
+    }
+
+    /// Pages of a file that left it.
+    pub fn removed(&self, of: &Path) -> PageSet {
+        let of = key_of(of);
+        let mut gone = PageSet::default();
+        for event in &self.events {
+            if let ReadEvent::Removed { file, pages, .. } = event
+                && key(*file) == of
+            {
+                gone.extend(pages.clone());
+            }
+        }
+        gone
     }
 
     pub fn count(&self, of: &Path) -> u32 {
@@ -139,14 +142,16 @@ impl Told {
     }
 }
 
+#[derive(Debug)]
 pub struct Scene {
     pub disk: Disk,
     pub probe: Probe,
-    plan: Plan,
+    pub report: PlanReport,
     now: u64,
 }
 
 impl Scene {
+    /// The test's reads count as those of others.
     pub fn open(plan: Plan) -> Self {
         Self::with(plan, ProbeConfig { own_tgid: Some(1), ..ProbeConfig::default() })
     }
@@ -154,13 +159,23 @@ impl Scene {
     pub fn with(plan: Plan, config: ProbeConfig) -> Self {
         let disk = Disk::make();
         let config = ProbeConfig { plan: Some(plan), ..config };
-        let (mut probe, _) = Probe::start(config).unwrap_or_else(|error| panic!("{error}"));
+        let (mut probe, report) = Probe::start(config).unwrap_or_else(|error| panic!("{error}"));
         probe.watch(disk.dev).unwrap_or_else(|error| panic!("{error}"));
-        Self { disk, probe, plan, now: 0 }
+        Self { disk, probe, report, now: 0 }
     }
 
-    pub fn plan(&self) -> Plan {
-        self.plan
+    /// Whether this plan says that it sees such a case, wholly or in part.
+    pub fn sees(&self, case: Case) -> bool {
+        match self.report.sees(case) {
+            Some(Seen::Yes | Seen::Partly(_)) => true,
+            Some(Seen::No(_)) => false,
+            None => panic!("the report says nothing about {case:?}"),
+        }
+    }
+
+    /// Reads of resident pages.
+    pub fn sees_hits(&self) -> bool {
+        self.sees(Case::Hit)
     }
 
     /// What was told until now, what runs have grown by in silence included.
@@ -179,31 +194,24 @@ impl Scene {
         }
         told
     }
+
+    /// Watches another device for as long as `act` takes. Should that panic, the scene goes with it.
+    pub fn watching<T>(&mut self, dev: u32, act: impl FnOnce(&mut Self) -> T) -> T {
+        self.probe.watch(dev).expect("watching");
+        let result = act(self);
+        self.probe.forget(dev).expect("forgetting");
+        result
+    }
+
+    /// Makes the probe forget all names of a device.
+    pub fn forget(&mut self, dev: u32) {
+        self.probe.forget(dev).expect("forgetting");
+        self.probe.watch(dev).expect("watching");
+        self.told();
+    }
 }
 
 /// `path` as the probe names it: below the file system's root.
 pub fn below<'a>(path: &'a Path, root: &Path) -> &'a [u8] {
     path.strip_prefix(root).expect("a path below the root").as_os_str().as_bytes()
-}
-
-/// A BTF in which no name is `name` any more.
-pub fn renamed(btf: &[u8], name: &[u8]) -> Vec<u8> {
-    let mut bytes = btf.to_vec();
-    let needle = [b"\0", name, b"\0"].concat();
-    let mut at = 0;
-    while let Some(found) = bytes[at..].windows(needle.len()).position(|window| window == needle) {
-        bytes[at + found + 1] = b'X';
-        at += found + 1;
-    }
-    bytes
-}
-
-/// Links of this process's descriptors that speak of BPF.
-pub fn bpf_descriptors() -> Vec<String> {
-    let links = fs::read_dir("/proc/self/fd").expect("/proc").filter_map(Result::ok);
-    let targets = links.filter_map(|link| fs::read_link(link.path()).ok());
-    targets
-        .map(|target| target.to_string_lossy().into_owned())
-        .filter(|target| target.contains("bpf"))
-        .collect()
 }

@@ -2,8 +2,8 @@
 //!
 //! `figure` is what a benchmark says, `ranges` and `evidence` turn the store's journal and the reader's
 //! accesses into bytes fetched, wasted and covered (pure), `lab` starts and stops stores, readers and
-//! agents, `case` lists the rows of the table, `first_light` and `overhead` run them;
-//! `datasets` measures the operator on a real control plane.
+//! agents, `case` lists the rows of the table, `first_light` and `overhead` run them; `guest` asks the least of
+//! them of another kernel; `datasets` measures the operator on a real control plane.
 
 pub mod figure;
 
@@ -18,5 +18,7 @@ pub mod case;
 pub mod first_light;
 
 pub mod overhead;
+
+pub mod guest;
 
 pub mod datasets;

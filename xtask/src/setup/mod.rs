@@ -38,10 +38,12 @@ pub enum Purpose {
     Build,
     /// Also load BPF programs, mount file systems, open terminals: tests, demo, benchmarks.
     Run,
-    /// Also start a control plane of Kubernetes: the tests and benchmarks of the operator.
+    /// Also boot other kernels, and start a control plane of Kubernetes: the tests and benchmarks of the operator.
     Test,
     /// The control plane alone, with what compiles the program that starts it.
     Cluster,
+    /// Compile, and boot other kernels: nothing of this machine's own kernel is needed.
+    Guest,
 }
 
 /// How a piece stands; the sentence is shown as it is.
@@ -63,10 +65,14 @@ const BUILD: [Piece; 3] = [
     Piece { name: "crates", check: crates::check, provide: crates::provide },
 ];
 
-const RUN: [Piece; 2] = [
-    Piece { name: "kernel", check: kernel::check, provide: kernel::provide },
-    Piece { name: "programs", check: programs::check, provide: programs::provide },
-];
+const KERNEL: Piece = Piece { name: "kernel", check: kernel::check, provide: kernel::provide };
+const PROGRAMS: Piece = Piece { name: "programs", check: programs::check, provide: programs::provide };
+const GUEST: Piece =
+    Piece { name: "guests", check: programs::check_guests, provide: programs::provide_guests };
+
+const RUN: [Piece; 2] = [KERNEL, PROGRAMS];
+const TEST: [Piece; 3] = [KERNEL, PROGRAMS, GUEST];
+const GUESTS: [Piece; 1] = [GUEST];
 
 /// Last, because it takes longest: what is missing otherwise is told before.
 const CLUSTER: [Piece; 1] =
@@ -77,8 +83,9 @@ fn pieces(purpose: Purpose) -> impl Iterator<Item = &'static Piece> {
     let (run, cluster) = match purpose {
         Purpose::Build => (none, none),
         Purpose::Run => (&RUN[..], none),
-        Purpose::Test => (&RUN[..], &CLUSTER[..]),
+        Purpose::Test => (&TEST[..], &CLUSTER[..]),
         Purpose::Cluster => (none, &CLUSTER[..]),
+        Purpose::Guest => (&GUESTS[..], none),
     };
     run.iter().chain(&BUILD).chain(cluster)
 }

@@ -11,32 +11,61 @@ use crate::place::{Place, is_root, program};
 use crate::step;
 
 /// A program, its Debian package, and what starts it.
-const PROGRAMS: [(&str, &str, &str); 4] = [
+type Program = (&'static str, &'static str, &'static str);
+
+const PROGRAMS: [Program; 4] = [
     ("tmux", "tmux", "the test of `headrace top` needs a terminal"),
     ("mkfs.ext4", "e2fsprogs", "tests watch a file system of their own"),
     ("losetup", "mount", "tests watch a file system of their own"),
     ("unshare", "util-linux", "tests read from another mount namespace"),
 ];
 
+/// For `cargo xtask vm`, and for the same acceptance on this machine.
+const GUESTS: [Program; 7] = [
+    ("qemu-system-x86_64", "qemu-system-x86", "guests run in it"),
+    ("busybox", "busybox-static", "guests have nothing else"),
+    ("xz", "xz-utils", "kernels come with packed modules"),
+    ("strip", "binutils", "what guests run is stripped"),
+    ("mkfs.ext4", "e2fsprogs", "the probe is tested on ext4"),
+    ("mkfs.xfs", "xfsprogs", "the probe is tested on xfs"),
+    ("mkfs.btrfs", "btrfs-progs", "the probe is tested on btrfs"),
+];
+
 /// A mirror that stalls is left sooner than apt's own patience would.
 const LIMIT: Duration = Duration::from_secs(600);
 
-fn lacking() -> Vec<&'static (&'static str, &'static str, &'static str)> {
-    PROGRAMS.iter().filter(|(name, ..)| program(name).is_none()).collect()
+fn lacking(wanted: &'static [Program]) -> Vec<&'static Program> {
+    wanted.iter().filter(|(name, ..)| program(name).is_none()).collect()
 }
 
 pub fn check(_place: &Place) -> Result<State> {
-    let lacking = lacking();
-    if lacking.is_empty() {
-        let names: Vec<&str> = PROGRAMS.iter().map(|(name, ..)| *name).collect();
-        return Ok(State::Ready(names.join(", ")));
-    }
-    let reasons: Vec<String> = lacking.iter().map(|(name, _, why)| format!("no {name} ({why})")).collect();
-    Ok(State::Missing(reasons.join("; ")))
+    Ok(state(&PROGRAMS))
+}
+
+pub fn check_guests(_place: &Place) -> Result<State> {
+    Ok(state(&GUESTS))
 }
 
 pub fn provide(_place: &Place) -> Result<()> {
-    let packages: Vec<&str> = lacking().iter().map(|(_, package, _)| *package).collect();
+    install(&PROGRAMS)
+}
+
+pub fn provide_guests(_place: &Place) -> Result<()> {
+    install(&GUESTS)
+}
+
+fn state(wanted: &'static [Program]) -> State {
+    let lacking = lacking(wanted);
+    if lacking.is_empty() {
+        let names: Vec<&str> = wanted.iter().map(|(name, ..)| *name).collect();
+        return State::Ready(names.join(", "));
+    }
+    let reasons: Vec<String> = lacking.iter().map(|(name, _, why)| format!("no {name} ({why})")).collect();
+    State::Missing(reasons.join("; "))
+}
+
+fn install(wanted: &'static [Program]) -> Result<()> {
+    let packages: Vec<&str> = lacking(wanted).iter().map(|(_, package, _)| *package).collect();
     let list = packages.join(" ");
     if program("apt-get").is_none() {
         bail!("this machine has no apt-get: install what Debian calls {list}, then run this again");

@@ -5,16 +5,24 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use agent::probe::ReadEvent;
-use agent_core::observation::Via;
+use agent_core::observation::Actor;
 
-use super::set;
+use super::{reached, set, verdict, whole_file};
+use crate::disk::chill;
 use crate::scene::{Scene, below, key, key_of};
+use crate::verdict::Verdict;
 
-pub fn two_processes(scene: &mut Scene) {
+pub fn two_processes(scene: &mut Scene) -> Verdict {
     let paths = [scene.disk.file("one", 3 << 20), scene.disk.file("two", 2 << 20)];
+    for path in &paths {
+        if !scene.sees_hits() {
+            chill(&File::open(path).expect("opening"));
+        }
+    }
     scene.told();
     let children: Vec<_> = paths
         .iter()
@@ -27,106 +35,134 @@ pub fn two_processes(scene: &mut Scene) {
     let told = scene.told();
     for (path, id) in paths.iter().zip(&ids) {
         let pages = fs::metadata(path).expect("metadata").len() / 4096;
-        assert_eq!(told.pages(path, Via::Read), set(0..pages));
+        assert_eq!(reached(scene, &told, path), set(0..pages), "{:?}", told.events);
         for event in &told.events {
-            if let ReadEvent::Access { file, reader, .. } = event
-                && key(*file) == key_of(path)
-            {
-                assert_eq!(reader.tgid, *id);
+            let by = match event {
+                ReadEvent::Access { reader, .. } => *reader,
+                ReadEvent::Added { by: Actor::Thread(reader), .. } => *reader,
+                _ => continue,
+            };
+            if event.file().is_some_and(|file| key(file) == key_of(path)) {
+                assert_eq!(by.tgid, *id, "{event:?}");
             }
         }
         let ends =
             told.events.iter().filter(|event| matches!(event, ReadEvent::Exit { tgid, .. } if tgid == id));
         assert_eq!(ends.count(), 1, "{:?}", told.events);
     }
+    verdict(scene)
 }
 
-pub fn names(scene: &mut Scene) {
+/// Opened, read and closed in one breath, by a process that is gone at once: named nevertheless, and
+/// before anything else is told of it.
+fn breath(scene: &mut Scene, name: &OsStr) -> Verdict {
+    let path = scene.disk.file(name, 100);
+    let dev = scene.disk.dev;
+    scene.forget(dev);
+    let told = whole_file(scene, &path, || {
+        let status = Command::new("cat").arg(&path).stdout(Stdio::null()).status();
+        assert!(status.expect("cat").success());
+    });
+    assert_eq!(reached(scene, &told, &path), set(0..1), "{:?}", told.events);
+    assert_eq!(told.path(&path), Some(below(&path, &scene.disk.root)), "{:?}", told.events);
+    let first = told.events.iter().find(|event| event.file().is_some_and(|file| key(file) == key_of(&path)));
+    // Where it was chilled after the names had been forgotten, its pages' going was the first sight.
+    assert!(matches!(first, Some(ReadEvent::Sight { truncated: false, size: 100, .. })), "{:?}", told.events);
+    verdict(scene)
+}
+
+pub fn one_breath(scene: &mut Scene) -> Verdict {
+    breath(scene, OsStr::new("breath"))
+}
+
+pub fn deep(scene: &mut Scene) -> Verdict {
+    let verdict = breath(scene, OsStr::new("a/b/c/d/e/f/g/h/deep"));
+    // Deeper than a path is followed: its end is told, and that it is one.
+    let path = (0..40).map(|n| n.to_string()).collect::<Vec<_>>().join("/");
+    let path = scene.disk.file(path, 100);
+    let (truncated, seen) = sight(scene, &path);
+    assert!(truncated && seen.ends_with(b"/38/39"), "{}", String::from_utf8_lossy(&seen));
+    verdict
+}
+
+/// Reads a file whose name has been forgotten, and returns what it was called.
+fn sight(scene: &mut Scene, path: &Path) -> (bool, Vec<u8>) {
+    let dev = scene.disk.dev;
+    scene.forget(dev);
+    let told = whole_file(scene, path, || {
+        fs::read(path).expect("reading");
+    });
+    let sight = told.events.iter().find_map(|event| match event {
+        ReadEvent::Sight { truncated, path, .. } => Some((*truncated, path.to_vec())),
+        _ => None,
+    });
+    sight.expect("a sight")
+}
+
+pub fn odd_names(scene: &mut Scene) -> Verdict {
     let long = "n".repeat(255);
-    let paths: Vec<&OsStr> = vec![
-        OsStr::new("breath"),
-        OsStr::new("a/b/c/d/e/f/g/h/deep"),
-        OsStr::from_bytes(b"new\nline"),
-        OsStr::from_bytes(b"not \xff\xfe UTF-8"),
-        OsStr::new(&long),
-    ];
-    for name in paths {
-        let path = scene.disk.file(name, 100);
-        scene.told();
-        // Opened, read and closed in one breath, by a process that is gone at once.
-        assert!(Command::new("cat").arg(&path).stdout(Stdio::null()).status().expect("cat").success());
-        let told = scene.told();
-        assert_eq!(told.pages(&path, Via::Read), set(0..1));
-        let first =
-            told.events.iter().position(|event| event.file().is_some_and(|f| key(f) == key_of(&path)));
-        // It was named when it was written, unless the name is news.
-        if let Some(seen) = told.path(&path) {
-            assert_eq!(seen, below(&path, &scene.disk.root));
-            assert!(matches!(first.map(|at| &told.events[at]), Some(ReadEvent::Sight { .. })));
-        }
-        forget(scene);
-        let mut text = Vec::new();
-        File::open(&path).and_then(|mut file| file.read_to_end(&mut text)).expect("reading");
-        let told = scene.told();
-        assert_eq!(told.path(&path).expect("a name"), below(&path, &scene.disk.root));
-        assert!(matches!(told.events.first(), Some(ReadEvent::Sight { truncated: false, size: 100, .. })));
+    let names: [&[u8]; 3] = [b"new\nline", b"not \xff\xfe UTF-8", long.as_bytes()];
+    for name in names {
+        breath(scene, OsStr::from_bytes(name));
     }
+    verdict(scene)
+}
+
+pub fn hard_links(scene: &mut Scene) -> Verdict {
     let path = scene.disk.file("link/first", 100);
     let other = scene.disk.root.join("link/second");
     fs::hard_link(&path, &other).expect("a link");
-    forget(scene);
-    fs::read(&other).expect("reading");
-    let told = scene.told();
-    let seen = told.path(&path).expect("a name");
-    assert!(seen == b"link/first" || seen == b"link/second", "{}", String::from_utf8_lossy(seen));
+    let (_, seen) = sight(scene, &other);
+    assert!(seen == b"link/first" || seen == b"link/second", "{}", String::from_utf8_lossy(&seen));
+    verdict(scene)
+}
 
-    let deep = scene.disk.file((0..40).map(|n| n.to_string()).collect::<Vec<_>>().join("/"), 100);
-    forget(scene);
-    fs::read(&deep).expect("reading");
-    let told = scene.told();
-    let truncated = told.events.iter().find_map(|event| match event {
-        ReadEvent::Sight { truncated, path, .. } => Some((*truncated, path.clone())),
-        _ => None,
-    });
-    let (truncated, path) = truncated.expect("a sight");
-    assert!(truncated && path.ends_with(b"/38/39"), "{}", String::from_utf8_lossy(&path));
-
-    // An unlinked file has no name, and is read all the same.
+/// An unlinked file has no name, and is read all the same.
+pub fn unlinked(scene: &mut Scene) -> Verdict {
     let path = scene.disk.file("unlinked", 100);
-    let file = File::open(&path).expect("opening");
+    let mut file = File::open(&path).expect("opening");
     fs::remove_file(&path).expect("unlinking");
-    forget(scene);
+    let dev = scene.disk.dev;
+    scene.forget(dev);
+    if !scene.sees_hits() {
+        chill(&file);
+        scene.told();
+    }
     file.read_exact_at(&mut [0; 10], 0).expect("pread");
     let told = scene.told();
-    assert_eq!(told.events.iter().filter(|event| matches!(event, ReadEvent::Access { .. })).count(), 1);
+    let reads = told.events.iter().filter(|event| match event {
+        ReadEvent::Access { .. } => scene.sees_hits(),
+        ReadEvent::Added { .. } => !scene.sees_hits(),
+        _ => false,
+    });
+    assert_eq!(reads.count(), 1, "{:?}", told.events);
+    let _ = file.read(&mut [0; 10]);
+    verdict(scene)
 }
 
-/// Makes the probe forget all names.
-pub fn forget(scene: &mut Scene) {
-    let dev = scene.disk.dev;
-    scene.probe.forget(dev).expect("forgetting");
-    scene.probe.watch(dev).expect("watching");
-    scene.told();
-}
-
-pub fn lives(scene: &mut Scene) {
+pub fn lives(scene: &mut Scene) -> Verdict {
     let path = scene.disk.file("life", 100);
     fs::read(&path).expect("reading");
     let first = key_of(&path);
     scene.told();
     fs::rename(&path, scene.disk.root.join("renamed")).expect("renaming");
     let path = scene.disk.root.join("renamed");
-    fs::read(&path).expect("reading");
-    let told = scene.told();
+    let told = whole_file(scene, &path, || {
+        fs::read(&path).expect("reading");
+    });
     assert_eq!(told.path(&path).expect("named anew"), b"renamed", "{:?}", told.events);
     // The number is given to the next file: ext4 takes the lowest that is free.
     fs::remove_file(&path).expect("removing");
+    scene.told();
     let path = scene.disk.file("next life", 200);
-    fs::read(&path).expect("reading");
-    let told = scene.told();
-    assert!(
-        key_of(&path) == first || std::env::var_os("PROBE_TEST_FS").is_some(),
-        "ext4 was expected to give the number again"
-    );
-    assert_eq!(told.path(&path).expect("named anew"), b"next life", "{:?}", told.events);
+    assert_eq!(key_of(&path), first, "ext4 was expected to give the number again");
+    // Its pages were told when it was written, so that its name may have come then.
+    let mut told = scene.told();
+    let more = whole_file(scene, &path, || {
+        fs::read(&path).expect("reading");
+    });
+    told.paths.extend(more.paths);
+    told.events.extend(more.events);
+    assert_eq!(told.path(&path), Some(&b"next life"[..]), "{:?}", told.events);
+    verdict(scene)
 }

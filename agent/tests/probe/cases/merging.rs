@@ -1,4 +1,6 @@
 //! Runs, batches, counters and losses: less is told, nothing is forgotten.
+//!
+//! Where a plan sees no hits, nothing at all may be told of these reads of resident pages.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -8,22 +10,35 @@ use agent::probe::{Plan, ProbeConfig, ReadEvent};
 use agent_core::observation::Via;
 use agent_core::units::FileKey;
 
-use super::set;
-use crate::scene::{Scene, key_of};
+use super::{reached, set, verdict, whole_file};
+use crate::scene::{Scene, Told, key_of};
+use crate::verdict::Verdict;
 
-pub fn sequential(scene: &mut Scene) {
+/// `Some` where hits are invisible: then nothing was told.
+fn invisible(scene: &Scene, told: &Told) -> Option<Verdict> {
+    if scene.sees_hits() {
+        return None;
+    }
+    assert_eq!(told.events, [], "a plan that sees no hits told of some");
+    Some(Verdict::Misses)
+}
+
+pub fn sequential(scene: &mut Scene) -> Verdict {
     let path = scene.disk.file("sequential", 16 << 20);
     let mut file = File::open(&path).expect("opening");
-    scene.told();
     let mut buffer = vec![0; 128 << 10];
-    for _ in 0..128 {
-        file.read_exact(&mut buffer).expect("read");
-    }
-    let told = scene.told();
-    assert_eq!(told.pages(&path, Via::Read), set(0..4096));
-    assert_eq!(told.count(&path), 128);
+    let told = whole_file(scene, &path, || {
+        for _ in 0..128 {
+            file.read_exact(&mut buffer).expect("read");
+        }
+    });
+    assert_eq!(reached(scene, &told, &path), set(0..4096));
     let records = told.events.len();
     assert!(records <= 70, "one every 256 KiB were expected, {records} came");
+    if !scene.sees_hits() {
+        return Verdict::Misses;
+    }
+    assert_eq!(told.count(&path), 128);
     // A few more pages make no record: only the flush finds them.
     let mut file = File::open(&path).expect("opening");
     file.read_exact(&mut buffer).expect("read");
@@ -32,9 +47,10 @@ pub fn sequential(scene: &mut Scene) {
     let told = scene.told();
     assert_eq!(told.pages(&path, Via::Read), set(32..64), "{:?}", told.events);
     assert_eq!(told.count(&path), 1);
+    Verdict::Seen
 }
 
-pub fn interleaved(scene: &mut Scene) {
+pub fn interleaved(scene: &mut Scene) -> Verdict {
     let paths: Vec<_> = (0..4).map(|n| scene.disk.file(format!("turn{n}"), 4 << 20)).collect();
     let mut files: Vec<_> = paths.iter().map(|path| File::open(path).expect("opening")).collect();
     scene.told();
@@ -45,14 +61,18 @@ pub fn interleaved(scene: &mut Scene) {
         }
     }
     let told = scene.told();
+    if let Some(verdict) = invisible(scene, &told) {
+        return verdict;
+    }
     for path in &paths {
         assert_eq!(told.pages(path, Via::Read), set(0..1024));
         assert_eq!(told.count(path), 64);
     }
     assert!(told.events.len() <= 100, "{} records for four runs of 4 MiB", told.events.len());
+    Verdict::Seen
 }
 
-pub fn flood(scene: &mut Scene) {
+pub fn flood(scene: &mut Scene) -> Verdict {
     const READS: u32 = 60_000;
     let path = scene.disk.file("flood", 1 << 20);
     let file = File::open(&path).expect("opening");
@@ -65,14 +85,22 @@ pub fn flood(scene: &mut Scene) {
         file.read_exact_at(&mut [0; 10], seed % 256 * 4096).expect("pread");
     }
     let told = scene.told();
+    if let Some(verdict) = invisible(scene, &told) {
+        return verdict;
+    }
     assert_eq!(told.count(&path), READS, "merged accesses must still be counted");
     assert_eq!(scene.probe.lost(), 0);
     let sampled = told.events.iter().filter(|event| matches!(event, ReadEvent::Access { sampled: true, .. }));
-    assert!(sampled.count() > 0);
-    assert!(told.events.len() < READS as usize / 4, "{} records", told.events.len());
+    // A slow machine may stay within the file's allowance of 4,096 records and 3,815 more a second.
+    let records = told.events.len();
+    assert!(
+        sampled.count() > 0 && records < READS as usize || records == READS as usize,
+        "{records} records"
+    );
+    Verdict::Seen
 }
 
-pub fn quiet(scene: &mut Scene) {
+pub fn quiet(scene: &mut Scene) -> Verdict {
     let path = scene.disk.file("quiet", 4 << 20);
     let file = File::open(&path).expect("opening");
     fs::read(&path).expect("reading");
@@ -83,6 +111,9 @@ pub fn quiet(scene: &mut Scene) {
         file.read_exact_at(&mut [0; 10], page * 4096).expect("pread");
     }
     let told = scene.told();
+    if let Some(verdict) = invisible(scene, &told) {
+        return verdict;
+    }
     assert_eq!(told.count(&path), 1000, "{:?}", told.events);
     assert!(told.events.len() <= 8, "{} records without details", told.events.len());
     scene.probe.detail(FileKey { dev, ino }, true).expect("switching");
@@ -92,38 +123,44 @@ pub fn quiet(scene: &mut Scene) {
     let told = scene.told();
     assert_eq!(told.pages(&path, Via::Read), set(0..100));
     assert_eq!(told.events.len(), 100, "details again");
+    Verdict::Seen
 }
 
-pub fn unwatched(scene: &mut Scene) {
+pub fn unwatched(scene: &mut Scene) -> Verdict {
     let path = scene.disk.file("unwatched", 1 << 20);
-    scene.told();
-    scene.probe.unwatch(scene.disk.dev).expect("unwatching");
-    fs::read(&path).expect("reading");
-    let told = scene.told();
+    let dev = scene.disk.dev;
+    scene.probe.unwatch(dev).expect("unwatching");
+    let told = whole_file(scene, &path, || {
+        fs::read(&path).expect("reading");
+    });
     assert_eq!(told.events, []);
-    scene.probe.watch(scene.disk.dev).expect("watching");
-    fs::read(&path).expect("reading");
-    let told = scene.told();
-    assert_eq!(told.pages(&path, Via::Read), set(0..256));
+    scene.probe.watch(dev).expect("watching");
+    let told = whole_file(scene, &path, || {
+        fs::read(&path).expect("reading");
+    });
+    assert_eq!(reached(scene, &told, &path), set(0..256));
+    verdict(scene)
 }
 
-pub fn full_ring() {
+/// What finds no room in the ring is counted, and told as lost.
+pub fn full_ring(plan: Plan) -> Verdict {
     let config = ProbeConfig { ring_bytes: Some(4096), own_tgid: Some(1), ..ProbeConfig::default() };
-    let mut scene = Scene::with(Plan::BtfTracepoint, config);
+    let mut scene = Scene::with(plan, config);
     let path = scene.disk.file("full", 4 << 20);
-    scene.told();
     let file = File::open(&path).expect("opening");
-    for page in (0..1000).rev() {
-        file.read_exact_at(&mut [0; 10], page * 4096).expect("pread");
-    }
-    let told = scene.told();
-    let lost: u64 = told
-        .events
-        .iter()
-        .map(|event| match event {
-            ReadEvent::Lost { records } => *records,
-            _ => 0,
-        })
-        .sum();
-    assert!(lost > 0 && lost == scene.probe.lost(), "{lost} told, {} counted", scene.probe.lost());
+    let told = whole_file(&mut scene, &path, || {
+        for page in (0..1000).rev() {
+            file.read_exact_at(&mut [0; 10], page * 4096).expect("pread");
+        }
+    });
+    let lost = told.events.iter().map(|event| match event {
+        ReadEvent::Lost { records } => *records,
+        _ => 0,
+    });
+    let lost: u64 = lost.sum();
+    assert!(lost > 0, "1,000 records found room in 4 KiB");
+    assert!(lost <= scene.probe.lost(), "{lost} told, {} counted", scene.probe.lost());
+    let by_cpu: u64 = scene.probe.lost_per_cpu().iter().sum();
+    assert_eq!(by_cpu, scene.probe.lost());
+    verdict(&scene)
 }

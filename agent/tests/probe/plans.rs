@@ -1,0 +1,88 @@
+//! Every plan, and in each every case: a case that panics is a failed cell, and the next one begins on a
+//! scene of its own.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use agent::probe::{Plan, Probe, ProbeConfig, ProbeError};
+
+use crate::args::{Args, PlanName};
+use crate::cases::{self, Case};
+use crate::scene::Scene;
+use crate::table::Table;
+use crate::verdict::Verdict;
+
+pub fn run(args: &Args, table: &mut Table) {
+    for (name, case) in cases::once() {
+        if args.wants(name) && args.plan.is_none() {
+            timed(table, "any", name, case);
+        }
+    }
+    let best = Probe::start(ProbeConfig::default()).ok().and_then(|(_, report)| report.chosen());
+    for plan in Plan::ALL {
+        let name = PlanName::of(plan);
+        if args.plan.is_some_and(|only| only != name) || !cases::each().any(|(case, _)| args.wants(case)) {
+            continue;
+        }
+        let churn = if best == Some(plan) { args.churn() } else { args.churn() / 4 };
+        of_plan(args, table, plan, churn);
+    }
+}
+
+fn of_plan(args: &Args, table: &mut Table, plan: Plan, churn: Duration) {
+    let name = PlanName::of(plan).text();
+    let before = cases::programs_in_kernel();
+    let begun = Instant::now();
+    table.begun(&name, "loads");
+    let start = || Probe::start(ProbeConfig { plan: Some(plan), ..ProbeConfig::default() }).map(drop);
+    let verdict = match catch_unwind(start) {
+        Ok(Ok(())) => Verdict::Seen,
+        Ok(Err(ProbeError::NothingAttachable { report })) => {
+            let must = args.every_plan || matches!(plan, Plan::BtfTracepoint | Plan::RawTracepoint);
+            if must { Verdict::Failed(report.to_string()) } else { Verdict::Absent(report.to_string()) }
+        }
+        Ok(Err(error)) => Verdict::Failed(error.to_string()),
+        Err(panic) => Verdict::Failed(said(panic.as_ref())),
+    };
+    table.cell(&name, "loads", &verdict, begun.elapsed());
+    if verdict != Verdict::Seen {
+        return;
+    }
+    let mut scene: Option<Scene> = None;
+    for (case, act) in cases::each() {
+        if !args.wants(case) {
+            continue;
+        }
+        timed(table, &name, case, || match act {
+            Case::Shared(act) => {
+                // Taken out, so that a panic leaves none behind.
+                let mut taken = scene.take().unwrap_or_else(|| Scene::open(plan));
+                taken.told();
+                let verdict = act(&mut taken);
+                scene = Some(taken);
+                verdict
+            }
+            Case::Own(act) => act(plan),
+            Case::Long(act) => act(plan, churn),
+        });
+    }
+    drop(scene);
+    if args.wants("detaches") {
+        timed(table, &name, "detaches", || cases::nothing_left(before));
+    }
+}
+
+fn timed(table: &mut Table, plan: &str, case: &str, act: impl FnOnce() -> Verdict) {
+    table.begun(plan, case);
+    let begun = Instant::now();
+    let verdict =
+        catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| Verdict::Failed(said(panic.as_ref())));
+    table.cell(plan, case, &verdict, begun.elapsed());
+}
+
+/// The panic hook has shown where; this is what.
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").to_owned()
+}

@@ -1,0 +1,134 @@
+//! One guest: QEMU without KVM, a console and a line of results, both as files, and an end in any case.
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::kernel::Kernel;
+use crate::console::{self, Progress};
+use crate::step;
+
+/// Without a byte on either line for so long a guest hangs: the longest case, churn, says nothing for 60 s,
+/// and emulation on a busy machine stretches that.
+const SILENCE: Duration = Duration::from_secs(240);
+
+/// Lines of the console that a failure shows.
+const LAST: usize = 25;
+
+#[derive(Clone, Debug)]
+pub struct Guest {
+    pub kernel: Kernel,
+    pub initramfs: PathBuf,
+    /// Where console and results are left.
+    pub folder: PathBuf,
+    /// For all of it.
+    pub limit: Duration,
+}
+
+/// What came over the line of results, and how the guest ended if not by itself.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    pub lines: Vec<String>,
+    /// A sentence and the console's last lines.
+    pub trouble: Option<String>,
+}
+
+fn qemu(kernel: &Kernel, initramfs: &Path, more: &str) -> Command {
+    let mut command = Command::new("qemu-system-x86_64");
+    command.args(["-M", "pc", "-accel", "tcg,thread=multi", "-smp", "2", "-m", "2G"]);
+    // Five-level page tables cost an emulator a look more at each miss of its TLB.
+    command.args(["-cpu", "max,la57=off", "-nodefaults", "-no-reboot", "-display", "none"]);
+    command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initramfs);
+    // Without panic=-1 and -no-reboot a panicked kernel stands still until the time is up.
+    let fixed = "console=ttyS0 panic=-1 rootfstype=ramfs mitigations=off nokaslr loglevel=4";
+    command.arg("-append").arg(format!("{fixed} {more}"));
+    command
+}
+
+impl Guest {
+    /// Boots it and waits for its end.
+    pub fn run(&self) -> Result<Ended> {
+        let path = |name: &str| self.folder.join(name);
+        let (out, results) = (path("console"), path("results"));
+        for file in [&out, &results] {
+            File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
+        }
+        let mut command = qemu(&self.kernel, &self.initramfs, "quiet");
+        command.arg("-serial").arg(format!("file:{}", out.display()));
+        command.arg("-serial").arg(format!("file:{}", results.display()));
+        let errors = File::create(path("qemu")).context("cannot write QEMU's messages")?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
+        let mut child = command.spawn().context("cannot start qemu-system-x86_64")?;
+        let late = self.wait(&mut child, &out, &results);
+        let status = child.wait().context("cannot wait for QEMU")?;
+        let text = String::from_utf8_lossy(&fs::read(&results)?).into_owned();
+        let lines: Vec<String> = text.lines().map(|line| line.trim_end().to_owned()).collect();
+        let ended = lines.iter().any(|line| line.starts_with(super::initramfs::END));
+        let trouble = match late {
+            Some(sentence) => Some(sentence),
+            None if ended => None,
+            None if status.success() => Some("the guest ended before its program did".to_owned()),
+            None => Some(format!("QEMU failed ({status}): {}", last(&path("qemu"), 3))),
+        };
+        let trouble = trouble.map(|what| format!("{what}; its console's last lines:\n{}", last(&out, LAST)));
+        Ok(Ended { lines, trouble })
+    }
+
+    /// `Some` where it had to be stopped.
+    fn wait(&self, child: &mut Child, out: &Path, results: &Path) -> Option<String> {
+        let mut progress = Progress::start(&format!("Linux {}", self.kernel.release));
+        let (begun, mut heard, mut size) = (Instant::now(), Instant::now(), 0);
+        while matches!(child.try_wait(), Ok(None)) {
+            thread::sleep(Duration::from_millis(100));
+            progress.alive();
+            let now = length(out) + length(results);
+            if now != size {
+                (size, heard) = (now, Instant::now());
+                progress.line(last(results, 1).replace('\t', " ").trim());
+            }
+            let late = if begun.elapsed() > self.limit {
+                format!("it was not done after {}", console::span(self.limit))
+            } else if heard.elapsed() > SILENCE {
+                format!("it said nothing for {}", console::span(SILENCE))
+            } else {
+                continue;
+            };
+            step::end(child);
+            return Some(format!("{late} and was stopped"));
+        }
+        progress.done();
+        None
+    }
+
+    /// A shell in it, on this terminal; QEMU's own keys are left out, so that Ctrl-C reaches the guest.
+    pub fn shell(kernel: &Kernel, initramfs: &Path) -> Result<()> {
+        let mut command = qemu(kernel, initramfs, "");
+        command.args(["-serial", "mon:stdio"]);
+        console::note("  the shell's end (`exit`, or Ctrl-A X) ends the guest");
+        let status = command.status().context("cannot start qemu-system-x86_64")?;
+        anyhow::ensure!(status.success(), "QEMU failed ({status})");
+        Ok(())
+    }
+}
+
+fn length(path: &Path) -> u64 {
+    fs::metadata(path).map(|meta| meta.len()).unwrap_or(0)
+}
+
+/// The last lines of a file that may be long and may be being written.
+fn last(path: &Path, lines: usize) -> String {
+    let mut bytes = Vec::new();
+    if let Ok(mut file) = File::open(path) {
+        use std::io::{Seek as _, SeekFrom};
+        let _ = file.seek(SeekFrom::Start(length(path).saturating_sub(16 << 10)));
+        let _ = file.read_to_end(&mut bytes);
+    }
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let all: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    all.get(all.len().saturating_sub(lines)..).unwrap_or_default().join("\n")
+}

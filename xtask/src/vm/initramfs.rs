@@ -1,0 +1,119 @@
+//! What a guest boots into: busybox, the programs under test (static), mkfs with its libraries, modules,
+//! and an init that runs one command and switches the machine off.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::archive::Archive;
+use super::kernel::Kernel;
+use super::modules;
+use crate::place::program;
+
+/// The programs that make file systems are not static: their libraries come with them.
+const DYNAMIC: [&str; 3] = ["mkfs.ext4", "mkfs.xfs", "mkfs.btrfs"];
+
+/// The last word on the line of results: the command's exit code.
+pub const END: &str = "end";
+
+/// What every guest does first. The root stays a ramfs: tmpfs reads by paths of its own, which no
+/// tracepoint sees, and the agent's own start is to find a file that it sees.
+const BEFORE: &str = "\
+#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/bin:/usr/sbin HOME=/ RUST_BACKTRACE=0
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mount -t debugfs debug /sys/kernel/debug
+mount -t tracefs trace /sys/kernel/tracing
+mount -t tmpfs tmp /tmp
+for module in $(cat /lib/modules/order); do insmod /lib/modules/$module.ko; done
+ip link set lo up
+stty -F /dev/ttyS1 raw
+echo \"booted $(uname -r) in $(cut -d' ' -f1 /proc/uptime) s\"
+";
+
+const FOLDERS: [&str; 10] =
+    ["bin", "dev", "etc", "proc", "root", "run", "sys", "tmp", "var/tmp", "lib/modules"];
+
+/// What is built once for all kernels.
+#[derive(Debug)]
+pub struct Contents {
+    files: Vec<(String, Vec<u8>)>,
+}
+
+impl Contents {
+    /// `programs` are static and go to /bin.
+    pub fn gather(programs: &[PathBuf]) -> Result<Self> {
+        let mut files = Vec::new();
+        let busybox = program("busybox").context("there is no busybox: run `cargo xtask setup`")?;
+        files.push(("bin/busybox".to_owned(), read(&busybox)?));
+        for path in programs {
+            let name = path.file_name().context("a program without a name")?.to_string_lossy();
+            // Cargo puts a digest behind the names of test programs.
+            let name = name.split('-').next().filter(|name| *name == "probe").unwrap_or(&name);
+            files.push((format!("bin/{name}"), stripped(path)?));
+        }
+        for name in DYNAMIC {
+            let path =
+                program(name).with_context(|| format!("there is no {name}: run `cargo xtask setup`"))?;
+            for library in libraries(&path)? {
+                let inside = library.to_string_lossy().trim_start_matches('/').to_owned();
+                if !files.iter().any(|(known, _)| *known == inside) {
+                    files.push((inside, read(&library)?));
+                }
+            }
+            files.push((format!("usr/sbin/{name}"), read(&path)?));
+        }
+        Ok(Self { files })
+    }
+
+    /// Writes the initramfs of one guest, which runs `script` (lines of sh).
+    pub fn write(&self, kernel: &Kernel, script: &str, to: &Path) -> Result<()> {
+        let mut archive = Archive::default();
+        for folder in FOLDERS {
+            archive.folder(folder);
+        }
+        for (path, content) in &self.files {
+            archive.file(path, content);
+        }
+        let mut order = String::new();
+        for (name, content) in modules::of(kernel)? {
+            archive.file(&format!("lib/modules/{name}.ko"), &content);
+            order.push_str(&format!("{name}\n"));
+        }
+        archive.file("lib/modules/order", order.as_bytes());
+        archive.file("init", format!("{BEFORE}{script}").as_bytes());
+        fs::write(to, archive.finish()).with_context(|| format!("cannot write {}", to.display()))
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Without symbols: a guest's memory has to hold it twice.
+fn stripped(path: &Path) -> Result<Vec<u8>> {
+    let mut out = path.as_os_str().to_owned();
+    out.push(".stripped");
+    let out = PathBuf::from(out);
+    let status =
+        Command::new("strip").arg("-o").arg(&out).arg(path).status().context("cannot start strip")?;
+    if !status.success() {
+        bail!("strip {} failed ({status})", path.display());
+    }
+    let bytes = read(&out)?;
+    fs::remove_file(&out).with_context(|| format!("cannot remove {}", out.display()))?;
+    Ok(bytes)
+}
+
+/// What ldd names: shared libraries and the loader, by their paths on this machine.
+fn libraries(path: &Path) -> Result<Vec<PathBuf>> {
+    let output = Command::new("ldd").arg(path).output().context("cannot start ldd")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let words = text.split_whitespace().filter(|word| word.starts_with('/'));
+    Ok(words.map(PathBuf::from).collect())
+}

@@ -1,0 +1,221 @@
+//! Stock Debian cloud kernels: which ones, and where they come from.
+//!
+//! A kernel is fetched once and kept under its package's version in the cache, outside target/. Once a
+//! week the mirror is asked whether there is a newer one; where it does not answer, the kept one is used.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail};
+
+use crate::apt::Apt;
+use crate::console;
+use crate::place::Place;
+
+/// A line of kernels that some distribution ships.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// As `--kernel` names it.
+    pub name: &'static str,
+    /// Releases begin with this; empty for the newest there is.
+    prefix: &'static str,
+    suites: &'static [&'static str],
+}
+
+/// Oldest first. 5.10 is the oldest that any distribution in support ships with BTF; backports carry what
+/// Debian's testing has.
+pub const LINES: [Line; 4] = [
+    Line {
+        name: "5.10",
+        prefix: "5.10.",
+        suites: &[
+            "http://deb.debian.org/debian bullseye main",
+            "http://deb.debian.org/debian-security bullseye-security main",
+        ],
+    },
+    Line {
+        name: "6.1",
+        prefix: "6.1.",
+        suites: &[
+            "http://deb.debian.org/debian bookworm main",
+            "http://deb.debian.org/debian-security bookworm-security main",
+        ],
+    },
+    Line {
+        name: "6.12",
+        prefix: "6.12.",
+        suites: &[
+            "http://deb.debian.org/debian trixie main",
+            "http://deb.debian.org/debian-security trixie-security main",
+        ],
+    },
+    Line { name: "newest", prefix: "", suites: &["http://deb.debian.org/debian trixie-backports main"] },
+];
+
+/// How long a kept kernel is taken without asking.
+const FRESH: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A kernel on this machine's disk.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// "6.12", "7.3".
+    pub name: String,
+    /// `uname -r`.
+    pub release: String,
+    pub image: PathBuf,
+    /// lib/modules/RELEASE.
+    pub modules: PathBuf,
+}
+
+/// The line that `--kernel` names: by its name, or the newest by its version.
+pub fn line(name: &str) -> Result<Line> {
+    let known: Vec<&str> = LINES.iter().map(|line| line.name).collect();
+    let found = LINES.into_iter().find(|line| line.name == name);
+    found.with_context(|| format!("no kernel is called {name}: there are {}", known.join(", ")))
+}
+
+/// The kernel of a line, fetched where it is not there or might be old.
+pub fn provide(place: &Place, line: Line) -> Result<Kernel> {
+    let home = place.cache.join("kernels");
+    fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
+    // Names the folder of the line's kernel; its time says when the mirror was asked.
+    let current = home.join(format!("{}.current", line.name));
+    let kept = fs::read_to_string(&current).ok().and_then(|folder| open(&home.join(folder.trim())).ok());
+    let asked = fs::metadata(&current).and_then(|meta| meta.modified()).ok();
+    let age = asked.and_then(|at| SystemTime::now().duration_since(at).ok());
+    if let Some(kernel) = &kept
+        && age.is_some_and(|age| age < FRESH)
+    {
+        return Ok(kernel.clone());
+    }
+    match fetch(&home, line) {
+        Ok(folder) => {
+            fs::write(&current, &folder).with_context(|| format!("cannot write {}", current.display()))?;
+            open(&home.join(folder))
+        }
+        Err(error) => match kept {
+            Some(kernel) => {
+                console::note(&format!("  {}: the one kept from before is used; {error:#}", kernel.release));
+                Ok(kernel)
+            }
+            None => Err(error).with_context(|| {
+                format!("the kernel {} could not be fetched: are Debian's mirrors reachable?", line.name)
+            }),
+        },
+    }
+}
+
+/// Fetches the newest package of a line; returns the name of its folder.
+fn fetch(home: &Path, line: Line) -> Result<String> {
+    let suites: Vec<String> = line.suites.iter().map(|suite| (*suite).to_owned()).collect();
+    let apt = Apt::new(home.join(format!("apt-{}-{}", line.name, std::process::id())), &suites)?;
+    apt.update(line.name)?;
+    let packages = apt.ask(&["pkgnames", "linux-image-"])?;
+    let package = newest(&packages, line.prefix)
+        .with_context(|| format!("Debian has no cloud kernel {}", line.name))?;
+    let about = apt.ask(&["show", "--no-all-versions", &package])?;
+    let field = |name: &str| about.iter().find_map(|l| l.strip_prefix(name)).unwrap_or_default().trim();
+    let version = field("Version:");
+    if version.is_empty() {
+        bail!("apt knows no version of {package}");
+    }
+    let folder = format!("{package}_{}", version.replace(['/', ':'], "_"));
+    let target = home.join(&folder);
+    if open(&target).is_ok() {
+        return Ok(folder);
+    }
+    // Since 7.x image and modules are packages of their own, which the first one depends on.
+    let parts = field("Depends:").split([',', '|']).filter_map(|part| part.split_whitespace().next());
+    let parts = parts.filter(|part| part.starts_with("linux-binary-") || part.starts_with("linux-modules-"));
+    let mut wanted = vec![package.clone()];
+    wanted.extend(parts.map(str::to_owned));
+    if target.exists() {
+        fs::remove_dir_all(&target).with_context(|| format!("cannot remove {}", target.display()))?;
+    }
+    apt.unpack(&wanted, &target)?;
+    open(&target)?;
+    Ok(folder)
+}
+
+/// "linux-image-6.12.117+deb13-cloud-amd64": of those whose release begins with the prefix the highest.
+fn newest(packages: &[String], prefix: &str) -> Option<String> {
+    let release = |package: &str| -> Option<Vec<u64>> {
+        let rest = package.strip_prefix("linux-image-")?.strip_suffix("-cloud-amd64")?;
+        if !rest.starts_with(prefix) || rest.contains("deb11") && prefix != "5.10." {
+            return None;
+        }
+        let numbers: Vec<u64> = rest.split(['.', '-', '+']).map_while(|part| part.parse().ok()).collect();
+        // "6.12" alone is a package without content that depends on the newest.
+        (numbers.len() >= 3).then_some(numbers)
+    };
+    let of_line = packages.iter().filter_map(|package| Some((release(package)?, package)));
+    of_line.max().map(|(_, package)| package.clone())
+}
+
+/// A kernel that has been unpacked.
+fn open(folder: &Path) -> Result<Kernel> {
+    let mut roots = ["lib/modules", "usr/lib/modules"].into_iter().map(|root| folder.join(root));
+    let root =
+        roots.find(|root| root.is_dir()).with_context(|| format!("no modules in {}", folder.display()))?;
+    let mut releases = fs::read_dir(&root)?.flatten().map(|entry| entry.path());
+    let modules = releases.next().with_context(|| format!("no modules in {}", root.display()))?;
+    let release = modules.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let images = [folder.join(format!("boot/vmlinuz-{release}")), modules.join("vmlinuz")];
+    let image = images.into_iter().find(|image| image.is_file());
+    let image = image.with_context(|| format!("no kernel image in {}", folder.display()))?;
+    let name = release.split(['.', '-', '+']).take(2).collect::<Vec<_>>().join(".");
+    Ok(Kernel { name, release, image, modules })
+}
+
+/// Decompresses a module as distributions ship them.
+pub fn module(path: &Path) -> Result<Vec<u8>> {
+    let program = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("xz") => "xz",
+        Some("zst") => "zstd",
+        _ => return fs::read(path).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let output = Command::new(program).arg("-dc").arg(path).output();
+    let output = output.with_context(|| format!("cannot start {program}"))?;
+    if !output.status.success() {
+        bail!("{program} -dc {}: {}", path.display(), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(output.stdout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(prefix: &str) -> Option<String> {
+        let packages = [
+            "linux-image-6.12-cloud-amd64",
+            "linux-image-6.12.107+deb13-cloud-amd64",
+            "linux-image-6.12.117+deb13-cloud-amd64",
+            "linux-image-6.12.117+deb13-cloud-amd64-dbg",
+            "linux-image-6.12.117+deb13-cloud-amd64-unsigned",
+            "linux-image-6.12.117+deb13-rt-amd64",
+            "linux-image-6.1.0-0.deb11.50-cloud-amd64",
+            "linux-image-6.1.0-9-cloud-amd64",
+            "linux-image-6.1.0-50-cloud-amd64",
+            "linux-image-7.2.12+deb13-cloud-amd64",
+            "linux-image-7.3.4+deb13-cloud-amd64",
+        ];
+        newest(&packages.map(str::to_owned), prefix)
+    }
+
+    #[test]
+    fn the_newest_of_a_line_is_taken() {
+        assert_eq!(of("6.12.").as_deref(), Some("linux-image-6.12.117+deb13-cloud-amd64"));
+        assert_eq!(of("6.1.").as_deref(), Some("linux-image-6.1.0-50-cloud-amd64"));
+        assert_eq!(of("").as_deref(), Some("linux-image-7.3.4+deb13-cloud-amd64"));
+        assert_eq!(of("5.10."), None);
+    }
+
+    #[test]
+    fn an_unknown_kernel_is_refused_by_name() {
+        assert_eq!(line("6.1").unwrap().name, "6.1");
+        assert!(line("4.19").unwrap_err().to_string().contains("5.10, 6.1, 6.12, newest"));
+    }
+}

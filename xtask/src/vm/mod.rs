@@ -1,0 +1,224 @@
+//! `cargo xtask vm`: the acceptance of the probe, booted on stock kernels in QEMU (no KVM is needed), as one
+//! table kernel × plan × case.
+//!
+//! Guests come one after the other: two cores are what a small machine has, and a guest uses both.
+
+mod kernel;
+
+mod modules;
+
+mod archive;
+
+mod initramfs;
+
+mod guest;
+
+mod cells;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::place::Place;
+use crate::setup::{self, Purpose};
+use crate::{compile, console};
+use cells::Cell;
+use guest::Guest;
+use initramfs::{Contents, END};
+use kernel::{Kernel, LINES, Line};
+
+/// What `cargo xtask vm` was asked for.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Options {
+    /// Every kernel, not only the oldest and the newest
+    #[arg(long)]
+    all: bool,
+    /// Only this kernel: 5.10, 6.1, 6.12 or newest; may be given more than once
+    #[arg(long, value_name = "KERNEL", conflicts_with = "all")]
+    kernel: Vec<String>,
+    /// Only this plan: fentry, btf, raw or kprobe
+    #[arg(long, value_name = "PLAN")]
+    plan: Option<String>,
+    /// Only this case, such as mmap; `prefetch-sequential` and `prefetch-directory` are cases too
+    #[arg(long, value_name = "CASE")]
+    case: Option<String>,
+    /// A shell in the (first) guest instead of the acceptance
+    #[arg(long)]
+    shell: bool,
+    /// Seconds of the case `churn` under each kernel's best plan, a fourth of it under the others
+    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    churn: u64,
+}
+
+impl Options {
+    /// What every run of CI can afford: the oldest and the newest kernel, a short churn.
+    pub fn quick() -> Self {
+        Self { churn: 8, ..Self::default() }
+    }
+
+    fn lines(&self) -> Result<Vec<Line>> {
+        if !self.kernel.is_empty() {
+            return self.kernel.iter().map(|name| kernel::line(name)).collect();
+        }
+        let ends = [LINES.first(), LINES.last()].into_iter().flatten().copied();
+        Ok(if self.all { LINES.to_vec() } else { ends.collect() })
+    }
+
+    /// The guest's work: the probe's acceptance, then the prefetch on the slow store.
+    fn script(&self) -> String {
+        let Self { all: _, kernel: _, plan, case, shell: _, churn } = self;
+        // Names of plans and cases are letters, digits, `-` and `_`; anything else must not reach a shell.
+        let quoted = |text: &str| {
+            text.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect::<String>()
+        };
+        let mut probe = format!("probe --every-plan --churn {churn} --results /dev/ttyS1");
+        if let Some(plan) = plan {
+            probe.push_str(&format!(" --plan {}", quoted(plan)));
+        }
+        let (mut first, mut second) = (true, plan.is_none());
+        let mut bench = "guest-prefetch --results /dev/ttyS1".to_owned();
+        if let Some(case) = case {
+            probe.push_str(&format!(" --case {}", quoted(case)));
+            match case.strip_prefix("prefetch-") {
+                Some(row) => {
+                    bench.push_str(&format!(" --case prefetch-{}", quoted(row)));
+                    (first, second) = (false, true);
+                }
+                None => second = false,
+            }
+        }
+        let mut script = "code=0\n".to_owned();
+        if first {
+            script.push_str(&format!("{probe} || code=1\n"));
+        }
+        if second {
+            script.push_str(&format!("{bench} || code=1\n"));
+        }
+        script.push_str(&format!("printf '{END}\\t%s\\n' $code > /dev/ttyS1\nsync\npoweroff -f\n"));
+        script
+    }
+
+    /// Emulation on a busy machine takes its time; a guest that hangs is noticed sooner by its silence.
+    fn limit(&self) -> Duration {
+        Duration::from_secs(20 * 60 + 4 * self.churn)
+    }
+}
+
+pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
+    setup::provide(place, Purpose::Guest, false)?;
+    let programs = compile::guest(place)?;
+    let contents = Contents::gather(&programs)?;
+    let lines = options.lines()?;
+    let mut kernels = Vec::new();
+    for line in lines {
+        kernels.push(kernel::provide(place, line)?);
+    }
+    let work = Work::make()?;
+    if options.shell {
+        let kernel = kernels.first().context("no kernel")?;
+        let initramfs = work.path.join("initramfs");
+        contents.write(kernel, "setsid cttyhack sh\npoweroff -f\n", &initramfs)?;
+        Guest::shell(kernel, &initramfs)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut cells = Vec::new();
+    for kernel in &kernels {
+        cells.extend(boot(&work.path, kernel, &contents, options)?);
+    }
+    Ok(report(&kernels, &cells))
+}
+
+/// Guests' consoles and results; left behind for looking at until the next run.
+struct Work {
+    path: PathBuf,
+}
+
+impl Work {
+    fn make() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("headrace-vm-{}", std::process::id()));
+        fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+fn boot(work: &Path, kernel: &Kernel, contents: &Contents, options: &Options) -> Result<Vec<Cell>> {
+    let folder = work.join(&kernel.release);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let initramfs = folder.join("initramfs");
+    contents.write(kernel, &options.script(), &initramfs)?;
+    let guest = Guest { kernel: kernel.clone(), initramfs, folder, limit: options.limit() };
+    let begun = Instant::now();
+    let ended = guest.run()?;
+    let mut cells = cells::parse(&kernel.name, &ended.lines, ended.trouble.as_deref());
+    if cells.is_empty() {
+        let nothing = "it ran no case: no case or plan has that name";
+        cells = cells::parse(&kernel.name, &[], Some(nothing));
+    }
+    let failed = cells.iter().filter(|cell| cell.failed()).count();
+    console::note(&format!(
+        "  Linux {}: {} cells, {failed} failed, {}",
+        kernel.release,
+        cells.len(),
+        console::span(begun.elapsed())
+    ));
+    Ok(cells)
+}
+
+fn report(kernels: &[Kernel], cells: &[Cell]) -> ExitCode {
+    for kernel in kernels {
+        println!("{:<8} Linux {}", kernel.name, kernel.release);
+    }
+    let names: Vec<String> = kernels.iter().map(|kernel| kernel.name.clone()).collect();
+    println!("\n{}", cells::table(&names, cells));
+    let failed: Vec<&Cell> = cells.iter().filter(|cell| cell.failed()).collect();
+    for cell in &failed {
+        println!("FAILED  Linux {}, {}, {}: {}\n", cell.kernel, cell.plan, cell.case, cell.detail);
+    }
+    println!("{} cells passed, {} failed", cells.len() - failed.len(), failed.len());
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_but_names_reaches_the_guests_shell() {
+        let options = Options {
+            plan: Some("btf; poweroff".into()),
+            case: Some("$(reboot)mmap".into()),
+            churn: 1,
+            ..Options::default()
+        };
+        let script = options.script();
+        assert!(script.contains("--plan btfpoweroff --case rebootmmap"), "{script}");
+    }
+
+    #[test]
+    fn one_case_runs_one_program() {
+        let of = |case: &str| Options { case: Some(case.into()), ..Options::default() }.script();
+        assert!(of("mmap").contains("probe ") && !of("mmap").contains("guest-prefetch "));
+        assert!(
+            of("prefetch-directory").contains("guest-prefetch")
+                && !of("prefetch-directory").contains("probe ")
+        );
+    }
+
+    #[test]
+    fn oldest_and_newest_are_run_when_nothing_is_asked_for() {
+        let names = |options: Options| -> Vec<&str> {
+            options.lines().unwrap().iter().map(|line| line.name).collect()
+        };
+        assert_eq!(names(Options::quick()), ["5.10", "newest"]);
+        assert_eq!(names(Options { all: true, ..Options::default() }).len(), LINES.len());
+    }
+}
