@@ -1,5 +1,5 @@
-//! What a guest boots into: busybox, the programs under test (static), mkfs with its libraries, modules,
-//! and an init that runs one command and switches the machine off.
+//! What a guest boots into: busybox, the programs under test, mkfs, the libraries of what is not static,
+//! modules, and an init that runs one command and switches the machine off.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use super::kernel::Kernel;
 use super::modules;
 use crate::place::program;
 
-/// The programs that make file systems are not static: their libraries come with them.
-const DYNAMIC: [&str; 3] = ["mkfs.ext4", "mkfs.xfs", "mkfs.btrfs"];
+/// The programs that make file systems.
+const MAKERS: [&str; 3] = ["mkfs.ext4", "mkfs.xfs", "mkfs.btrfs"];
 
 /// The last word on the line of results: the command's exit code.
 pub const END: &str = "end";
@@ -46,29 +46,32 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// `programs` are static and go to /bin.
-    pub fn gather(programs: &[PathBuf]) -> Result<Self> {
-        let mut files = Vec::new();
+    /// `programs` go to /bin under these names.
+    pub fn gather(programs: &[(&str, PathBuf)]) -> Result<Self> {
         let busybox = program("busybox").context("there is no busybox: run `cargo xtask setup`")?;
-        files.push(("bin/busybox".to_owned(), read(&busybox)?));
-        for path in programs {
-            let name = path.file_name().context("a program without a name")?.to_string_lossy();
-            // Cargo puts a digest behind the names of test programs.
-            let name = name.split('-').next().filter(|name| *name == "probe").unwrap_or(&name);
-            files.push((format!("bin/{name}"), stripped(path)?));
+        let mut contents = Self { files: vec![("bin/busybox".to_owned(), read(&busybox)?)] };
+        for (name, path) in programs {
+            let bytes = stripped(path)?;
+            contents.with_libraries(format!("bin/{name}"), path, bytes)?;
         }
-        for name in DYNAMIC {
+        for name in MAKERS {
             let path =
                 program(name).with_context(|| format!("there is no {name}: run `cargo xtask setup`"))?;
-            for library in libraries(&path)? {
-                let inside = library.to_string_lossy().trim_start_matches('/').to_owned();
-                if !files.iter().any(|(known, _)| *known == inside) {
-                    files.push((inside, read(&library)?));
-                }
-            }
-            files.push((format!("usr/sbin/{name}"), read(&path)?));
+            let bytes = read(&path)?;
+            contents.with_libraries(format!("usr/sbin/{name}"), &path, bytes)?;
         }
-        Ok(Self { files })
+        Ok(contents)
+    }
+
+    fn with_libraries(&mut self, inside: String, path: &Path, bytes: Vec<u8>) -> Result<()> {
+        for library in libraries(path)? {
+            let name = library.to_string_lossy().trim_start_matches('/').to_owned();
+            if !self.files.iter().any(|(known, _)| *known == name) {
+                self.files.push((name, read(&library)?));
+            }
+        }
+        self.files.push((inside, bytes));
+        Ok(())
     }
 
     /// Writes the initramfs of one guest, which runs `script` (lines of sh).
@@ -110,7 +113,8 @@ fn stripped(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What ldd names: shared libraries and the loader, by their paths on this machine.
+/// What ldd names: shared libraries and the loader, by their paths on this machine; nothing for what is
+/// static.
 fn libraries(path: &Path) -> Result<Vec<PathBuf>> {
     let output = Command::new("ldd").arg(path).output().context("cannot start ldd")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

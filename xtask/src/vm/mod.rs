@@ -30,6 +30,9 @@ use guest::Guest;
 use initramfs::{Contents, END};
 use kernel::{Kernel, LINES, Line};
 
+/// What measures prefetch in a guest, and what it starts.
+const MEASURED: [&str; 4] = ["headrace", "guest-prefetch", "bench-reader", "slow-store"];
+
 /// What `cargo xtask vm` was asked for.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Options {
@@ -67,35 +70,35 @@ impl Options {
         Ok(if self.all { LINES.to_vec() } else { ends.collect() })
     }
 
+    /// Whether the probe's acceptance is asked for, and whether prefetch is.
+    fn parts(&self) -> (bool, bool) {
+        match &self.case {
+            Some(case) if case.starts_with("prefetch-") => (false, true),
+            Some(_) => (true, false),
+            None => (true, self.plan.is_none()),
+        }
+    }
+
     /// The guest's work: the probe's acceptance, then the prefetch on the slow store.
     fn script(&self) -> String {
         let Self { all: _, kernel: _, plan, case, shell: _, churn } = self;
         // Names of plans and cases are letters, digits, `-` and `_`; anything else must not reach a shell.
-        let quoted = |text: &str| {
-            text.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect::<String>()
-        };
-        let mut probe = format!("probe --every-plan --churn {churn} --results /dev/ttyS1");
-        if let Some(plan) = plan {
-            probe.push_str(&format!(" --plan {}", quoted(plan)));
-        }
-        let (mut first, mut second) = (true, plan.is_none());
-        let mut bench = "guest-prefetch --results /dev/ttyS1".to_owned();
-        if let Some(case) = case {
-            probe.push_str(&format!(" --case {}", quoted(case)));
-            match case.strip_prefix("prefetch-") {
-                Some(row) => {
-                    bench.push_str(&format!(" --case prefetch-{}", quoted(row)));
-                    (first, second) = (false, true);
-                }
-                None => second = false,
+        let option = |name: &str, value: &Option<String>| match value {
+            Some(text) => {
+                let kept = text.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c));
+                format!(" --{name} {}", kept.collect::<String>())
             }
-        }
+            None => String::new(),
+        };
+        let (probe, prefetch) = self.parts();
+        let (plan, case) = (option("plan", plan), option("case", case));
         let mut script = "code=0\n".to_owned();
-        if first {
-            script.push_str(&format!("{probe} || code=1\n"));
+        if probe {
+            script.push_str("probe --every-plan --results /dev/ttyS1");
+            script.push_str(&format!(" --churn {churn}{plan}{case} || code=1\n"));
         }
-        if second {
-            script.push_str(&format!("{bench} || code=1\n"));
+        if prefetch {
+            script.push_str(&format!("guest-prefetch --results /dev/ttyS1{case} || code=1\n"));
         }
         script.push_str(&format!("printf '{END}\\t%s\\n' $code > /dev/ttyS1\nsync\npoweroff -f\n"));
         script
@@ -109,7 +112,17 @@ impl Options {
 
 pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
     setup::provide(place, Purpose::Guest, false)?;
-    let programs = compile::guest(place)?;
+    let (probe, prefetch) = options.parts();
+    let mut programs = Vec::new();
+    if probe || options.shell {
+        programs.push(("probe", compile::acceptance(place)?));
+    }
+    if prefetch || options.shell {
+        // The very programs that demo and benchmarks start on this machine.
+        compile::measured(place)?;
+        let release = place.target()?.join("release");
+        programs.extend(MEASURED.map(|name| (name, release.join(name))));
+    }
     let contents = Contents::gather(&programs)?;
     let lines = options.lines()?;
     let mut kernels = Vec::new();
