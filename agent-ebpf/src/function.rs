@@ -12,6 +12,7 @@ use crate::access::access;
 use crate::inode::Inode;
 use crate::layout::at;
 use crate::memory::{Direct, Memory, Probed};
+use crate::timing;
 
 /// `VM_FAULT_ERROR`: out of memory, SIGBUS, poisoned, SIGSEGV, as in include/linux/mm_types.h.
 const FAULT_FAILED: u32 = 0x0001 | 0x0002 | 0x0010 | 0x0020 | 0x0040 | 0x0800;
@@ -59,17 +60,44 @@ pub fn fault_pages<M: Memory>(fault: *const u8, how: u8, start: u64, end: u64) {
     pages::<M>(fault_mapping::<M>(fault), how, start << scale, end << scale);
 }
 
+/// A read that has returned, and how long it took if it is one that is timed.
+#[inline(always)]
+fn read_timed(iocb: *const u8, read: i64) {
+    let entered = timing::leave();
+    read_iocb::<Direct>(iocb, VIA_READ, read);
+    if entered != 0 && read > 0 {
+        let mapping = Direct::pointer(Direct::pointer(iocb, at!(kiocb_file)), at!(file_mapping));
+        if let Some(inode) = Inode::watched::<Direct>(mapping) {
+            timing::tell(&inode, entered, read as u64);
+        }
+    }
+}
+
 /// `ssize_t filemap_read(struct kiocb *iocb, struct iov_iter *iter, ssize_t already_read)`, from 5.12.
+#[fentry(function = "filemap_read")]
+pub fn fentry_read(_ctx: FEntryContext) -> i32 {
+    timing::enter();
+    0
+}
+
+/// The same.
 #[fexit(function = "filemap_read")]
 pub fn fexit_read(ctx: FExitContext) -> i32 {
-    read_iocb::<Direct>(ctx.arg(0), VIA_READ, ctx.arg::<i64>(3) - ctx.arg::<i64>(2));
+    read_timed(ctx.arg(0), ctx.arg::<i64>(3) - ctx.arg::<i64>(2));
     0
 }
 
 /// `ssize_t generic_file_buffered_read(struct kiocb *, struct iov_iter *, ssize_t written)`, before 5.12.
+#[fentry(function = "generic_file_buffered_read")]
+pub fn fentry_read_old(_ctx: FEntryContext) -> i32 {
+    timing::enter();
+    0
+}
+
+/// The same.
 #[fexit(function = "generic_file_buffered_read")]
 pub fn fexit_read_old(ctx: FExitContext) -> i32 {
-    read_iocb::<Direct>(ctx.arg(0), VIA_READ, ctx.arg::<i64>(3) - ctx.arg::<i64>(2));
+    read_timed(ctx.arg(0), ctx.arg::<i64>(3) - ctx.arg::<i64>(2));
     0
 }
 

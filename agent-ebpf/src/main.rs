@@ -32,6 +32,8 @@ mod residency;
 
 mod access;
 
+mod timing;
+
 mod function;
 
 mod kprobe;

@@ -90,6 +90,7 @@ pub fn end(state: &mut ThreadState, tid: u32) {
     }
     state.waiting_since = 0;
     state.woke_at = 0;
+    state.entered_at = 0;
     if let Some(seat) = SEATED.get_ptr_mut(seat_of(tid)) {
         // SAFETY: see `find`.
         let seat = unsafe { &mut *seat };

@@ -14,6 +14,7 @@ pub const KIND_REMOVED: u8 = 3;
 pub const KIND_MISS: u8 = 4;
 pub const KIND_SIGHT: u8 = 5;
 pub const KIND_EXIT: u8 = 6;
+pub const KIND_HIT: u8 = 7;
 
 /// `Head::how` of an access.
 pub const VIA_READ: u8 = 1;
@@ -50,14 +51,14 @@ pub struct Head {
     pub at: u64,
 }
 
-/// `KIND_ACCESS`, `KIND_ADDED`, `KIND_REMOVED`, `KIND_MISS`, `KIND_EXIT`.
+/// `KIND_ACCESS`, `KIND_ADDED`, `KIND_REMOVED`, `KIND_MISS`, `KIND_HIT`, `KIND_EXIT`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     pub head: Head,
-    /// First page; for a miss its latency in nanoseconds.
+    /// First page; for a miss or a hit its latency in nanoseconds.
     pub start: u64,
-    /// Page after the last; for a miss its bytes.
+    /// Page after the last; for a miss or a hit its bytes.
     pub end: u64,
     /// The file's size in bytes, 0 for pages that came or went.
     pub size: u64,

@@ -22,6 +22,10 @@ pub const REFILL_SHIFT: u32 = 18;
 /// Accesses merged before the inode's allowance is looked at again: a look costs 70 ns.
 pub const BATCH: u32 = 32;
 
+/// Of so many reads of a thread one is timed, a power of two: two looks at the clock cost 30 ns, and a record
+/// 100, of a read of 800.
+pub const TIMED: u64 = 64;
+
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InodeKey {
@@ -90,7 +94,11 @@ pub struct ThreadState {
     pub waiting_start: u64,
     /// When it last woke the agent.
     pub woke_at: u64,
-    pub reserved: [u64; 3],
+    /// When the read under way began, where it is one of those that are timed; 0 otherwise.
+    pub entered_at: u64,
+    /// Reads that the thread has begun.
+    pub entries: u64,
+    pub reserved: u64,
     pub runs: [Run; SLOTS],
     pub origins: [Origin; SLOTS],
     pub padding: [u64; 6],

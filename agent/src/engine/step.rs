@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use agent_core::{Nanos, Observation, Order};
+use agent_core::{FileKey, Nanos, Observation, Order};
 
 use super::select::{Action, Waiting};
 use super::{Engine, now};
@@ -94,10 +94,12 @@ impl Engine {
             ReadEvent::Added { at, file, pages, by } => (at, Observation::Added { file, pages, by }),
             ReadEvent::Removed { at, file, pages, by } => (at, Observation::Removed { file, pages, by }),
             ReadEvent::Miss { at, file, latency, bytes, reader: _ } => {
-                if let Some(source) = self.watches.id(file.dev).and_then(|mount| self.watches.source(mount)) {
-                    self.edges.histograms.record(&source, Latency::Miss, latency);
-                }
+                self.took(file, Latency::Miss, latency);
                 (at, Observation::Miss { file, latency, bytes })
+            }
+            ReadEvent::Hit { file, latency, .. } => {
+                self.took(file, Latency::Hit, latency);
+                return;
             }
             ReadEvent::Exit { at, tgid } => {
                 self.told.remove(&tgid);
@@ -113,6 +115,12 @@ impl Engine {
             }
         };
         self.apply(&observation, at);
+    }
+
+    fn took(&mut self, file: FileKey, kind: Latency, latency: Nanos) {
+        if let Some(source) = self.watches.id(file.dev).and_then(|mount| self.watches.source(mount)) {
+            self.edges.histograms.record(&source, kind, latency);
+        }
     }
 
     fn answers(&mut self) {

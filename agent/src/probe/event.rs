@@ -54,6 +54,15 @@ pub enum ReadEvent {
         bytes: u64,
         at: Nanos,
     },
+    /// A read that added no page itself, of those that are timed: its pages were in memory, or somebody else
+    /// was bringing them in.
+    Hit {
+        file: FileKey,
+        reader: Reader,
+        latency: Nanos,
+        bytes: u64,
+        at: Nanos,
+    },
     /// The last thread of a process that read has ended.
     Exit {
         tgid: u32,
@@ -72,7 +81,8 @@ impl ReadEvent {
             | Self::Access { file, .. }
             | Self::Added { file, .. }
             | Self::Removed { file, .. }
-            | Self::Miss { file, .. } => Some(*file),
+            | Self::Miss { file, .. }
+            | Self::Hit { file, .. } => Some(*file),
             Self::Exit { .. } | Self::Lost { .. } => None,
         }
     }

@@ -29,7 +29,7 @@ mod told;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use agent_common::plain::Plain as _;
-use agent_common::record::{FLAG_TRUNCATED, KIND_EXIT, KIND_MISS, KIND_SIGHT, Record, Sight};
+use agent_common::record::{FLAG_TRUNCATED, KIND_EXIT, KIND_HIT, KIND_MISS, KIND_SIGHT, Record, Sight};
 use agent_common::state::{Bucket, COUNT_LOST, InodeKey, Known, bucket_of};
 use agent_core::units::{FileKey, Nanos, Reader};
 use rustc_hash::FxHashSet;
@@ -309,6 +309,13 @@ fn decode(bytes: &[u8], told: &mut Told, now: Nanos) -> Option<ReadEvent> {
     let reader = Reader { tgid: head.tgid, tid: head.tid };
     match head.kind {
         KIND_MISS => Some(ReadEvent::Miss {
+            file,
+            reader,
+            latency: Nanos(record.start),
+            bytes: record.end,
+            at: Nanos(head.at),
+        }),
+        KIND_HIT => Some(ReadEvent::Hit {
             file,
             reader,
             latency: Nanos(record.start),

@@ -62,7 +62,9 @@ const RAW_TRACEPOINT: [Hook; 6] = [
     hook("raw_map_pages", "mm_filemap_map_pages", Tracepoint, "mapped", false),
 ];
 
-const FUNCTION: [Hook; 12] = [
+const FUNCTION: [Hook; 14] = [
+    hook("fentry_read", "filemap_read", Function, "read entry", false),
+    hook("fentry_read_old", "generic_file_buffered_read", Function, "read entry", false),
     hook("fexit_read", "filemap_read", Function, "read", true),
     hook("fexit_read_old", "generic_file_buffered_read", Function, "read", true),
     hook("fexit_splice", "filemap_splice_read", Function, "splice", false),
@@ -343,6 +345,9 @@ fn sees_case(plan: Plan, attached: &Attached, case: Case) -> Seen {
         Case::Hit => yes_if("read", Seen::No(OLD)),
         Case::Miss | Case::Residency => Seen::Yes,
         Case::MissLatency => yes_if("read", Seen::No(OLD)),
+        Case::HitLatency if plan == Plan::Function && attached.has("read entry") => {
+            Seen::Partly("one in 64 of a thread's read calls is timed; faults and splices are not")
+        }
         Case::HitLatency => Seen::No("reads are told once, at their end: hits are counted, not timed"),
         Case::Name | Case::Exit => Seen::Yes,
     }

@@ -42,7 +42,7 @@ pub enum Case {
 
 use Case::{Long, Own, Shared};
 
-const EACH: [(&str, Case); 33] = [
+const EACH: [(&str, Case); 34] = [
     ("read", Shared(ways::read)),
     ("pread", Shared(ways::pread)),
     ("readv", Shared(ways::readv)),
@@ -68,6 +68,7 @@ const EACH: [(&str, Case); 33] = [
     ("unlinked", Shared(identity::unlinked)),
     ("renamed-and-reused", Shared(identity::lives)),
     ("residency", Shared(residency::miss)),
+    ("hit-latency", Shared(residency::hit_latency)),
     ("large-folios", Shared(residency::large_folios)),
     ("own-reads", Own(residency::own_reads)),
     ("sequential", Shared(merging::sequential)),

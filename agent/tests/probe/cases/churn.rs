@@ -91,6 +91,7 @@ fn plausible(event: &ReadEvent) {
         ReadEvent::Added { .. }
         | ReadEvent::Removed { .. }
         | ReadEvent::Miss { .. }
+        | ReadEvent::Hit { .. }
         | ReadEvent::Exit { .. }
         | ReadEvent::Lost { .. } => {}
     }

@@ -49,6 +49,41 @@ pub fn miss(scene: &mut Scene) -> Verdict {
     Verdict::Seen
 }
 
+/// Of resident reads, the plans that can time some do; a read that had to wait for a page of its own is none.
+pub fn hit_latency(scene: &mut Scene) -> Verdict {
+    let path = scene.disk.file("hit-latency", 1 << 20);
+    let file = File::open(&path).expect("opening");
+    std::fs::read(&path).expect("reading");
+    scene.told();
+    for read in 0..400 {
+        file.read_exact_at(&mut [0; PAGE], read % 256 * 4096).expect("pread");
+    }
+    let told = scene.told();
+    let hits: Vec<_> = told.events.iter().filter(|event| matches!(event, ReadEvent::Hit { .. })).collect();
+    if !scene.sees(Case::HitLatency) {
+        assert!(hits.is_empty(), "{hits:?}");
+        return Verdict::Unseen;
+    }
+    assert!((5..=7).contains(&hits.len()), "of 400 reads one in 64 is to be timed: {hits:?}");
+    for hit in hits {
+        let right = matches!(hit, ReadEvent::Hit { file, bytes: 4096, latency, .. }
+            if key(*file) == key_of(&path) && (1..1_000_000_000).contains(&latency.0));
+        assert!(right, "{hit:?}");
+    }
+    // Without read-ahead, each of these waits.
+    chill(&file);
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random).expect("fadvise");
+    scene.told();
+    for page in (0..256).step_by(2) {
+        file.read_exact_at(&mut [0; PAGE], page * 4096).expect("pread");
+    }
+    let told = scene.told();
+    let misses = told.events.iter().filter(|event| matches!(event, ReadEvent::Miss { .. })).count();
+    let hits = told.events.iter().filter(|event| matches!(event, ReadEvent::Hit { .. })).count();
+    assert!(misses > 100 && hits == 0, "{misses} misses, {hits} hits: {:?}", told.events);
+    Verdict::Seen
+}
+
 /// Pages that are in the page cache by what the kernel says.
 pub fn resident(file: &File, pages: u64) -> PageSet {
     // SAFETY: nobody truncates the file meanwhile.
