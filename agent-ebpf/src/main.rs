@@ -16,6 +16,8 @@ mod emit;
 
 mod filter;
 
+mod trouble;
+
 mod memory;
 
 mod inode;

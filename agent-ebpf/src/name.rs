@@ -15,6 +15,7 @@ use crate::inode::Inode;
 use crate::layout::at;
 use crate::maps::{KNOWN, NAMES, RING};
 use crate::memory::{Memory as _, Probed};
+use crate::trouble;
 
 #[inline(always)]
 pub fn key(dev: u32, ino: u64) -> InodeKey {
@@ -112,6 +113,9 @@ fn fill_and_send(
     }
     // SAFETY: as above.
     let len = unsafe { len.read_volatile() };
+    if flags == FLAG_TRUNCATED {
+        trouble::path_cut(dev, ino, len);
+    }
     let at = now();
     buffer.sight = Sight {
         head: Head {

@@ -6,6 +6,7 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use crate::emit::now;
 use crate::layout::at;
 use crate::maps::{BLANK, READERS, SEATED, THREADS};
+use crate::trouble;
 
 /// tgid << 32 | tid.
 #[inline(always)]
@@ -62,6 +63,8 @@ fn begin(id: u64) -> u32 {
         if let Some(state) = THREADS.get_ptr_mut(tid) {
             // SAFETY: see `find`.
             claim(unsafe { &mut *state }, tid, tgid);
+        } else {
+            trouble::no_state(tid);
         }
     }
     let _ = READERS.insert(tgid, 1, 0);

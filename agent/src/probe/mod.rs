@@ -18,6 +18,8 @@ mod report;
 
 mod error;
 
+mod trouble;
+
 mod object;
 
 mod calibrate;
@@ -44,6 +46,7 @@ pub use report::{Case, Outcome, Plan, PlanReport, Seen};
 use btf::Btf;
 use object::{Maps, Sizes, map_error};
 use told::Told;
+use trouble::{Trouble, Wanted};
 
 const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
@@ -67,6 +70,7 @@ pub struct Probe {
     /// Drains since the drops were last counted.
     drains: u32,
     batch: Vec<ReadEvent>,
+    trouble: Option<Trouble>,
     // Last: the programs go after the maps' handles, the kernel keeps what they use.
     ebpf: aya::Ebpf,
     plan: Plan,
@@ -103,7 +107,9 @@ impl Probe {
         let btf = Btf::parse(bytes).map_err(|source| ProbeError::BadBtf { source })?;
         let aya_btf =
             aya::Btf::from_sys_fs().map_err(|error| ProbeError::Object { reason: object::chain(&error) })?;
-        let sizes = Sizes { ring: ring_bytes.unwrap_or_else(ring_size), threads: 4096, inodes: 131_072 };
+        let words = Wanted::by_log_level();
+        let ring = ring_bytes.unwrap_or_else(ring_size);
+        let sizes = Sizes { ring, threads: 4096, inodes: 131_072, words };
         let mut offsets = layout::find(&btf, page_size() as u64);
         offsets.layout.agent_tgid = own_tgid.unwrap_or_else(std::process::id);
         offsets.layout.ring_quarter = sizes.ring / 4;
@@ -118,6 +124,7 @@ impl Probe {
         }
         let mut ebpf = object::load(&offsets, sizes)?;
         let maps = Maps::take(&mut ebpf)?;
+        let trouble = words.listen(&mut ebpf);
         let mut chosen = None;
         for plan in Plan::ALL {
             let tried = wanted.is_none_or(|wanted| wanted == plan) && chosen.is_none();
@@ -145,6 +152,7 @@ impl Probe {
             watched: 0,
             drains: 0,
             batch: Vec::new(),
+            trouble,
             ebpf,
             plan,
         };
@@ -258,6 +266,9 @@ impl Probe {
         }
         grown.into_iter().for_each(&mut sink);
         self.count_lost(&mut sink);
+        if let Some(trouble) = &mut self.trouble {
+            trouble.say();
+        }
     }
 
     /// Records that found no room, since the start.

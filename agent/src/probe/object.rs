@@ -8,6 +8,7 @@ use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 
 use super::error::ProbeError;
 use super::layout::Offsets;
+use super::trouble::Wanted;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/headrace-ebpf"));
 
@@ -22,11 +23,12 @@ pub struct Sizes {
     pub ring: u32,
     pub threads: u32,
     pub inodes: u32,
+    pub words: Wanted,
 }
 
 impl Sizes {
     /// For the short moment of calibration.
-    pub const SMALL: Self = Self { ring: 4096, threads: 64, inodes: 64 };
+    pub const SMALL: Self = Self { ring: 4096, threads: 64, inodes: 64, words: Wanted::NO };
 }
 
 pub struct Maps {
@@ -42,6 +44,8 @@ pub fn load(offsets: &Offsets, sizes: Sizes) -> Result<Ebpf, ProbeError> {
     EbpfLoader::new()
         .verifier_log_level(VerifierLogLevel::DEBUG)
         .override_global("LAYOUT", offsets.layout.as_bytes(), true)
+        .override_global(aya_log::LEVEL, &sizes.words.level(), true)
+        .map_max_entries("AYA_LOGS", sizes.words.ring())
         .map_max_entries("RING", sizes.ring)
         .map_max_entries("THREADS", sizes.threads)
         .map_max_entries("READERS", sizes.threads * 4)

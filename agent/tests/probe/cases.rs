@@ -42,7 +42,7 @@ pub enum Case {
 
 use Case::{Long, Own, Shared};
 
-const EACH: [(&str, Case); 34] = [
+const EACH: [(&str, Case); 35] = [
     ("read", Shared(ways::read)),
     ("pread", Shared(ways::pread)),
     ("readv", Shared(ways::readv)),
@@ -70,6 +70,7 @@ const EACH: [(&str, Case); 34] = [
     ("residency", Shared(residency::miss)),
     ("hit-latency", Shared(residency::hit_latency)),
     ("large-folios", Shared(residency::large_folios)),
+    ("trouble-is-said", Own(identity::trouble_is_said)),
     ("own-reads", Own(residency::own_reads)),
     ("sequential", Shared(merging::sequential)),
     ("interleaved", Shared(merging::interleaved)),

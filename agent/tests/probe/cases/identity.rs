@@ -2,13 +2,14 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{Read as _, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 
-use agent::probe::ReadEvent;
+use agent::probe::{Plan, ReadEvent};
 use agent_core::observation::Actor;
 
 use super::{reached, set, verdict, whole_file};
@@ -165,4 +166,45 @@ pub fn lives(scene: &mut Scene) -> Verdict {
     told.events.extend(more.events);
     assert_eq!(told.path(&path), Some(&b"next life"[..]), "{:?}", told.events);
     verdict(scene)
+}
+
+/// Lines of a log, as they come.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("the log").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// With the log at debug, the programs say in words what they could not do: here, that a path was too deep.
+/// They must pass the verifier with those words too.
+pub fn trouble_is_said(plan: Plan) -> Verdict {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, || {
+        let mut scene = Scene::open(plan);
+        let folder = scene.disk.root.join(vec!["deeper"; 40].join("/"));
+        fs::create_dir_all(&folder).expect("folders");
+        let path = folder.join("file");
+        fs::write(&path, [1; 100]).expect("a file");
+        chill(&File::open(&path).expect("opening"));
+        scene.told();
+        fs::read(&path).expect("reading");
+        scene.told();
+    });
+    let said = String::from_utf8_lossy(&lines.0.lock().expect("the log")).into_owned();
+    let cut = said.lines().find(|line| line.contains("in the kernel: the path of inode"));
+    assert!(cut.is_some_and(|line| line.contains("was cut after")), "{said}");
+    Verdict::Seen
 }
