@@ -77,15 +77,6 @@ pub enum PlanName {
 }
 
 impl PlanName {
-    pub fn plan(self) -> Plan {
-        match self {
-            Self::Fentry => Plan::Function,
-            Self::Btf => Plan::BtfTracepoint,
-            Self::Raw => Plan::RawTracepoint,
-            Self::Kprobe => Plan::Kprobe,
-        }
-    }
-
     pub fn of(plan: Plan) -> Self {
         match plan {
             Plan::Function => Self::Fentry,

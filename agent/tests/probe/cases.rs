@@ -83,15 +83,17 @@ const EACH: [(&str, Case); 35] = [
 /// The last one: it leaves the machine busy.
 const LAST: [(&str, Case); 1] = [("churn", Long(churn::churn))];
 
+type Once = fn() -> Verdict;
+
 /// Not of a plan, but of the choice among them.
-const ONCE: [(&str, fn() -> Verdict); 2] =
+const ONCE: [(&str, Once); 2] =
     [("best-plan-chosen", leavings::best_plan), ("damaged-btf", leavings::damaged_btf)];
 
 pub fn each() -> impl Iterator<Item = (&'static str, Case)> {
     EACH.into_iter().chain(LAST)
 }
 
-pub fn once() -> impl Iterator<Item = (&'static str, fn() -> Verdict)> {
+pub fn once() -> impl Iterator<Item = (&'static str, Once)> {
     ONCE.into_iter()
 }
 

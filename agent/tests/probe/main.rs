@@ -10,17 +10,17 @@ mod verdict;
 
 mod args;
 
-mod server;
-
 mod disk;
+
+mod server;
 
 mod scene;
 
 mod cases;
 
-mod plans;
-
 mod table;
+
+mod plans;
 
 use std::process::ExitCode;
 
