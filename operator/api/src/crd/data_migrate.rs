@@ -86,7 +86,6 @@ pub struct DataToMigrate {
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.from != self.to").message("from and to are the same: nothing to copy"),
     validation = Rule::new("!has(self.to.dataset) || !has(self.to.dataset.version)").message("to.dataset.version cannot be chosen: what is written becomes a new version"),
 )]
 pub struct DataMigrateSpec {

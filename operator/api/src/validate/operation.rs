@@ -23,6 +23,10 @@ pub fn migrate(namespace: &str, migrate: &DataMigrate, known: &dyn Known) -> Res
     let mut refusals = Refusals::default();
     let name = migrate.metadata.name.as_deref();
     timing(namespace, OperationKind::DataMigrate, name, &migrate.spec.timing, known, &mut refusals);
+    // CEL compares no two objects of different schemas, so this is no rule of the CRD.
+    if migrate.spec.from == migrate.spec.to {
+        refusals.add("from and to are the same: nothing to copy; name another destination");
+    }
     for (end, field, written) in [(&migrate.spec.from, "from", false), (&migrate.spec.to, "to", true)] {
         if let Some(dataset) = &end.dataset {
             let home = dataset.namespace.as_deref().unwrap_or(namespace);

@@ -206,6 +206,9 @@ fn processes_and_copies_that_cannot_work_are_refused() {
     );
     refused(&world, "DataMigrate", &migrate, "from.externalStorage.uri");
     refused(&world, "DataMigrate", &migrate, "may not use Dataset z/d");
+    let end = json!({"externalStorage": {"uri": "s3://b/x"}});
+    let same = operation("DataMigrate", json!({"from": end, "to": end}));
+    refused(&world, "DataMigrate", &same, "nothing to copy");
 }
 
 #[test]

@@ -272,8 +272,11 @@ pub fn job<K: Operation>(operation: &K, template: PodTemplateSpec, run: i64, att
             name: Some(marks::job(&operation.name_any(), &uid, run, attempt)),
             namespace: operation.namespace(),
             labels: Some(labels),
-            // Goes with the operation.
-            owner_references: operation.controller_owner_ref(&()).map(|owner| vec![owner]),
+            // Goes with the operation. It blocks no deletion: saying so would ask for a right of its own.
+            owner_references: operation.controller_owner_ref(&()).map(|mut owner| {
+                owner.block_owner_deletion = None;
+                vec![owner]
+            }),
             ..ObjectMeta::default()
         },
         spec: Some(JobSpec {
