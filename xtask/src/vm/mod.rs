@@ -48,6 +48,9 @@ pub struct Options {
     /// Only this case, such as mmap; `prefetch-sequential` and `prefetch-directory` are cases too
     #[arg(long, value_name = "CASE")]
     case: Option<String>,
+    /// Run this acceptance program, built statically elsewhere, and build nothing; leaves prefetch out
+    #[arg(long, value_name = "FILE")]
+    probe: Option<PathBuf>,
     /// A shell in the (first) guest instead of the acceptance
     #[arg(long)]
     shell: bool,
@@ -75,13 +78,13 @@ impl Options {
         match &self.case {
             Some(case) if case.starts_with("prefetch-") => (false, true),
             Some(_) => (true, false),
-            None => (true, self.plan.is_none()),
+            None => (true, self.plan.is_none() && self.probe.is_none()),
         }
     }
 
     /// The guest's work: the probe's acceptance, then the prefetch on the slow store.
     fn script(&self) -> String {
-        let Self { all: _, kernel: _, plan, case, shell: _, churn } = self;
+        let Self { all: _, kernel: _, plan, case, probe: _, shell: _, churn } = self;
         // Names of plans and cases are letters, digits, `-` and `_`; anything else must not reach a shell.
         let option = |name: &str, value: &Option<String>| match value {
             Some(text) => {
@@ -115,9 +118,10 @@ pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
     let (probe, prefetch) = options.parts();
     let mut programs = Vec::new();
     if probe || options.shell {
-        programs.push(("probe", compile::acceptance(place)?));
+        let built = options.probe.clone().map_or_else(|| compile::acceptance(place), Ok)?;
+        programs.push(("probe", built));
     }
-    if prefetch || options.shell {
+    if prefetch {
         // The very programs that demo and benchmarks start on this machine.
         compile::measured(place)?;
         let release = place.target()?.join("release");
@@ -193,6 +197,9 @@ fn report(kernels: &[Kernel], cells: &[Cell]) -> ExitCode {
     let names: Vec<String> = kernels.iter().map(|kernel| kernel.name.clone()).collect();
     println!("\n{}", cells::table(&names, cells));
     let failed: Vec<&Cell> = cells.iter().filter(|cell| cell.failed()).collect();
+    for cell in cells.iter().filter(|cell| cell.verdict == "absent") {
+        println!("absent  Linux {}, {}, {}: {}", cell.kernel, cell.plan, cell.case, cell.detail);
+    }
     for cell in &failed {
         println!("FAILED  Linux {}, {}, {}: {}\n", cell.kernel, cell.plan, cell.case, cell.detail);
     }
