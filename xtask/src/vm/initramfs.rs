@@ -101,7 +101,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 /// Without symbols: a guest's memory has to hold it twice.
 fn stripped(path: &Path) -> Result<Vec<u8>> {
     let mut out = path.as_os_str().to_owned();
-    out.push(".stripped");
+    out.push(format!(".stripped-{}", std::process::id()));
     let out = PathBuf::from(out);
     let status =
         Command::new("strip").arg("-o").arg(&out).arg(path).status().context("cannot start strip")?;
