@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use operator_api::validate::Known;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -23,9 +24,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::extender::{self, Extender, ExtenderError};
 use super::reach::View;
-use super::{mutate, review};
+use super::{mutate, refuse, review};
 
 pub const MUTATE: &str = "/webhook/mutate";
+pub const VALIDATE: &str = "/webhook/validate";
 pub const FILTER: &str = "/extender/filter";
 pub const PRIORITIZE: &str = "/extender/prioritize";
 
@@ -54,9 +56,13 @@ const RELIEF: Duration = Duration::from_millis(100);
 /// The certificate and key to serve with, asked anew for each connection.
 pub type Tls = Arc<dyn Fn() -> Arc<ServerConfig> + Send + Sync>;
 
+/// What the validating webhook knows of other objects.
+pub type Objects = dyn Known + Send + Sync;
+
 #[derive(Clone)]
 pub struct Schedule {
     view: Arc<dyn View>,
+    known: Arc<Objects>,
     extender: Arc<Extender>,
     room: Arc<Semaphore>,
 }
@@ -68,14 +74,15 @@ impl std::fmt::Debug for Schedule {
 }
 
 impl Schedule {
-    pub fn new(view: Arc<dyn View>) -> Self {
+    pub fn new(view: Arc<dyn View>, known: Arc<Objects>) -> Self {
         let extender = Arc::new(Extender::new(view.clone()));
-        Self { view, extender, room: Arc::new(Semaphore::new(BODY_UNITS as usize)) }
+        Self { view, known, extender, room: Arc::new(Semaphore::new(BODY_UNITS as usize)) }
     }
 
     pub fn router(self) -> Router {
         Router::new()
             .route(MUTATE, post(mutate))
+            .route(VALIDATE, post(validate))
             .route(FILTER, post(filter))
             .route(PRIORITIZE, post(prioritize))
             .with_state(self)
@@ -161,6 +168,13 @@ async fn converse(
 async fn mutate(State(own): State<Schedule>, request: Request) -> Response {
     own.answered(request, review::LARGEST, |body| {
         json(review::answer(body, |review| mutate::judge(&*own.view, review)))
+    })
+    .await
+}
+
+async fn validate(State(own): State<Schedule>, request: Request) -> Response {
+    own.answered(request, review::LARGEST, |body| {
+        json(review::answer(body, |review| refuse::judge(&*own.known, review)))
     })
     .await
 }

@@ -23,6 +23,8 @@ pub mod picture;
 
 pub mod mutate;
 
+pub mod refuse;
+
 pub mod extender;
 
 pub mod https;

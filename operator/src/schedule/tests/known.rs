@@ -4,6 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use k8s_openapi::jiff::Timestamp;
+use operator_api::crd::Dataset;
+use operator_api::crd::operation::{OperationKind, OperationRef};
+use operator_api::validate::{self, graph::Graph};
+
 use crate::inventory::{Chunks, Version};
 use crate::schedule::bound::Needs;
 use crate::schedule::reach::{DatasetName, Holding, Node, Nodes, Reach, View};
@@ -112,4 +117,31 @@ impl Needs for Known {
         let there = holdings.iter().any(|holding| holding.node == node);
         (!there).then(|| (Version(1), vec![0..3]))
     }
+}
+
+impl validate::Known for Known {
+    fn dataset(&self, _: &str, _: &str) -> Option<Arc<Dataset>> {
+        None
+    }
+
+    fn claim(&self, _: &str, _: &str) -> Option<validate::Claim> {
+        None
+    }
+
+    /// `first` runs after `last`.
+    fn operations(&self, _: &str) -> Graph {
+        [(run("first"), vec![run("last")])].into_iter().collect()
+    }
+
+    fn roomiest_node(&self) -> Option<u64> {
+        Some(100 * GIB)
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
+}
+
+fn run(name: &str) -> OperationRef {
+    OperationRef { kind: OperationKind::DataLoad, name: name.to_owned() }
 }

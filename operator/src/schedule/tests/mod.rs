@@ -6,4 +6,5 @@ mod known;
 mod mutating;
 mod picturing;
 mod pods;
+mod refusing;
 mod serving;

@@ -35,7 +35,10 @@ async fn served() -> Served {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
-    let schedule = Schedule::new(Arc::new(Known::usual(8)));
+    let schedule = {
+        let known = Arc::new(Known::usual(8));
+        Schedule::new(known.clone(), known)
+    };
     let ended = tokio::spawn(schedule.serve(listener, Arc::new(move || config.clone()), stopped));
     Served { address, authority, stop, ended }
 }
