@@ -31,5 +31,7 @@ pub mod https;
 
 pub mod pods;
 
+pub mod register;
+
 #[cfg(test)]
 mod tests;

@@ -22,3 +22,5 @@ pub mod overhead;
 pub mod guest;
 
 pub mod datasets;
+
+pub mod steering;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use tests::bench::figure::Report;
 use tests::bench::lab::{self, Subject};
-use tests::bench::{datasets, first_light, overhead};
+use tests::bench::{datasets, first_light, overhead, steering};
 use tests::hygiene;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -33,6 +33,9 @@ struct Args {
     /// Timed runs of each kind; figures that count take 5.
     #[arg(long, default_value_t = 5)]
     repeats: usize,
+    /// Nodes of the cluster in `extender`; figures that count take 5,000.
+    #[arg(long)]
+    nodes: Option<u32>,
 }
 
 fn main() -> Result<()> {
@@ -45,13 +48,13 @@ fn main() -> Result<()> {
         Some(subject) => subject,
         None => Subject::Agent(lab::program("headrace")?),
     };
-    let Args { name, json, case, open_charged, agent: _, repeats } = args;
+    let Args { name, json, case, open_charged, agent: _, repeats, nodes } = args;
     let report = match name {
         Name::FirstLight => {
             first_light::run(&first_light::Options { subject, cases: case, open_charged, repeats })?
         }
         Name::Overhead => overhead::run(&overhead::Options { subject, cases: case, repeats })?,
-        Name::Operator => operator(&case, repeats)?,
+        Name::Operator => operator(&case, repeats, nodes)?,
     };
     if json {
         println!("{}", serde_json::to_string(&report)?);
@@ -62,13 +65,14 @@ fn main() -> Result<()> {
 }
 
 /// The operator's cases; all of them when none is named.
-fn operator(cases: &[String], repeats: usize) -> Result<Report> {
+fn operator(cases: &[String], repeats: usize, nodes: Option<u32>) -> Result<Report> {
     let chosen = |name: &str| cases.is_empty() || cases.iter().any(|case| case == name);
     let mut figures = Vec::new();
     if chosen("datasets") {
         let operator = lab::program("headrace-operator")?;
         figures.extend(datasets::run(&datasets::Options { operator, datasets: 1_000, repeats })?);
     }
+    figures.extend(steering::run(&steering::Options { cases: cases.to_vec(), repeats, nodes })?);
     anyhow::ensure!(!figures.is_empty(), "no case is called {}: see docs/benchmarks.md", cases.join(", "));
     Ok(Report { bench: "operator".to_owned(), figures })
 }

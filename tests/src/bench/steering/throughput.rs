@@ -1,0 +1,86 @@
+//! The case `extender` on a cluster: pods a second of a real kube-scheduler at 5,000 nodes, with the extender and
+//! without. Every pod uses a Dataset.
+//!
+//! The scheduler is stopped (SIGSTOP) while pods are made, so that it is the scheduler that is measured and not
+//! who makes pods; the clock runs from its continuation until the last pod has a node.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use futures::{StreamExt, TryStreamExt};
+use kube::api::{DeleteParams, ListParams, PostParams};
+
+use super::stage::{Stage, Steering};
+use crate::bench::figure::{Figure, Spread};
+use crate::cluster::fleet::Spec;
+use crate::cluster::process::Process;
+use crate::cluster::wait::{Seen, until};
+
+const NODES: usize = 5_000;
+const DATASETS: usize = 20;
+const PODS: usize = 600;
+const AT_ONCE: usize = 16;
+const PATIENCE: Duration = Duration::from_secs(300);
+
+pub async fn run(repeats: usize, nodes: Option<u32>) -> Result<Figure> {
+    let mut stage = Stage::set(Spec::new("many", nodes.map_or(NODES, |nodes| nodes as usize))).await?;
+    let names: Vec<String> = stage.fleet.names().collect();
+    for number in 0..DATASETS {
+        let dataset = format!("data-{number}");
+        stage.dataset(&dataset).await?;
+        for turn in 0..3 {
+            if let Some(node) = names.get((number * 3 + turn) % names.len().max(1)) {
+                stage.holds(node, &[&dataset]);
+            }
+        }
+    }
+    stage.claims_are_bound().await?;
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for _ in 0..repeats.max(1) {
+        for extender in [false, true] {
+            stage.steer(Steering { webhooks: false, extender }).await?;
+            let rate = rate(&stage).await?;
+            if extender { &mut with } else { &mut without }.push(rate);
+        }
+    }
+    let spread = |values| Spread::of(values).context("nothing was measured");
+    Ok(spread(with)?.over(spread(without)?).figure("extender", "pods_per_s_ratio", "ratio"))
+}
+
+async fn rate(stage: &Stage) -> Result<f64> {
+    let scheduler = stage.plane.processes().find(|process| process.name() == "kube-scheduler");
+    let scheduler: &Process = scheduler.context("the control plane has no scheduler")?;
+    // It reads all nodes first.
+    let warm = stage.pod("first", "data-0", "10m")?;
+    stage.pods().create(&PostParams::default(), &warm).await?;
+    stage.node_of("first").await?;
+
+    scheduler.pause()?;
+    let made = futures::stream::iter(0..PODS)
+        .map(|number| async move {
+            let pod = stage.pod(&format!("pod-{number}"), &format!("data-{}", number % DATASETS), "10m")?;
+            stage.pods().create(&PostParams::default(), &pod).await?;
+            anyhow::Ok(())
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<()>()
+        .await;
+    scheduler.resume()?;
+    made?;
+    let begun = Instant::now();
+    let pods = stage.pods();
+    let waiting = ListParams::default().fields("spec.nodeName=");
+    let time = until("every pod has a node", PATIENCE, async || {
+        let left = pods.list_metadata(&waiting).await?.items.len();
+        Ok(if left == 0 { Seen::Done(begun.elapsed()) } else { Seen::NotYet(format!("{left} have none")) })
+    })
+    .await?;
+    let now = DeleteParams::default().grace_period(0);
+    pods.delete_collection(&now, &ListParams::default()).await?;
+    until("the pods are gone", PATIENCE, async || {
+        let left = pods.list_metadata(&ListParams::default()).await?.items.len();
+        Ok(if left == 0 { Seen::Done(()) } else { Seen::NotYet(format!("{left} are left")) })
+    })
+    .await?;
+    Ok(PODS as f64 / time.as_secs_f64())
+}
