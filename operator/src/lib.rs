@@ -27,4 +27,6 @@ pub mod metrics;
 
 pub mod health;
 
+pub mod steering;
+
 pub mod run;

@@ -24,6 +24,7 @@ use crate::reconcile::event::Events;
 use crate::reconcile::measured::Ledger;
 use crate::reconcile::operation::reconcile::Context;
 use crate::reconcile::write::{Leading, Writer};
+use crate::steering::Steering;
 use crate::watch::stores::{self, Heard};
 use crate::watch::{Stores, facts};
 
@@ -89,7 +90,8 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
 
     let mut tasks = JoinSet::new();
     tasks.spawn(health.clone().pulse());
-    let stores = stores::start(&client, sink(inventory.clone()), &mut tasks);
+    let steering = Steering::new(inventory.clone());
+    let stores = stores::start(&client, sink(inventory.clone(), steering.clone()), &mut tasks);
     tasks.spawn(readiness(stores.clone(), health.clone(), metrics.clone()));
     let serving = health::serve(listener, addr, health.clone(), metrics.clone(), stop.clone());
     let mut serving = std::pin::pin!(serving);
@@ -99,11 +101,13 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
         stores: stores.clone(),
         writer: Writer::new(client.clone(), leading.clone()),
         events: Events::new(client.clone(), &identity, leading.clone()),
-        measured: Arc::new(Ledger::new(inventory)),
+        measured: Arc::new(Ledger::new(inventory.clone())),
         last_operations: Mutex::new(HashMap::new()),
         written: Mutex::new(HashMap::new()),
     });
     let agents: Arc<dyn Agents> = Arc::new(Nobody);
+    let told = inventory.clone();
+    steering.start(client.clone(), stores.clone(), agents.clone(), move |fact| tell(&told, fact), &mut tasks);
     let candidate = Candidate::new(client, &namespace, LEASE, &identity);
     let mut campaign =
         std::pin::pin!(campaign(candidate, leading, datasets, agents, worker_image, metrics, stop.clone()));
@@ -182,8 +186,9 @@ async fn readiness(stores: Stores, health: Health, metrics: Metrics) {
 }
 
 /// What is seen of the cluster goes into the inventory.
-fn sink(inventory: Arc<RwLock<Inventory>>) -> stores::Sink {
+fn sink(inventory: Arc<RwLock<Inventory>>, steering: Steering) -> stores::Sink {
     Arc::new(move |heard| {
+        steering.hear(heard);
         let fact = match heard {
             Heard::Dataset(dataset) => facts::dataset(dataset),
             Heard::DatasetGone { namespace, name } => facts::dataset_gone(namespace, name),

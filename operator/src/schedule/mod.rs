@@ -21,6 +21,10 @@ pub mod bound;
 
 pub mod picture;
 
+pub mod hearing;
+
+pub mod objects;
+
 pub mod mutate;
 
 pub mod refuse;
