@@ -151,6 +151,8 @@ pub fn nfs() -> Result<Served, String> {
     write("/proc/net/rpc/nfsd.export/channel", &format!("here {path} {forever} {flags} 65534 65534 0\n"))?;
     // FSID_NUM, file system 0: the root of NFSv4.
     write("/proc/net/rpc/nfsd.fh/channel", &format!("here 1 \\x00000000 {forever} {path}\n"))?;
+    // Newer kernels open no port by themselves; where it is open already there is nothing to do.
+    let _ = write("/proc/fs/nfsd/portlist", "tcp 2049\n");
     write("/proc/fs/nfsd/threads", "2\n")?;
     let folder = tempfile::tempdir_in("/var/tmp").expect("a folder below /var/tmp");
     let root = folder.path().join("nfs");
