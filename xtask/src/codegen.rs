@@ -8,7 +8,7 @@ use crate::place::Place;
 use crate::step;
 
 /// (package, which of its tests): each writes its files when HEADRACE_BLESS is set.
-const WRITERS: [(&str, [&str; 2]); 1] = [("operator-api", ["--test", "crds"])];
+const WRITERS: [(&str, [&str; 4]); 1] = [("operator-api", ["--features", "crd", "--test", "crds"])];
 
 pub fn run(place: &Place) -> Result<()> {
     for (package, which) in WRITERS {

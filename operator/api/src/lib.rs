@@ -3,8 +3,10 @@
 //! The wire is generated from `proto/`, where units and meanings are written beside the fields. The wire must survive
 //! mixed versions during a rollout: fields are added, never renumbered, and unknown ones are ignored.
 
+#[cfg(feature = "crd")]
 pub mod crd;
 
+#[cfg(feature = "crd")]
 pub mod validate;
 
 /// What a person may ask a node's agent.
