@@ -45,6 +45,12 @@ enum Task {
     },
     /// Measure, and print a table or JSON (needs root)
     Bench(show::Bench),
+    /// Placement on synthetic clusters beside simpler ways to place, as a table or JSON
+    Sim {
+        /// Handed to the simulator as they are, such as `--size large --case flash-crowd`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Write again what is written from code: deploy/crd
     Codegen,
     /// A Kubernetes control plane on loopback: up, down, status
@@ -85,6 +91,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Task::Demo { arguments } => show::demo(&place, &arguments)?,
         Task::Cluster { arguments } => cluster::run(&place, &arguments)?,
         Task::Bench(bench) => show::bench(&place, &bench)?,
+        Task::Sim { arguments } => show::sim(&place, &arguments)?,
         Task::Codegen => codegen::run(&place)?,
         Task::Lint { bless, tidy: true } => lint::tidy(&place, bless)?,
         Task::Lint { bless, tidy: false } => {

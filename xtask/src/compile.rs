@@ -57,3 +57,10 @@ pub fn acceptance(place: &Place) -> Result<PathBuf> {
         .pop()
         .with_context(|| format!("`{text}` left no program: does the agent still have the test probe?"))
 }
+
+/// One program of the package tests, optimised.
+pub fn program(place: &Place, name: &str) -> Result<()> {
+    let mut command = place.cargo();
+    command.args(["build", "--locked", "--release", "-p", "tests", "--bin", name]);
+    step::stream(command).with_context(|| format!("the release build of `{name}`"))
+}

@@ -1,4 +1,4 @@
-//! `cargo xtask demo` and `cargo xtask bench`: set up, build optimised, hand the terminal over.
+//! `cargo xtask demo`, `cargo xtask bench` and `cargo xtask sim`: set up, build optimised, hand the terminal over.
 //!
 //! The programs are those of the package tests; this module only gets them ready.
 
@@ -57,6 +57,15 @@ pub fn bench(place: &Place, bench: &Bench) -> Result<()> {
     place::need_root("`cargo xtask bench`", WHY, &format!("cargo xtask bench {}", bench.name))?;
     let purpose = if bench.name == "operator" { Purpose::Test } else { Purpose::Run };
     start(place, purpose, "bench", &bench.arguments())
+}
+
+/// Needs no root: it computes, and touches nothing.
+pub fn sim(place: &Place, arguments: &[String]) -> Result<()> {
+    setup::provide(place, Purpose::Build, false)?;
+    compile::program(place, "sim")?;
+    let program = place.target()?.join("release/sim");
+    let error = Command::new(&program).args(arguments).exec();
+    Err(error).with_context(|| format!("cannot start {}", program.display()))
 }
 
 /// Becomes the program, so that signals and exit code are its own.

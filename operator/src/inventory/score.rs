@@ -26,6 +26,9 @@ pub struct Standing {
     pub ram: u64,
     /// In this node's cache tier.
     pub cache: u64,
+    /// Not there yet, and on the way: pods already bound to this node read it too. Pods that come together
+    /// find no bytes anywhere, and should share what the first of them brings.
+    pub coming: u64,
     /// On another node of its rack, zone, region. At most: two nodes' parts may overlap, and are then counted
     /// twice up to all that is wanted.
     pub rack: u64,
@@ -39,9 +42,16 @@ impl Standing {
     }
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+struct Here {
+    ram: u64,
+    cache: u64,
+    coming: u64,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Scoring {
-    nodes: FxHashMap<NodeId, (u64, u64)>,
+    nodes: FxHashMap<NodeId, Here>,
     racks: FxHashMap<u64, u64>,
     zones: FxHashMap<u64, u64>,
     regions: FxHashMap<u64, u64>,
@@ -54,7 +64,7 @@ impl Scoring {
         self.wanted
     }
 
-    /// Nodes that hold something of it, in no order.
+    /// Nodes that hold something of it, or soon will, in no order.
     pub fn holders(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.nodes.keys().copied()
     }
@@ -74,11 +84,18 @@ impl Inventory {
             scoring.wanted = scoring.wanted.zip(wanted).map(|(a, b)| a.saturating_add(b));
             let (mut racks, mut zones, mut regions) =
                 (FxHashMap::default(), FxHashMap::default(), FxHashMap::default());
+            for (id, presence) in dataset.nodes().filter(|(_, p)| p.pods() > 0) {
+                let held = presence.held(dataset.current().map(|v| v.version));
+                let (ram, cache) = held.map_or((0, 0), |held| near(held, want.first, total));
+                let here = scoring.nodes.entry(id).or_default();
+                here.coming = here.coming.saturating_add(wanted.unwrap_or(0).saturating_sub(ram + cache));
+            }
             for (id, held) in dataset.holders() {
                 let (ram, cache) = near(held, want.first, total);
                 let Some(node) = self.node(id).filter(|_| ram + cache > 0) else { continue };
-                let sum = scoring.nodes.entry(id).or_default();
-                *sum = (sum.0.saturating_add(ram), sum.1.saturating_add(cache));
+                let here = scoring.nodes.entry(id).or_default();
+                here.ram = here.ram.saturating_add(ram);
+                here.cache = here.cache.saturating_add(cache);
                 let place = node.place();
                 let areas =
                     [(&mut racks, place.rack), (&mut zones, place.zone), (&mut regions, place.region)];
@@ -103,7 +120,7 @@ impl Inventory {
 
     /// How near a node is to what is wanted.
     pub fn standing(&self, scoring: &Scoring, id: NodeId) -> Standing {
-        let (ram, cache) = scoring.nodes.get(&id).copied().unwrap_or_default();
+        let Here { ram, cache, coming } = scoring.nodes.get(&id).copied().unwrap_or_default();
         let place = self.node(id).map(|n| n.place()).unwrap_or_default();
         let of = |sums: &FxHashMap<u64, u64>, area: Option<u64>| {
             area.and_then(|area| sums.get(&area)).copied().unwrap_or_default()
@@ -117,7 +134,7 @@ impl Inventory {
         let rack = beyond(of(&scoring.racks, place.rack));
         let zone = beyond(of(&scoring.zones, place.zone));
         let region = beyond(of(&scoring.regions, place.region));
-        Standing { ram, cache, rack, zone, region }
+        Standing { ram, cache, coming, rack, zone, region }
     }
 }
 

@@ -80,7 +80,7 @@ fn bytes_are_where_agents_say() {
     let most = Standing { ram: 64 * CHUNK, cache: 64 * CHUNK, rack: 100 * CHUNK, ..Standing::default() };
     assert_eq!(standing(n1), most);
     assert_eq!(standing(n3), Standing { zone: 228 * CHUNK, ..Standing::default() });
-    assert_eq!(standing(n4), Standing::default());
+    assert_eq!(standing(n4), Standing { coming: GIB, ..Standing::default() });
     let first: ChunkSet = [190..210].into_iter().collect();
     let scoring = inventory.scoring(&[Want { first: Some(&first), ..want }]);
     assert_eq!(inventory.standing(&scoring, n2).local(), 10 * CHUNK);
