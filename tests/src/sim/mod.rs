@@ -15,6 +15,8 @@ pub mod world;
 
 pub mod policy;
 
+mod passing;
+
 pub mod headrace;
 
 pub mod outcome;
