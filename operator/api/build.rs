@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use prost::Message;
 
 const OBSERVABILITY: &str = "headrace/observability/v1/observability.proto";
+const REPORT: &str = "headrace/report/v1/report.proto";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let descriptors = protox::compile([OBSERVABILITY], ["proto"])?;
+    let descriptors = protox::compile([OBSERVABILITY, REPORT], ["proto"])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()

@@ -1,6 +1,6 @@
 //! Headrace's operator: knows which bytes are where, decides where they should be, and steers pods to them.
 //!
-//! What decides is pure (`inventory`, `placement`); what listens (`ingest`, `watch`) feeds it; what acts
+//! What decides is pure (`inventory`, `placement`); what listens (`ingest`, behind `certs`, and `watch`) feeds it; what acts
 //! (`schedule`, `reconcile`) asks it.
 
 pub mod config;
@@ -10,6 +10,8 @@ pub mod args;
 pub mod inventory;
 
 pub mod placement;
+
+pub mod certs;
 
 pub mod ingest;
 

@@ -18,5 +18,14 @@ pub mod observability {
     }
 }
 
+/// What agents and the operator tell each other.
+pub mod report {
+    /// `headrace.report.v1`.
+    #[allow(clippy::all, missing_debug_implementations)]
+    pub mod v1 {
+        tonic::include_proto!("headrace.report.v1");
+    }
+}
+
 /// Every .proto of this crate as an encoded `FileDescriptorSet`, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,0 +1,66 @@
+//! The TLS configuration that the operator serves with, replaced as a whole when certificates change.
+//!
+//! TLS 1.3 only. A client without a certificate is let in by TLS, because that is how agents enrol; what it
+//! may then ask for is decided by who it is. No session tickets: a resumed session would outlive its
+//! certificate, and saves a hundred microseconds on a connection that lasts for hours.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
+use rustls::server::WebPkiClientVerifier;
+use rustls::version::TLS13;
+use rustls::{RootCertStore, ServerConfig};
+
+use super::error::CertError;
+use super::secret::Credential;
+
+/// aws-lc-rs, here as everywhere.
+pub fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: std::sync::OnceLock<Arc<CryptoProvider>> = std::sync::OnceLock::new();
+    PROVIDER.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider())).clone()
+}
+
+/// Current certificates; clones share them.
+#[derive(Clone, Debug)]
+pub struct Serving(Arc<RwLock<Arc<ServerConfig>>>);
+
+impl Serving {
+    pub fn new(own: &Credential, trusted: &[CertificateDer<'static>]) -> Result<Self, CertError> {
+        Ok(Self(Arc::new(RwLock::new(config(own, trusted)?))))
+    }
+
+    /// For the next handshake.
+    pub fn current(&self) -> Arc<ServerConfig> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Connections that stand keep what they were made with.
+    pub fn replace(&self, own: &Credential, trusted: &[CertificateDer<'static>]) -> Result<(), CertError> {
+        let fresh = config(own, trusted)?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(())
+    }
+}
+
+fn config(own: &Credential, trusted: &[CertificateDer<'static>]) -> Result<Arc<ServerConfig>, CertError> {
+    let failed = |reason: String| CertError::Make { what: "the server's TLS configuration", reason };
+    let mut roots = RootCertStore::empty();
+    for root in trusted {
+        roots.add(root.clone()).map_err(|error| failed(error.to_string()))?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| failed(error.to_string()))?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|error| failed(error.to_string()))?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(own.chain.clone(), own.key.for_rustls())
+        .map_err(|error| failed(error.to_string()))?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    Ok(Arc::new(config))
+}

@@ -1,0 +1,197 @@
+//! Letting connections in: TCP, then TLS, each bounded in number and time.
+//!
+//! Handshakes cost processor time, and connections memory, before anybody has shown who they are. So few
+//! handshakes run at once, those of one address fewer, and who has no certificate gets a short visit.
+
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::{Sleep, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
+
+use crate::certs::{Serving, identity};
+
+use super::counts::Tally;
+use super::hub::{Hub, lock};
+use super::service::Connection;
+
+/// Handshakes at once: more than two cores can work on, so that those who wait for a slow network do not hold
+/// up the rest.
+const HANDSHAKES: usize = 512;
+
+/// Of these, from one address: a node has one agent, a gateway in front of many has some.
+const FROM_ONE: usize = 128;
+
+/// A handshake takes milliseconds, on a bad network a second.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Connections without a certificate at once, and how long one may stay: enrolling takes under a second.
+const VISITORS: usize = 256;
+const VISIT: Duration = Duration::from_secs(30);
+
+/// A connection with its places.
+#[derive(Debug)]
+pub struct Admitted {
+    io: TlsStream<TcpStream>,
+    connection: Connection,
+    _place: OwnedSemaphorePermit,
+    /// Ends a visitor's stay.
+    visit: Option<Pin<Box<Sleep>>>,
+}
+
+/// Takes connections until `stop`, or until nobody reads them any more.
+pub async fn run(
+    listener: TcpListener,
+    serving: Serving,
+    hub: Arc<Hub>,
+    admitted: mpsc::Sender<io::Result<Admitted>>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let door = Arc::new(Door {
+        places: Arc::new(Semaphore::new(hub.limits.connections)),
+        visitors: Arc::new(Semaphore::new(VISITORS)),
+        hub,
+        serving,
+        from: Mutex::default(),
+    });
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+    loop {
+        let accepted = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = admitted.closed() => return,
+            accepted = async {
+                // Never closed; were it, nobody would be let in any more.
+                let place = handshakes.clone().acquire_owned().await.ok()?;
+                Some((place, listener.accept().await))
+            } => accepted,
+        };
+        let Some((place, accepted)) = accepted else { return };
+        let (tcp, from) = match accepted {
+            Ok((tcp, from)) => (tcp, from.ip()),
+            Err(error) => {
+                tracing::warn!("an agent could not be let in: {error}; it tries again by itself");
+                // Out of descriptors, most likely: trying at once again would spin.
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        if !door.enter(from) {
+            door.hub.counts.add(Tally::ConnectionsRefused, 1);
+            continue;
+        }
+        let (door, admitted) = (door.clone(), admitted.clone());
+        tokio::spawn(async move {
+            let shaken = timeout(PATIENCE, door.shake(tcp)).await;
+            door.leave(from);
+            drop(place);
+            match shaken {
+                Ok(Some(connection)) => {
+                    // The server has ended: so does the connection.
+                    let _ = admitted.send(Ok(connection)).await;
+                }
+                Ok(None) => {}
+                Err(_) => door.hub.counts.add(Tally::HandshakesFailed, 1),
+            }
+        });
+    }
+}
+
+struct Door {
+    places: Arc<Semaphore>,
+    visitors: Arc<Semaphore>,
+    hub: Arc<Hub>,
+    serving: Serving,
+    /// Handshakes under way by address.
+    from: Mutex<FxHashMap<IpAddr, usize>>,
+}
+
+impl Door {
+    fn enter(&self, from: IpAddr) -> bool {
+        let mut all = lock(&self.from);
+        let count = all.entry(from).or_default();
+        let admits = *count < FROM_ONE;
+        *count += usize::from(admits);
+        admits
+    }
+
+    fn leave(&self, from: IpAddr) {
+        let mut all = lock(&self.from);
+        if let Some(count) = all.get_mut(&from) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                all.remove(&from);
+            }
+        }
+    }
+
+    async fn shake(&self, tcp: TcpStream) -> Option<Admitted> {
+        let failed = |error: &dyn std::fmt::Display| {
+            self.hub.counts.add(Tally::HandshakesFailed, 1);
+            tracing::debug!("a handshake failed: {error}");
+        };
+        // Small messages that somebody waits for.
+        let _ = tcp.set_nodelay(true);
+        let acceptor = TlsAcceptor::from(self.serving.current());
+        let io = acceptor.accept(tcp).await.map_err(|error| failed(&error)).ok()?;
+        let certificate = io.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let peer = match certificate.map(identity::peer_of) {
+            None => None,
+            Some(Ok(peer)) => Some(peer),
+            Some(Err(error)) => {
+                tracing::warn!("a connection was refused: {error}");
+                failed(&error);
+                return None;
+            }
+        };
+        let places = if peer.is_some() { &self.places } else { &self.visitors };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            self.hub.counts.add(Tally::ConnectionsRefused, 1);
+            return None;
+        };
+        self.hub.counts.add(Tally::Connections, 1);
+        let visit = peer.is_none().then(|| Box::pin(sleep(VISIT)));
+        Some(Admitted { io, connection: Connection { peer }, _place: place, visit })
+    }
+}
+
+impl Connected for Admitted {
+    type ConnectInfo = Connection;
+    fn connect_info(&self) -> Connection {
+        self.connection.clone()
+    }
+}
+
+impl AsyncRead for Admitted {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(visit) = &mut self.visit
+            && visit.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Admitted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

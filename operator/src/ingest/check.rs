@@ -1,0 +1,169 @@
+//! A report as facts, or a refusal. Pure.
+//!
+//! What makes no sense ends the stream: an agent that sends it is broken or lies. A Dataset that is not bound to
+//! the agent is left out and counted: bindings change while reports are on their way.
+
+use operator_api::report::v1 as wire;
+use rustc_hash::FxHashMap;
+
+use crate::inventory::{
+    Capacity, Change, Chunks, DatasetReport, Demand, Millis, Name, Pressure, Report, Tier, Version, VersionFacts,
+};
+
+use super::limits::Limits;
+
+/// An exbibyte: more bytes than this exist nowhere.
+const MOST_BYTES: u64 = 1 << 60;
+
+/// Thousandths.
+const WHOLE: u32 = 1_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Nonsense {
+    #[error("a report has {found} entries, more than the {most} of Welcome; split it")]
+    Entries { found: usize, most: u32 },
+    #[error("a report has {found} ranges, more than the {most} of Welcome; split it")]
+    Ranges { found: usize, most: u32 },
+    #[error("ranges come as pairs of first chunk and length; a list has an odd number of values")]
+    Odd,
+    #[error("a range is empty or ends beyond chunk {}", u32::MAX)]
+    Range,
+    #[error("residency names no tier that this operator knows")]
+    Tier,
+    #[error("residency names version 0, which is none")]
+    Version,
+    #[error("{0} is larger than an exbibyte")]
+    Bytes(&'static str),
+    #[error("a pressure is above the whole")]
+    Pressure,
+}
+
+/// What a report says.
+#[derive(Debug, Default)]
+pub struct Facts {
+    pub report: Report,
+    pub patterns: Vec<(Name, wire::Pattern)>,
+    pub ranges: u32,
+    /// Entries about Datasets that are not bound to this agent.
+    pub unknown: u32,
+}
+
+/// Ranges in a report, before anything else is looked at.
+pub fn ranges(report: &wire::Report) -> usize {
+    report.residency.iter().map(|r| (r.added.len() + r.removed.len()) / 2).sum()
+}
+
+pub fn facts(
+    told: wire::Report,
+    session: u64,
+    bound: &FxHashMap<u32, Name>,
+    limits: &Limits,
+) -> Result<Facts, Nonsense> {
+    let found = told.residency.len() + told.versions.len() + told.demand.len() + told.patterns.len();
+    if found > limits.entries as usize {
+        return Err(Nonsense::Entries { found, most: limits.entries });
+    }
+    let found = ranges(&told);
+    if found > limits.ranges as usize {
+        return Err(Nonsense::Ranges { found, most: limits.ranges });
+    }
+    let wire::Report { sequence, snapshot, more: _, residency, versions, demand, patterns, capacity, pressure } = told;
+    let mut parts = Parts { bound, parts: Vec::new(), places: FxHashMap::default(), unknown: 0 };
+    for entry in residency {
+        let change = change(&entry)?;
+        if let Some(part) = parts.of(entry.dataset) {
+            part.changes.push(change);
+        }
+    }
+    for entry in versions {
+        let version = version(entry.version_high, entry.version_low)?;
+        let bytes = bytes("a version", entry.bytes)?;
+        let facts =
+            VersionFacts { version, bytes: Some(bytes), files: Some(entry.files), at: Millis(entry.seen_ms) };
+        if let Some(part) = parts.of(entry.dataset) {
+            part.learned = Some(facts);
+        }
+    }
+    for entry in demand {
+        let demand = Demand {
+            readers: entry.readers,
+            rate: bytes("a rate", entry.rate)?,
+            hit: bytes("what was hit", entry.hit_bytes)?,
+            miss: bytes("what was missed", entry.miss_bytes)?,
+        };
+        if let Some(part) = parts.of(entry.dataset) {
+            part.demand = Some(demand);
+        }
+    }
+    let named = |pattern: wire::Pattern| Some((bound.get(&pattern.dataset)?.clone(), pattern));
+    let patterns = patterns.into_iter().filter_map(named).collect();
+    let capacity = match capacity {
+        Some(told) => {
+            let (ram, cache) = (bytes("the memory", told.ram_bytes)?, bytes("the cache", told.cache_bytes)?);
+            Some(Capacity { ram, cache })
+        }
+        None => None,
+    };
+    let pressure = match pressure {
+        Some(told) if told.memory_permille > WHOLE || told.io_permille > WHOLE => return Err(Nonsense::Pressure),
+        Some(told) => Some(Pressure { memory: told.memory_permille as u16, io: told.io_permille as u16 }),
+        None => None,
+    };
+    let Parts { parts: datasets, unknown, .. } = parts;
+    let report = Report { session, sequence, whole: snapshot, datasets, capacity, pressure };
+    Ok(Facts { report, patterns, ranges: u32::try_from(found).unwrap_or(u32::MAX), unknown })
+}
+
+/// One part for each Dataset, however its entries are spread.
+struct Parts<'a> {
+    bound: &'a FxHashMap<u32, Name>,
+    parts: Vec<DatasetReport>,
+    places: FxHashMap<u32, usize>,
+    unknown: u32,
+}
+
+impl Parts<'_> {
+    fn of(&mut self, number: u32) -> Option<&mut DatasetReport> {
+        let Some(name) = self.bound.get(&number) else {
+            self.unknown += 1;
+            return None;
+        };
+        let next = self.parts.len();
+        let place = *self.places.entry(number).or_insert(next);
+        if place == next {
+            self.parts.push(DatasetReport { dataset: name.clone(), ..DatasetReport::default() });
+        }
+        self.parts.get_mut(place)
+    }
+}
+
+fn change(told: &wire::Residency) -> Result<Change, Nonsense> {
+    let tier = match told.tier() {
+        wire::Tier::PageCache => Tier::Ram,
+        wire::Tier::Cache => Tier::Cache,
+        wire::Tier::Unspecified => return Err(Nonsense::Tier),
+    };
+    let version = version(told.version_high, told.version_low)?;
+    Ok(Change { version, tier, removed: chunks(&told.removed)?, added: chunks(&told.added)? })
+}
+
+fn version(high: u64, low: u64) -> Result<Version, Nonsense> {
+    let version = u128::from(high) << 64 | u128::from(low);
+    if version == 0 { Err(Nonsense::Version) } else { Ok(Version(version)) }
+}
+
+fn bytes(what: &'static str, bytes: u64) -> Result<u64, Nonsense> {
+    if bytes > MOST_BYTES { Err(Nonsense::Bytes(what)) } else { Ok(bytes) }
+}
+
+fn chunks(pairs: &[u32]) -> Result<Vec<Chunks>, Nonsense> {
+    let (pairs, rest) = pairs.as_chunks::<2>();
+    if !rest.is_empty() {
+        return Err(Nonsense::Odd);
+    }
+    let run = |&[start, length]: &[u32; 2]| match start.checked_add(length) {
+        Some(end) if length > 0 => Ok(start..end),
+        _ => Err(Nonsense::Range),
+    };
+    pairs.iter().map(run).collect()
+}

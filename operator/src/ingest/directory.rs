@@ -1,0 +1,205 @@
+//! Which Dataset lies on which file system, and the numbers that stand for Datasets on the wire.
+//!
+//! A number is given out once in this process's life and never for another Dataset, so that a report which is
+//! on its way while Datasets change can be misread by nobody.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use operator_api::report::v1::{Binding, Source};
+use rustc_hash::FxHashMap;
+
+use crate::inventory::Name;
+
+/// Datasets bound to one agent: more on one node's file systems are not told of.
+pub const MOST_BINDINGS: usize = 4_096;
+
+/// One mount of a Dataset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder {
+    /// `namespace/name`.
+    pub dataset: Name,
+    /// The store's URL as the Dataset names it, or the mount's source as mountinfo has it.
+    pub source: Name,
+    /// Where it lies in the Dataset; empty: the root.
+    pub prefix: Name,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// By the part of a source that must be equal whatever the folder.
+    folders: FxHashMap<Box<str>, Vec<Arc<Folder>>>,
+    counts: FxHashMap<Name, u32>,
+    numbers: FxHashMap<Name, u32>,
+    next: u32,
+}
+
+/// Shared by all streams.
+#[derive(Debug, Default)]
+pub struct Directory {
+    known: RwLock<Known>,
+    revision: AtomicU64,
+}
+
+/// What an agent may speak about.
+#[derive(Clone, Debug, Default)]
+pub struct Bound {
+    pub bindings: Vec<Binding>,
+    pub names: FxHashMap<u32, Name>,
+    /// Folders that were left out for want of room.
+    pub left_out: usize,
+}
+
+impl Directory {
+    /// Grows with each change; compared to see whether bindings must be told again.
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    /// All Datasets' folders, in place of those before.
+    pub fn set(&self, folders: impl IntoIterator<Item = Folder>) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.folders.clear();
+        known.counts.clear();
+        for folder in folders {
+            if !known.numbers.contains_key(&folder.dataset) {
+                known.next = known.next.saturating_add(1);
+                let number = known.next;
+                known.numbers.insert(folder.dataset.clone(), number);
+            }
+            *known.counts.entry(folder.dataset.clone()).or_default() += 1;
+            known.folders.entry(root(&normal(&folder.source)).into()).or_default().push(Arc::new(folder));
+        }
+        // Names that are gone give up their entry, never their number.
+        let Known { counts, numbers, .. } = &mut *known;
+        numbers.retain(|name, _| counts.contains_key(name));
+        drop(known);
+        self.revision.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The number of a Dataset.
+    pub fn number(&self, dataset: &str) -> Option<u32> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).numbers.get(dataset).copied()
+    }
+
+    /// The Datasets on an agent's file systems, with the revision they are of.
+    pub fn bind(&self, sources: &[Source]) -> (Bound, u64) {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let revision = self.revision();
+        let mut bound = Bound::default();
+        for source in sources {
+            let here = known.folders.get(root(&source.source)).into_iter().flatten();
+            for folder in here {
+                let Some(path) = below(&normal(&folder.source), &source.source) else { continue };
+                let Some(number) = known.numbers.get(&folder.dataset).copied() else { continue };
+                if bound.names.len() >= MOST_BINDINGS && !bound.names.contains_key(&number) {
+                    bound.left_out += 1;
+                    continue;
+                }
+                bound.names.insert(number, folder.dataset.clone());
+                bound.bindings.push(Binding {
+                    dataset: number,
+                    name: folder.dataset.to_string(),
+                    source: source.number,
+                    path: path.into_bytes(),
+                    prefix: folder.prefix.trim_matches('/').as_bytes().to_vec(),
+                    folders: known.counts.get(&folder.dataset).copied().unwrap_or(1),
+                });
+            }
+        }
+        (bound, revision)
+    }
+}
+
+/// A Dataset's URL in the words of mountinfo: `nfs://nas/export/a` is `nas:/export/a`, `juicefs://data` is
+/// `JuiceFS:data`, `local:///data` and `file:///data` are `/data`; anything else is taken as it stands.
+fn normal(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.trim_end_matches('/').to_owned() };
+    let text = match scheme {
+        "nfs" | "nfs4" => {
+            let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+            let bare = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+            format!("{}:/{path}", bare.map_or(host, |(host, _)| host))
+        }
+        "juicefs" => {
+            let (name, path) = rest.split_once('/').unwrap_or((rest, ""));
+            if path.is_empty() { format!("JuiceFS:{name}") } else { format!("JuiceFS:{name}/{path}") }
+        }
+        "local" | "file" => format!("/{}", rest.trim_start_matches('/')),
+        _ => return url.trim_end_matches('/').to_owned(),
+    };
+    text.trim_end_matches('/').to_owned()
+}
+
+/// What two sources must share if one lies below the other: everything before the first folder.
+fn root(source: &str) -> &str {
+    match source.split_once(":/") {
+        Some((host, rest)) if !rest.starts_with('/') => host,
+        // A URL of a scheme that mountinfo does not speak is one word.
+        Some(_) => source.trim_end_matches('/'),
+        None => {
+            let slash = source.get(1..).and_then(|rest| rest.find('/')).map(|at| at + 1);
+            source.get(..slash.unwrap_or(source.len())).unwrap_or(source)
+        }
+    }
+}
+
+/// The folder of `dataset` below the mounted `source`, where it lies there.
+fn below(dataset: &str, source: &str) -> Option<String> {
+    let rest = dataset.strip_prefix(source.trim_end_matches('/'))?;
+    let inner = rest.strip_prefix('/').or((rest.is_empty()).then_some(""))?;
+    Some(inner.trim_matches('/').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(number: u32, text: &str) -> Source {
+        Source { number, source: text.into(), fstype: "nfs4".into() }
+    }
+
+    fn folder(dataset: &str, source: &str, prefix: &str) -> Folder {
+        Folder { dataset: dataset.into(), source: source.into(), prefix: prefix.into() }
+    }
+
+    #[test]
+    fn datasets_are_found_by_source_and_folder() {
+        let directory = Directory::default();
+        directory.set([
+            folder("a/whole", "nas:/export", ""),
+            folder("a/part", "nfs://nas:2049/export/part/", "/in/"),
+            folder("a/other", "nas:/exports", ""),
+            folder("a/juice", "juicefs://data", ""),
+            folder("a/local", "file:///srv/data/x", ""),
+            folder("a/bucket", "s3://bucket/x", ""),
+        ]);
+        let bind = |text: &str| {
+            let (bound, _) = directory.bind(&[source(7, text)]);
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+            let all = bound.bindings.iter().map(|b| (b.name.clone(), text(&b.path), text(&b.prefix)));
+            all.collect::<Vec<_>>()
+        };
+        let of = |name: &str, path: &str, prefix: &str| (name.to_owned(), path.to_owned(), prefix.to_owned());
+        assert_eq!(bind("nas:/export"), [of("a/whole", "", ""), of("a/part", "part", "in")]);
+        assert_eq!(bind("nas:/export/part"), [of("a/part", "", "in")]);
+        assert_eq!(bind("nas:/"), [of("a/whole", "export", ""), of("a/part", "export/part", "in"), of("a/other", "exports", "")]);
+        assert_eq!(bind("JuiceFS:data"), [of("a/juice", "", "")]);
+        assert_eq!(bind("/srv/data"), [of("a/local", "x", "")]);
+        assert_eq!(bind("s3://bucket/x"), [of("a/bucket", "", "")]);
+        assert_eq!(bind("nas"), []);
+        assert_eq!(bind(""), []);
+    }
+
+    #[test]
+    fn a_number_is_never_given_to_another() {
+        let directory = Directory::default();
+        directory.set([folder("a/one", "x:/1", ""), folder("a/two", "x:/2", "")]);
+        let two = directory.number("a/two").unwrap();
+        directory.set([folder("a/two", "x:/2", "")]);
+        assert_eq!(directory.number("a/two"), Some(two));
+        directory.set([folder("a/one", "x:/1", ""), folder("a/two", "x:/2", "")]);
+        assert!(directory.number("a/one").unwrap() > two);
+        assert_eq!(directory.number("a/none"), None);
+    }
+}

@@ -1,0 +1,194 @@
+//! What all streams share, and the rest of the operator's door to the agents.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
+
+use rustc_hash::FxHashMap;
+use tokio::sync::{Notify, broadcast};
+
+use crate::inventory::{Fact, Inventory, Millis, Name};
+
+use super::counts::Counts;
+use super::desk::{Desk, DeskError, Placed, Standing};
+use super::directory::Directory;
+use super::limits::{Allowance, Limits};
+use super::profiles::Profiles;
+use super::work::Wish;
+
+/// The inventory, folded into by streams and watches, asked by everything else. Held for microseconds.
+pub type SharedInventory = Arc<RwLock<Inventory>>;
+
+/// Nodes that have ever come, kept for their allowance; Kubernetes' bound of 5,000 and a generation of new ones.
+const MOST_SEATS: usize = 16_384;
+
+/// Ends of instructions kept for a slow listener; it can always ask for the standing.
+const ENDS: usize = 4_096;
+
+/// A node's place: outlives its streams.
+#[derive(Debug)]
+pub(super) struct Seat {
+    /// Wakes the stream when there is something to send.
+    pub wake: Notify,
+    pub state: Mutex<SeatState>,
+}
+
+#[derive(Debug)]
+pub(super) struct SeatState {
+    /// Which stream speaks for the node: the one that came last. 0: none.
+    pub stream: u64,
+    pub allowance: Allowance,
+    /// Session and sequence of the last report that was folded in.
+    pub applied: Option<(u64, u64)>,
+}
+
+#[derive(Debug)]
+pub struct Hub {
+    pub(super) limits: Limits,
+    pub(super) life: u64,
+    pub(super) inventory: SharedInventory,
+    pub(super) counts: Counts,
+    pub(super) directory: Directory,
+    desk: Mutex<Desk>,
+    profiles: Mutex<Profiles>,
+    seats: Mutex<FxHashMap<Name, Arc<Seat>>>,
+    streams: Mutex<u64>,
+    started: Instant,
+    ends: broadcast::Sender<(Name, Box<str>)>,
+}
+
+impl Hub {
+    /// `life` is drawn at random at each start.
+    pub fn new(limits: Limits, life: u64, inventory: SharedInventory) -> Arc<Self> {
+        let (ends, _) = broadcast::channel(ENDS);
+        Arc::new(Self {
+            limits,
+            life,
+            inventory,
+            counts: Counts::default(),
+            directory: Directory::default(),
+            desk: Mutex::default(),
+            profiles: Mutex::default(),
+            seats: Mutex::default(),
+            streams: Mutex::new(0),
+            started: Instant::now(),
+            ends,
+        })
+    }
+
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Which Dataset lies where; set it whenever Datasets change.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    pub fn inventory(&self) -> &SharedInventory {
+        &self.inventory
+    }
+
+    /// The clock of facts.
+    pub fn now(&self) -> Millis {
+        Millis(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Puts a wish on the desk; it is sent when the node's agent is there. The same identity again changes nothing.
+    pub fn instruct(&self, wish: Wish) -> Result<Placed, DeskError> {
+        let node = wish.node.clone();
+        let placed = self.desk().instruct(wish)?;
+        if placed == Placed::New {
+            self.wake(&node);
+        }
+        Ok(placed)
+    }
+
+    pub fn withdraw(&self, node: &str, id: &str) {
+        self.desk().withdraw(node, id);
+        self.wake(node);
+    }
+
+    /// How far a wish is; `None` where none of that identity is known.
+    pub fn standing(&self, node: &str, id: &str) -> Option<Standing> {
+        self.desk().standing(node, id).cloned()
+    }
+
+    /// Whoever wished it has taken note of its end.
+    pub fn forget(&self, node: &str, id: &str) {
+        self.desk().forget(node, id);
+    }
+
+    /// Tells of instructions that have ended, as (node, identity). A slow listener misses some, and asks.
+    pub fn ends(&self) -> broadcast::Receiver<(Name, Box<str>)> {
+        self.ends.subscribe()
+    }
+
+    /// A node is no more.
+    pub fn lose(&self, node: &str) {
+        self.desk().lose(node);
+        lock(&self.seats).remove(node);
+    }
+
+    /// Learned profiles and patterns.
+    pub fn profiles<T>(&self, ask: impl FnOnce(&mut Profiles) -> T) -> T {
+        ask(&mut lock(&self.profiles))
+    }
+
+    pub(super) fn desk(&self) -> MutexGuard<'_, Desk> {
+        lock(&self.desk)
+    }
+
+    pub(super) fn ended(&self, node: &Name, id: Box<str>) {
+        // Nobody listens: nothing is lost, the standing can be asked for.
+        let _ = self.ends.send((node.clone(), id));
+    }
+
+    fn wake(&self, node: &str) {
+        if let Some(seat) = lock(&self.seats).get(node) {
+            seat.wake.notify_one();
+        }
+    }
+
+    /// The node's seat, for a new stream with the number given back; the former stream is told to end.
+    pub(super) fn sit(&self, node: &Name) -> (Arc<Seat>, u64) {
+        let number = {
+            let mut streams = lock(&self.streams);
+            *streams += 1;
+            *streams
+        };
+        let mut seats = lock(&self.seats);
+        if seats.len() >= MOST_SEATS && !seats.contains_key(node) {
+            seats.retain(|_, seat| lock(&seat.state).stream != 0);
+        }
+        let seat = seats.entry(node.clone()).or_insert_with(|| {
+            let state = SeatState { stream: 0, allowance: Allowance::new(Instant::now()), applied: None };
+            Arc::new(Seat { wake: Notify::new(), state: Mutex::new(state) })
+        });
+        let seat = seat.clone();
+        drop(seats);
+        lock(&seat.state).stream = number;
+        // Two permits cannot be stored: the former stream looks at its number whenever it is woken.
+        seat.wake.notify_waiters();
+        seat.wake.notify_one();
+        (seat, number)
+    }
+
+    /// A stream has ended: unless another one has taken over, the node is silent from now on.
+    pub(super) fn leave(&self, node: &Name, seat: &Seat, number: u64) {
+        {
+            let mut state = lock(&seat.state);
+            if state.stream != number {
+                return;
+            }
+            state.stream = 0;
+        }
+        let now = self.now();
+        let mut inventory = self.inventory.write().unwrap_or_else(PoisonError::into_inner);
+        inventory.apply(Fact::NodeSilent { node: node.clone() }, now);
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Whoever panicked left a value that each method keeps whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,304 @@
+//! What each message of one stream means: who it is, what it may say, what is answered. No I/O.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use operator_api::report::v1 as wire;
+use tonic::Status;
+use wire::down::Kind as Told;
+use wire::up::Kind as Said;
+
+use crate::inventory::{Fact, Fate};
+
+use super::check::{facts, ranges};
+use super::counts::Tally;
+use super::desk::Due;
+use super::directory::Bound;
+use super::hub::{Hub, Seat, lock};
+use super::profiles::Pattern;
+use super::work::Progress;
+
+/// The versions of the protocol that this operator speaks.
+pub const VERSIONS: std::ops::RangeInclusive<u32> = 1..=1;
+
+/// As many as an agent may watch.
+const MOST_SOURCES: usize = 256;
+
+/// As many as Hello may name.
+const MOST_IN_HAND: usize = 1_024;
+
+/// Instructions sent in one go.
+const BATCH: usize = 64;
+
+/// An open stream.
+#[derive(Debug)]
+pub struct Session {
+    hub: Arc<Hub>,
+    node: Arc<str>,
+    seat: Arc<Seat>,
+    number: u64,
+    session: u64,
+    sequence: u64,
+    /// None until Sources have come.
+    sources: Option<Vec<wire::Source>>,
+    bound: Bound,
+    bound_at: u64,
+    pub out: VecDeque<wire::Down>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.hub.leave(&self.node, &self.seat, self.number);
+    }
+}
+
+fn down(kind: Told) -> wire::Down {
+    wire::Down { kind: Some(kind) }
+}
+
+impl Session {
+    /// Opens a session for the node that the certificate names, or says why not.
+    pub fn open(hub: &Arc<Hub>, node: &Arc<str>, hello: wire::Hello) -> Result<Self, Status> {
+        let wire::Hello { least_version, greatest_version, agent, node: said, session, last_sequence, in_hand } = hello;
+        if *said != **node {
+            hub.counts.add(Tally::Impostors, 1);
+            let said: String = said.chars().take(253).filter(|c| !c.is_control()).collect();
+            tracing::warn!("the agent of node {node} says that it is on {said}: refused");
+            return Err(Status::permission_denied(format!(
+                "the certificate is that of node {node}, and Hello names {said}: an agent reports for its own node only; \
+                 let it enrol on the node where it runs"
+            )));
+        }
+        let version = greatest_version.min(*VERSIONS.end());
+        if version < least_version.max(*VERSIONS.start()) {
+            hub.counts.add(Tally::Versions, 1);
+            return Err(Status::failed_precondition(format!(
+                "the agent speaks versions {least_version} to {greatest_version} of the wire, this operator {} to {}: \
+                 upgrade the older of the two",
+                VERSIONS.start(),
+                VERSIONS.end()
+            )));
+        }
+        if in_hand.len() > MOST_IN_HAND {
+            hub.counts.add(Tally::Nonsense, 1);
+            let text = format!("Hello names {} instructions, at most {MOST_IN_HAND} are allowed", in_hand.len());
+            return Err(Status::invalid_argument(text));
+        }
+        let (seat, number) = hub.sit(node);
+        let resumed = {
+            let mut state = lock(&seat.state);
+            if !state.allowance.take(0, Instant::now()) {
+                drop(state);
+                hub.leave(node, &seat, number);
+                return Err(flood(hub));
+            }
+            state.applied == Some((session, last_sequence)) && last_sequence > 0
+        };
+        let held: Vec<_> = in_hand.into_iter().filter_map(Progress::read).collect();
+        let count = hub.desk().attach(node, held);
+        hub.counts.add(Tally::InstructionsKnown, count as u64);
+        hub.counts.add(Tally::Sessions, 1);
+        hub.counts.add(Tally::Resumed, u64::from(resumed));
+        tracing::debug!("agent {agent} of node {node} has come, {}", if resumed { "where it was" } else { "anew" });
+        let welcome = wire::Welcome {
+            version,
+            operator: env!("CARGO_PKG_VERSION").into(),
+            life: hub.life,
+            resumed,
+            limits: Some(hub.limits.told()),
+        };
+        Ok(Self {
+            hub: hub.clone(),
+            node: node.clone(),
+            seat,
+            number,
+            session,
+            sequence: last_sequence,
+            sources: None,
+            bound: Bound::default(),
+            bound_at: 0,
+            out: VecDeque::from([down(Told::Welcome(welcome))]),
+        })
+    }
+
+    pub fn seat(&self) -> Arc<Seat> {
+        self.seat.clone()
+    }
+
+    /// Something may have to be sent; also whether this stream still speaks for its node.
+    pub fn wake(&mut self) -> Result<(), Status> {
+        if lock(&self.seat.state).stream != self.number {
+            self.hub.counts.add(Tally::Replaced, 1);
+            return Err(Status::aborted(format!(
+                "the agent of node {} has come on another stream, and this one is ended",
+                self.node
+            )));
+        }
+        if self.sources.is_some() {
+            self.send_due();
+        }
+        Ok(())
+    }
+
+    /// Folds one message in; what is to be answered is in `out` afterwards.
+    pub fn take(&mut self, message: wire::Up) -> Result<(), Status> {
+        let now = Instant::now();
+        let kind = message.kind.ok_or_else(|| self.nonsense("a message is empty, or of a kind this operator does not know"))?;
+        let weight = match &kind {
+            Said::Report(report) => u32::try_from(ranges(report)).unwrap_or(u32::MAX),
+            _ => 0,
+        };
+        {
+            let mut state = lock(&self.seat.state);
+            if state.stream != self.number {
+                drop(state);
+                return self.wake();
+            }
+            if !state.allowance.take(weight, now) {
+                return Err(flood(&self.hub));
+            }
+        }
+        match kind {
+            Said::Hello(_) => return Err(self.nonsense("Hello came a second time")),
+            Said::Sources(sources) => self.bind(sources.sources)?,
+            Said::Report(report) => self.report(report)?,
+            Said::Progress(told) => self.progress(told),
+            Said::Learned(told) => {
+                let wire::ProfileLearned { workload, source, profile } = told;
+                self.hub.profiles(|profiles| profiles.put(&workload, &source, profile));
+            }
+            Said::Wanted(wire::ProfileWanted { workload, source }) => {
+                let profile =
+                    self.hub.profiles(|profiles| profiles.get(&workload, &source).unwrap_or_default().to_vec());
+                self.out.push_back(down(Told::Profile(wire::ProfileKnown { workload, source, profile })));
+            }
+        }
+        Ok(())
+    }
+
+    fn nonsense(&self, what: &str) -> Status {
+        self.hub.counts.add(Tally::Nonsense, 1);
+        tracing::warn!("the agent of node {}: {what}; its stream is ended", self.node);
+        Status::invalid_argument(format!("{what}; the stream is ended. Is the agent of the operator's release?"))
+    }
+
+    fn bind(&mut self, sources: Vec<wire::Source>) -> Result<(), Status> {
+        if sources.len() > MOST_SOURCES {
+            return Err(self.nonsense(&format!("{} sources, at most {MOST_SOURCES} are allowed", sources.len())));
+        }
+        self.sources = Some(sources);
+        self.rebind();
+        self.send_due();
+        Ok(())
+    }
+
+    /// Bindings are told when they are not what they were.
+    fn rebind(&mut self) {
+        let Some(sources) = &self.sources else { return };
+        let first = self.bound_at == 0;
+        let (bound, revision) = self.hub.directory.bind(sources);
+        self.bound_at = revision.max(1);
+        if bound.left_out > 0 {
+            tracing::warn!("node {} has {} more Dataset folders than an agent is told of", self.node, bound.left_out);
+        }
+        if first || bound.bindings != self.bound.bindings {
+            let bindings = bound.bindings.clone();
+            self.out.push_back(down(Told::Bindings(wire::Bindings { bindings })));
+        }
+        self.bound = bound;
+    }
+
+    fn report(&mut self, told: wire::Report) -> Result<(), Status> {
+        let (sequence, snapshot) = (told.sequence, told.snapshot);
+        let facts = facts(told, self.session, &self.bound.names, &self.hub.limits)
+            .map_err(|error| self.nonsense(&error.to_string()))?;
+        let counts = &self.hub.counts;
+        counts.add(Tally::UnknownDatasets, facts.unknown.into());
+        let fact = Fact::Report { node: self.node.clone(), report: facts.report };
+        let now = self.hub.now();
+        let applied = {
+            let mut inventory = self.hub.inventory.write().unwrap_or_else(PoisonError::into_inner);
+            inventory.apply(fact, now)
+        };
+        counts.add(Tally::RangesRefused, applied.refused.into());
+        match applied.fate {
+            Fate::Taken | Fate::Known => {
+                counts.add(Tally::Reports, 1);
+                counts.add(Tally::Ranges, facts.ranges.into());
+                counts.add(Tally::Snapshots, u64::from(snapshot));
+                self.sequence = sequence;
+                lock(&self.seat.state).applied = Some((self.session, sequence));
+                self.out.push_back(down(Told::Ack(wire::Ack { sequence, instructions: Vec::new() })));
+            }
+            Fate::AskWhole => {
+                counts.add(Tally::Resyncs, 1);
+                let reason = format!("report {sequence} does not follow what is known of node {}", self.node);
+                self.out.push_back(down(Told::Resync(wire::Resync { reason })));
+            }
+        }
+        if !facts.patterns.is_empty() {
+            self.hub.profiles(|profiles| {
+                for (dataset, pattern) in facts.patterns {
+                    let wire::Pattern { dataset: _, workload, pattern, covered_permille } = pattern;
+                    let pattern = Pattern { words: pattern.into(), covered_permille: covered_permille.min(1_000) };
+                    profiles.pattern(dataset, &workload, pattern);
+                }
+            });
+        }
+        if self.hub.directory.revision() != self.bound_at {
+            self.rebind();
+        }
+        Ok(())
+    }
+
+    fn progress(&mut self, told: wire::Progress) {
+        let said = told.id.clone();
+        let Some((id, progress)) = Progress::read(told) else { return };
+        let ended = self.hub.desk().progress(&self.node, id.clone(), progress);
+        if ended {
+            self.hub.ended(&self.node, id);
+            let ack = wire::Ack { sequence: self.sequence, instructions: vec![said] };
+            self.out.push_back(down(Told::Ack(ack)));
+        }
+    }
+
+    fn send_due(&mut self) {
+        let due = self.hub.desk().due(&self.node, BATCH);
+        let full = due.len() >= BATCH;
+        for due in due {
+            let kind = match due {
+                Due::Withdraw(id) => Told::Withdrawal(wire::Withdrawal { id: id.into() }),
+                Due::Instruct(wish) => match wish.instruction(&self.hub.directory) {
+                    Some(instruction) => {
+                        self.hub.counts.add(Tally::Instructions, 1);
+                        Told::Instruction(instruction)
+                    }
+                    // The Dataset went while the wish waited.
+                    None => {
+                        let progress = Progress {
+                            state: super::work::State::Refused,
+                            detail: format!("the Dataset {} is gone", wish.work.extent().dataset).into(),
+                            ..Progress::default()
+                        };
+                        self.hub.desk().progress(&self.node, wish.id.clone(), progress);
+                        self.hub.ended(&self.node, wish.id.clone());
+                        continue;
+                    }
+                },
+            };
+            self.out.push_back(down(kind));
+        }
+        if full {
+            self.seat.wake.notify_one();
+        }
+    }
+}
+
+fn flood(hub: &Hub) -> Status {
+    hub.counts.add(Tally::Floods, 1);
+    Status::resource_exhausted(
+        "the agent sends more than Welcome allows, and its stream is ended; it may come again, and should report at \
+         the interval that it was told",
+    )
+}
