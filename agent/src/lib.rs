@@ -2,7 +2,7 @@
 //!
 //! In reading order: what was asked (`config`, from `args`), the edges to the kernel and the machine
 //! (`probe`, `mounts`, `attribute`, `prefetch`, `pressure`), what is kept (`profiles`), the machine's
-//! health (`doctor`), what is counted (`metrics`), the API (`api`), the loop that joins them (`engine`),
+//! health (`doctor`), what is counted (`metrics`), the API (`api`), the loop that joins them (`engine`), the wire to the operator (`report`),
 //! the memory the process keeps (`heap`), the daemon's life (`run`), the commands (`cli`).
 
 pub mod config;
@@ -28,6 +28,8 @@ pub mod metrics;
 pub mod api;
 
 pub mod engine;
+
+pub mod report;
 
 pub mod heap;
 

@@ -1,7 +1,7 @@
 //! Headrace's operator: knows which bytes are where, decides where they should be, and steers pods to them.
 //!
-//! What decides is pure (`inventory`, `placement`); what listens (`ingest`, behind `certs`, and `watch`) feeds it; what acts
-//! (`schedule`, `reconcile`) asks it.
+//! What decides is pure (`inventory`, `placement`); what listens (`ingest`, behind `certs`, and `watch`) feeds it;
+//! what acts (`schedule`, `reconcile`) asks it.
 
 pub mod config;
 

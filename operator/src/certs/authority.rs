@@ -96,11 +96,13 @@ impl Authority {
 
     /// One that was kept. What it signs carries the kept certificate's own name and key identifier.
     pub fn open(kept: &Credential) -> Result<Self, CertError> {
-        let damaged = |reason: String| CertError::Damaged { what: "the authority's certificate or key".into(), reason };
+        let damaged =
+            |reason: String| CertError::Damaged { what: "the authority's certificate or key".into(), reason };
         let certificate = kept.chain.first().cloned().ok_or_else(|| damaged("it is missing".into()))?;
         let pkcs8 = PrivatePkcs8KeyDer::from(kept.key.expose());
         let key = KeyPair::try_from(&pkcs8).map_err(|error| damaged(error.to_string()))?;
-        let (_, parsed) = X509Certificate::from_der(&certificate).map_err(|error| damaged(error.to_string()))?;
+        let (_, parsed) =
+            X509Certificate::from_der(&certificate).map_err(|error| damaged(error.to_string()))?;
         if !parsed.is_ca() {
             return Err(damaged("it is no authority's".into()));
         }
@@ -156,7 +158,8 @@ impl Authority {
             return Err(RequestError::TooLarge);
         }
         let request = CertificateSigningRequestDer::from(request);
-        let asked = CertificateSigningRequestParams::from_der(&request).map_err(|_| RequestError::Unreadable)?;
+        let asked =
+            CertificateSigningRequestParams::from_der(&request).map_err(|_| RequestError::Unreadable)?;
         let uri = identity::uri(node).try_into().map_err(|_| RequestError::Sign)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = named(&identity::common_name(node));

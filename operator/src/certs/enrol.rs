@@ -45,7 +45,9 @@ pub enum Refusal {
          headrace.io/operator (the chart makes one)"
     )]
     Invalid(String),
-    #[error("the token belongs to {found}, not to the agents' ServiceAccount {wanted}; only agents get certificates")]
+    #[error(
+        "the token belongs to {found}, not to the agents' ServiceAccount {wanted}; only agents get certificates"
+    )]
     Stranger { found: String, wanted: String },
     #[error(
         "the token does not say on which node its pod runs; Kubernetes 1.32 and later write that into the tokens \
@@ -114,7 +116,8 @@ impl<A: Authenticator> Enrolments<A> {
                  the node, and give it to the agent with --certificate and --key",
             ));
         };
-        let busy = || Status::unavailable("too many agents enrol at this moment; come again in a few seconds");
+        let busy =
+            || Status::unavailable("too many agents enrol at this moment; come again in a few seconds");
         if !self.pace.lock().unwrap_or_else(PoisonError::into_inner).admits(Instant::now()) {
             return Err(busy());
         }
@@ -125,10 +128,14 @@ impl<A: Authenticator> Enrolments<A> {
         let review = tokio::time::timeout(PATIENCE, self.authenticator.authenticate(&token)).await;
         let Bearer { node } = match review {
             Ok(Ok(bearer)) => bearer,
-            Ok(Err(refusal @ Refusal::Unavailable(_))) => return Err(Status::unavailable(refusal.to_string())),
+            Ok(Err(refusal @ Refusal::Unavailable(_))) => {
+                return Err(Status::unavailable(refusal.to_string()));
+            }
             Ok(Err(refusal)) => return Err(Status::unauthenticated(refusal.to_string())),
             Err(_) => {
-                return Err(Status::unavailable("the API server did not check the token in time; come again"));
+                return Err(Status::unavailable(
+                    "the API server did not check the token in time; come again",
+                ));
             }
         };
         if !is_node_name(&node) {
@@ -141,7 +148,10 @@ impl<A: Authenticator> Enrolments<A> {
         })?;
         tracing::info!("the agent on node {node} has a new certificate");
         let bytes = |certificate: &CertificateDer<'_>| certificate.to_vec();
-        Ok(EnrolReply { chain: vec![bytes(&certificate)], authorities: roots.trusted.iter().map(bytes).collect() })
+        Ok(EnrolReply {
+            chain: vec![bytes(&certificate)],
+            authorities: roots.trusted.iter().map(bytes).collect(),
+        })
     }
 }
 
@@ -151,7 +161,9 @@ impl<A: Authenticator> Enrolment for Enrolments<A> {
         let decided = self.decide(request.into_inner()).await;
         match &decided {
             Ok(_) => self.count(|counts| counts.signed += 1),
-            Err(status) if status.code() == tonic::Code::Unavailable => self.count(|counts| counts.deferred += 1),
+            Err(status) if status.code() == tonic::Code::Unavailable => {
+                self.count(|counts| counts.deferred += 1)
+            }
             Err(status) => {
                 self.count(|counts| counts.refused += 1);
                 tracing::warn!("an agent was refused a certificate: {}", status.message());

@@ -58,8 +58,7 @@ pub fn is_node_name(name: &str) -> bool {
 
 /// Reads a certificate that the handshake has verified.
 pub fn peer_of(certificate: &CertificateDer<'_>) -> Result<Peer, IdentityError> {
-    let (_, certificate) =
-        X509Certificate::from_der(certificate).map_err(|_| IdentityError::Unreadable)?;
+    let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| IdentityError::Unreadable)?;
     let names = certificate.subject_alternative_name().map_err(|_| IdentityError::Unreadable)?;
     let uris = names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
         GeneralName::URI(uri) => uri.strip_prefix(SCHEME)?.strip_prefix(PREFIX),

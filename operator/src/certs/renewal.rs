@@ -118,7 +118,8 @@ async fn load<V: Vault>(source: &Source<V>) -> Result<(Loaded, Option<Roots>), C
 }
 
 fn read_folder(folder: &Path) -> Result<Loaded, CertError> {
-    let damaged = |path: &Path, reason: String| CertError::Damaged { what: path.display().to_string(), reason };
+    let damaged =
+        |path: &Path, reason: String| CertError::Damaged { what: path.display().to_string(), reason };
     let certificates = |name: &str| -> Result<Vec<CertificateDer<'static>>, CertError> {
         let path = folder.join(name);
         let pem = read(&path)?;

@@ -35,7 +35,8 @@ impl TokenReviews {
 
 impl Authenticator for TokenReviews {
     async fn authenticate(&self, token: &str) -> Result<Bearer, Refusal> {
-        let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![AUDIENCE.to_owned()]) };
+        let spec =
+            TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![AUDIENCE.to_owned()]) };
         let review = TokenReview { spec, ..TokenReview::default() };
         let answer = self.api.create(&PostParams::default(), &review).await;
         let answer = answer.map_err(|error| Refusal::Unavailable(error.to_string()))?;

@@ -33,7 +33,11 @@ pub trait Vault: Send + Sync {
     fn name(&self) -> String;
     fn load(&self) -> impl Future<Output = Result<Option<Found>, CertError>> + Send;
     /// Keeps it if nothing (or still what `over` had) is there; false when somebody was faster.
-    fn store(&self, kept: &Kept, over: Option<&Found>) -> impl Future<Output = Result<bool, CertError>> + Send;
+    fn store(
+        &self,
+        kept: &Kept,
+        over: Option<&Found>,
+    ) -> impl Future<Output = Result<bool, CertError>> + Send;
 }
 
 /// The authority in use, and every certificate that agents and the operator should trust.

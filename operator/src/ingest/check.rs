@@ -7,7 +7,8 @@ use operator_api::report::v1 as wire;
 use rustc_hash::FxHashMap;
 
 use crate::inventory::{
-    Capacity, Change, Chunks, DatasetReport, Demand, Millis, Name, Pressure, Report, Tier, Version, VersionFacts,
+    Capacity, Change, Chunks, DatasetReport, Demand, Millis, Name, Pressure, Report, Tier, Version,
+    VersionFacts,
 };
 
 use super::limits::Limits;
@@ -67,7 +68,17 @@ pub fn facts(
     if found > limits.ranges as usize {
         return Err(Nonsense::Ranges { found, most: limits.ranges });
     }
-    let wire::Report { sequence, snapshot, more: _, residency, versions, demand, patterns, capacity, pressure } = told;
+    let wire::Report {
+        sequence,
+        snapshot,
+        more: _,
+        residency,
+        versions,
+        demand,
+        patterns,
+        capacity,
+        pressure,
+    } = told;
     let mut parts = Parts { bound, parts: Vec::new(), places: FxHashMap::default(), unknown: 0 };
     for entry in residency {
         let change = change(&entry)?;
@@ -105,7 +116,9 @@ pub fn facts(
         None => None,
     };
     let pressure = match pressure {
-        Some(told) if told.memory_permille > WHOLE || told.io_permille > WHOLE => return Err(Nonsense::Pressure),
+        Some(told) if told.memory_permille > WHOLE || told.io_permille > WHOLE => {
+            return Err(Nonsense::Pressure);
+        }
         Some(told) => Some(Pressure { memory: told.memory_permille as u16, io: told.io_permille as u16 }),
         None => None,
     };

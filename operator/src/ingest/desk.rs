@@ -37,7 +37,9 @@ pub enum Placed {
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeskError {
-    #[error("an instruction's identity must have 1 to {LONGEST_ID} bytes, this one has {0}; this is a fault of the program")]
+    #[error(
+        "an instruction's identity must have 1 to {LONGEST_ID} bytes, this one has {0}; this is a fault of the program"
+    )]
     Identity(usize),
     #[error("{OPEN} instructions are open for node {0}; wait until some have ended")]
     Full(Name),
@@ -91,8 +93,12 @@ impl Desk {
         }
         orders.open += 1;
         let id = wish.id.clone();
-        let entry =
-            Entry { wish: Some(Arc::new(wish)), standing: Standing::Waiting, withdrawn: false, turn: self.turn };
+        let entry = Entry {
+            wish: Some(Arc::new(wish)),
+            standing: Standing::Waiting,
+            withdrawn: false,
+            turn: self.turn,
+        };
         orders.entries.insert(id, entry);
         Ok(Placed::New)
     }
@@ -285,9 +291,8 @@ mod tests {
         let mut desk = Desk::default();
         desk.instruct(wish("before", 0)).unwrap();
         desk.instruct(wish("fresh", 0)).unwrap();
-        let in_hand = ["before", "after", "done"].map(|id| {
-            (id.into(), progress(if id == "done" { State::Done } else { State::Running }))
-        });
+        let in_hand = ["before", "after", "done"]
+            .map(|id| (id.into(), progress(if id == "done" { State::Done } else { State::Running })));
         assert_eq!(desk.attach(&"n1".into(), in_hand.to_vec()), 3);
         assert!(matches!(desk.instruct(wish("after", 0)), Ok(Placed::Known(Standing::Going(_)))));
         assert!(matches!(desk.instruct(wish("done", 0)), Ok(Placed::Known(Standing::Ended(_)))));
@@ -314,7 +319,10 @@ mod tests {
         desk.withdraw("n1", "c");
         assert_eq!(sent(&mut desk), ["-a"]);
         assert!(sent(&mut desk).is_empty());
-        assert_eq!(desk.standing("n1", "b"), Some(&Standing::Ended(Progress { state: State::Dropped, ..Progress::default() })));
+        assert_eq!(
+            desk.standing("n1", "b"),
+            Some(&Standing::Ended(Progress { state: State::Dropped, ..Progress::default() }))
+        );
     }
 
     #[test]

@@ -183,7 +183,10 @@ mod tests {
         let of = |name: &str, path: &str, prefix: &str| (name.to_owned(), path.to_owned(), prefix.to_owned());
         assert_eq!(bind("nas:/export"), [of("a/whole", "", ""), of("a/part", "part", "in")]);
         assert_eq!(bind("nas:/export/part"), [of("a/part", "", "in")]);
-        assert_eq!(bind("nas:/"), [of("a/whole", "export", ""), of("a/part", "export/part", "in"), of("a/other", "exports", "")]);
+        assert_eq!(
+            bind("nas:/"),
+            [of("a/whole", "export", ""), of("a/part", "export/part", "in"), of("a/other", "exports", "")]
+        );
         assert_eq!(bind("JuiceFS:data"), [of("a/juice", "", "")]);
         assert_eq!(bind("/srv/data"), [of("a/local", "x", "")]);
         assert_eq!(bind("s3://bucket/x"), [of("a/bucket", "", "")]);

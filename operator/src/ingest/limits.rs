@@ -47,8 +47,17 @@ impl Default for Limits {
 
 impl Limits {
     pub(super) fn told(&self) -> wire::Limits {
-        let Self { message_bytes, ranges, entries, window, interval, runs, connections: _, silence: _, greeting: _ } =
-            *self;
+        let Self {
+            message_bytes,
+            ranges,
+            entries,
+            window,
+            interval,
+            runs,
+            connections: _,
+            silence: _,
+            greeting: _,
+        } = *self;
         let interval_ms = u32::try_from(interval.as_millis()).unwrap_or(u32::MAX);
         wire::Limits { message_bytes, ranges, entries, window, interval_ms, runs }
     }

@@ -36,4 +36,3 @@ pub use hub::{Hub, SharedInventory};
 pub use limits::Limits;
 pub use server::{IngestError, Listening, bind};
 pub use work::{Extent, Progress, State, Wish, Work};
-

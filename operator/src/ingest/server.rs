@@ -38,7 +38,9 @@ const GRACE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
-    #[error("listening for agents at {addr} failed: {source}; is the port taken, is the address this machine's?")]
+    #[error(
+        "listening for agents at {addr} failed: {source}; is the port taken, is the address this machine's?"
+    )]
     Bind { addr: SocketAddr, source: io::Error },
     #[error("serving agents ended: {0}; restart the operator")]
     Serve(#[from] tonic::transport::Error),
@@ -81,8 +83,10 @@ impl Listening {
         let (sender, incoming) = mpsc::channel(64);
         tokio::spawn(accept::run(listener, serving, hub.clone(), sender, stop.clone()));
         let bytes = hub.limits.message_bytes as usize;
-        let reports = ReportsServer::new(Service { hub, stop: stop.clone() }).max_decoding_message_size(bytes);
-        let enrolments = enrolments.map(|service| EnrolmentServer::new(service).max_decoding_message_size(bytes));
+        let reports =
+            ReportsServer::new(Service { hub, stop: stop.clone() }).max_decoding_message_size(bytes);
+        let enrolments =
+            enrolments.map(|service| EnrolmentServer::new(service).max_decoding_message_size(bytes));
         let stopped = {
             let mut stop = stop.clone();
             async move {

@@ -60,7 +60,15 @@ fn down(kind: Told) -> wire::Down {
 impl Session {
     /// Opens a session for the node that the certificate names, or says why not.
     pub fn open(hub: &Arc<Hub>, node: &Arc<str>, hello: wire::Hello) -> Result<Self, Status> {
-        let wire::Hello { least_version, greatest_version, agent, node: said, session, last_sequence, in_hand } = hello;
+        let wire::Hello {
+            least_version,
+            greatest_version,
+            agent,
+            node: said,
+            session,
+            last_sequence,
+            in_hand,
+        } = hello;
         if *said != **node {
             hub.counts.add(Tally::Impostors, 1);
             let said: String = said.chars().take(253).filter(|c| !c.is_control()).collect();
@@ -82,7 +90,8 @@ impl Session {
         }
         if in_hand.len() > MOST_IN_HAND {
             hub.counts.add(Tally::Nonsense, 1);
-            let text = format!("Hello names {} instructions, at most {MOST_IN_HAND} are allowed", in_hand.len());
+            let text =
+                format!("Hello names {} instructions, at most {MOST_IN_HAND} are allowed", in_hand.len());
             return Err(Status::invalid_argument(text));
         }
         let (seat, number) = hub.sit(node);
@@ -100,7 +109,10 @@ impl Session {
         hub.counts.add(Tally::InstructionsKnown, count as u64);
         hub.counts.add(Tally::Sessions, 1);
         hub.counts.add(Tally::Resumed, u64::from(resumed));
-        tracing::debug!("agent {agent} of node {node} has come, {}", if resumed { "where it was" } else { "anew" });
+        tracing::debug!(
+            "agent {agent} of node {node} has come, {}",
+            if resumed { "where it was" } else { "anew" }
+        );
         let welcome = wire::Welcome {
             version,
             operator: env!("CARGO_PKG_VERSION").into(),
@@ -144,7 +156,9 @@ impl Session {
     /// Folds one message in; what is to be answered is in `out` afterwards.
     pub fn take(&mut self, message: wire::Up) -> Result<(), Status> {
         let now = Instant::now();
-        let kind = message.kind.ok_or_else(|| self.nonsense("a message is empty, or of a kind this operator does not know"))?;
+        let kind = message
+            .kind
+            .ok_or_else(|| self.nonsense("a message is empty, or of a kind this operator does not know"))?;
         let weight = match &kind {
             Said::Report(report) => u32::try_from(ranges(report)).unwrap_or(u32::MAX),
             _ => 0,
@@ -169,8 +183,9 @@ impl Session {
                 self.hub.profiles(|profiles| profiles.put(&workload, &source, profile));
             }
             Said::Wanted(wire::ProfileWanted { workload, source }) => {
-                let profile =
-                    self.hub.profiles(|profiles| profiles.get(&workload, &source).unwrap_or_default().to_vec());
+                let profile = self
+                    .hub
+                    .profiles(|profiles| profiles.get(&workload, &source).unwrap_or_default().to_vec());
                 self.out.push_back(down(Told::Profile(wire::ProfileKnown { workload, source, profile })));
             }
         }
@@ -180,12 +195,16 @@ impl Session {
     fn nonsense(&self, what: &str) -> Status {
         self.hub.counts.add(Tally::Nonsense, 1);
         tracing::warn!("the agent of node {}: {what}; its stream is ended", self.node);
-        Status::invalid_argument(format!("{what}; the stream is ended. Is the agent of the operator's release?"))
+        Status::invalid_argument(format!(
+            "{what}; the stream is ended. Is the agent of the operator's release?"
+        ))
     }
 
     fn bind(&mut self, sources: Vec<wire::Source>) -> Result<(), Status> {
         if sources.len() > MOST_SOURCES {
-            return Err(self.nonsense(&format!("{} sources, at most {MOST_SOURCES} are allowed", sources.len())));
+            return Err(
+                self.nonsense(&format!("{} sources, at most {MOST_SOURCES} are allowed", sources.len()))
+            );
         }
         self.sources = Some(sources);
         self.rebind();
@@ -200,7 +219,11 @@ impl Session {
         let (bound, revision) = self.hub.directory.bind(sources);
         self.bound_at = revision.max(1);
         if bound.left_out > 0 {
-            tracing::warn!("node {} has {} more Dataset folders than an agent is told of", self.node, bound.left_out);
+            tracing::warn!(
+                "node {} has {} more Dataset folders than an agent is told of",
+                self.node,
+                bound.left_out
+            );
         }
         if first || bound.bindings != self.bound.bindings {
             let bindings = bound.bindings.clone();
@@ -223,7 +246,7 @@ impl Session {
         };
         counts.add(Tally::RangesRefused, applied.refused.into());
         match applied.fate {
-            Fate::Taken | Fate::Known => {
+            Fate::Taken | Fate::Known | Fate::Undeclared => {
                 counts.add(Tally::Reports, 1);
                 counts.add(Tally::Ranges, facts.ranges.into());
                 counts.add(Tally::Snapshots, u64::from(snapshot));
@@ -241,7 +264,8 @@ impl Session {
             self.hub.profiles(|profiles| {
                 for (dataset, pattern) in facts.patterns {
                     let wire::Pattern { dataset: _, workload, pattern, covered_permille } = pattern;
-                    let pattern = Pattern { words: pattern.into(), covered_permille: covered_permille.min(1_000) };
+                    let pattern =
+                        Pattern { words: pattern.into(), covered_permille: covered_permille.min(1_000) };
                     profiles.pattern(dataset, &workload, pattern);
                 }
             });

@@ -98,7 +98,8 @@ impl Progress {
             Told::Refused => State::Refused,
             Told::Dropped => State::Dropped,
         };
-        let wire::Progress { id, state: _, bytes, files, failed_files, bytes_total, files_total, mut detail } = told;
+        let wire::Progress { id, state: _, bytes, files, failed_files, bytes_total, files_total, mut detail } =
+            told;
         if id.is_empty() || id.len() > LONGEST_ID {
             return None;
         }
@@ -126,9 +127,10 @@ impl Wish {
             Tier::Cache => wire::Tier::Cache.into(),
         };
         let work = match &self.work {
-            Work::Fetch(extent, t) => {
-                wire::instruction::Work::Fetch(wire::Fetch { extent: Some(extent.told(number)), tier: tier(t) })
-            }
+            Work::Fetch(extent, t) => wire::instruction::Work::Fetch(wire::Fetch {
+                extent: Some(extent.told(number)),
+                tier: tier(t),
+            }),
             Work::Pin(extent, t) => {
                 wire::instruction::Work::Pin(wire::Pin { extent: Some(extent.told(number)), tier: tier(t) })
             }

@@ -3,7 +3,8 @@
 //! `figure` is what a benchmark says, `ranges` and `evidence` turn the store's journal and the reader's
 //! accesses into bytes fetched, wasted and covered (pure), `lab` starts and stops stores, readers and
 //! agents, `case` lists the rows of the table, `first_light` and `overhead` run them; `guest` asks the least of
-//! them of another kernel; `datasets` measures the operator on a real control plane.
+//! them of another kernel; `datasets` measures the operator on a real control plane, `operator_wire` its end of
+//! the wire.
 
 pub mod figure;
 
@@ -24,3 +25,5 @@ pub mod guest;
 pub mod datasets;
 
 pub mod steering;
+
+pub mod operator_wire;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use tests::bench::figure::Report;
 use tests::bench::lab::{self, Subject};
-use tests::bench::{datasets, first_light, overhead, steering};
+use tests::bench::{datasets, first_light, operator_wire, overhead, steering};
 use tests::hygiene;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -33,7 +33,7 @@ struct Args {
     /// Timed runs of each kind; figures that count take 5.
     #[arg(long, default_value_t = 5)]
     repeats: usize,
-    /// Nodes of the cluster in `extender`; figures that count take 5,000.
+    /// Nodes of the cluster in `extender`, `reports` and `restart`; figures that count take 5,000.
     #[arg(long)]
     nodes: Option<u32>,
 }
@@ -73,6 +73,9 @@ fn operator(cases: &[String], repeats: usize, nodes: Option<u32>) -> Result<Repo
         figures.extend(datasets::run(&datasets::Options { operator, datasets: 1_000, repeats })?);
     }
     figures.extend(steering::run(&steering::Options { cases: cases.to_vec(), repeats, nodes })?);
+    if operator_wire::CASES.iter().any(|case| chosen(case)) {
+        figures.extend(operator_wire::run(&operator_wire::Options { cases: cases.to_vec(), nodes })?);
+    }
     anyhow::ensure!(!figures.is_empty(), "no case is called {}: see docs/benchmarks.md", cases.join(", "));
     Ok(Report { bench: "operator".to_owned(), figures })
 }
