@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config::{
-    AgentConfig, ApiConfig, AskConfig, Command, DEFAULT_SOCKET, DEFAULT_STATE, Output, PlanChoice, Question,
+    AgentConfig, ApiConfig, AskConfig, Command, DEFAULT_AUTHORITY, DEFAULT_SOCKET, DEFAULT_STATE,
+    DEFAULT_TOKEN, OperatorConfig, Output, PlanChoice, Question,
 };
 
 /// Headrace sees what is read from slow mounts, learns what comes next, and has it in memory in time.
@@ -133,6 +134,24 @@ struct AgentArgs {
     /// Which way of probing to use; for tests.
     #[arg(long, value_enum, default_value_t = PlanArg::Auto, hide = true)]
     plan: PlanArg,
+    /// Report to the operator at this URL, such as https://headrace-operator.headrace:9443, and do what it asks.
+    #[arg(long, value_name = "URL", env = "HEADRACE_OPERATOR")]
+    operator: Option<String>,
+    /// Certificates that the operator's must come from.
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_AUTHORITY)]
+    operator_ca: PathBuf,
+    /// The pod's token for the audience headrace.io/operator, with which a certificate is asked for.
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_TOKEN)]
+    operator_token: PathBuf,
+    /// A certificate that names this node, in place of the token.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    certificate: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    key: Option<PathBuf>,
+    /// This node's name in Kubernetes; without it: the host's name.
+    #[arg(long, value_name = "NAME", env = "HEADRACE_NODE")]
+    node: Option<String>,
     /// How much is logged: error, warn, info, debug, trace, or a filter such as agent=debug.
     #[arg(long, value_name = "LEVEL", default_value = "info", env = "HEADRACE_LOG")]
     log: String,
@@ -196,7 +215,29 @@ fn command(args: Args) -> Command {
 }
 
 fn agent(args: AgentArgs, socket: PathBuf) -> AgentConfig {
-    let AgentArgs { watch, state, listen, metrics, observe_only, memory_percent, plan, log } = args;
+    let AgentArgs {
+        watch,
+        state,
+        listen,
+        metrics,
+        observe_only,
+        memory_percent,
+        plan,
+        operator,
+        operator_ca,
+        operator_token,
+        certificate,
+        key,
+        node,
+        log,
+    } = args;
+    let operator = operator.map(|url| OperatorConfig {
+        url,
+        node: node.unwrap_or_else(host_name),
+        authority: operator_ca,
+        token: operator_token,
+        certificate: certificate.zip(key),
+    });
     let plan = match plan {
         PlanArg::Auto => PlanChoice::Auto,
         PlanArg::Fentry => PlanChoice::Fentry,
@@ -213,7 +254,12 @@ fn agent(args: AgentArgs, socket: PathBuf) -> AgentConfig {
         memory_percent,
         plan,
         log,
+        operator,
     }
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
@@ -239,6 +285,19 @@ mod tests {
         assert_eq!(config.api.socket, PathBuf::from(DEFAULT_SOCKET));
         assert_eq!(config.state, PathBuf::from(DEFAULT_STATE));
         assert_eq!((config.metrics, config.api.listen, config.plan), (None, None, PlanChoice::Auto));
+    }
+
+    #[test]
+    fn an_operator_is_named_by_its_url() {
+        let Command::Agent(config) = try_parse("headrace agent").unwrap() else { panic!("not the agent") };
+        assert_eq!(config.operator, None);
+        let line = "headrace agent --operator https://o:1 --node n1 --certificate /c --key /k";
+        let Command::Agent(config) = try_parse(line).unwrap() else { panic!("not the agent") };
+        let operator = config.operator.unwrap();
+        assert_eq!((&*operator.url, &*operator.node), ("https://o:1", "n1"));
+        assert_eq!(operator.certificate, Some(("/c".into(), "/k".into())));
+        assert_eq!(operator.token, PathBuf::from(DEFAULT_TOKEN));
+        assert!(try_parse("headrace agent --operator https://o:1 --key /k").is_err());
     }
 
     #[test]

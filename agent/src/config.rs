@@ -37,6 +37,28 @@ pub struct AgentConfig {
     pub plan: PlanChoice,
     /// `tracing` filter, such as "info" or "agent=debug".
     pub log: String,
+    /// Whom to report to; `None`: this node keeps to itself.
+    pub operator: Option<OperatorConfig>,
+}
+
+/// Where agents' certificates of the operator's authority are mounted unless told otherwise.
+pub const DEFAULT_AUTHORITY: &str = "/etc/headrace/operator/ca.crt";
+
+/// Where the pod's token for the operator is mounted unless told otherwise.
+pub const DEFAULT_TOKEN: &str = "/var/run/secrets/headrace.io/token";
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorConfig {
+    /// `https://name:port`.
+    pub url: String,
+    /// This node's name in Kubernetes.
+    pub node: String,
+    /// Certificates that the operator's must come from.
+    pub authority: PathBuf,
+    /// The pod's token, with which a certificate is asked for.
+    pub token: PathBuf,
+    /// A certificate with its key, in place of the token.
+    pub certificate: Option<(PathBuf, PathBuf)>,
 }
 
 #[derive(Clone, Debug)]

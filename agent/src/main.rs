@@ -9,6 +9,8 @@ use agent::{args, cli, heap, run};
 fn main() -> ExitCode {
     let ended = match args::parse() {
         Command::Agent(config) => {
+            // Should something else have chosen before, it chose the same.
+            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
             heap::keep_small();
             run::run(config).map_err(anyhow::Error::from)
         }

@@ -15,11 +15,14 @@ use tracing_subscriber::EnvFilter;
 
 use crate::api::query::{Link, Query, channel};
 use crate::api::{ApiError, Listeners};
-use crate::config::{AgentConfig, PlanChoice};
+use crate::config::{AgentConfig, OperatorConfig, PlanChoice};
 use crate::engine::{Engine, EngineConfig, EngineError, Wish};
 use crate::heap;
 use crate::metrics::{self, CoreTotals, ExporterError, Metrics, Refresh};
 use crate::probe::{Plan, ProbeConfig};
+use crate::report::connect::{Address, ConnectError};
+use crate::report::credential::Means;
+use crate::report::reporter::{self, ReporterConfig};
 
 /// Two threads are enough for clients; the engine has its own.
 const API_THREADS: usize = 2;
@@ -39,6 +42,10 @@ pub enum RunError {
         "the agent's loop has ended by itself; its log says why. This is a fault: report it with the log"
     )]
     Ended,
+    #[error("the kernel gives no random numbers: {0}; this is a fault of the machine")]
+    Random(io::Error),
+    #[error(transparent)]
+    Operator(#[from] ConnectError),
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error(transparent)]
@@ -86,8 +93,18 @@ pub fn run(config: AgentConfig) -> Result<ExitCode, RunError> {
 }
 
 async fn daemon(config: AgentConfig) -> Result<ExitCode, RunError> {
-    let AgentConfig { watch, state, api, metrics: metrics_addr, observe_only, memory_percent, plan, log: _ } =
-        config;
+    let AgentConfig {
+        watch,
+        state,
+        api,
+        metrics: metrics_addr,
+        observe_only,
+        memory_percent,
+        plan,
+        log: _,
+        operator,
+    } = config;
+    let reporter = operator.map(|operator| reporter(operator, memory_percent, observe_only)).transpose()?;
     let mut signals = Signals::new().map_err(RunError::Signals)?;
     let listeners = Listeners::bind(&api).await?;
     tracing::info!("answering at {}", api.socket.display());
@@ -113,6 +130,13 @@ async fn daemon(config: AgentConfig) -> Result<ExitCode, RunError> {
     let (engine, sources) = Engine::build(config, metrics.clone(), side)?;
     heap::give_back();
     let mut engine = engine.start(sources, stop.clone())?;
+    let reporting = match reporter {
+        Some(reporter) => {
+            let session = random()?;
+            Some(tokio::spawn(reporter::run(reporter, link.clone(), session, stop.clone())))
+        }
+        None => None,
+    };
     let serving = listeners.serve(link, metrics, stop);
     tokio::pin!(serving);
     tokio::select! {
@@ -131,6 +155,9 @@ async fn daemon(config: AgentConfig) -> Result<ExitCode, RunError> {
         if let Some(exporter) = exporter {
             let _ = exporter.await;
         }
+        if let Some(reporting) = reporting {
+            let _ = reporting.await;
+        }
         served
     };
     tokio::select! {
@@ -143,6 +170,29 @@ async fn daemon(config: AgentConfig) -> Result<ExitCode, RunError> {
             Ok(ExitCode::from(INTERRUPTED))
         }
     }
+}
+
+/// What `--operator` and its companions mean.
+fn reporter(
+    operator: OperatorConfig,
+    memory_percent: u8,
+    observe_only: bool,
+) -> Result<ReporterConfig, RunError> {
+    let OperatorConfig { url, node, authority, token, certificate } = operator;
+    let address = Address::parse(&url)?;
+    let means = match certificate {
+        Some((certificate, key)) => Means::Files { certificate, key },
+        None => Means::Token(token),
+    };
+    Ok(ReporterConfig { address, node, authority, means, memory_percent, observe_only })
+}
+
+/// Names this life of the agent.
+fn random() -> Result<u64, RunError> {
+    let mut bytes = [0; 8];
+    let read = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    read.map_err(|errno| RunError::Random(errno.into()))?;
+    Ok(u64::from_ne_bytes(bytes).max(1))
 }
 
 fn forced(choice: PlanChoice) -> Option<Plan> {

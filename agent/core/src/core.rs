@@ -129,6 +129,10 @@ pub struct Core {
     pub(crate) workload_ids: FxHashMap<Box<str>, u32>,
     pub(crate) processes: FxHashMap<u32, u32>,
     pub(crate) runs: FxHashMap<(u32, MountId), Run>,
+    /// Whether anybody asks what has stirred, what has since, and whether all that was told is void.
+    pub(crate) stirring: bool,
+    pub(crate) stirred: FxHashSet<FileId>,
+    pub(crate) stir_void: bool,
     pub(crate) taught: FxHashMap<(Box<str>, Box<str>), Profile>,
     pub(crate) changed: Vec<(Box<str>, Box<str>, Vec<u8>)>,
     pub(crate) saved: Nanos,
@@ -160,6 +164,9 @@ impl Core {
             workload_ids: FxHashMap::default(),
             processes: FxHashMap::default(),
             runs: FxHashMap::default(),
+            stirring: false,
+            stirred: FxHashSet::default(),
+            stir_void: false,
             taught: FxHashMap::default(),
             changed: Vec::new(),
             saved: Nanos(0),
@@ -233,6 +240,7 @@ impl Core {
             }
             Observation::Tick => self.tick(now),
         }
+        self.stir(observation);
     }
 
     /// Takes the orders that have become due, in the order in which they should be carried out.

@@ -43,6 +43,8 @@ mod core;
 
 mod explain;
 
+mod stirred;
+
 mod memory;
 
 mod settle;
@@ -63,4 +65,5 @@ pub use core::{Core, Limits};
 pub use observation::{Actor, Entry, EntryKind, Observation, OrderId, Outcome, Via};
 pub use order::{Anchored, Door, Extent, Order};
 pub use shape::resolve;
+pub use stirred::{Reading, Stir, StirredFile};
 pub use units::{FileKey, MountId, Nanos, PAGE, Pages, Reader, pages_of};

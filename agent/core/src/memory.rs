@@ -245,6 +245,7 @@ impl Core {
         self.flights.clear();
         self.expected_bytes = 0;
         self.catalog = Catalog::default();
+        self.stir_all();
         let mut mounts: Vec<MountId> = self.stores.keys().copied().collect();
         mounts.sort_unstable();
         for mount in mounts {

@@ -57,6 +57,8 @@ pub fn answer(query: Query, core: &Core, edges: &EdgeFacts) -> Option<RecordingW
             Err(error) => tracing::error!("{error}"),
         },
         Query::Doctor { reply } => drop(reply.send(checks(core, edges))),
+        // The engine's own: it takes them before they come here.
+        Query::Outside(_) => {}
         Query::Record { sink, reply } => return Some(RecordingWanted { sink, reply }),
     }
     None

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_core::view::{Explanation, FileView, Happening, LedgerRow, NodeView, WorkloadView};
-use agent_core::{FileKey, MountId};
+use agent_core::{FileKey, MountId, OrderId, Outcome, Pages, Reading, Stir};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::recording::RecordSink;
@@ -60,6 +60,52 @@ pub enum Query {
         sink: RecordSink,
         reply: oneshot::Sender<Result<(), Box<str>>>,
     },
+    /// The reporter's.
+    Outside(OutsideQuery),
+}
+
+/// What the reporter asks and brings.
+#[derive(Debug)]
+pub enum OutsideQuery {
+    /// What has stirred since the last such question; `again`: all that is resident.
+    Stirred { limit: usize, again: bool, reply: oneshot::Sender<Stirring> },
+    /// Profiles that changed, and those that would be of use.
+    Profiles { reply: oneshot::Sender<Exchange> },
+    /// What others learned of a workload.
+    Teach { workload: Box<str>, source: Box<str>, profile: Vec<u8> },
+    /// Work for the prefetch edge; each errand's end comes by `ends`, once.
+    Errands { errands: Vec<Errand>, ends: mpsc::Sender<ErrandEnd> },
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Stirring {
+    pub stir: Stir,
+    pub readings: Vec<Reading>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Exchange {
+    /// (workload, source, profile).
+    pub learned: Vec<(Box<str>, Box<str>, Vec<u8>)>,
+    /// (workload, source).
+    pub wanted: Vec<(Box<str>, Box<str>)>,
+}
+
+/// Pages of one file to be brought in, or let go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Errand {
+    pub id: OrderId,
+    pub mount: MountId,
+    /// From the root of the file system.
+    pub path: Box<[u8]>,
+    pub pages: Vec<Pages>,
+    pub let_go: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErrandEnd {
+    pub id: OrderId,
+    pub outcome: Outcome,
 }
 
 /// Which files are meant.
@@ -170,6 +216,15 @@ impl Link {
             Err(_) => Err(AskError::Silent),
             Ok(Err(_)) => Err(AskError::Gone),
             Ok(Ok(answer)) => Ok(answer),
+        }
+    }
+
+    /// Brings something that has no answer; waits a bounded time for room.
+    pub async fn tell(&self, query: Query) -> Result<(), AskError> {
+        match tokio::time::timeout(self.patience, self.queries.send(query)).await {
+            Err(_) => Err(AskError::Busy),
+            Ok(Err(_)) => Err(AskError::Gone),
+            Ok(Ok(())) => Ok(()),
         }
     }
 

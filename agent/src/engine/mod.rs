@@ -16,6 +16,8 @@ mod select;
 
 mod watches;
 
+mod outside;
+
 mod step;
 
 use std::io;
@@ -36,6 +38,7 @@ use crate::pressure::Gauge;
 use crate::probe::{Probe, ProbeConfig, ProbeError, ReadEvent};
 
 use keeper::Keeper;
+use outside::Outside;
 use recorders::Recorders;
 use seed::Seeds;
 use select::Sources;
@@ -80,6 +83,7 @@ pub struct Engine {
     metrics: Metrics,
     side: EngineSide,
     edges: EdgeFacts,
+    outside: Outside,
     /// Processes that the core has been told of.
     told: FxHashMap<u32, Box<str>>,
     /// Workloads whose profile at a mount has been asked of the disk.
@@ -157,6 +161,7 @@ impl Engine {
             metrics,
             side,
             edges,
+            outside: Outside::default(),
             told: FxHashMap::default(),
             asked: FxHashSet::default(),
             busy: Nanos(0),

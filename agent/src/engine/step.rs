@@ -7,6 +7,7 @@ use agent_core::{FileKey, Nanos, Observation, Order};
 use super::select::{Action, Waiting};
 use super::{Engine, now};
 use crate::api::answer::answer;
+use crate::api::query::Query;
 use crate::attribute::Identity;
 use crate::metrics::histograms::Latency;
 use crate::mounts::MountTable;
@@ -45,6 +46,7 @@ impl Engine {
                 self.records();
                 self.apply(&observation, at);
             }
+            Action::Query(Query::Outside(query)) => self.outside(query),
             Action::Query(query) => {
                 self.edges.drops_per_cpu = self.probe.as_ref().map(Probe::lost_per_cpu).unwrap_or_default();
                 self.edges.checks = self.keeper.check().into_iter().collect();
@@ -127,7 +129,9 @@ impl Engine {
         let mut answers = std::mem::take(&mut self.answers);
         self.prefetch.drain(&mut answers);
         for (at, observation) in answers.drain(..) {
-            self.apply(&observation, at);
+            if self.outside.take(&observation).is_none() {
+                self.apply(&observation, at);
+            }
         }
         self.answers = answers;
     }
@@ -148,7 +152,9 @@ impl Engine {
         }
         self.apply(&Observation::Tick, at);
         self.recorders.sweep();
-        self.keeper.save(self.core.changed_profiles());
+        let changed = self.core.changed_profiles();
+        self.outside.learned(&changed);
+        self.keeper.save(changed);
     }
 
     pub(super) fn sample(&mut self, at: Nanos) {
@@ -224,8 +230,9 @@ impl Engine {
         }
         self.asked.insert((workload.clone(), mount));
         let Some(source) = self.watches.source(mount) else { return };
-        if let Some(bytes) = self.keeper.load(&workload, &source) {
-            self.apply(&Observation::Profile { workload, source, bytes: bytes.into() }, at);
+        match self.keeper.load(&workload, &source) {
+            Some(bytes) => self.apply(&Observation::Profile { workload, source, bytes: bytes.into() }, at),
+            None => self.outside.wanted(&workload, &source),
         }
     }
 

@@ -44,7 +44,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_core::{MountId, Nanos, Observation, Order};
+use agent_core::{MountId, Nanos, Observation, Order, OrderId, Pages};
 use rustix::io::Errno;
 
 pub use answers::Outcomes;
@@ -171,6 +171,13 @@ impl Prefetch {
             Order::Detail { .. } | Order::Resight { .. } => return,
         };
         self.crew.change(|queue, answers| answers.extend(queue.submit(id, task, deadline, now())));
+    }
+
+    /// Has pages of a file leave the page cache, where nobody maps or writes them. Answered once by `drain`, as a
+    /// fetch is.
+    pub fn let_go(&self, id: OrderId, mount: MountId, path: Box<[u8]>, pages: Vec<Pages>) {
+        let task = Task { mount, path, via: 0, what: What::LetGo { pages } };
+        self.crew.change(|queue, answers| answers.extend(queue.submit(id, task, Nanos(u64::MAX), now())));
     }
 
     /// Appends the answers given since the last call, with the moment each was given.

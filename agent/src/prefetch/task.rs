@@ -3,7 +3,7 @@
 //! An order becomes a `Task` when it is taken in and an `Observation` when it is answered; nothing else here
 //! knows the shape of either.
 
-use agent_core::{Door, Entry, Extent, FileKey, MountId, Nanos, Observation, OrderId, Outcome};
+use agent_core::{Door, Entry, Extent, FileKey, MountId, Nanos, Observation, OrderId, Outcome, Pages};
 
 /// A `List` or a `Fetch` without its number: several orders may share one task.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,8 +17,18 @@ pub struct Task {
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum What {
-    List { limit: usize },
-    Fetch { file: Option<FileKey>, door: Door, extent: Extent },
+    List {
+        limit: usize,
+    },
+    Fetch {
+        file: Option<FileKey>,
+        door: Door,
+        extent: Extent,
+    },
+    /// Pages that nobody needs any more leave the page cache.
+    LetGo {
+        pages: Vec<Pages>,
+    },
 }
 
 /// How a task ended.
@@ -66,7 +76,7 @@ impl Task {
                 complete: ending.complete,
                 entries: ending.entries,
             },
-            What::Fetch { .. } => Observation::Fetched {
+            What::Fetch { .. } | What::LetGo { .. } => Observation::Fetched {
                 id,
                 outcome,
                 file: ending.file,

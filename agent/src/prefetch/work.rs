@@ -3,8 +3,8 @@
 use std::os::fd::AsFd;
 use std::sync::atomic::AtomicBool;
 
-use agent_core::{Door as By, Extent, FileKey, Nanos, Outcome};
-use rustix::fs::{AtFlags, StatxFlags};
+use agent_core::{Door as By, Extent, FileKey, Nanos, Outcome, PAGE, Pages};
+use rustix::fs::{Advice, AtFlags, StatxFlags};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::descriptor::copy_of;
@@ -47,7 +47,30 @@ impl Bench {
                 // A descriptor is found by its inode; a file nobody has seen is in nobody's hands.
                 None => Ending::of(Outcome::Absent),
             },
+            What::LetGo { pages } => self.let_go(task, pages),
         }
+    }
+
+    fn let_go(&self, task: &Task, pages: &[Pages]) -> Ending {
+        let start = now();
+        let root = match self.roots.get(task.mount, task.via, now()) {
+            Ok(root) => root,
+            Err(outcome) => return Ending::of(outcome),
+        };
+        let Opened { descriptor, file, size } = match self.door.open(&root, &task.path, None) {
+            Ok(opened) => opened,
+            Err(closed) => return Ending { file: closed.file, ..Ending::of(closed.outcome) },
+        };
+        for range in pages {
+            let length = range.end.saturating_sub(range.start).saturating_mul(PAGE);
+            // Zero would mean: to the end of the file.
+            let Some(length) = std::num::NonZeroU64::new(length) else { continue };
+            let offset = range.start.saturating_mul(PAGE);
+            if let Err(errno) = rustix::fs::fadvise(&descriptor, offset, Some(length), Advice::DontNeed) {
+                return Ending { file: Some(file), ..Ending::of(outcome_of(errno)) };
+            }
+        }
+        ending(Warmed { outcome: Outcome::Done, bytes: 0 }, file, size, start)
     }
 
     fn open_and_read(

@@ -13,3 +13,15 @@ pub mod speaker;
 pub mod backoff;
 
 pub mod connect;
+
+pub mod manifest;
+
+pub mod survey;
+
+pub mod errands;
+
+pub mod picture;
+
+pub mod credential;
+
+pub mod reporter;

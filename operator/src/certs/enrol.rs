@@ -13,7 +13,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
-use super::authority::RequestError;
+use super::authority::{LIFE_NODE, RequestError};
 use super::identity::is_node_name;
 use super::renewal::Signer;
 
@@ -148,10 +148,9 @@ impl<A: Authenticator> Enrolments<A> {
         })?;
         tracing::info!("the agent on node {node} has a new certificate");
         let bytes = |certificate: &CertificateDer<'_>| certificate.to_vec();
-        Ok(EnrolReply {
-            chain: vec![bytes(&certificate)],
-            authorities: roots.trusted.iter().map(bytes).collect(),
-        })
+        let valid_s = u32::try_from(LIFE_NODE.as_secs()).unwrap_or(u32::MAX);
+        let authorities = roots.trusted.iter().map(bytes).collect();
+        Ok(EnrolReply { chain: vec![bytes(&certificate)], authorities, valid_s })
     }
 }
 

@@ -34,3 +34,6 @@ pub use renewal::{Source, open, renew};
 pub use review::TokenReviews;
 pub use secret::{Credential, PrivateKey};
 pub use serving::{Serving, provider};
+
+#[cfg(test)]
+mod tests;

@@ -250,8 +250,10 @@ impl Session {
                 counts.add(Tally::Reports, 1);
                 counts.add(Tally::Ranges, facts.ranges.into());
                 counts.add(Tally::Snapshots, u64::from(snapshot));
-                self.sequence = sequence;
-                lock(&self.seat.state).applied = Some((self.session, sequence));
+                if applied.fate == Fate::Taken {
+                    self.sequence = sequence;
+                    lock(&self.seat.state).applied = Some((self.session, sequence));
+                }
                 self.out.push_back(down(Told::Ack(wire::Ack { sequence, instructions: Vec::new() })));
             }
             Fate::AskWhole => {

@@ -1,0 +1,115 @@
+//! What is told beyond this node, and what is asked for from there: the reporter's questions, answered in between
+//! like a person's.
+
+use std::collections::VecDeque;
+
+use agent_core::{Door, Extent, Nanos, Observation, Order, OrderId};
+use tokio::sync::mpsc;
+
+use super::{Engine, now};
+use crate::api::query::{Errand, ErrandEnd, Exchange, OutsideQuery, Stirring};
+
+/// The core's own orders count from 1 and never come here.
+pub const FIRST_ERRAND: u64 = 1 << 63;
+
+/// Workloads whose profiles wait for the reporter; the oldest are left out.
+const WAITING: usize = 64;
+
+type Key = (Box<str>, Box<str>);
+
+/// Kept from the first question on.
+#[derive(Debug, Default)]
+pub struct Outside {
+    asked: bool,
+    learned: VecDeque<(Box<str>, Box<str>, Vec<u8>)>,
+    wanted: VecDeque<Key>,
+    ends: Option<mpsc::Sender<ErrandEnd>>,
+}
+
+impl Outside {
+    /// A profile has changed.
+    pub fn learned(&mut self, profiles: &[(Box<str>, Box<str>, Vec<u8>)]) {
+        if !self.asked {
+            return;
+        }
+        for profile in profiles {
+            self.learned.retain(|(workload, source, _)| (workload, source) != (&profile.0, &profile.1));
+            self.learned.push_back(profile.clone());
+            if self.learned.len() > WAITING {
+                self.learned.pop_front();
+            }
+        }
+    }
+
+    /// Nothing is known here of a workload that begins.
+    pub fn wanted(&mut self, workload: &str, source: &str) {
+        if self.asked {
+            self.wanted.push_back((workload.into(), source.into()));
+            if self.wanted.len() > WAITING {
+                self.wanted.pop_front();
+            }
+        }
+    }
+
+    /// Takes the answer to an errand; `None` where it is one of the core's.
+    pub fn take(&mut self, observation: &Observation) -> Option<()> {
+        let Observation::Fetched { id, outcome, .. } = observation else { return None };
+        if id.0 < FIRST_ERRAND {
+            return None;
+        }
+        if let Some(ends) = &self.ends {
+            // The reporter has room for all that it has under way; should it not, it has ended.
+            let _ = ends.try_send(ErrandEnd { id: *id, outcome: *outcome });
+        }
+        Some(())
+    }
+}
+
+impl Engine {
+    pub(super) fn outside(&mut self, query: OutsideQuery) {
+        match query {
+            OutsideQuery::Stirred { limit, again, reply } => {
+                if again {
+                    self.core.stir_again();
+                }
+                let stirring = Stirring { stir: self.core.stirred(limit), readings: self.core.readings() };
+                // An asker that has left misses it: it asks for all again when it comes back.
+                if reply.send(stirring).is_err() {
+                    self.core.stir_again();
+                }
+            }
+            OutsideQuery::Profiles { reply } => {
+                self.outside.asked = true;
+                let learned = self.outside.learned.drain(..).collect();
+                let wanted = self.outside.wanted.drain(..).collect();
+                let _ = reply.send(Exchange { learned, wanted });
+            }
+            OutsideQuery::Teach { workload, source, profile } => {
+                self.apply(&Observation::Profile { workload, source, bytes: profile.into() }, now());
+            }
+            OutsideQuery::Errands { errands, ends } => {
+                self.outside.ends = Some(ends);
+                for Errand { id, mount, path, pages, let_go } in errands {
+                    let id = OrderId(id.0 | FIRST_ERRAND);
+                    if let_go {
+                        self.prefetch.let_go(id, mount, path, pages);
+                        continue;
+                    }
+                    let (door, extent) = (Door::Open, Extent::Ranges(pages));
+                    // Readers' own predictions go first: their deadlines are sooner than never.
+                    let deadline = Nanos(u64::MAX);
+                    self.prefetch.submit(Order::Fetch {
+                        id,
+                        mount,
+                        path,
+                        file: None,
+                        door,
+                        via: 0,
+                        extent,
+                        deadline,
+                    });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,506 @@
+//! What the engine tells, in the operator's terms: which Dataset a file belongs to, which chunks of it are whole,
+//! who reads it how much, and what an instruction means here. Pure.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use agent_core::{FileKey, MountId, Nanos, PAGE, Pages, Reading, Stir, StirredFile, pages_of};
+use operator_api::report::v1 as wire;
+use rustc_hash::FxHashMap;
+use wire::instruction::Work;
+use wire::progress::State;
+
+use super::errands::{Piece, Plan};
+use super::ledger::{Key, Tier};
+use super::manifest::{Coverage, Manifest};
+use super::speaker::{Demand, Speaker, Version};
+use super::survey::{Job, Root, Surveyed, joined};
+
+/// Demand is told over so long.
+const WINDOW: Nanos = Nanos::from_millis(60_000);
+
+/// A Dataset is looked at again after so long, or this soon after a file was seen that does not fit.
+const OLD: Nanos = Nanos::from_millis(1_800_000);
+const SUSPECT: Nanos = Nanos::from_millis(60_000);
+
+/// Patterns told; a node runs fewer workloads.
+const PATTERNS: usize = 512;
+
+/// A watched file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mounted {
+    pub mount: MountId,
+    pub source: Box<str>,
+    pub fstype: Box<str>,
+    /// Where it is seen, and the folder of the file system that is seen there.
+    pub point: Box<[u8]>,
+    pub root: Box<[u8]>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Folder {
+    mount: MountId,
+    /// From the root of the file system.
+    path: Box<[u8]>,
+    prefix: Box<[u8]>,
+}
+
+#[derive(Debug, Default)]
+struct Dataset {
+    number: u32,
+    folders: Vec<Folder>,
+    /// How many the Dataset has.
+    all_folders: usize,
+    manifest: Option<Manifest>,
+    coverage: Coverage,
+    /// Why there is no manifest.
+    trouble: Option<String>,
+    surveying: bool,
+    surveyed: Option<Nanos>,
+    suspect: bool,
+    /// (when, bytes read, bytes that were there).
+    reads: VecDeque<(Nanos, u64, u64)>,
+}
+
+#[derive(Debug, Default)]
+pub struct Picture {
+    mounts: Vec<Mounted>,
+    datasets: BTreeMap<Arc<str>, Dataset>,
+    /// What was read of each file, as told last: no more files than the core knows.
+    counted: FxHashMap<FileKey, (u64, u64)>,
+    /// Bytes that may be brought in.
+    pub room: u64,
+}
+
+fn strip(folder: &[u8], path: &[u8]) -> Option<Vec<u8>> {
+    if folder.is_empty() {
+        return Some(path.to_vec());
+    }
+    let rest = path.strip_prefix(folder)?;
+    if rest.is_empty() { Some(Vec::new()) } else { rest.strip_prefix(b"/").map(<[u8]>::to_vec) }
+}
+
+fn trimmed(path: &[u8]) -> &[u8] {
+    let start = path.iter().position(|b| *b != b'/').unwrap_or(path.len());
+    let end = path.iter().rposition(|b| *b != b'/').map_or(start, |at| at + 1);
+    path.get(start..end).unwrap_or_default()
+}
+
+impl Picture {
+    /// Takes the watched file systems over; whether they changed, so that Sources are to be told.
+    pub fn mounted(&mut self, mounts: Vec<Mounted>) -> bool {
+        let changed = self.mounts != mounts;
+        self.mounts = mounts;
+        changed
+    }
+
+    pub fn sources(&self) -> wire::Sources {
+        let source = |mounted: &Mounted| wire::Source {
+            number: mounted.mount.0,
+            source: mounted.source.to_string(),
+            fstype: mounted.fstype.to_string(),
+        };
+        wire::Sources { sources: self.mounts.iter().map(source).collect() }
+    }
+
+    /// Takes bindings over. What was known of Datasets that stay as they are is kept.
+    pub fn bind(&mut self, told: wire::Bindings, speaker: &mut Speaker) {
+        let mut former = std::mem::take(&mut self.datasets);
+        for wire::Binding { dataset, name, source, path, prefix, folders } in told.bindings {
+            let here = self.datasets.entry(name.into()).or_default();
+            here.number = dataset;
+            here.all_folders = folders as usize;
+            here.folders.push(Folder { mount: MountId(source), path: path.into(), prefix: prefix.into() });
+        }
+        for (name, dataset) in &mut self.datasets {
+            if let Some(known) = former.remove(name) {
+                if known.folders == dataset.folders {
+                    *dataset = Dataset { number: dataset.number, all_folders: dataset.all_folders, ..known };
+                } else {
+                    former.insert(name.clone(), known);
+                }
+            }
+        }
+        for (name, gone) in former {
+            Self::void(&name, &gone, speaker);
+        }
+        speaker.bind(self.datasets.iter().map(|(name, dataset)| (name.clone(), dataset.number)));
+    }
+
+    /// Nothing is resident of it as far as is known.
+    fn void(name: &Arc<str>, dataset: &Dataset, speaker: &mut Speaker) {
+        if let Some(manifest) = &dataset.manifest {
+            let key = Key { dataset: name.clone(), version: manifest.version, tier: Tier::PageCache };
+            speaker.ledger.change(&key, |set| set.remove(0, u32::MAX));
+        }
+        speaker.facts.versions.remove(name);
+        speaker.facts.demand.remove(name);
+        speaker.facts.patterns.retain(|(of, _), _| of != name);
+    }
+
+    /// Surveys that are due; each is given out once until its result comes.
+    pub fn surveys(&mut self, now: Nanos) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        for (name, dataset) in &mut self.datasets {
+            let age = dataset.surveyed.map(|at| now.since(at));
+            let due = age.is_none_or(|age| age >= OLD || (dataset.suspect && age >= SUSPECT));
+            if dataset.surveying || !due || dataset.folders.len() < dataset.all_folders {
+                continue;
+            }
+            let roots: Option<Vec<Root>> = dataset.folders.iter().map(|f| f.root(&self.mounts)).collect();
+            // Only a part of it is mounted here.
+            let Some(roots) = roots else { continue };
+            dataset.surveying = true;
+            jobs.push(Job { dataset: name.clone(), roots });
+        }
+        jobs
+    }
+
+    /// The surveyor had no room for it: it is asked again.
+    pub fn not_surveyed(&mut self, name: &str) {
+        if let Some(dataset) = self.datasets.get_mut(name) {
+            dataset.surveying = false;
+        }
+    }
+
+    /// Takes a survey over; whether everything resident is to be told again by the engine.
+    pub fn surveyed(&mut self, told: Surveyed, speaker: &mut Speaker, now: Nanos) -> bool {
+        let Some(dataset) = self.datasets.get_mut(&told.dataset) else { return false };
+        dataset.surveying = false;
+        dataset.suspect = false;
+        dataset.surveyed = Some(now);
+        let manifest = match told.manifest {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                tracing::warn!("Dataset {}: {error}", told.dataset);
+                Self::void(&told.dataset, dataset, speaker);
+                dataset.manifest = None;
+                dataset.coverage = Coverage::default();
+                dataset.trouble = Some(error.to_string());
+                return false;
+            }
+        };
+        dataset.trouble = None;
+        if dataset.manifest.as_ref().is_some_and(|known| known.version == manifest.version) {
+            return false;
+        }
+        if let Some(former) = &dataset.manifest {
+            let key = Key { dataset: told.dataset.clone(), version: former.version, tier: Tier::PageCache };
+            speaker.ledger.change(&key, |set| set.remove(0, u32::MAX));
+        }
+        let version = Version {
+            version: manifest.version,
+            bytes: manifest.bytes,
+            files: manifest.len() as u64,
+            seen_ms: manifest.seen_ms,
+        };
+        speaker.facts.versions.insert(told.dataset, version);
+        dataset.manifest = Some(manifest);
+        dataset.coverage = Coverage::default();
+        true
+    }
+
+    /// Takes over what has stirred.
+    pub fn stir(&mut self, stir: Stir, speaker: &mut Speaker, now: Nanos) {
+        if stir.void {
+            self.counted.clear();
+            for (name, dataset) in &mut self.datasets {
+                dataset.coverage = Coverage::default();
+                if let Some(manifest) = &dataset.manifest {
+                    let key = Key { dataset: name.clone(), version: manifest.version, tier: Tier::PageCache };
+                    speaker.ledger.change(&key, |set| set.remove(0, u32::MAX));
+                }
+            }
+        }
+        for file in stir.files {
+            self.file(file, speaker, now);
+        }
+        for (name, dataset) in &mut self.datasets {
+            while dataset.reads.front().is_some_and(|(at, _, _)| now.since(*at) > WINDOW) {
+                dataset.reads.pop_front();
+            }
+            let read: u64 = dataset.reads.iter().map(|(_, read, _)| read).sum();
+            let hit: u64 = dataset.reads.iter().map(|(_, _, hit)| hit).sum();
+            if read == 0 && !speaker.facts.demand.contains_key(name) {
+                continue;
+            }
+            let demand = speaker.facts.demand.entry(name.clone()).or_default();
+            let seconds = WINDOW.0 / 1_000_000_000;
+            *demand = Demand { rate: read / seconds, hit, miss: read.saturating_sub(hit), ..*demand };
+            if read == 0 {
+                demand.readers = 0;
+            }
+        }
+    }
+
+    fn file(&mut self, stirred: StirredFile, speaker: &mut Speaker, now: Nanos) {
+        let StirredFile { file, mount, path, size, read_bytes, covered_bytes, resident } = stirred;
+        let before = self.counted.insert(file, (read_bytes, covered_bytes)).unwrap_or((0, 0));
+        let (read, hit) = (read_bytes.saturating_sub(before.0), covered_bytes.saturating_sub(before.1));
+        for (name, dataset) in &mut self.datasets {
+            let folders = dataset.folders.iter().filter(|folder| folder.mount == mount);
+            let inner = folders.filter_map(|f| Some(joined(&f.prefix, &strip(&f.path, &path)?))).next();
+            let Some(inner) = inner else { continue };
+            if read > 0 {
+                // One entry for each look at the engine, however many files.
+                match dataset.reads.back_mut() {
+                    Some(last) if last.0 == now => *last = (now, last.1 + read, last.2 + hit),
+                    _ => dataset.reads.push_back((now, read, hit)),
+                }
+            }
+            let Some(manifest) = &dataset.manifest else { continue };
+            let known = manifest.find(&inner).filter(|at| size == 0 || manifest.size(*at) == Some(size));
+            let Some(at) = known else {
+                dataset.suspect = true;
+                continue;
+            };
+            let touched = dataset.coverage.set(manifest, at, resident.clone());
+            let key = Key { dataset: name.clone(), version: manifest.version, tier: Tier::PageCache };
+            let coverage = &dataset.coverage;
+            speaker.ledger.change(&key, |set| {
+                for chunk in touched {
+                    if coverage.is_whole(manifest, chunk) {
+                        set.insert(chunk, chunk + 1);
+                    } else {
+                        set.remove(chunk, chunk + 1);
+                    }
+                }
+            });
+        }
+    }
+
+    /// Who reads, and how.
+    pub fn readings(&mut self, readings: &[Reading], speaker: &mut Speaker) {
+        speaker.facts.patterns.clear();
+        for (name, dataset) in &self.datasets {
+            let here = |r: &&Reading| dataset.folders.iter().any(|folder| folder.mount == r.mount);
+            let mut readers = 0u32;
+            for reading in readings.iter().filter(here) {
+                readers += 1;
+                let covered = reading.covered_bytes.saturating_mul(1_000) / reading.read_bytes.max(1);
+                let permille = u32::try_from(covered).unwrap_or(1_000).min(1_000);
+                if speaker.facts.patterns.len() < PATTERNS && reading.workload.len() <= 512 {
+                    let key = (name.clone(), reading.workload.clone());
+                    // Tens: what flickers is not worth a message.
+                    speaker.facts.patterns.insert(key, (reading.pattern.clone(), permille / 10 * 10));
+                }
+            }
+            if let Some(demand) = speaker.facts.demand.get_mut(name)
+                && demand.rate > 0
+            {
+                demand.readers = readers;
+            }
+        }
+    }
+
+    /// What an instruction means here.
+    pub fn plan(&self, work: &Work) -> Plan {
+        let (extent, tier) = match work {
+            Work::Fetch(wire::Fetch { extent, tier })
+            | Work::Pin(wire::Pin { extent, tier })
+            | Work::Drop(wire::Drop { extent, tier }) => (extent, *tier),
+        };
+        let Some(extent) = extent else { return no(State::Refused, "the instruction does not say of what") };
+        if tier != i32::from(wire::Tier::PageCache) {
+            return no(State::Refused, "this node has the page cache only, and no cache tier");
+        }
+        let Some(dataset) = self.datasets.values().find(|dataset| dataset.number == extent.dataset) else {
+            return no(State::Refused, "the Dataset is not mounted on this node");
+        };
+        let Some(manifest) = &dataset.manifest else {
+            return match &dataset.trouble {
+                Some(trouble) => no(State::Failed, trouble),
+                None if dataset.folders.len() < dataset.all_folders => {
+                    no(State::Refused, "only a part of the Dataset is mounted on this node")
+                }
+                None => Plan::Wait,
+            };
+        };
+        let version = u128::from(extent.version_high) << 64 | u128::from(extent.version_low);
+        if version != 0 && version != manifest.version {
+            return no(State::Changed, "the Dataset is of another version on this node");
+        }
+        let parts = if extent.chunks.is_empty() {
+            let path = trimmed(&extent.path);
+            let files = manifest.below(path);
+            if files.is_empty() && !path.is_empty() {
+                return no(State::Failed, "no file of the Dataset is called so, and no folder");
+            }
+            let whole = |at| (at, std::iter::once(0..pages_of(manifest.size(at).unwrap_or(0))).collect());
+            files.into_iter().map(whole).collect::<Vec<(usize, Vec<Pages>)>>()
+        } else {
+            let (pairs, _) = extent.chunks.as_chunks::<2>();
+            let runs: Vec<_> =
+                pairs.iter().map(|[start, length]| *start..start.saturating_add(*length)).collect();
+            manifest.pages(&runs)
+        };
+        let empty = |pages: &[Pages]| pages.iter().all(|range| range.start >= range.end);
+        let pieces: Vec<Piece> = parts
+            .into_iter()
+            .filter(|(_, pages)| !empty(pages))
+            .filter_map(|(at, pages)| {
+                let path = manifest.path(at)?;
+                let mut places = dataset.folders.iter().filter_map(|f| Some((f, strip(&f.prefix, path)?)));
+                let (folder, rest) = places.next()?;
+                Some(Piece { mount: folder.mount, path: joined(&folder.path, &rest).into(), pages })
+            })
+            .collect();
+        let bytes: u64 =
+            pieces.iter().flat_map(|p| &p.pages).map(|range| (range.end - range.start) * PAGE).sum();
+        if bytes > self.room && !matches!(work, Work::Drop(_)) {
+            let (need, room) = (bytes >> 20, self.room >> 20);
+            return no(
+                State::Refused,
+                &format!("it needs {need} MiB, and this node has {room} MiB for such"),
+            );
+        }
+        Plan::Pieces(pieces)
+    }
+
+    /// Whether a piece is resident as far as the engine has told.
+    pub fn holds(&self, piece: &Piece) -> bool {
+        self.datasets.values().any(|dataset| {
+            let inner = dataset.folders.iter().filter(|folder| folder.mount == piece.mount);
+            let mut inner = inner.filter_map(|f| Some(joined(&f.prefix, &strip(&f.path, &piece.path)?)));
+            let found = inner.find_map(|inner| dataset.manifest.as_ref()?.find(&inner));
+            found.is_some_and(|at| dataset.coverage.holds(at, &piece.pages))
+        })
+    }
+}
+
+fn no(state: State, why: &str) -> Plan {
+    Plan::No(state, why.to_owned())
+}
+
+impl Folder {
+    /// Where it is seen here; `None` when only a part of it is.
+    fn root(&self, mounts: &[Mounted]) -> Option<Root> {
+        let mounted = mounts.iter().find(|mounted| mounted.mount == self.mount)?;
+        let inner = strip(trimmed(&mounted.root), &self.path)?;
+        let at = PathBuf::from(std::ffi::OsStr::from_bytes(&mounted.point))
+            .join(std::ffi::OsStr::from_bytes(&inner));
+        Some(Root { at, prefix: self.prefix.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::manifest::{CHUNK, Found};
+
+    fn speaker() -> Speaker {
+        let mut speaker = Speaker::new("n", 1);
+        let welcome = wire::Welcome { version: 1, ..wire::Welcome::default() };
+        speaker.welcome(&wire::Down { kind: Some(wire::down::Kind::Welcome(welcome)) }).unwrap();
+        speaker
+    }
+
+    fn bound(picture: &mut Picture, speaker: &mut Speaker) {
+        let mounted = Mounted {
+            mount: MountId(3),
+            source: "nas:/x".into(),
+            fstype: "nfs4".into(),
+            point: b"/mnt/x"[..].into(),
+            root: b"/"[..].into(),
+        };
+        assert!(picture.mounted(vec![mounted]));
+        let binding = wire::Binding {
+            dataset: 9,
+            name: "a/b".into(),
+            source: 3,
+            path: b"data"[..].into(),
+            prefix: b"in"[..].into(),
+            folders: 1,
+        };
+        picture.bind(wire::Bindings { bindings: vec![binding] }, speaker);
+    }
+
+    fn stirred(path: &str, pages: Vec<Pages>) -> StirredFile {
+        let file = FileKey { dev: 1, ino: path.len() as u64 };
+        let path = path.as_bytes().into();
+        let (read_bytes, covered_bytes) = (6_000_000, 3_000_000);
+        StirredFile {
+            file,
+            mount: MountId(3),
+            path,
+            size: 2 * CHUNK,
+            read_bytes,
+            covered_bytes,
+            resident: pages,
+        }
+    }
+
+    fn found(path: &str) -> Found {
+        Found { path: path.as_bytes().into(), size: 2 * CHUNK, modified: 1 }
+    }
+
+    #[test]
+    fn files_become_chunks_and_instructions_become_pieces() {
+        let (mut picture, mut speaker) = (Picture::default(), speaker());
+        bound(&mut picture, &mut speaker);
+        let jobs = picture.surveys(Nanos(1));
+        assert_eq!(jobs[0].roots, [Root { at: "/mnt/x/data".into(), prefix: b"in"[..].into() }]);
+        assert!(picture.surveys(Nanos(1)).is_empty(), "one at a time");
+        let fetch = |path: &str, version, chunks: Vec<u32>| {
+            let extent = wire::Extent {
+                dataset: 9,
+                path: path.as_bytes().to_vec(),
+                version_low: version,
+                version_high: 0,
+                chunks,
+            };
+            Work::Fetch(wire::Fetch { extent: Some(extent), tier: wire::Tier::PageCache.into() })
+        };
+        picture.room = 1 << 30;
+        assert_eq!(picture.plan(&fetch("", 0, vec![])), Plan::Wait);
+        let manifest = Manifest::new(vec![found("in/a"), found("in/b")], 5);
+        let version = manifest.version;
+        let told = Surveyed { dataset: "a/b".into(), manifest: Ok(manifest) };
+        assert!(picture.surveyed(told, &mut speaker, Nanos(2)));
+
+        let stir = Stir {
+            void: true,
+            files: vec![stirred("data/b", vec![0..1_024]), stirred("other", vec![0..9])],
+            more: false,
+        };
+        picture.stir(stir, &mut speaker, Nanos(3));
+        let key = Key { dataset: "a/b".into(), version, tier: Tier::PageCache };
+        assert_eq!(speaker.ledger.get(&key).unwrap().spans(), [(2, 3)]);
+        assert_eq!(
+            speaker.facts.demand["a/b"],
+            Demand { readers: 0, rate: 100_000, hit: 3_000_000, miss: 3_000_000 }
+        );
+        let report = speaker.report().unwrap();
+        assert!(report.snapshot && report.versions.len() == 1 && report.residency[0].added == [2, 1]);
+
+        let piece =
+            |path: &str, pages: Vec<Pages>| Piece { mount: MountId(3), path: path.as_bytes().into(), pages };
+        let both = [piece("data/a", vec![0..2_048]), piece("data/b", vec![0..2_048])];
+        assert_eq!(picture.plan(&fetch("in", 0, vec![])), Plan::Pieces(both.to_vec()));
+        let chunks = Plan::Pieces(vec![piece("data/a", vec![1_024..2_048]), piece("data/b", vec![0..1_024])]);
+        assert_eq!(picture.plan(&fetch("", 0, vec![1, 2])), chunks);
+        let state = |plan| if let Plan::No(state, _) = plan { Some(state) } else { None };
+        assert_eq!(state(picture.plan(&fetch("", 7, vec![0, 1]))), Some(State::Changed));
+        assert_eq!(state(picture.plan(&fetch("in/c", 0, vec![]))), Some(State::Failed));
+        picture.room = 1;
+        assert_eq!(state(picture.plan(&fetch("", 0, vec![]))), Some(State::Refused));
+        assert!(picture.holds(&piece("data/b", vec![5..6])) && !picture.holds(&piece("data/a", vec![5..6])));
+
+        // Another file than the survey found: looked at again, but not at once.
+        picture.stir(
+            Stir { void: false, files: vec![stirred("data/new", vec![])], more: false },
+            &mut speaker,
+            Nanos(4),
+        );
+        assert!(picture.surveys(Nanos(5)).is_empty());
+        assert_eq!(picture.surveys(Nanos(2).plus(SUSPECT)).len(), 1);
+        // All is void: nothing is resident.
+        picture.stir(Stir { void: true, files: vec![], more: false }, &mut speaker, Nanos(6));
+        assert_eq!(speaker.report().unwrap().residency[0].removed, [2, 1]);
+        // The Dataset is gone.
+        picture.bind(wire::Bindings::default(), &mut speaker);
+        assert!(speaker.facts.versions.is_empty() && speaker.facts.demand.is_empty());
+    }
+}

@@ -1,0 +1,175 @@
+//! The real agent on a slow store, reporting to the operator's end of the wire: what it reads becomes residency, what
+//! the operator asks for is brought in and let go, and without an operator it goes on alone.
+//!
+//! Needs root and /dev/fuse, and `headrace` beside the test's folder.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use operator::certs::vault::MemoryVault;
+use operator::certs::{self, Authority, Bearer, Enrolments, Source, enrol};
+use operator::ingest::{self, Extent, Folder as Mount, Hub, Limits, Standing, State, Wish, Work};
+use operator::inventory::{DatasetSpec, Fact, Inventory, Tier};
+use tests::agents::pem;
+use tests::bench::lab::{StoreProcess, drop_caches, program};
+use tests::hygiene::{Folder, Ward};
+use tests::store::StoreConfig;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+struct Words;
+
+impl certs::Authenticator for Words {
+    async fn authenticate(&self, token: &str) -> Result<Bearer, enrol::Refusal> {
+        match token {
+            "the pod's token" => Ok(Bearer { node: "n1".into() }),
+            _ => Err(enrol::Refusal::Invalid("unknown".into())),
+        }
+    }
+}
+
+struct Operator {
+    hub: Arc<Hub>,
+    address: String,
+    authority: Authority,
+    runtime: Runtime,
+    stop: watch::Sender<bool>,
+}
+
+fn operator(vault: &MemoryVault, at: &str, source: &str) -> Operator {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let limits = Limits { interval: Duration::from_millis(500), ..Limits::default() };
+    let hub = Hub::new(limits, 1, Arc::new(RwLock::new(Inventory::default())));
+    hub.directory().set([Mount { dataset: "a/data".into(), source: source.into(), prefix: "".into() }]);
+    let fact = Fact::Dataset { dataset: "a/data".into(), spec: DatasetSpec::default() };
+    hub.inventory().write().unwrap().apply(fact, hub.now());
+    let (stop, stopped) = watch::channel(false);
+    let address = runtime.block_on(async {
+        let source = Source::Own { vault: vault.clone(), names: vec!["127.0.0.1".into()] };
+        let (serving, signer) = certs::open(&source).await.unwrap();
+        let listening = ingest::bind(at.parse().unwrap()).unwrap();
+        let address = listening.addr().to_string();
+        let enrolments = Enrolments::new(Words, signer);
+        tokio::spawn(listening.serve(hub.clone(), serving, Some(enrolments), stopped));
+        address
+    });
+    let roots = runtime.block_on(certs::vault::obtain(vault, SystemTime::now())).unwrap();
+    Operator { hub, address, authority: roots.authority, runtime, stop }
+}
+
+fn agent(store: &StoreProcess, folder: &Path, address: &str) -> Ward {
+    let log = std::fs::File::create(folder.join("agent.log")).unwrap();
+    let mut command = Command::new(program("headrace").unwrap());
+    command.args(["agent", "--node", "n1", "--operator"]).arg(format!("https://{address}"));
+    command.arg("--operator-ca").arg(folder.join("ca.crt")).arg("--operator-token").arg(folder.join("token"));
+    command.arg("--state").arg(folder.join("state")).arg("--socket").arg(folder.join("sock"));
+    command.arg("--watch").arg(store.path());
+    Ward::new(command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap())
+}
+
+fn until(what: &str, folder: &Path, done: impl Fn() -> bool) {
+    let given_up = Instant::now() + Duration::from_secs(30);
+    while !done() {
+        let log = || std::fs::read_to_string(folder.join("agent.log")).unwrap_or_default();
+        assert!(Instant::now() < given_up, "{what} did not happen; the agent said:\n{}", log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn resident(operator: &Operator) -> u64 {
+    let inventory = operator.hub.inventory().read().unwrap();
+    let (Some(node), Some(id)) = (inventory.node_id("n1"), inventory.dataset_id("a/data")) else { return 0 };
+    inventory.dataset(id).map_or(0, |dataset| dataset.resident(node, Tier::Ram))
+}
+
+fn wish(id: &str, work: impl Fn(Extent, Tier) -> Work) -> Wish {
+    let extent = Extent { dataset: "a/data".into(), path: Box::default(), chunks: None };
+    let work = work(extent, Tier::Ram);
+    Wish { id: id.into(), node: "n1".into(), work, reason: "test".into(), useful_ms: 0, priority: 0 }
+}
+
+fn ended(operator: &Operator, id: &str) -> Option<operator::ingest::Progress> {
+    match operator.hub.standing("n1", id) {
+        Some(Standing::Ended(progress)) => Some(progress),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_node_is_known_and_does_as_it_is_asked() {
+    let config = StoreConfig { tree: "small:2x150x40k".parse().unwrap(), ..StoreConfig::default() };
+    let store = StoreProcess::start(&config).unwrap();
+    drop_caches().unwrap();
+    let folder = Folder::new().unwrap();
+    let vault = MemoryVault::default();
+    let first = operator(&vault, "127.0.0.1:0", &config.source);
+    std::fs::write(folder.path().join("ca.crt"), pem("CERTIFICATE", first.authority.certificate())).unwrap();
+    std::fs::write(folder.path().join("token"), "the pod's token\n").unwrap();
+    let mut agent = agent(&store, folder.path(), &first.address);
+
+    // Its files are found, their version is known, and nothing is resident.
+    let summary = |operator: &Operator| {
+        let inventory = operator.hub.inventory().read().unwrap();
+        inventory
+            .dataset_id("a/data")
+            .and_then(|id| Some(inventory.dataset(id)?.summary()))
+            .unwrap_or_default()
+    };
+    until("the Dataset's version", folder.path(), || summary(&first).files == Some(300));
+    assert_eq!((summary(&first).bytes, resident(&first)), (Some(300 * 40_000), 0));
+
+    // All of it is brought in, by the agent, and told.
+    first.hub.instruct(wish("fetch-1", Work::Fetch)).unwrap();
+    until("the fetch", folder.path(), || ended(&first, "fetch-1").is_some());
+    let progress = ended(&first, "fetch-1").unwrap();
+    assert_eq!(
+        (progress.state, progress.files, progress.failed_files),
+        (State::Done, 300, 0),
+        "{progress:?}"
+    );
+    until("residency", folder.path(), || resident(&first) == 300 * 40_000);
+
+    // The operator goes and comes; the agent lives on, and tells it everything.
+    let (address, digest) = (first.address.clone(), resident(&first));
+    let _ = first.stop.send(true);
+    first.runtime.shutdown_timeout(Duration::from_secs(3));
+    drop(first.hub);
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(agent.child().try_wait().unwrap().is_none(), "the agent does not need an operator");
+    let second = operator(&vault, &address, &config.source);
+    until("everything again", folder.path(), || resident(&second) == digest);
+    // The same wish is not done again: the agent's memory answers.
+    second.hub.instruct(wish("fetch-1", Work::Fetch)).unwrap();
+    until("the known end", folder.path(), || ended(&second, "fetch-1").is_some());
+    assert_eq!(second.hub.counts().get(ingest::Tally::Instructions), 0);
+
+    // Let go again.
+    second.hub.instruct(wish("drop-1", Work::Drop)).unwrap();
+    until("the drop", folder.path(), || {
+        ended(&second, "drop-1").is_some_and(|progress| progress.state == State::Done)
+    });
+    until("its residency to go", folder.path(), || resident(&second) == 0);
+
+    // What a reader reads is told too, with the demand.
+    let file = std::fs::read_dir(store.path()).unwrap().next().unwrap().unwrap().path();
+    let read = Command::new("sh").arg("-c").arg("cat \"$0\"/* > /dev/null").arg(&file).status().unwrap();
+    assert!(read.success());
+    until("demand", folder.path(), || summary(&second).rate > 0);
+
+    // What cannot be done is said.
+    let mut wrong = wish("cache", Work::Fetch);
+    wrong.work = Work::Fetch(wrong.work.extent().clone(), Tier::Cache);
+    second.hub.instruct(wrong).unwrap();
+    until("a refusal", folder.path(), || ended(&second, "cache").is_some());
+    let progress = ended(&second, "cache").unwrap();
+    assert!(progress.state == State::Refused && progress.detail.contains("no cache tier"), "{progress:?}");
+    let log = std::fs::read_to_string(folder.path().join("agent.log")).unwrap();
+    assert!(!log.contains("the pod's token") && !log.contains("PRIVATE"), "{log}");
+    assert!(agent.end(), "it stops when asked: {log}");
+    let _ = second.stop.send(true);
+    second.runtime.shutdown_timeout(Duration::from_secs(3));
+}
