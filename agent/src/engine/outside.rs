@@ -15,6 +15,9 @@ pub const FIRST_ERRAND: u64 = 1 << 63;
 /// Workloads whose profiles wait for the reporter; the oldest are left out.
 const WAITING: usize = 64;
 
+/// Given out for one question, so that the reporter keeps to what an agent may send.
+const AT_ONCE: usize = 8;
+
 type Key = (Box<str>, Box<str>);
 
 /// Kept from the first question on.
@@ -80,8 +83,9 @@ impl Engine {
             }
             OutsideQuery::Profiles { reply } => {
                 self.outside.asked = true;
-                let learned = self.outside.learned.drain(..).collect();
-                let wanted = self.outside.wanted.drain(..).collect();
+                let Outside { learned, wanted, .. } = &mut self.outside;
+                let learned = learned.drain(..learned.len().min(AT_ONCE)).collect();
+                let wanted = wanted.drain(..wanted.len().min(AT_ONCE)).collect();
                 let _ = reply.send(Exchange { learned, wanted });
             }
             OutsideQuery::Teach { workload, source, profile } => {

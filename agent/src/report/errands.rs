@@ -24,6 +24,12 @@ const UNDER_WAY: usize = 32;
 /// Between two words about one instruction.
 const EVERY: Nanos = Nanos::from_millis(1_000);
 
+/// Words in one message: with the longest sentences still within the operator's bound.
+const WORDS: usize = 128;
+
+/// An end that was not acknowledged is told again after this.
+const UNHEARD: Nanos = Nanos::from_millis(10_000);
+
 /// A pin whose pages went is brought in again no sooner than this.
 const AGAIN: Nanos = Nanos::from_millis(30_000);
 
@@ -74,11 +80,20 @@ struct Errand {
     turn: u64,
 }
 
+#[derive(Debug)]
+struct End {
+    progress: wire::Progress,
+    /// The operator has taken note of it.
+    acked: bool,
+    /// When it was told last.
+    said: Option<Nanos>,
+}
+
 #[derive(Debug, Default)]
 pub struct Errands {
     held: BTreeMap<Box<str>, Errand>,
-    /// In the order of their end; true: its end has been acknowledged.
-    ended: VecDeque<(wire::Progress, bool)>,
+    /// In the order of their end.
+    ended: VecDeque<End>,
     orders: FxHashMap<OrderId, (Box<str>, u64)>,
     next: u64,
 }
@@ -93,9 +108,9 @@ impl Errands {
         if let Some(errand) = self.held.get(&*id) {
             return Some(errand.progress(&id));
         }
-        if let Some((known, acked)) = self.ended.iter_mut().find(|(known, _)| known.id == id) {
-            *acked = false;
-            return Some(known.clone());
+        if let Some(end) = self.ended.iter_mut().find(|end| end.progress.id == id) {
+            end.acked = false;
+            return Some(end.progress.clone());
         }
         let refused = |detail: &str| {
             let state = State::Refused.into();
@@ -141,15 +156,15 @@ impl Errands {
 
     /// The operator has taken note of an end.
     pub fn acked(&mut self, id: &str) {
-        if let Some((_, acked)) = self.ended.iter_mut().find(|(known, _)| known.id == id) {
-            *acked = true;
+        if let Some(end) = self.ended.iter_mut().find(|end| end.progress.id == id) {
+            end.acked = true;
         }
     }
 
     /// All that is open, then what ended lately: for Hello.
     pub fn in_hand(&self) -> Vec<wire::Progress> {
         let open = self.held.iter().map(|(id, errand)| errand.progress(id));
-        let ended = self.ended.iter().rev().map(|(progress, _)| progress.clone());
+        let ended = self.ended.iter().rev().map(|end| end.progress.clone());
         open.chain(ended).take(REMEMBERED).collect()
     }
 
@@ -236,30 +251,36 @@ impl Errands {
         }
     }
 
-    /// What is to be said now: what changed, at most once a second each, and ends until they are acknowledged.
-    /// `again`: everything, after a break.
-    pub fn words(&mut self, now: Nanos, again: bool) -> Vec<wire::Progress> {
+    /// What is to be said now, `WORDS` at most: what changed, at most once a second each, and ends until they are
+    /// acknowledged.
+    pub fn words(&mut self, now: Nanos) -> Vec<wire::Progress> {
         let mut words = Vec::new();
+        for end in self.ended.iter_mut().filter(|end| !end.acked) {
+            if words.len() < WORDS && end.said.is_none_or(|said| now.since(said) >= UNHEARD) {
+                end.said = Some(now);
+                words.push(end.progress.clone());
+            }
+        }
         for (id, errand) in &mut self.held {
             let due = errand.told.is_none_or(|(state, at)| {
                 state != errand.state || (errand.state == State::Running && now.since(at) >= EVERY)
             });
-            if due {
+            if words.len() < WORDS && due {
                 errand.told = Some((errand.state, now));
                 words.push(errand.progress(id));
             }
         }
-        if again {
-            let open = self.ended.iter().filter(|(_, acked)| !acked);
-            words.extend(open.map(|(progress, _)| progress.clone()));
-        }
         words
     }
 
-    /// Ends since the last call, to be told at once.
-    pub fn fresh_ends(&mut self) -> Vec<wire::Progress> {
-        let unsaid = self.ended.iter().filter(|(progress, acked)| !acked && !progress.id.is_empty());
-        unsaid.map(|(progress, _)| progress.clone()).collect()
+    /// The stream broke: what was said may not have been heard.
+    pub fn unheard(&mut self) {
+        for end in &mut self.ended {
+            end.said = None;
+        }
+        for errand in self.held.values_mut() {
+            errand.told = None;
+        }
     }
 
     fn late(&self, now: Nanos) -> Vec<Box<str>> {
@@ -291,7 +312,7 @@ impl Errands {
         errand.state = state;
         errand.detail = detail.into();
         self.orders.retain(|_, (of, _)| &**of != id);
-        self.ended.push_back((errand.progress(id), false));
+        self.ended.push_back(End { progress: errand.progress(id), acked: false, said: None });
         while self.ended.len() > REMEMBERED {
             self.ended.pop_front();
         }
@@ -380,7 +401,7 @@ mod tests {
     fn an_instruction_is_done_once() {
         let mut errands = Errands::default();
         assert_eq!(errands.take(fetch("a"), Nanos(0)), None);
-        assert_eq!(states(&errands.words(Nanos(0), false)), [State::Accepted]);
+        assert_eq!(states(&errands.words(Nanos(0))), [State::Accepted]);
         assert!(errands.orders(Nanos(1), |_| Plan::Wait, |_| true).is_empty());
         let orders = errands.orders(Nanos(1), |_| pieces(40), |_| true);
         assert_eq!(orders.len(), UNDER_WAY);
@@ -394,14 +415,17 @@ mod tests {
         for (n, id) in ids(&rest).into_iter().enumerate() {
             errands.ended(id, if n == 0 { Outcome::Absent } else { Outcome::Done }, Nanos(4));
         }
-        let ends = errands.fresh_ends();
+        let ends = errands.words(Nanos(4));
         assert_eq!(states(&ends), [State::Partly]);
+        assert!(errands.words(Nanos(5)).is_empty(), "it has been said");
+        assert_eq!(errands.words(Nanos(4).plus(UNHEARD)), ends, "and is said again until it is heard");
         assert_eq!((ends[0].files, ends[0].failed_files, ends[0].bytes), (39, 1, 78 * PAGE));
         // Asked again: the same answer, no work.
         assert_eq!(errands.take(fetch("a"), Nanos(5)), Some(ends[0].clone()));
         assert!(errands.orders(Nanos(5), |_| panic!("done again"), |_| true).is_empty());
         errands.acked("a");
-        assert!(errands.fresh_ends().is_empty());
+        errands.unheard();
+        assert!(errands.words(Nanos(6)).is_empty());
         assert_eq!(errands.in_hand(), ends);
     }
 
@@ -423,7 +447,7 @@ mod tests {
         errands.take(fetch("withdrawn"), Nanos(0));
         errands.withdraw("withdrawn");
         assert_eq!(
-            states(&errands.fresh_ends()),
+            states(&errands.words(Nanos::from_millis(7))),
             [State::Changed, State::Done, State::Dropped, State::Failed, State::Dropped]
         );
     }
@@ -437,15 +461,15 @@ mod tests {
         for id in ids(&errands.orders(Nanos(1), |_| pieces(3), |_| true)) {
             errands.ended(id, Outcome::Done, Nanos(1));
         }
-        assert_eq!(states(&errands.words(Nanos(2), false)), [State::Done]);
-        assert!(errands.fresh_ends().is_empty(), "it goes on");
+        assert_eq!(states(&errands.words(Nanos(2))), [State::Done]);
+        assert!(errands.words(Nanos(2)).is_empty(), "it goes on");
         let soon = Nanos(2).plus(Nanos::from_millis(1_000));
         assert!(errands.orders(soon, |_| pieces(3), |_| false).is_empty());
         let later = Nanos(2).plus(AGAIN);
         let again = errands.orders(later, |_| pieces(3), |piece| *piece.path != b"1"[..]);
         assert_eq!(again.len(), 1);
         errands.unpin(1, b"");
-        assert_eq!(states(&errands.fresh_ends()), [State::Dropped]);
+        assert_eq!(states(&errands.words(later)), [State::Dropped]);
     }
 
     #[test]
@@ -459,6 +483,7 @@ mod tests {
         for n in 0..OPEN {
             errands.withdraw(&n.to_string());
         }
-        assert_eq!(errands.fresh_ends().len(), REMEMBERED);
+        assert_eq!(errands.ended.len(), REMEMBERED);
+        assert_eq!(errands.words(Nanos(1)).len(), WORDS);
     }
 }

@@ -186,10 +186,7 @@ impl Reporter {
         self.speaker.welcome(&first)?;
         self.look().await;
         self.say(&stream, Said::Sources(self.picture.sources())).await?;
-        let words = self.errands.words(self.now(), true);
-        for word in words {
-            self.say(&stream, Said::Progress(word)).await?;
-        }
+        self.errands.unheard();
         Ok(stream)
     }
 
@@ -235,10 +232,9 @@ impl Reporter {
                 _ = pulse.tick() => {
                     self.work().await;
                     let now = self.now();
-                    let mut words = self.errands.words(now, false);
-                    words.extend(self.errands.fresh_ends());
-                    for word in words {
-                        self.say(stream, Said::Progress(word)).await?;
+                    let progress = self.errands.words(now);
+                    if !progress.is_empty() {
+                        self.say(stream, Said::Progress(wire::Progresses { progress })).await?;
                     }
                 }
             }
@@ -364,7 +360,7 @@ impl Reporter {
                 }
                 let now = self.now();
                 if let Some(known) = self.errands.take(instruction, now) {
-                    self.say(stream, Said::Progress(known)).await?;
+                    self.say(stream, Said::Progress(wire::Progresses { progress: vec![known] })).await?;
                 }
                 self.work().await;
             }

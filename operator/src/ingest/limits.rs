@@ -72,8 +72,9 @@ pub struct Allowance {
     last: Instant,
 }
 
-/// Ten times what an agent at the usual interval needs, and a burst that holds three whole snapshots.
-const MESSAGES_PER_SECOND: f64 = 4.0;
+/// An agent sends a report each interval, a word on instructions a second at most and some profiles: four times that,
+/// and a burst that holds three whole snapshots.
+const MESSAGES_PER_SECOND: f64 = 8.0;
 const MESSAGES: f64 = 256.0;
 const RANGES_PER_SECOND: f64 = 4_096.0;
 const RANGES: f64 = 3.0 * 65_536.0;

@@ -17,11 +17,11 @@ pub mod desk;
 
 mod check;
 
-mod session;
-
 mod profiles;
 
 pub mod hub;
+
+mod session;
 
 mod service;
 

@@ -177,7 +177,7 @@ impl Session {
             Said::Hello(_) => return Err(self.nonsense("Hello came a second time")),
             Said::Sources(sources) => self.bind(sources.sources)?,
             Said::Report(report) => self.report(report)?,
-            Said::Progress(told) => self.progress(told),
+            Said::Progress(told) => self.progress(told.progress)?,
             Said::Learned(told) => {
                 let wire::ProfileLearned { workload, source, profile } = told;
                 self.hub.profiles(|profiles| profiles.put(&workload, &source, profile));
@@ -278,15 +278,27 @@ impl Session {
         Ok(())
     }
 
-    fn progress(&mut self, told: wire::Progress) {
-        let said = told.id.clone();
-        let Some((id, progress)) = Progress::read(told) else { return };
-        let ended = self.hub.desk().progress(&self.node, id.clone(), progress);
-        if ended {
-            self.hub.ended(&self.node, id);
-            let ack = wire::Ack { sequence: self.sequence, instructions: vec![said] };
+    fn progress(&mut self, told: Vec<wire::Progress>) -> Result<(), Status> {
+        if told.len() > MOST_IN_HAND {
+            return Err(self.nonsense(&format!(
+                "word of {} instructions at once, at most {MOST_IN_HAND} are allowed",
+                told.len()
+            )));
+        }
+        let mut ended = Vec::new();
+        for told in told {
+            let said = told.id.clone();
+            let Some((id, progress)) = Progress::read(told) else { continue };
+            if self.hub.desk().progress(&self.node, id.clone(), progress) {
+                self.hub.ended(&self.node, id);
+                ended.push(said);
+            }
+        }
+        if !ended.is_empty() {
+            let ack = wire::Ack { sequence: self.sequence, instructions: ended };
             self.out.push_back(down(Told::Ack(ack)));
         }
+        Ok(())
     }
 
     fn send_due(&mut self) {

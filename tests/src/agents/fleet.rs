@@ -15,25 +15,8 @@ use tokio::runtime::Runtime;
 
 use super::memory::Memory;
 use super::node::Node;
+use super::shared::Shared;
 use super::world::{Random, World};
-
-/// What the nodes have done, and what they should do.
-#[derive(Debug)]
-pub struct Shared {
-    pub world: World,
-    pub period: Duration,
-    /// Whether residency changes with each interval.
-    pub changing: AtomicBool,
-    pub connected: AtomicI64,
-    pub failures: AtomicU64,
-    pub reports: AtomicU64,
-    pub ranges: AtomicU64,
-    pub acks: AtomicU64,
-    pub resyncs: AtomicU64,
-    pub instructions: AtomicU64,
-    pub doubles: AtomicU64,
-    pub last_error: Mutex<String>,
-}
 
 #[derive(Debug)]
 pub struct Fleet {

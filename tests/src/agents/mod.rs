@@ -3,6 +3,8 @@
 
 pub mod world;
 
+pub mod shared;
+
 mod memory;
 
 mod node;

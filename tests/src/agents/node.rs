@@ -13,8 +13,8 @@ use tokio::time::{Instant as Tick, interval_at, sleep, timeout_at};
 use wire::down::Kind as Told;
 use wire::up::Kind as Said;
 
-use super::fleet::Shared;
 use super::memory::Memory;
+use super::shared::Shared;
 use super::world::Random;
 
 /// How long a simulated instruction takes: longer than a restart.
@@ -91,8 +91,9 @@ impl Node {
 
     async fn tick(&mut self, link: &Link) {
         let shared = self.shared.clone();
-        for progress in self.memory.finish(WORK, Instant::now()) {
-            self.say(link, Said::Progress(progress)).await;
+        let progress = self.memory.finish(WORK, Instant::now());
+        if !progress.is_empty() {
+            self.say(link, Said::Progress(wire::Progresses { progress })).await;
         }
         if shared.changing.load(Relaxed) {
             shared.world.change(self.number, &mut self.speaker.ledger, &mut self.random);
@@ -132,7 +133,7 @@ impl Node {
                 let answer = self.memory.take(instruction, Instant::now());
                 self.shared.instructions.fetch_add(1, Relaxed);
                 self.shared.doubles.fetch_add(self.memory.doubles - doubles, Relaxed);
-                self.say(link, Said::Progress(answer)).await;
+                self.say(link, Said::Progress(wire::Progresses { progress: vec![answer] })).await;
             }
             Some(Told::Resync(_)) => {
                 self.shared.resyncs.fetch_add(1, Relaxed);

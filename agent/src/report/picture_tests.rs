@@ -1,0 +1,110 @@
+//! Files into chunks, instructions into pieces.
+
+use super::*;
+use crate::report::manifest::{CHUNK, Found};
+
+fn speaker() -> Speaker {
+    let mut speaker = Speaker::new("n", 1);
+    let welcome = wire::Welcome { version: 1, ..wire::Welcome::default() };
+    speaker.welcome(&wire::Down { kind: Some(wire::down::Kind::Welcome(welcome)) }).unwrap();
+    speaker
+}
+
+fn bound(picture: &mut Picture, speaker: &mut Speaker) {
+    let mounted = Mounted {
+        mount: MountId(3),
+        source: "nas:/x".into(),
+        fstype: "nfs4".into(),
+        point: b"/mnt/x"[..].into(),
+        root: b"/"[..].into(),
+    };
+    assert!(picture.mounted(vec![mounted]));
+    let binding = wire::Binding {
+        dataset: 9,
+        name: "a/b".into(),
+        source: 3,
+        path: b"data"[..].into(),
+        prefix: b"in"[..].into(),
+        folders: 1,
+    };
+    picture.bind(wire::Bindings { bindings: vec![binding] }, speaker);
+}
+
+fn stirred(path: &str, pages: Vec<Pages>) -> StirredFile {
+    let file = FileKey { dev: 1, ino: path.len() as u64 };
+    let path = path.as_bytes().into();
+    let (read_bytes, covered_bytes) = (6_000_000, 3_000_000);
+    StirredFile { file, mount: MountId(3), path, size: 2 * CHUNK, read_bytes, covered_bytes, resident: pages }
+}
+
+fn found(path: &str) -> Found {
+    Found { path: path.as_bytes().into(), size: 2 * CHUNK, modified: 1 }
+}
+
+#[test]
+fn files_become_chunks_and_instructions_become_pieces() {
+    let (mut picture, mut speaker) = (Picture::default(), speaker());
+    bound(&mut picture, &mut speaker);
+    let jobs = picture.surveys(Nanos(1));
+    assert_eq!(jobs[0].roots, [Root { at: "/mnt/x/data".into(), prefix: b"in"[..].into() }]);
+    assert!(picture.surveys(Nanos(1)).is_empty(), "one at a time");
+    let fetch = |path: &str, version, chunks: Vec<u32>| {
+        let extent = wire::Extent {
+            dataset: 9,
+            path: path.as_bytes().to_vec(),
+            version_low: version,
+            version_high: 0,
+            chunks,
+        };
+        Work::Fetch(wire::Fetch { extent: Some(extent), tier: wire::Tier::PageCache.into() })
+    };
+    picture.room = 1 << 30;
+    assert_eq!(picture.plan(&fetch("", 0, vec![])), Plan::Wait);
+    let manifest = Manifest::new(vec![found("in/a"), found("in/b")], 5);
+    let version = manifest.version;
+    let told = Surveyed { dataset: "a/b".into(), manifest: Ok(manifest) };
+    assert!(picture.surveyed(told, &mut speaker, Nanos(2)));
+
+    let stir = Stir {
+        void: true,
+        files: vec![stirred("data/b", vec![0..1_024]), stirred("other", vec![0..9])],
+        more: false,
+    };
+    picture.stir(stir, &mut speaker, Nanos(3));
+    let key = Key { dataset: "a/b".into(), version, tier: Tier::PageCache };
+    assert_eq!(speaker.ledger.get(&key).unwrap().spans(), [(2, 3)]);
+    assert_eq!(
+        speaker.facts.demand["a/b"],
+        Demand { readers: 0, rate: 100_000, hit: 3_000_000, miss: 3_000_000 }
+    );
+    let report = speaker.report().unwrap();
+    assert!(report.snapshot && report.versions.len() == 1 && report.residency[0].added == [2, 1]);
+
+    let piece =
+        |path: &str, pages: Vec<Pages>| Piece { mount: MountId(3), path: path.as_bytes().into(), pages };
+    let both = [piece("data/a", vec![0..2_048]), piece("data/b", vec![0..2_048])];
+    assert_eq!(picture.plan(&fetch("in", 0, vec![])), Plan::Pieces(both.to_vec()));
+    let chunks = Plan::Pieces(vec![piece("data/a", vec![1_024..2_048]), piece("data/b", vec![0..1_024])]);
+    assert_eq!(picture.plan(&fetch("", 0, vec![1, 2])), chunks);
+    let state = |plan| if let Plan::No(state, _) = plan { Some(state) } else { None };
+    assert_eq!(state(picture.plan(&fetch("", 7, vec![0, 1]))), Some(State::Changed));
+    assert_eq!(state(picture.plan(&fetch("in/c", 0, vec![]))), Some(State::Failed));
+    picture.room = 1;
+    assert_eq!(state(picture.plan(&fetch("", 0, vec![]))), Some(State::Refused));
+    assert!(picture.holds(&piece("data/b", vec![5..6])) && !picture.holds(&piece("data/a", vec![5..6])));
+
+    // Another file than the survey found: looked at again, but not at once.
+    picture.stir(
+        Stir { void: false, files: vec![stirred("data/new", vec![])], more: false },
+        &mut speaker,
+        Nanos(4),
+    );
+    assert!(picture.surveys(Nanos(5)).is_empty());
+    assert_eq!(picture.surveys(Nanos(2).plus(SUSPECT)).len(), 1);
+    // All is void: nothing is resident.
+    picture.stir(Stir { void: true, files: vec![], more: false }, &mut speaker, Nanos(6));
+    assert_eq!(speaker.report().unwrap().residency[0].removed, [2, 1]);
+    // The Dataset is gone.
+    picture.bind(wire::Bindings::default(), &mut speaker);
+    assert!(speaker.facts.versions.is_empty() && speaker.facts.demand.is_empty());
+}
