@@ -1,10 +1,11 @@
 //! The command line and the environment, known to no other file.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::Parser;
 
-use crate::config::Config;
+use crate::config::{AgentsConfig, Config};
 
 /// Places caches and steers pods by measured bytes.
 #[derive(Debug, Parser)]
@@ -22,6 +23,19 @@ struct Args {
     /// Image that DataMigrate and DataBackup run, where they name none.
     #[arg(long, value_name = "IMAGE", env = "HEADRACE_WORKER_IMAGE", value_parser = word)]
     worker_image: Option<String>,
+    /// Listen for agents at this address.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9443", env = "HEADRACE_AGENTS", value_parser = address)]
+    agents: SocketAddr,
+    /// A name or address by which agents reach the operator; may be repeated. Without it: those of a Service
+    /// headrace-operator in the operator's namespace.
+    #[arg(long, value_name = "NAME", value_parser = word)]
+    agents_name: Vec<String>,
+    /// Folder with tls.crt, tls.key and ca.crt (cert-manager's), in place of the operator's own authority.
+    #[arg(long, value_name = "DIR")]
+    agents_certificates: Option<PathBuf>,
+    /// The agents' ServiceAccount, in the operator's namespace.
+    #[arg(long, value_name = "NAME", default_value = "headrace-agent", value_parser = word)]
+    agents_account: String,
     /// How much is logged: error, warn, info, debug, trace, or a filter such as operator=debug.
     #[arg(long, value_name = "LEVEL", default_value = "info", env = "HEADRACE_LOG")]
     log: String,
@@ -47,14 +61,34 @@ pub fn parse() -> Config {
 }
 
 fn config(args: Args) -> Config {
-    let Args { namespace, identity, health, worker_image, log } = args;
+    let Args {
+        namespace,
+        identity,
+        health,
+        worker_image,
+        agents,
+        agents_name,
+        agents_certificates,
+        agents_account,
+        log,
+    } = args;
+    let service = || {
+        let name = "headrace-operator";
+        vec![format!("{name}.{namespace}.svc"), format!("{name}.{namespace}"), name.to_owned()]
+    };
+    let agents = AgentsConfig {
+        listen: agents,
+        certificates: agents_certificates,
+        names: if agents_name.is_empty() { service() } else { agents_name },
+        account: agents_account,
+    };
     // Two replicas with one name would both lead.
     let identity = identity.unwrap_or_else(|| {
         let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "headrace-operator".into());
         let id: u64 = instance();
         format!("{host}_{id:016x}")
     });
-    Config { namespace, identity, health, worker_image, log }
+    Config { namespace, identity, health, worker_image, log, agents }
 }
 
 /// The process, and when it started: no two of a cluster have both.

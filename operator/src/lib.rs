@@ -31,4 +31,6 @@ pub mod health;
 
 pub mod steering;
 
+pub mod agents;
+
 pub mod run;

@@ -12,12 +12,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::agents;
 use crate::config::Config;
 use crate::health::{self, Health, HealthError};
+use crate::ingest::{Hub, IngestError, Limits};
 use crate::inventory::{Fact, Inventory, Millis};
 use crate::lease::Candidate;
 use crate::metrics::Metrics;
-use crate::reconcile::agents::{Agents, Nobody};
 use crate::reconcile::controller;
 use crate::reconcile::dataset::reconcile::Context as Datasets;
 use crate::reconcile::event::Events;
@@ -42,6 +43,8 @@ pub enum RunError {
     Runtime(#[source] std::io::Error),
     #[error("no way to a cluster: {0}; run in a pod with a service account, or set KUBECONFIG")]
     Cluster(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    Agents(#[from] IngestError),
     #[error(transparent)]
     Health(#[from] HealthError),
     #[error("signals cannot be waited for: {0}")]
@@ -82,7 +85,7 @@ async fn life(config: Config) -> Result<(), RunError> {
 
 /// The operator over one cluster, until `stop` turns true.
 pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool>) -> Result<(), RunError> {
-    let Config { namespace, identity, health: addr, worker_image, log: _ } = config;
+    let Config { namespace, identity, health: addr, worker_image, log: _, agents } = config;
     let metrics = Metrics::default();
     let health = Health::default();
     let listener = health::bind(addr).await?;
@@ -90,8 +93,12 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
 
     let mut tasks = JoinSet::new();
     tasks.spawn(health.clone().pulse());
+    let hub = Hub::new(Limits::default(), life_number(), inventory.clone());
+    hub.admit(false);
+    agents::serve(agents, &namespace, client.clone(), hub.clone(), &mut tasks, stop.clone())?;
     let steering = Steering::new(inventory.clone());
-    let stores = stores::start(&client, sink(inventory.clone(), steering.clone()), &mut tasks);
+    let sink = sink(inventory.clone(), steering.clone(), hub.clone());
+    let stores = stores::start(&client, sink, &mut tasks);
     tasks.spawn(readiness(stores.clone(), health.clone(), metrics.clone()));
     let serving = health::serve(listener, addr, health.clone(), metrics.clone(), stop.clone());
     let mut serving = std::pin::pin!(serving);
@@ -105,12 +112,11 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
         last_operations: Mutex::new(HashMap::new()),
         written: Mutex::new(HashMap::new()),
     });
-    let agents: Arc<dyn Agents> = Arc::new(Nobody);
     let told = inventory.clone();
-    steering.start(client.clone(), stores.clone(), agents.clone(), move |fact| tell(&told, fact), &mut tasks);
+    steering.start(client.clone(), stores.clone(), hub.clone(), move |fact| tell(&told, fact), &mut tasks);
     let candidate = Candidate::new(client, &namespace, LEASE, &identity);
     let mut campaign =
-        std::pin::pin!(campaign(candidate, leading, datasets, agents, worker_image, metrics, stop.clone()));
+        std::pin::pin!(campaign(candidate, leading, datasets, hub, worker_image, metrics, stop.clone()));
     tokio::select! {
         // Ends when it is told to, and has given the Lease back by then.
         () = &mut campaign => {}
@@ -127,7 +133,7 @@ async fn campaign(
     mut candidate: Candidate,
     leading: Leading,
     datasets: Arc<Datasets>,
-    agents: Arc<dyn Agents>,
+    hub: Arc<Hub>,
     image: Option<String>,
     metrics: Metrics,
     mut stop: watch::Receiver<bool>,
@@ -139,12 +145,13 @@ async fn campaign(
         }
         tracing::info!("this replica leads now");
         leading.set(true);
+        hub.admit(true);
         metrics.lead(true);
         // What an earlier term remembered may be another's by now.
         datasets.written.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let context = Arc::new(Context {
             datasets: datasets.clone(),
-            agents: agents.clone(),
+            agents: hub.clone(),
             image: image.clone(),
             asked: Mutex::default(),
             written: Mutex::default(),
@@ -155,6 +162,7 @@ async fn campaign(
             _ = stop.wait_for(|stop| *stop) => true,
         };
         leading.set(false);
+        hub.admit(false);
         metrics.lead(false);
         if told {
             match tokio::time::timeout(FAREWELL, candidate.release()).await {
@@ -186,7 +194,7 @@ async fn readiness(stores: Stores, health: Health, metrics: Metrics) {
 }
 
 /// What is seen of the cluster goes into the inventory.
-fn sink(inventory: Arc<RwLock<Inventory>>, steering: Steering) -> stores::Sink {
+fn sink(inventory: Arc<RwLock<Inventory>>, steering: Steering, hub: Arc<Hub>) -> stores::Sink {
     Arc::new(move |heard| {
         steering.hear(heard);
         let fact = match heard {
@@ -198,8 +206,15 @@ fn sink(inventory: Arc<RwLock<Inventory>>, steering: Steering) -> stores::Sink {
                 return;
             }
         };
+        agents::hear(&hub, &fact);
         tell(&inventory, fact);
     })
+}
+
+/// Names this life of the operator to the agents.
+fn life_number() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
 fn tell(inventory: &RwLock<Inventory>, fact: Fact) {

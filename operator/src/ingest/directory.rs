@@ -29,8 +29,7 @@ pub struct Folder {
 struct Known {
     /// By the part of a source that must be equal whatever the folder.
     folders: FxHashMap<Box<str>, Vec<Arc<Folder>>>,
-    counts: FxHashMap<Name, u32>,
-    numbers: FxHashMap<Name, u32>,
+    datasets: FxHashMap<Name, (u32, Vec<Arc<Folder>>)>,
     next: u32,
 }
 
@@ -56,30 +55,58 @@ impl Directory {
         self.revision.load(Ordering::Acquire)
     }
 
-    /// All Datasets' folders, in place of those before.
+    /// Whole Datasets at once.
     pub fn set(&self, folders: impl IntoIterator<Item = Folder>) {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        known.folders.clear();
-        known.counts.clear();
+        let mut by_name: std::collections::BTreeMap<Name, Vec<Folder>> = std::collections::BTreeMap::new();
         for folder in folders {
-            if !known.numbers.contains_key(&folder.dataset) {
-                known.next = known.next.saturating_add(1);
-                let number = known.next;
-                known.numbers.insert(folder.dataset.clone(), number);
-            }
-            *known.counts.entry(folder.dataset.clone()).or_default() += 1;
-            known.folders.entry(root(&normal(&folder.source)).into()).or_default().push(Arc::new(folder));
+            by_name.entry(folder.dataset.clone()).or_default().push(folder);
         }
-        // Names that are gone give up their entry, never their number.
-        let Known { counts, numbers, .. } = &mut *known;
-        numbers.retain(|name, _| counts.contains_key(name));
-        drop(known);
+        let gone: Vec<Name> = {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            known.datasets.keys().filter(|name| !by_name.contains_key(*name)).cloned().collect()
+        };
+        for name in gone {
+            self.remove(&name);
+        }
+        for (name, folders) in by_name {
+            self.put(&name, folders);
+        }
+    }
+
+    /// A Dataset's folders, in place of those it had.
+    pub fn put(&self, dataset: &Name, folders: Vec<Folder>) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let same = |(_, former): &(u32, Vec<Arc<Folder>>)| former.iter().map(|f| &**f).eq(&folders);
+        if known.datasets.get(dataset).is_some_and(same) {
+            return;
+        }
+        let number = match known.forget(dataset) {
+            Some(number) => number,
+            None => {
+                known.next = known.next.saturating_add(1);
+                known.next
+            }
+        };
+        let folders: Vec<Arc<Folder>> = folders.into_iter().map(Arc::new).collect();
+        for folder in &folders {
+            known.folders.entry(root(&normal(&folder.source)).into()).or_default().push(folder.clone());
+        }
+        known.datasets.insert(dataset.clone(), (number, folders));
         self.revision.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A Dataset is gone; its number is never given to another.
+    pub fn remove(&self, dataset: &str) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.forget(dataset).is_some() {
+            self.revision.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
     /// The number of a Dataset.
     pub fn number(&self, dataset: &str) -> Option<u32> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).numbers.get(dataset).copied()
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.datasets.get(dataset).map(|(number, _)| *number)
     }
 
     /// The Datasets on an agent's file systems, with the revision they are of.
@@ -91,7 +118,8 @@ impl Directory {
             let here = known.folders.get(root(&source.source)).into_iter().flatten();
             for folder in here {
                 let Some(path) = below(&normal(&folder.source), &source.source) else { continue };
-                let Some(number) = known.numbers.get(&folder.dataset).copied() else { continue };
+                let Some((number, all)) = known.datasets.get(&folder.dataset) else { continue };
+                let number = *number;
                 if bound.names.len() >= MOST_BINDINGS && !bound.names.contains_key(&number) {
                     bound.left_out += 1;
                     continue;
@@ -103,11 +131,28 @@ impl Directory {
                     source: source.number,
                     path: path.into_bytes(),
                     prefix: folder.prefix.trim_matches('/').as_bytes().to_vec(),
-                    folders: known.counts.get(&folder.dataset).copied().unwrap_or(1),
+                    folders: u32::try_from(all.len()).unwrap_or(u32::MAX),
                 });
             }
         }
         (bound, revision)
+    }
+}
+
+impl Known {
+    fn forget(&mut self, dataset: &str) -> Option<u32> {
+        let (number, folders) = self.datasets.remove(dataset)?;
+        for folder in folders {
+            let key = normal(&folder.source);
+            let key = root(&key);
+            if let Some(here) = self.folders.get_mut(key) {
+                here.retain(|other| !Arc::ptr_eq(other, &folder));
+                if here.is_empty() {
+                    self.folders.remove(key);
+                }
+            }
+        }
+        Some(number)
     }
 }
 

@@ -1,7 +1,9 @@
 //! What all streams share, and the rest of the operator's door to the agents.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, broadcast};
@@ -39,6 +41,8 @@ pub(super) struct SeatState {
     pub allowance: Allowance,
     /// Session and sequence of the last report that was folded in.
     pub applied: Option<(u64, u64)>,
+    /// Datasets on its mounts, sorted.
+    pub mounts: Vec<Name>,
 }
 
 #[derive(Debug)]
@@ -52,7 +56,9 @@ pub struct Hub {
     profiles: Mutex<Profiles>,
     seats: Mutex<FxHashMap<Name, Arc<Seat>>>,
     streams: Mutex<u64>,
-    started: Instant,
+    /// Nodes with a stream whose agents have a Dataset on a mount.
+    mounted: Mutex<FxHashMap<Name, BTreeSet<Name>>>,
+    admits: AtomicBool,
     ends: broadcast::Sender<(Name, Box<str>)>,
 }
 
@@ -70,7 +76,8 @@ impl Hub {
             profiles: Mutex::default(),
             seats: Mutex::default(),
             streams: Mutex::new(0),
-            started: Instant::now(),
+            mounted: Mutex::default(),
+            admits: AtomicBool::new(true),
             ends,
         })
     }
@@ -88,9 +95,47 @@ impl Hub {
         &self.inventory
     }
 
-    /// The clock of facts.
+    /// The clock of facts: milliseconds since 1970, as everybody's who tells the inventory.
     pub fn now(&self) -> Millis {
-        Millis(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Whether agents are listened to. A replica that does not lead sends them on, so that one knows everything.
+    pub fn admit(&self, admits: bool) {
+        self.admits.store(admits, Ordering::Release);
+        if !admits {
+            for seat in lock(&self.seats).values() {
+                seat.wake.notify_one();
+            }
+        }
+    }
+
+    pub(super) fn admits(&self) -> bool {
+        self.admits.load(Ordering::Acquire)
+    }
+
+    /// Nodes whose agents are here and have the Dataset on a mount, sorted.
+    pub fn mounted(&self, dataset: &str) -> Vec<Name> {
+        lock(&self.mounted).get(dataset).map(|nodes| nodes.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// What a node has on its mounts now, in place of what it had.
+    pub(super) fn mounts(&self, node: &Name, seat: &Seat, now: Vec<Name>) {
+        let mut mounted = lock(&self.mounted);
+        for dataset in &now {
+            mounted.entry(dataset.clone()).or_default().insert(node.clone());
+        }
+        let former = std::mem::replace(&mut lock(&seat.state).mounts, now);
+        let state = lock(&seat.state);
+        for dataset in former.iter().filter(|dataset| state.mounts.binary_search(dataset).is_err()) {
+            if let Some(nodes) = mounted.get_mut(dataset) {
+                nodes.remove(node);
+                if nodes.is_empty() {
+                    mounted.remove(dataset);
+                }
+            }
+        }
     }
 
     /// Puts a wish on the desk; it is sent when the node's agent is there. The same identity again changes nothing.
@@ -161,7 +206,8 @@ impl Hub {
             seats.retain(|_, seat| lock(&seat.state).stream != 0);
         }
         let seat = seats.entry(node.clone()).or_insert_with(|| {
-            let state = SeatState { stream: 0, allowance: Allowance::new(Instant::now()), applied: None };
+            let allowance = Allowance::new(Instant::now());
+            let state = SeatState { stream: 0, allowance, applied: None, mounts: Vec::new() };
             Arc::new(Seat { wake: Notify::new(), state: Mutex::new(state) })
         });
         let seat = seat.clone();
@@ -182,6 +228,7 @@ impl Hub {
             }
             state.stream = 0;
         }
+        self.mounts(node, seat, Vec::new());
         let now = self.now();
         let mut inventory = self.inventory.write().unwrap_or_else(PoisonError::into_inner);
         inventory.apply(Fact::NodeSilent { node: node.clone() }, now);

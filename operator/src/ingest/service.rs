@@ -18,7 +18,7 @@ use crate::certs::Peer;
 
 use super::counts::Tally;
 use super::hub::Hub;
-use super::session::Session;
+use super::session::{Session, not_leading};
 
 /// What the connection knows of its other end.
 #[derive(Clone, Debug)]
@@ -44,6 +44,9 @@ impl Reports for Service {
                 "reports need a certificate that names a node; the agent gets one by enrolling (see docs/wire.md)",
             ));
         };
+        if !self.hub.admits() {
+            return Err(not_leading());
+        }
         let inbound = request.into_inner();
         let Self { hub, stop } = self.clone();
         let line = Line { hub, stop, peer, inbound, session: None, ended: false };

@@ -147,6 +147,9 @@ impl Session {
                 self.node
             )));
         }
+        if !self.hub.admits() {
+            return Err(not_leading());
+        }
         if self.sources.is_some() {
             self.send_due();
         }
@@ -229,6 +232,9 @@ impl Session {
             let bindings = bound.bindings.clone();
             self.out.push_back(down(Told::Bindings(wire::Bindings { bindings })));
         }
+        let mut names: Vec<_> = bound.names.values().cloned().collect();
+        names.sort_unstable();
+        self.hub.mounts(&self.node, &self.seat, names);
         self.bound = bound;
     }
 
@@ -331,6 +337,12 @@ impl Session {
             self.seat.wake.notify_one();
         }
     }
+}
+
+pub fn not_leading() -> Status {
+    Status::unavailable(
+        "this replica of the operator does not lead; the agent finds the one that does by coming again",
+    )
 }
 
 fn flood(hub: &Hub) -> Status {
