@@ -23,9 +23,9 @@ struct Args {
     /// Image that DataMigrate and DataBackup run, where they name none.
     #[arg(long, value_name = "IMAGE", env = "HEADRACE_WORKER_IMAGE", value_parser = word)]
     worker_image: Option<String>,
-    /// Listen for agents at this address.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9443", env = "HEADRACE_AGENTS", value_parser = address)]
-    agents: SocketAddr,
+    /// Listen for agents at this address, such as 0.0.0.0:9443; without it nobody reports and nobody is asked.
+    #[arg(long, value_name = "ADDRESS:PORT", env = "HEADRACE_AGENTS", value_parser = address)]
+    agents: Option<SocketAddr>,
     /// A name or address by which agents reach the operator; may be repeated. Without it: those of a Service
     /// headrace-operator in the operator's namespace.
     #[arg(long, value_name = "NAME", value_parser = word)]
@@ -76,12 +76,12 @@ fn config(args: Args) -> Config {
         let name = "headrace-operator";
         vec![format!("{name}.{namespace}.svc"), format!("{name}.{namespace}"), name.to_owned()]
     };
-    let agents = AgentsConfig {
-        listen: agents,
+    let agents = agents.map(|listen| AgentsConfig {
+        listen,
         certificates: agents_certificates,
         names: if agents_name.is_empty() { service() } else { agents_name },
         account: agents_account,
-    };
+    });
     // Two replicas with one name would both lead.
     let identity = identity.unwrap_or_else(|| {
         let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "headrace-operator".into());

@@ -15,7 +15,8 @@ pub struct Config {
     /// Image of movers and backups.
     pub worker_image: Option<String>,
     pub log: String,
-    pub agents: AgentsConfig,
+    /// None: agents are not listened to.
+    pub agents: Option<AgentsConfig>,
 }
 
 /// Where agents are listened to, and how both sides show who they are.

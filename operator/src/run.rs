@@ -95,7 +95,9 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
     tasks.spawn(health.clone().pulse());
     let hub = Hub::new(Limits::default(), life_number(), inventory.clone());
     hub.admit(false);
-    agents::serve(agents, &namespace, client.clone(), hub.clone(), &mut tasks, stop.clone())?;
+    if let Some(agents) = agents {
+        agents::serve(agents, &namespace, client.clone(), hub.clone(), &mut tasks, stop.clone())?;
+    }
     let steering = Steering::new(inventory.clone());
     let sink = sink(inventory.clone(), steering.clone(), hub.clone());
     let stores = stores::start(&client, sink, &mut tasks);

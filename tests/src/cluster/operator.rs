@@ -141,8 +141,6 @@ impl Operator {
         let health = free_port().map_err(failed(&log))?;
         let child = Command::new(program)
             .env("KUBECONFIG", &kubeconfig)
-            // Several run side by side; `--agents` in the arguments says otherwise.
-            .env("HEADRACE_AGENTS", "127.0.0.1:0")
             .args(["--namespace", NAMESPACE, "--health", &health.to_string()])
             .args(arguments)
             .stdin(Stdio::null())
