@@ -1,18 +1,12 @@
 //! Agents that lie, flood, fall silent and stop half-way: nobody else notices.
 
-use agent::report::connect::{self, Address, ConnectError, Link};
-use agent::report::ledger::{Key, Tier};
-use agent::report::speaker::{Demand, Speaker, Version};
-use operator::certs::vault::{MemoryVault, obtain};
-use operator::certs::{self, Authority, Bearer, Enrolments, Serving, Source, enrol};
-use operator::ingest::{self, Extent, Folder, Hub, Limits, Standing, State, Tally, Wish, Work};
-use operator::inventory::{self, Inventory};
+use agent::report::connect::ConnectError;
+use agent::report::speaker::Speaker;
+use operator::certs::vault::MemoryVault;
+use operator::ingest::Tally;
 use operator_api::report::v1 as wire;
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tests::agents::fleet::tls_of;
-use tokio::sync::watch;
 use tonic::Code;
 use wire::down::Kind as Told;
 use wire::up::Kind as Said;
