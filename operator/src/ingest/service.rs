@@ -67,6 +67,15 @@ struct Line {
     ended: bool,
 }
 
+impl Drop for Line {
+    fn drop(&mut self) {
+        // The connection went: nobody polls the stream any more, so nobody else could count it.
+        if !self.ended {
+            self.hub.counts.add(Tally::Broken, 1);
+        }
+    }
+}
+
 impl Line {
     /// The next answer; `None` when the stream is over.
     async fn next(&mut self) -> Option<Result<Down, Status>> {
