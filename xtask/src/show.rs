@@ -19,10 +19,14 @@ pub fn demo(place: &Place, arguments: &[String]) -> Result<()> {
     start(place, Purpose::Run, "demo", arguments)
 }
 
+/// The benchmark that starts other people's tools, which nothing else needs.
+const PEERS: &str = "overhead-peers";
+
 /// What `cargo xtask bench` was asked for.
 #[derive(Debug, clap::Args)]
 pub struct Bench {
-    /// Which benchmark: `first-light` (time with and without the agent), `overhead` (cost per read) or
+    /// Which benchmark: `first-light` (time with and without the agent), `overhead` (cost per read),
+    /// `overhead-peers` (the same beside bpftrace, fatrace and strace, which are installed for it), or
     /// `operator` (on a real control plane)
     name: String,
     /// Print one JSON object instead of the table
@@ -55,6 +59,9 @@ impl Bench {
 
 pub fn bench(place: &Place, bench: &Bench) -> Result<()> {
     place::need_root("`cargo xtask bench`", WHY, &format!("cargo xtask bench {}", bench.name))?;
+    if bench.name == PEERS {
+        setup::provide_peers()?;
+    }
     let purpose = if bench.name == "operator" { Purpose::Test } else { Purpose::Run };
     start(place, purpose, "bench", &bench.arguments())
 }

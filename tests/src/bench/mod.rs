@@ -2,9 +2,10 @@
 //!
 //! `figure` is what a benchmark says, `ranges` and `evidence` turn the store's journal and the reader's
 //! accesses into bytes fetched, wasted and covered (pure), `lab` starts and stops stores, readers and
-//! agents, `case` lists the rows of the table, `first_light` and `overhead` run them; `guest` asks the least of
-//! them of another kernel; `datasets` measures the operator on a real control plane, `operator_wire` its end of
-//! the wire.
+//! agents, `case` lists the rows of the table, `first_light` runs them; `disk` is a local disk of the harness's
+//! own, on which `overhead` measures what watching costs and `peers` what it costs with other tools; `guest`
+//! asks the least of them of another kernel; `datasets` measures the operator on a real control plane,
+//! `operator_wire` its end of the wire.
 
 pub mod figure;
 
@@ -16,11 +17,17 @@ pub mod lab;
 
 pub mod case;
 
+pub mod disk;
+
 pub mod first_light;
 
 pub mod overhead;
 
 pub mod guest;
+
+pub mod peer;
+
+pub mod peers;
 
 pub mod datasets;
 

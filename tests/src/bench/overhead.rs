@@ -11,11 +11,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde::de::DeserializeOwned;
 
+use crate::bench::disk::{LoopDisk, hot_reader};
 use crate::bench::figure::{Figure, Report, Spread};
-use crate::bench::lab::{Companion, StoreProcess, Subject, drop_caches, program};
-use crate::hygiene::{Folder, MountGuard, Ward};
+use crate::bench::lab::{Companion, StoreProcess, Subject, drop_caches};
 use crate::reader::hot::{HotOutcome, PacedOutcome};
 use crate::reader::itinerary::Workload;
 use crate::store::{StoreConfig, TreeSpec};
@@ -51,7 +50,7 @@ pub fn run(options: &Options) -> Result<Report> {
     let Subject::Agent(agent) = &options.subject else {
         bail!("`bench overhead` measures the agent: name its binary with --agent PATH");
     };
-    let disk = LoopDisk::mount()?;
+    let disk = LoopDisk::mount(512 << 20)?;
     for (case, size, length) in SIZES.iter().filter(|(case, ..)| chosen(case)) {
         let ground = Ground::lay(&disk, *length)?;
         for (metric, file) in [("unwatched", &ground.elsewhere), ("watched", &ground.watched)] {
@@ -71,42 +70,6 @@ pub fn run(options: &Options) -> Result<Report> {
     Ok(report)
 }
 
-/// An ext4 in a file, so that there is a local device that can be watched while another is not.
-#[derive(Debug)]
-struct LoopDisk {
-    at: PathBuf,
-    _mount: MountGuard,
-    folder: Folder,
-}
-
-impl LoopDisk {
-    fn mount() -> Result<Self> {
-        let folder = Folder::new()?;
-        let (image, at) = (folder.path().join("disk.img"), folder.path().join("disk"));
-        std::fs::create_dir(&at)?;
-        std::fs::File::create(&image)?.set_len(512 << 20)?;
-        // The paths are this program's own and go to no shell.
-        tool(Command::new("mkfs.ext4").arg("-q").arg("-F").arg(&image))?;
-        let guard = MountGuard::new(&at);
-        tool(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&at))?;
-        Ok(Self { at, _mount: guard, folder })
-    }
-}
-
-fn tool(command: &mut Command) -> Result<()> {
-    let output = command
-        .output()
-        .with_context(|| format!("starting {command:?}; install e2fsprogs and util-linux"))?;
-    if !output.status.success() {
-        bail!(
-            "{command:?} ended with {}: {}; run as root, with loop devices",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-    Ok(())
-}
-
 /// The same file on the watched device and on another.
 #[derive(Debug)]
 struct Ground {
@@ -116,7 +79,7 @@ struct Ground {
 
 impl Ground {
     fn lay(disk: &LoopDisk, length: u64) -> Result<Self> {
-        let ground = Self { watched: disk.at.join("hot"), elsewhere: disk.folder.path().join("hot") };
+        let ground = Self { watched: disk.path().join("hot"), elsewhere: disk.beside().join("hot") };
         let bytes = vec![7; usize::try_from(length)?];
         for path in [&ground.watched, &ground.elsewhere] {
             std::fs::write(path, &bytes).with_context(|| format!("writing {}", path.display()))?;
@@ -125,28 +88,19 @@ impl Ground {
     }
 }
 
-fn reader<T: DeserializeOwned>(arguments: &[&str], file: &Path, last: Duration) -> Result<T> {
-    let mut command = Command::new(program("bench-reader")?);
-    command.args(arguments).arg("--file").arg(file).args(["--last", &format!("{}ms", last.as_millis())]);
-    command.arg("--with-parent").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-    let mut process = Ward::new(command.spawn().context("starting bench-reader")?);
-    let out = process.child().stdout.take().context("bench-reader's standard output")?;
-    serde_json::from_reader(out).context("the reader ended without a result; its message is above")
-}
-
 /// Time of a read with the agent over that without, worst of before and after. The time without is the mean
 /// of a run before and a run after, so that a machine that slows down or speeds up meanwhile cancels out.
 fn pair(agent: &Path, disk: &LoopDisk, file: &Path, size: u64) -> Result<f64> {
     let size = size.to_string();
     let arguments = ["hot", "--size", &size];
-    let without: HotOutcome = reader(&arguments, file, RUN)?;
-    let state = disk.folder.path().join("state");
+    let without: HotOutcome = hot_reader(&arguments, file, RUN)?;
+    let state = disk.beside().join("state");
     let _ = std::fs::remove_dir_all(&state);
     std::fs::create_dir_all(&state)?;
-    let companion = Companion::agent(agent, &[&disk.at], &state)?;
-    let with: HotOutcome = reader(&arguments, file, RUN)?;
+    let companion = Companion::agent(agent, &[disk.path()], &state)?;
+    let with: HotOutcome = hot_reader(&arguments, file, RUN)?;
     companion.stop();
-    let again: HotOutcome = reader(&arguments, file, RUN)?;
+    let again: HotOutcome = hot_reader(&arguments, file, RUN)?;
     let few = "the hot reader gave too few slices";
     let (with, before, after) =
         (halves(&with).context(few)?, halves(&without).context(few)?, halves(&again).context(few)?);
@@ -179,9 +133,9 @@ fn agent_itself(agent: &Path, disk: &LoopDisk) -> Result<Vec<Figure>> {
         ..StoreConfig::default()
     })?;
     drop_caches()?;
-    let state = disk.folder.path().join("state-agent");
+    let state = disk.beside().join("state-agent");
     std::fs::create_dir_all(&state)?;
-    let companion = Companion::agent(agent, &[store.path(), &disk.at], &state)?;
+    let companion = Companion::agent(agent, &[store.path(), disk.path()], &state)?;
     let mut seen = store.read(Workload::Directory, 1)?;
     let outcome = seen.epoch()?;
     seen.finish()?;
@@ -189,11 +143,11 @@ fn agent_itself(agent: &Path, disk: &LoopDisk) -> Result<Vec<Figure>> {
     companion.settle();
     let resident = resident_mib(companion.id())?;
     eprintln!("agent: {resident:.1} MiB; reading 50,000 times a second for {} s", PACED.as_secs());
-    let file = disk.at.join("paced");
+    let file = disk.path().join("paced");
     std::fs::write(&file, vec![7; 64 << 20])?;
     let lost_before = lost_records(agent, companion.socket())?;
     let before = cpu_seconds(companion.id())?;
-    let paced: PacedOutcome = reader(&["paced"], &file, PACED)?;
+    let paced: PacedOutcome = hot_reader(&["paced"], &file, PACED)?;
     let spent = cpu_seconds(companion.id())? - before;
     let lost = lost_records(agent, companion.socket())?;
     let peak = resident_mib(companion.id())?.max(resident);
@@ -271,7 +225,7 @@ mod tests {
     #[test]
     fn a_run_has_a_before_and_an_after() {
         let slices = [vec![9.0; BEFORE], vec![1.0; BEFORE], vec![2.0; 2 * BEFORE]].concat();
-        assert_eq!(halves(&HotOutcome { slices }), Some((9.0, 2.0)));
+        assert_eq!(halves(&HotOutcome { slices, reads: 0 }), Some((9.0, 2.0)));
         assert_eq!(halves(&HotOutcome::default()), None);
         assert!(SLICE * 20 <= RUN);
     }

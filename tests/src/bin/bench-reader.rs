@@ -15,6 +15,7 @@ use tests::reader::itinerary::Workload;
 use tests::reader::oracle;
 use tests::reader::outcome::Outcome;
 use tests::reader::walk::Walk;
+use tests::reader::warm::Warm;
 use tests::store::{Control, Tree, TreeSpec};
 
 #[derive(Debug, Parser)]
@@ -34,6 +35,8 @@ enum What {
     Hot(Hot),
     /// Read a cached file at a set rate.
     Paced(Paced),
+    /// Walk a tree of cached small files over and over.
+    Warm(Warm),
     /// Prefetch what another reader is going to read.
     #[command(subcommand)]
     Oracle(Workload),
@@ -80,6 +83,7 @@ fn main() -> anyhow::Result<()> {
         What::Read(workload) => read(workload, &place),
         What::Hot(hot) => say(&hot.run()?),
         What::Paced(paced) => say(&paced.run()?),
+        What::Warm(warm) => say(&warm.run()?),
         What::Oracle(workload) => foresee(workload, &place),
     }
 }

@@ -4,13 +4,14 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use tests::bench::figure::Report;
 use tests::bench::lab::{self, Subject};
-use tests::bench::{datasets, first_light, operator_wire, overhead, steering};
+use tests::bench::{datasets, first_light, operator_wire, overhead, peers, steering};
 use tests::hygiene;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Name {
     FirstLight,
     Overhead,
+    OverheadPeers,
     Operator,
 }
 
@@ -54,6 +55,7 @@ fn main() -> Result<()> {
             first_light::run(&first_light::Options { subject, cases: case, open_charged, repeats })?
         }
         Name::Overhead => overhead::run(&overhead::Options { subject, cases: case, repeats })?,
+        Name::OverheadPeers => peers::run(&peers::Options { subject, cases: case, repeats })?,
         Name::Operator => operator(&case, repeats, nodes)?,
     };
     if json {

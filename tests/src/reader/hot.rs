@@ -67,6 +67,8 @@ impl OnePiece {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HotOutcome {
     pub slices: Vec<f64>,
+    /// All of them, those before the clock started included.
+    pub reads: u64,
 }
 
 impl Hot {
@@ -80,7 +82,7 @@ impl Hot {
             file.read_at(buffer, place * self.size)?;
         }
         let mut draws = Draws::new(length);
-        let mut outcome = HotOutcome::default();
+        let mut outcome = HotOutcome { reads: places, ..HotOutcome::default() };
         let slice = SLICE.as_nanos() as u64;
         // A look at the clock every so many reads: 1 MiB reads take 100 µs, 4 KiB reads below 1 µs.
         let batch = ((256 << 10) / self.size.max(1)).max(1);
@@ -97,6 +99,7 @@ impl Hot {
                     break spent;
                 }
             };
+            outcome.reads += reads;
             outcome.slices.push(spent as f64 / reads as f64);
         }
         Ok(outcome)

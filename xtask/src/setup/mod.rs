@@ -90,6 +90,8 @@ fn pieces(purpose: Purpose) -> impl Iterator<Item = &'static Piece> {
     run.iter().chain(&BUILD).chain(cluster)
 }
 
+pub use programs::provide_peers;
+
 /// Only says what is there and what is not; fails when something is missing.
 pub fn report(place: &Place) -> Result<()> {
     let mut missing = 0;

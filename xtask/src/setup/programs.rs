@@ -31,6 +31,13 @@ const GUESTS: [Program; 7] = [
     ("mkfs.btrfs", "btrfs-progs", "the probe is tested on btrfs"),
 ];
 
+/// What `bench overhead-peers` measures beside the agent.
+const PEERS: [Program; 3] = [
+    ("bpftrace", "bpftrace", "it counts reads by file"),
+    ("fatrace", "fatrace", "it prints reads by path"),
+    ("strace", "strace", "it counts calls"),
+];
+
 /// A mirror that stalls is left sooner than apt's own patience would.
 const LIMIT: Duration = Duration::from_secs(600);
 
@@ -54,6 +61,15 @@ pub fn provide_guests(_place: &Place) -> Result<()> {
     install(&GUESTS)
 }
 
+/// The tools that `bench overhead-peers` starts; does nothing where they are there.
+pub fn provide_peers() -> Result<()> {
+    if let State::Missing(what) = state(&PEERS) {
+        console::note(&format!("  to compare with: {what}"));
+        install(&PEERS)?;
+    }
+    Ok(())
+}
+
 fn state(wanted: &'static [Program]) -> State {
     let lacking = lacking(wanted);
     if lacking.is_empty() {
@@ -66,6 +82,11 @@ fn state(wanted: &'static [Program]) -> State {
 
 fn install(wanted: &'static [Program]) -> Result<()> {
     let packages: Vec<&str> = lacking(wanted).iter().map(|(_, package, _)| *package).collect();
+    install_packages(&packages)
+}
+
+/// Installs Debian packages by name.
+pub fn install_packages(packages: &[&str]) -> Result<()> {
     let list = packages.join(" ");
     if program("apt-get").is_none() {
         bail!("this machine has no apt-get: install what Debian calls {list}, then run this again");
@@ -79,7 +100,7 @@ fn install(wanted: &'static [Program]) -> Result<()> {
             console::note(&format!("  {error:#}"));
         }
         let mut arguments = vec!["install", "-y", "--no-install-recommends"];
-        arguments.extend(&packages);
+        arguments.extend(packages);
         step::quiet(&format!("apt-get install {list}"), apt(&arguments), LIMIT)
     })
     .map(drop)
