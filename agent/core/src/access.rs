@@ -108,6 +108,9 @@ impl Core {
         }
         if via != Via::Mapped {
             run.read_bytes += bytes;
+            if missed > 0 {
+                run.resident = 0;
+            }
             if let Some(known) = self.workloads.get_mut(workload as usize) {
                 known.read_bytes += bytes;
                 known.covered_bytes += bytes - missed;

@@ -40,6 +40,9 @@ impl Core {
             file.residency.get_or_insert_default().added_by_thread(pages);
         }
         if let Some(mount) = self.catalog.mount_of(id) {
+            for run in self.runs.values_mut().filter(|run| run.mount == mount) {
+                run.resident = 0;
+            }
             self.guess(mount, now);
         }
     }
@@ -204,11 +207,15 @@ impl Core {
                 }
             }
         }
-        if let Some(run) = self.runs.get_mut(&(flight.owner.workload, flight.mount))
-            && flight.owner.predictor == crate::view::Predictor::Epoch
-        {
-            // What was charged at the order is corrected to what was fetched.
-            run.guessed_bytes = (run.guessed_bytes + bytes).saturating_sub(flight.expected);
+        if let Some(run) = self.runs.get_mut(&(flight.owner.workload, flight.mount)) {
+            if flight.owner.predictor == crate::view::Predictor::Epoch {
+                // What was charged at the order is corrected to what was fetched.
+                run.guessed_bytes = (run.guessed_bytes + bytes).saturating_sub(flight.expected);
+            }
+            if outcome == Outcome::Done && flight.expected > 0 && !flight.trial {
+                run.resident =
+                    if bytes == 0 && flight.added == 0 { run.resident.saturating_add(1) } else { 0 };
+            }
         }
         self.supply(flight.mount, now);
     }

@@ -20,7 +20,8 @@ const LISTING_LIMIT: usize = 1 << 16;
 /// Bytes of one order on a large file.
 const ORDER_BYTES: u64 = 1 << 20;
 
-/// A record this bad (hits / all) earns a predictor among files only one guess in `PROBATION`.
+/// A record this bad (hits / all) earns a predictor among files only one guess in `PROBATION`; so does a run
+/// whose files are found in memory. The reader's next miss ends the latter.
 const POOR: f64 = 0.25;
 const PROBATION: u64 = 32;
 
@@ -158,7 +159,11 @@ impl Core {
         let grown = 1u64 << proof.min(12);
         let trust = self.ledger.trust(owner);
         let window = ahead.max(2).min(grown) as f64 * trust;
-        if trust < POOR { u32::from(run.visit_count.is_multiple_of(PROBATION)) } else { window.ceil() as u32 }
+        if trust < POOR || run.is_resident() {
+            u32::from(run.visit_count.is_multiple_of(PROBATION))
+        } else {
+            window.ceil() as u32
+        }
     }
 
     fn supply_repetition(&mut self, run: &mut Run, now: Nanos) {
@@ -236,11 +241,17 @@ impl Core {
             {
                 return;
             }
+            if run.is_resident() && !run.visit_count.is_multiple_of(PROBATION) {
+                return;
+            }
             let drawn = if run.is_known_epoch() { run.draw() } else { run.draw_cheapest(&self.catalog) };
             let Some(file) = drawn else { return };
             let deadline = now.plus(SOME_TIME);
             let candidate = Candidate { file, predictor: Predictor::Epoch, deadline };
             run.guessed_bytes += self.fetch_file(run, candidate, now);
+            if run.is_resident() {
+                return;
+            }
         }
     }
 

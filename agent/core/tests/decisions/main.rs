@@ -12,3 +12,5 @@ mod patterns;
 mod detail;
 
 mod recorded;
+
+mod resident;
