@@ -13,7 +13,8 @@ use agent_common::state::{
 
 use crate::emit::{close, now, send, tell};
 use crate::inode::Inode;
-use crate::{name, residency, thread};
+use crate::name::{self, Sighted};
+use crate::{residency, thread};
 
 /// Pages `start..end` (not yet cut to the file's size) of `inode` were reached by the running thread.
 #[inline(always)]
@@ -140,8 +141,8 @@ fn take_over(run: &mut Run, inode: &Inode) -> bool {
 #[inline(always)]
 fn begin(state: &mut ThreadState, slot: usize, inode: &Inode, how: u8, start: u64, end: u64, id: u64) {
     let (quiet, told) = match name::known(inode, id) {
-        Some(known) => (known.quiet != 0, known.quiet == 0 && take(known)),
-        None => (false, true),
+        Sighted::Known(known) => (known.quiet != 0, known.quiet == 0 && take(known)),
+        Sighted::New | Sighted::Unnamed => (false, true),
     };
     residency::open(state, slot, inode, how, start, end);
     let run = &mut state.runs[slot];

@@ -22,24 +22,33 @@ pub fn key(dev: u32, ino: u64) -> InodeKey {
     InodeKey { ino, dev, reserved: 0 }
 }
 
+/// What the look-up of an inode gave.
+pub enum Sighted {
+    Known(&'static mut Known),
+    /// Named just now; one record of its allowance is taken.
+    New,
+    /// Its name could not be sent: to be tried again at the next access.
+    Unnamed,
+}
+
 /// What is known of an inode; names it first where it is new or has changed.
 #[inline(always)]
-pub fn known(inode: &Inode, id: u64) -> Option<&'static mut Known> {
+pub fn known(inode: &Inode, id: u64) -> Sighted {
     let key = key(inode.dev, inode.ino);
     if let Some(known) = KNOWN.get_ptr_mut(key) {
         // SAFETY: a map value; races of CPUs on the allowance cost a record more or less.
         let known = unsafe { &mut *known };
         if known.stamp == inode.stamp {
-            return Some(known);
+            return Sighted::Known(known);
         }
     }
     if sight(inode.address, inode.sb, inode.dev, inode.ino, id) == 0 {
-        return None;
+        return Sighted::Unnamed;
     }
-    let fresh = Known { stamp: inode.stamp, refilled_at: now(), allowance: BURST, quiet: 0 };
+    let fresh = Known { stamp: inode.stamp, refilled_at: now(), allowance: BURST - 1, quiet: 0 };
+    // Not looked up again: what was put in is known, and the look-up misses the caches.
     let _ = KNOWN.insert(key, fresh, 0);
-    // SAFETY: as above.
-    KNOWN.get_ptr_mut(key).map(|known| unsafe { &mut *known })
+    Sighted::New
 }
 
 /// Sends the inode's name; 0 when it has to be tried again at the next access.
