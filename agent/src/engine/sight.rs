@@ -1,8 +1,8 @@
 //! How the engine comes by its probe, and when it goes on without one.
 //!
 //! Where this kernel takes no plan, or does not describe its types, nobody can do anything at this moment:
-//! the agent is blind, says so, and serves. Where only the right to attach is missing, a person can: that
-//! ends the start.
+//! the agent is blind, says so, and serves: what is cached and known is worth having without eyes. Where only
+//! the right to attach is missing, or a limit is too low, a person can: that ends the start.
 
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, capabilities};
@@ -17,17 +17,22 @@ pub fn open(config: ProbeConfig) -> Result<(Option<Probe>, PlanSummary), ProbeEr
             tracing::info!("{report}");
             return Ok((Some(probe), summary(&report)));
         }
+        // The capabilities are there: it is nobody's right that is missing, see below.
+        Err(ProbeError::NotAllowed { source }) if may_attach() => ProbeError::Forbidden { source },
         Err(error) => error,
     };
     let blind = match &error {
         ProbeError::NothingAttachable { report } => summary(report),
-        ProbeError::NoBtf { .. } | ProbeError::BadBtf { .. } => PlanSummary {
+        // No ring buffer before 5.8, no bpf() at all in some kernels: then the object's maps are refused.
+        ProbeError::NoBtf { .. }
+        | ProbeError::BadBtf { .. }
+        | ProbeError::Object { .. }
+        | ProbeError::Forbidden { .. } => PlanSummary {
             refused: vec![("every plan".into(), error.to_string().into())],
             ..PlanSummary::default()
         },
         ProbeError::NotAllowed { .. }
         | ProbeError::TooManyFiles { .. }
-        | ProbeError::Object { .. }
         | ProbeError::TooManyDevices { .. }
         | ProbeError::Map { .. } => return Err(error),
     };

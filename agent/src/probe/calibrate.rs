@@ -22,8 +22,8 @@ const UNSEEN: u64 = u64::MAX;
 
 /// `Some(true)` where the reported end is exclusive; `None` where no read was seen (no such tracepoint,
 /// or nothing but tmpfs).
-pub fn last_is_exclusive(offsets: &Offsets) -> Result<Option<bool>, ProbeError> {
-    let mut ebpf = object::load(offsets, Sizes::SMALL)?;
+pub fn last_is_exclusive(object: &[u8], offsets: &Offsets) -> Result<Option<bool>, ProbeError> {
+    let mut ebpf = object::load(object, offsets, Sizes::SMALL)?;
     let map = object::take(&mut ebpf, "CALIBRATION")?;
     let mut seen: HashMap<_, u32, u64> = HashMap::try_from(map).map_err(map_error("CALIBRATION"))?;
     let Some(Program::RawTracePoint(program)) = ebpf.program_mut("calibrate_get_pages") else {

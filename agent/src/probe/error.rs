@@ -15,6 +15,12 @@ pub enum ProbeError {
     )]
     NotAllowed { source: io::Error },
     #[error(
+        "the kernel lets this process load no BPF programs although it has the capabilities ({source}): a \
+         seccomp profile or a security module forbids the bpf() call; allow it (in a container: privileged, or \
+         seccompProfile Unconfined)"
+    )]
+    Forbidden { source: io::Error },
+    #[error(
         "this process may open no more files ({source}), and every BPF map is one: raise the limit of open files \
          (ulimit -n) and start the agent again"
     )]

@@ -24,6 +24,8 @@ mod object;
 
 mod calibrate;
 
+mod refusal;
+
 mod plan;
 
 mod told;
@@ -56,6 +58,8 @@ pub struct ProbeConfig {
     pub plan: Option<Plan>,
     /// Instead of the kernel's own BTF, for the offsets and prototypes: how tests damage it.
     pub btf: Option<Vec<u8>>,
+    /// Instead of the BPF object inside this binary: how tests have one refused.
+    pub object: Option<Vec<u8>>,
     /// Bytes of the ring buffer, a power of two of at least a page; otherwise 1 to 4 MiB by memory.
     pub ring_bytes: Option<u32>,
     /// The process whose reads are the agent's own; otherwise this one. Tests read in this one.
@@ -98,8 +102,10 @@ const LOOKS: usize = 1024;
 impl Probe {
     /// Loads and attaches the best plan. Nothing is told until a device is watched.
     pub fn start(config: ProbeConfig) -> Result<(Self, PlanReport), ProbeError> {
-        let ProbeConfig { plan: wanted, btf, ring_bytes, own_tgid } = config;
+        let ProbeConfig { plan: wanted, btf, object, ring_bytes, own_tgid } = config;
+        let object = object.as_deref().unwrap_or(object::OBJECT);
         raise_memlock();
+        object::may_load()?;
         let bytes = match btf {
             Some(bytes) => bytes,
             None => std::fs::read(BTF_PATH).map_err(|source| ProbeError::NoBtf { path: BTF_PATH, source })?,
@@ -114,7 +120,7 @@ impl Probe {
         offsets.layout.agent_tgid = own_tgid.unwrap_or_else(std::process::id);
         offsets.layout.ring_quarter = sizes.ring / 4;
         let mut report = PlanReport::default();
-        match calibrate::last_is_exclusive(&offsets)? {
+        match calibrate::last_is_exclusive(object, &offsets)? {
             Some(exclusive) => offsets.layout.last_exclusive = u32::from(exclusive),
             None => report.notes.push(
                 "No read could be measured at start: the end that mm_filemap_get_pages reports is taken as \
@@ -122,7 +128,7 @@ impl Probe {
                     .into(),
             ),
         }
-        let mut ebpf = object::load(&offsets, sizes)?;
+        let mut ebpf = object::load(object, &offsets, sizes)?;
         let maps = Maps::take(&mut ebpf)?;
         let trouble = words.listen(&mut ebpf);
         let mut chosen = None;

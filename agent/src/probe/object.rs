@@ -4,13 +4,15 @@
 use agent_common::plain::Plain as _;
 use agent_common::state::{Bucket, InodeKey, Known, ThreadState, seat_of};
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf};
+use aya::programs::{ProgramError, ProgramType};
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 
 use super::error::ProbeError;
 use super::layout::Offsets;
 use super::trouble::Wanted;
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/headrace-ebpf"));
+/// The programs that this binary was built with.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/headrace-ebpf"));
 
 type ThreadBytes = [u8; size_of::<ThreadState>()];
 type KeyBytes = [u8; size_of::<InodeKey>()];
@@ -40,7 +42,19 @@ pub struct Maps {
     pub counts: PerCpuArray<MapData, u64>,
 }
 
-pub fn load(offsets: &Offsets, sizes: Sizes) -> Result<Ebpf, ProbeError> {
+/// Whether programs can be loaded at all. Asked first: where they cannot, aya takes this for a kernel without
+/// read-only globals, and then complains about the object.
+pub fn may_load() -> Result<(), ProbeError> {
+    match aya::sys::is_program_supported(ProgramType::RawTracePoint) {
+        Ok(_) => Ok(()),
+        Err(ProgramError::SyscallError(error)) if denied(&error.io_error) => {
+            Err(ProbeError::NotAllowed { source: error.io_error })
+        }
+        Err(other) => Err(ProbeError::Object { reason: chain(&other) }),
+    }
+}
+
+pub fn load(object: &[u8], offsets: &Offsets, sizes: Sizes) -> Result<Ebpf, ProbeError> {
     EbpfLoader::new()
         .verifier_log_level(VerifierLogLevel::DEBUG)
         .override_global("LAYOUT", offsets.layout.as_bytes(), true)
@@ -50,7 +64,7 @@ pub fn load(offsets: &Offsets, sizes: Sizes) -> Result<Ebpf, ProbeError> {
         .map_max_entries("THREADS", sizes.threads)
         .map_max_entries("READERS", sizes.threads * 4)
         .map_max_entries("KNOWN", sizes.inodes)
-        .load(OBJECT)
+        .load(object)
         .map_err(|error| match error {
             EbpfError::MapError(MapError::CreateError { io_error, .. }) if denied(&io_error) => {
                 ProbeError::NotAllowed { source: io_error }

@@ -5,13 +5,12 @@
 
 use aya::Ebpf;
 use aya::programs::{Program, ProgramError};
-use rustix::io::Errno;
 use tracing::debug;
 
 use super::btf::Btf;
 use super::layout::Offsets;
-use super::object;
 use super::prototype::{self, Check, FUNCTIONS, Prototype, TRACEPOINTS};
+use super::refusal::{describe, last_lines};
 use super::report::{Case, Plan, Seen};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,10 +201,7 @@ fn attach_one(ebpf: &mut Ebpf, hook: &Hook, btf: &Btf, aya_btf: &aya::Btf) -> Re
                 hook.program, hook.target
             ));
         }
-        if let ProgramError::LoadError { verifier_log, .. } = &error {
-            let log = verifier_log.to_string();
-            let lines: Vec<_> = log.lines().collect();
-            let last = lines.get(lines.len().saturating_sub(12)..).unwrap_or_default().join("\n");
+        if let Some(last) = last_lines(&error) {
             debug!(program = hook.program, "the verifier's last lines:\n{last}");
         }
         Refusal::Failed(format!("{} on the {what} {} was refused, {reason}", hook.program, hook.target))
@@ -290,27 +286,6 @@ fn out_of_reach(error: &ProgramError) -> bool {
         ProgramError::SyscallError(error) => code(&error.io_error),
         ProgramError::KProbeError(_) => true,
         _ => false,
-    }
-}
-
-/// An aya error as the end of a sentence.
-fn describe(error: &ProgramError) -> String {
-    let io = match error {
-        ProgramError::LoadError { io_error, .. } => Some(io_error),
-        ProgramError::SyscallError(error) => Some(&error.io_error),
-        ProgramError::KProbeError(_) => {
-            return format!("this kernel is built without kprobes ({})", object::chain(error));
-        }
-        _ => None,
-    };
-    match io.map(|io| (Errno::from_io_error(io), io)) {
-        Some((Some(Errno::PERM), io)) => format!("this kernel does not allow it ({io})"),
-        Some((Some(Errno::ACCESS | Errno::INVAL), io)) => {
-            format!("its verifier does not accept the program ({io})")
-        }
-        Some((Some(Errno::NOENT), io)) => format!("this kernel has no such hook ({io})"),
-        Some((_, io)) => format!("the kernel said: {io}"),
-        None => object::chain(error),
     }
 }
 

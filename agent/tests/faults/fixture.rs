@@ -95,19 +95,22 @@ impl Home {
 
     /// Starts an agent and waits until it answers; `before` are words of a program that becomes it.
     pub fn agent_behind(&self, before: &[&str], more: &[&OsStr]) -> Agent {
-        let words: Vec<OsString> = before.iter().map(OsString::from).chain(self.agent_words(more)).collect();
+        self.started(before.iter().map(OsString::from).chain(self.agent_words(more)).collect(), |_| {})
+    }
+
+    /// Starts an agent by a command that is changed before.
+    pub fn agent_changed(&self, change: impl FnOnce(&mut Command)) -> Agent {
+        self.started(self.agent_words(&[]), change)
+    }
+
+    fn started(&self, words: Vec<OsString>, change: impl FnOnce(&mut Command)) -> Agent {
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
         let (program, args) = words.split_first().unwrap();
-        let child = Command::new(program)
-            .args(args)
-            .env_remove("HEADRACE_SOCKET")
-            .env_remove("HEADRACE_LOG")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut agent = Agent(child);
+        let mut command = Command::new(program);
+        command.args(args).env_remove("HEADRACE_SOCKET").env_remove("HEADRACE_LOG");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        change(&mut command);
+        let mut agent = Agent(command.spawn().unwrap());
         until("the agent answers", || {
             if let Some(status) = agent.0.try_wait().unwrap() {
                 panic!("the agent ended with {status}: {}", self.log());

@@ -10,11 +10,17 @@ mod fixture;
 #[path = "../prefetch/store.rs"]
 mod store;
 
+#[path = "../refusals/damage.rs"]
+#[expect(dead_code, reason = "the tests of the probe use the rest")]
+mod damage;
+
 mod files;
 
 mod flood;
 
 mod mounts;
+
+mod refusals;
 
 mod rights;
 
