@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::place::Place;
-use crate::setup::{self, Purpose, toolchain};
+use crate::setup::{self, Purpose, cross};
 use crate::{cluster, codegen, compile, lint, show, test, vm};
 
 /// Headrace's own commands: from a fresh machine to a measured table.
@@ -82,7 +82,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Task::Build { release, target } => {
             setup::provide(&place, Purpose::Build, false)?;
             if let Some(triple) = &target {
-                toolchain::target(&place, triple)?;
+                cross::provide(&place, triple)?;
             }
             compile::workspace(&place, release, target.as_deref())?;
         }

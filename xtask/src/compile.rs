@@ -6,6 +6,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 
 use crate::place::Place;
+use crate::setup::cross;
 use crate::step;
 
 /// The workspace's default members, which leave out what is built for BPF only.
@@ -17,6 +18,7 @@ pub fn workspace(place: &Place, release: bool, target: Option<&str>) -> Result<(
     }
     if let Some(triple) = target {
         command.args(["--target", triple]);
+        cross::link(&mut command, triple);
     }
     step::stream(command)
 }

@@ -14,7 +14,9 @@ mod debian;
 
 mod sources;
 
-pub mod toolchain;
+mod toolchain;
+
+pub mod cross;
 
 mod linker;
 
