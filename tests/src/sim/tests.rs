@@ -1,7 +1,7 @@
 //! What the simulator must show, on clusters small enough for every test run.
 
 use super::cluster::{Scenario, Size};
-use super::outcome::{Outcome, once};
+use super::outcome::once;
 
 /// Enough for caches to fill and a zone to be lost and come back.
 const TINY: Size = Size { nodes: 30, datasets: 40, pods: 160, ticks: 105 };
