@@ -45,6 +45,7 @@ enum PlanArg {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, and it is taken apart at once")]
 enum Sub {
     /// Run the agent: watch reads, learn, prefetch, answer.
     Agent(AgentArgs),

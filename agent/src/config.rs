@@ -13,6 +13,7 @@ pub const DEFAULT_SOCKET: &str = "/run/headrace/agent.sock";
 pub const DEFAULT_STATE: &str = "/var/lib/headrace";
 
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one, and it is taken apart at once")]
 pub enum Command {
     /// `headrace agent`: the daemon.
     Agent(AgentConfig),

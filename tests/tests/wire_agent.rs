@@ -3,7 +3,7 @@
 //!
 //! Needs root and /dev/fuse, and `headrace` beside the test's folder.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use std::path::Path;
 use std::process::{Command, Stdio};

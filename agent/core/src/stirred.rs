@@ -163,7 +163,7 @@ mod tests {
     fn what_changed_is_told_once() {
         let mut core = Core::new(Limits::default());
         let reader = Reader { tgid: 5, tid: 5 };
-        let mut apply = |core: &mut Core, observation| core.apply(&observation, Nanos(1));
+        let apply = |core: &mut Core, observation| core.apply(&observation, Nanos(1));
         let mount = MountId(1);
         let (source, fstype) = ("nas:/x".into(), "nfs4".into());
         apply(&mut core, Observation::Mount { mount, dev: 1, source, fstype, read_ahead_bytes: 0 });

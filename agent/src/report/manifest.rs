@@ -134,7 +134,7 @@ impl Coverage {
         let Some(entry) = manifest.files.get(file) else { return 0..0 };
         let former =
             if pages.is_empty() { self.files.remove(&file) } else { self.files.insert(file, pages.clone()) };
-        let mut touched = u32::MAX..0;
+        let (mut first, mut end_of_last) = (u32::MAX, 0);
         for (ranges, comes) in [(former.unwrap_or_default(), false), (pages, true)] {
             for range in ranges {
                 let (mut at, end) =
@@ -148,12 +148,13 @@ impl Coverage {
                     if *held == 0 {
                         self.bytes.remove(&chunk);
                     }
-                    touched = touched.start.min(chunk)..touched.end.max(chunk.saturating_add(1));
+                    first = first.min(chunk);
+                    end_of_last = end_of_last.max(chunk.saturating_add(1));
                     at += part;
                 }
             }
         }
-        if touched.start >= touched.end { 0..0 } else { touched }
+        if first >= end_of_last { 0..0 } else { first..end_of_last }
     }
 
     pub fn is_whole(&self, manifest: &Manifest, chunk: u32) -> bool {

@@ -21,9 +21,11 @@ pub struct Facts {
     /// By Dataset.
     pub demand: BTreeMap<Arc<str>, Demand>,
     pub versions: BTreeMap<Arc<str>, Version>,
-    /// By Dataset and workload: pattern and share covered.
-    pub patterns: BTreeMap<(Arc<str>, Box<str>), (Box<str>, u32)>,
+    pub patterns: Patterns,
 }
+
+/// By Dataset and workload: pattern and share covered.
+pub type Patterns = BTreeMap<(Arc<str>, Box<str>), (Box<str>, u32)>;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Demand {

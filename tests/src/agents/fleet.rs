@@ -72,7 +72,7 @@ impl Fleet {
                 shared: shared.clone(),
                 address: address.clone(),
                 tls: tls_of(authority, &name)?,
-                speaker: Speaker::new(&name, random.next()),
+                speaker: Speaker::new(&name, random.draw()),
                 memory: Memory::default(),
                 random,
             };

@@ -50,7 +50,7 @@ impl Node {
                     self.shared.last_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 *last = error.to_string();
             }
-            sleep(backoff.next(self.random.next())).await;
+            sleep(backoff.next(self.random.draw())).await;
         }
     }
 

@@ -35,7 +35,7 @@ impl Random {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -44,7 +44,7 @@ impl Random {
     }
 
     pub fn below(&mut self, bound: u32) -> u32 {
-        u32::try_from(self.next() % u64::from(bound.max(1))).unwrap_or(0)
+        u32::try_from(self.draw() % u64::from(bound.max(1))).unwrap_or(0)
     }
 }
 
@@ -74,7 +74,7 @@ impl World {
 
     pub fn version(self, dataset: u32) -> Version {
         let mut random = Random::new(self.seed.wrapping_add(u64::from(dataset)));
-        let version = u128::from(random.next() | 1) << 64 | u128::from(random.next());
+        let version = u128::from(random.draw() | 1) << 64 | u128::from(random.draw());
         let bytes = u64::from(CHUNKS) * (4 << 20);
         Version { version, bytes, files: 1_000, seen_ms: 1_700_000_000_000 + u64::from(dataset) }
     }

@@ -250,11 +250,11 @@ impl Policy for Headrace {
             scoring.holders().filter_map(|id| self.nodes.get(&id).copied()).collect();
         looked.sort_unstable();
         looked.extend((0..LOOKED_AT).filter_map(|_| anywhere(world)));
-        let rated = looked.into_iter().filter(|n| world.has_slot(*n)).filter_map(|n| {
+        let rated = looked.into_iter().filter(|n| world.has_slot(*n)).map(|n| {
             let id = self.names.get(n).and_then(|name| self.inventory.node_id(name));
             let s = id.map(|id| self.inventory.standing(&scoring, id)).unwrap_or_default();
             let score = s.local() + s.coming * 3 / 4 + s.rack / 2 + s.zone / 4;
-            Some((score, std::cmp::Reverse(world.used.get(n).copied()), n))
+            (score, std::cmp::Reverse(world.used.get(n).copied()), n)
         });
         rated.max().map(|(.., n)| n)
     }

@@ -174,9 +174,11 @@ async fn a_second_stream_of_a_node_takes_over() {
     bind(&mut new, &mut speaker).await;
     say(&new, Said::Report(speaker.report().unwrap())).await;
     acked(&mut new, &mut speaker).await;
-    let inventory = operator.hub.inventory().read().unwrap();
-    let node = inventory.node(inventory.node_id("n1").unwrap()).unwrap();
-    assert!(node.silent().is_none(), "the old stream's end is not the node's");
-    drop(inventory);
+    {
+        let inventory = operator.hub.inventory().read().unwrap();
+        let node = inventory.node(inventory.node_id("n1").unwrap()).unwrap();
+        assert!(node.silent().is_none(), "the old stream's end is not the node's");
+        drop(inventory);
+    }
     operator.end().await;
 }
