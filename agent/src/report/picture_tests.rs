@@ -79,6 +79,7 @@ fn files_become_chunks_and_instructions_become_pieces() {
     );
     let report = speaker.report().unwrap();
     assert!(report.snapshot && report.versions.len() == 1 && report.residency[0].added == [2, 1]);
+    speaker.acked(report.sequence);
 
     let piece =
         |path: &str, pages: Vec<Pages>| Piece { mount: MountId(3), path: path.as_bytes().into(), pages };

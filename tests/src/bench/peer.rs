@@ -214,7 +214,9 @@ fn named(text: &str, done: &Done) -> u64 {
     let paths = text.lines().filter_map(|line| {
         let (_, event) = line.split_once("): ")?;
         let (what, path) = event.split_once(' ')?;
-        (what.contains('R') && path.trim_start().starts_with(&*at)).then_some(path)
+        // Columns are aligned by spaces before the path; those within it are its own.
+        let path = path.trim_start_matches(' ');
+        (what.contains('R') && path.starts_with(&*at)).then_some(path)
     });
     paths.collect::<HashSet<_>>().len() as u64
 }
