@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{FlockOperation, Gid, Mode, flock};
 
@@ -65,6 +66,9 @@ pub fn bind(path: &Path) -> Result<(UnixListener, SocketGuard), SocketError> {
     }
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     const ROOT: &str = "run the agent as root, or choose a --socket in a folder that you may write";
+    // Two binds at once (in tests) must not take each other's mask for the process's.
+    static MASK: Mutex<()> = Mutex::new(());
+    let _alone = MASK.lock().unwrap_or_else(PoisonError::into_inner);
     let made = (!folder.exists()).then(|| folder.to_path_buf());
     if made.is_some() {
         DirBuilder::new()
