@@ -1,11 +1,12 @@
 //! /healthz, /readyz and /metrics.
 //!
 //! Healthy: the runtime still turns its tasks over. Ready: every kind has been listed, so that what webhook and
-//! extender answer rests on something; whether this replica leads has nothing to do with it.
+//! extender answer rests on something; until then /readyz says which has not, and why. Whether this replica leads has nothing to do with it.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -27,20 +28,23 @@ const STOPPED: u64 = 30;
 /// What is told of this replica.
 #[derive(Clone, Debug)]
 pub struct Health {
-    ready: Arc<AtomicBool>,
+    /// Why it is not ready; none when it is.
+    unready: Arc<RwLock<Option<String>>>,
     beat: Arc<AtomicU64>,
     start: Instant,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Self { ready: Arc::default(), beat: Arc::default(), start: Instant::now() }
+        let unready = Arc::new(RwLock::new(Some("the operator has only just started".to_owned())));
+        Self { unready, beat: Arc::default(), start: Instant::now() }
     }
 }
 
 impl Health {
-    pub fn set_ready(&self, ready: bool) {
-        self.ready.store(ready, Ordering::Release);
+    /// Says why this replica is not ready, in a sentence; none when it is.
+    pub fn set_unready(&self, why: Option<String>) {
+        *self.unready.write().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
     /// Beats until dropped. A task of the same runtime as everything else: when it starves, so do they.
@@ -54,31 +58,28 @@ impl Health {
     fn alive(&self) -> Answer {
         let silent = self.start.elapsed().as_secs().saturating_sub(self.beat.load(Ordering::Acquire));
         if silent > STOPPED {
-            Answer::no("the runtime has been stuck for longer than 30 s\n")
+            Answer::no("the runtime has been stuck for longer than 30 s")
         } else {
             Answer::yes()
         }
     }
 
     fn prepared(&self) -> Answer {
-        if self.ready.load(Ordering::Acquire) {
-            Answer::yes()
-        } else {
-            Answer::no(
-                "the cluster has not been listed yet: the apiserver does not answer, or refuses a kind; see the log\n",
-            )
+        match &*self.unready.read().unwrap_or_else(PoisonError::into_inner) {
+            None => Answer::yes(),
+            Some(why) => Answer::no(why),
         }
     }
 }
 
-struct Answer(StatusCode, &'static str);
+struct Answer(StatusCode, Cow<'static, str>);
 
 impl Answer {
     fn yes() -> Self {
-        Self(StatusCode::OK, "ok\n")
+        Self(StatusCode::OK, "ok\n".into())
     }
-    fn no(why: &'static str) -> Self {
-        Self(StatusCode::SERVICE_UNAVAILABLE, why)
+    fn no(why: &str) -> Self {
+        Self(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n").into())
     }
 }
 

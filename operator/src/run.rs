@@ -35,6 +35,9 @@ const LEASE: &str = "headrace-operator";
 /// How long giving the Lease back may take at the end.
 const FAREWELL: Duration = Duration::from_secs(3);
 
+/// Who waits for the cluster says so after so long.
+const SILENCE: Duration = Duration::from_secs(15);
+
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error("the log filter is not understood: {0}; use info, or operator=debug")]
@@ -126,7 +129,7 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
         Err(error) = &mut serving => return Err(error.into()),
         Some(ended) = tasks.join_next() => return Err(RunError::Ended(format!("{ended:?}"))),
     }
-    health.set_ready(false);
+    health.set_unready(Some("the operator is ending".into()));
     Ok(())
 }
 
@@ -182,8 +185,14 @@ async fn campaign(
 
 /// Ready when everything has been listed; counts what there is.
 async fn readiness(stores: Stores, health: Health, metrics: Metrics) {
-    stores.wait_until_ready().await;
-    health.set_ready(true);
+    let mut turns = stores.listings.turns();
+    while let Some(why) = stores.listings.waits_for() {
+        health.set_unready(Some(format!("the cluster has not been listed yet: {why}")));
+        if tokio::time::timeout(SILENCE, turns.next()).await.is_err() {
+            tracing::warn!(why, "not ready: the cluster has not been listed yet");
+        }
+    }
+    health.set_unready(None);
     loop {
         metrics.objects("Dataset", stores.datasets.len());
         metrics.objects("DataLoad", stores.loads.len());

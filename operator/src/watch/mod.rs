@@ -2,7 +2,7 @@
 //!
 //! Each kind is listed and watched once; nothing else GETs. What the operator made itself is selected by
 //! label ([`owned`]). A change wakes whoever is concerned ([`wake`]); what the inventory must know becomes facts
-//! ([`facts`]). Bound pods are watched in `schedule`, which acts on them.
+//! ([`facts`]); which kinds have been listed is kept in [`listings`]. Bound pods are watched in `schedule`, which acts on them.
 
 pub mod wake;
 
@@ -12,8 +12,11 @@ pub mod owned;
 
 pub mod facts;
 
+pub mod listings;
+
 pub mod stores;
 
+pub use listings::Listings;
 pub use owned::Owned;
 pub use stores::Stores;
 pub use wake::{Wake, Wakes};

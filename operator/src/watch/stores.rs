@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use k8s_openapi::api::batch::v1::Job;
@@ -19,9 +20,13 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
 use super::changes::{Change, Changes};
+use super::listings::{self, Listing, Listings};
 use super::owned::Owned;
 use super::wake::{Wake, Wakes};
 use crate::marks;
+
+/// A watch that stays interrupted is told of again after so long.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// What the rest of the operator hears of, as it is seen.
 #[derive(Clone, Copy, Debug)]
@@ -53,23 +58,13 @@ pub struct Stores {
     pub volumes: Owned<PersistentVolume>,
     pub jobs: Owned<Job>,
     pub wakes: Wakes,
+    pub listings: Listings,
 }
 
 impl Stores {
-    /// Whether every kind has been listed once. Until then nothing may be concluded from what is absent.
+    /// Waits until every kind has been listed once. Until then nothing may be concluded from what is absent.
     pub async fn wait_until_ready(&self) {
-        let Self { datasets, loads, migrates, backups, processes, namespaces, nodes, .. } = self;
-        // An error says that the reflector has ended, which only the end of the program does.
-        let _ = datasets.wait_until_ready().await;
-        let _ = loads.wait_until_ready().await;
-        let _ = migrates.wait_until_ready().await;
-        let _ = backups.wait_until_ready().await;
-        let _ = processes.wait_until_ready().await;
-        let _ = namespaces.wait_until_ready().await;
-        let _ = nodes.wait_until_ready().await;
-        while !(self.claims.ready() && self.volumes.ready() && self.jobs.ready()) {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
+        self.listings.wait().await;
     }
 
     pub fn dataset(&self, namespace: &str, name: &str) -> Option<Arc<Dataset>> {
@@ -106,6 +101,7 @@ pub fn start(client: &Client, sink: Sink, tasks: &mut JoinSet<()>) -> Stores {
         volumes,
         jobs,
         wakes,
+        listings: Listings::default(),
     };
 
     let (to, seen) = (sink.clone(), stores.clone());
@@ -114,6 +110,7 @@ pub fn start(client: &Client, sink: Sink, tasks: &mut JoinSet<()>) -> Stores {
         watcher::Config::default(),
         datasets_writer,
         stores.wakes.clone(),
+        stores.listing::<Dataset>(),
         move |change| {
             let (namespace, name) = match &change {
                 Change::Is(dataset) => {
@@ -139,6 +136,7 @@ pub fn start(client: &Client, sink: Sink, tasks: &mut JoinSet<()>) -> Stores {
         watcher::Config::default(),
         namespaces_writer,
         stores.wakes.clone(),
+        stores.listing::<Namespace>(),
         move |change| {
             let name = match change {
                 Change::Is(namespace) => {
@@ -159,6 +157,7 @@ pub fn start(client: &Client, sink: Sink, tasks: &mut JoinSet<()>) -> Stores {
         watcher::Config::default(),
         nodes_writer,
         stores.wakes.clone(),
+        stores.listing::<Node>(),
         move |change| match change {
             Change::Is(node) => to(Heard::Node(&node)),
             Change::Gone { name, .. } => to(Heard::NodeGone(&name)),
@@ -166,10 +165,10 @@ pub fn start(client: &Client, sink: Sink, tasks: &mut JoinSet<()>) -> Stores {
     ));
 
     let ours = watcher::Config::default().labels(marks::SELECTOR);
-    owned(client, ours.clone(), stores.claims.clone(), &stores.wakes, wake_dataset(&stores), tasks);
-    owned(client, ours.clone(), stores.volumes.clone(), &stores.wakes, wake_dataset(&stores), tasks);
-    owned(client, ours, stores.jobs.clone(), &stores.wakes, wake_owner(&stores), tasks);
-    tasks.spawn(profiles(client.clone(), sink));
+    owned(client, ours.clone(), stores.claims.clone(), &stores, wake_dataset(&stores), tasks);
+    owned(client, ours.clone(), stores.volumes.clone(), &stores, wake_dataset(&stores), tasks);
+    owned(client, ours, stores.jobs.clone(), &stores, wake_owner(&stores), tasks);
+    tasks.spawn(profiles(client.clone(), stores.listing::<AccessProfile>(), sink));
     stores
 }
 
@@ -182,9 +181,9 @@ where
 }
 
 /// What was learned of workloads; only handed on, because it is large and asked for elsewhere.
-async fn profiles(client: Client, sink: Sink) {
+async fn profiles(client: Client, listing: Listing, sink: Sink) {
     let mut changes = Changes::default();
-    follow(Api::<AccessProfile>::all(client), watcher::Config::default(), move |event| {
+    follow(Api::<AccessProfile>::all(client), watcher::Config::default(), listing, move |event| {
         for change in changes.of(event) {
             match change {
                 Change::Is(profile) => sink(Heard::Profile(&profile)),
@@ -212,6 +211,7 @@ fn operations<K>(
         watcher::Config::default(),
         writer,
         stores.wakes.clone(),
+        stores.listing::<K>(),
         move |change| {
             let (namespace, name) = match &change {
                 Change::Is(object) => (object.namespace().unwrap_or_default(), object.name_any()),
@@ -288,16 +288,17 @@ fn owned<K>(
     client: &Client,
     config: watcher::Config,
     owned: Owned<K>,
-    wakes: &Wakes,
+    stores: &Stores,
     wake: impl Fn(&K) + Send + 'static,
     tasks: &mut JoinSet<()>,
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let api = Api::<K>::all(client.clone());
-    let all = wakes.clone();
+    let all = stores.wakes.clone();
+    let listing = stores.listing::<K>();
     tasks.spawn(async move {
-        follow(api, config, move |event| {
+        follow(api, config, listing, move |event| {
             owned.apply(&event);
             match &event {
                 Event::Apply(object) | Event::Delete(object) => wake(object),
@@ -315,13 +316,14 @@ async fn reflect<K>(
     config: watcher::Config,
     mut writer: Writer<K>,
     wakes: Wakes,
+    listing: Listing,
     mut tell: impl FnMut(Change<K>),
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Eq + Hash + Clone,
 {
     let mut changes = Changes::default();
-    follow(api, config, |event| {
+    follow(api, config, listing, |event| {
         writer.apply_watcher_event(&event);
         // Only now the store holds the list's objects: those woken one by one would not have been found.
         let listed = matches!(event, Event::InitDone);
@@ -335,31 +337,41 @@ async fn reflect<K>(
 
 /// Watches for ever. What cannot be had is asked for again, less and less often; the library knows the rules
 /// (a watch that ended, a version too old, an apiserver that says no).
-async fn follow<K>(api: Api<K>, config: watcher::Config, mut fold: impl FnMut(Event<K>))
+async fn follow<K>(api: Api<K>, config: watcher::Config, listing: Listing, mut fold: impl FnMut(Event<K>))
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let mut events =
         pin!(watch(api, config).default_backoff().modify(|object| object.meta_mut().managed_fields = None));
-    let mut failing = false;
+    let mut told: Option<Instant> = None;
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
-                failing = false;
+                told = None;
+                let whole = matches!(event, Event::InitDone);
                 fold(event);
+                if whole {
+                    listing.listed();
+                }
             }
             Err(error) => {
-                // The first of a row; the others say the same.
-                if !failing {
-                    tracing::warn!(kind = %K::kind(&()), %error, "a watch was interrupted; it goes on as soon as the apiserver answers");
+                let why = listings::why(listing.kind(), &error);
+                listing.failed(&why);
+                // The first of a row, and then now and again: the others say the same.
+                if told.is_none_or(|told| told.elapsed() > AGAIN) {
+                    tracing::warn!(kind = listing.kind(), why, "a watch is interrupted");
+                    told = Some(Instant::now());
                 }
-                failing = true;
             }
         }
     }
 }
 
 impl Stores {
+    fn listing<K: Resource<DynamicType = ()>>(&self) -> Listing {
+        self.listings.expect(&K::kind(&()))
+    }
+
     /// Everything there is, to look at again.
     pub fn wake_all(&self) {
         self.wakes.send(Wake::Everything);
