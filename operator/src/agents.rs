@@ -1,76 +1,11 @@
 //! The agents as the rest of the operator knows them: DataLoads' wishes go onto their desk, what is watched of the
 //! cluster into their directory.
 
-use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::sync::PoisonError;
 
-use kube::Client;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
-
-use crate::certs::{self, Enrolments, KubeVault, Source, TokenReviews};
-use crate::config::AgentsConfig;
-use crate::ingest::{self, Extent, Folder, Hub, IngestError, Standing as Stands, State, Work};
+use crate::ingest::{self, Extent, Folder, Hub, Standing as Stands, State, Work};
 use crate::inventory::{Fact, Name, Tier, Version};
 use crate::reconcile::agents::{Agents, Standing, Wish};
-
-/// The Secret that keeps the authority.
-const SECRET: &str = "headrace-authority";
-
-/// How soon certificates are asked for again where that failed.
-const AGAIN: Duration = Duration::from_secs(5);
-
-/// Listens for agents; they are let in while the hub admits them. What is started lives in `tasks` until these are
-/// dropped.
-pub fn serve(
-    config: AgentsConfig,
-    namespace: &str,
-    client: Client,
-    hub: Arc<Hub>,
-    tasks: &mut JoinSet<()>,
-    stop: watch::Receiver<bool>,
-) -> Result<(), IngestError> {
-    let AgentsConfig { listen, certificates, names, account } = config;
-    let source = match certificates {
-        Some(folder) => Source::Files { folder },
-        None => {
-            let vault = KubeVault::new(client.clone(), namespace, SECRET);
-            Source::Own { vault, names }
-        }
-    };
-    let reviews = TokenReviews::new(client, namespace, &account);
-    let listening = ingest::bind(listen)?;
-    tasks.spawn(async move {
-        // An API server that is away now is there again later; agents wait in the kernel's queue.
-        let (serving, signer) = loop {
-            match certs::open(&source).await {
-                Ok(opened) => break opened,
-                Err(error) => tracing::error!("agents cannot be served yet: {error}"),
-            }
-            tokio::time::sleep(AGAIN).await;
-        };
-        let enrolments = Enrolments::new(reviews, signer.clone());
-        let renewing = certs::renew(source, serving.clone(), signer, stop.clone());
-        let served = tokio::select! {
-            served = listening.serve(hub, serving, Some(enrolments), stop.clone()) => served,
-            never = async {
-                renewing.await;
-                // Streams are given their time to end.
-                std::future::pending().await
-            } => never,
-        };
-        if let Err(error) = served
-            && !*stop.borrow()
-        {
-            // Told as a part that ended unasked.
-            tracing::error!("{error}");
-            return;
-        }
-        // The rest of the operator takes its time to end.
-        std::future::pending().await
-    });
-    Ok(())
-}
 
 /// What is watched of the cluster, for the agents.
 pub fn hear(hub: &Hub, fact: &Fact) {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use crate::config::{AgentsConfig, Config};
+use crate::config::{AgentsConfig, CertificatesConfig, Config};
 
 /// Places caches and steers pods by measured bytes.
 #[derive(Debug, Parser)]
@@ -26,13 +26,17 @@ struct Args {
     /// Listen for agents at this address, such as 0.0.0.0:9443; without it nobody reports and nobody is asked.
     #[arg(long, value_name = "ADDRESS:PORT", env = "HEADRACE_AGENTS", value_parser = address)]
     agents: Option<SocketAddr>,
-    /// A name or address by which agents reach the operator; may be repeated. Without it: those of a Service
-    /// headrace-operator in the operator's namespace.
+    /// Serve the webhooks and the scheduler extender at this address, such as 0.0.0.0:9444; without it pods are
+    /// scheduled as they would be anyway.
+    #[arg(long, value_name = "ADDRESS:PORT", env = "HEADRACE_SCHEDULING", value_parser = address)]
+    scheduling: Option<SocketAddr>,
+    /// A further name or address by which the operator is reached, beside those of a Service headrace-operator in
+    /// its namespace; may be repeated.
     #[arg(long, value_name = "NAME", value_parser = word)]
-    agents_name: Vec<String>,
+    name: Vec<String>,
     /// Folder with tls.crt, tls.key and ca.crt (cert-manager's), in place of the operator's own authority.
     #[arg(long, value_name = "DIR")]
-    agents_certificates: Option<PathBuf>,
+    certificates: Option<PathBuf>,
     /// The agents' ServiceAccount, in the operator's namespace.
     #[arg(long, value_name = "NAME", default_value = "headrace-agent", value_parser = word)]
     agents_account: String,
@@ -67,28 +71,25 @@ fn config(args: Args) -> Config {
         health,
         worker_image,
         agents,
-        agents_name,
-        agents_certificates,
+        scheduling,
+        name,
+        certificates,
         agents_account,
         log,
     } = args;
-    let service = || {
-        let name = "headrace-operator";
-        vec![format!("{name}.{namespace}.svc"), format!("{name}.{namespace}"), name.to_owned()]
-    };
-    let agents = agents.map(|listen| AgentsConfig {
-        listen,
-        certificates: agents_certificates,
-        names: if agents_name.is_empty() { service() } else { agents_name },
-        account: agents_account,
-    });
+    let service = "headrace-operator";
+    let mut names =
+        vec![format!("{service}.{namespace}.svc"), format!("{service}.{namespace}"), service.into()];
+    names.extend(name);
+    let certificates = CertificatesConfig { folder: certificates, names };
+    let agents = agents.map(|listen| AgentsConfig { listen, account: agents_account });
     // Two replicas with one name would both lead.
     let identity = identity.unwrap_or_else(|| {
         let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "headrace-operator".into());
         let id: u64 = instance();
         format!("{host}_{id:016x}")
     });
-    Config { namespace, identity, health, worker_image, log, agents }
+    Config { namespace, identity, health, worker_image, log, agents, scheduling, certificates }
 }
 
 /// The process, and when it started: no two of a cluster have both.
@@ -119,5 +120,10 @@ mod tests {
         let two = parse("headrace-operator").unwrap();
         assert_ne!(one.identity, two.identity);
         assert_eq!(one.namespace, "headrace-system");
+        assert_eq!((one.agents, one.scheduling), (None, None), "nothing listens unasked");
+        let named = parse("headrace-operator --name 10.0.0.1 --scheduling [::]:9444").unwrap();
+        // What deploy/webhook and deploy/scheduler ask for.
+        assert_eq!(named.certificates.names.first().unwrap(), "headrace-operator.headrace-system.svc");
+        assert_eq!(named.certificates.names.last().unwrap(), "10.0.0.1");
     }
 }

@@ -17,16 +17,24 @@ pub struct Config {
     pub log: String,
     /// None: agents are not listened to.
     pub agents: Option<AgentsConfig>,
+    /// Where webhooks and extender are served; none: pods are scheduled as they would be anyway.
+    pub scheduling: Option<SocketAddr>,
+    pub certificates: CertificatesConfig,
 }
 
-/// Where agents are listened to, and how both sides show who they are.
+/// Where agents are listened to, and who they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentsConfig {
     pub listen: SocketAddr,
-    /// A folder with tls.crt, tls.key and ca.crt, in place of the operator's own authority.
-    pub certificates: Option<PathBuf>,
-    /// Names and addresses by which agents reach the operator.
-    pub names: Vec<String>,
     /// The agents' ServiceAccount, in the operator's namespace.
     pub account: String,
+}
+
+/// How the operator shows who it is, to agents, API servers and schedulers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CertificatesConfig {
+    /// A folder with tls.crt, tls.key and ca.crt, in place of the operator's own authority.
+    pub folder: Option<PathBuf>,
+    /// Names and addresses by which the operator is reached, for its own authority to sign.
+    pub names: Vec<String>,
 }

@@ -33,4 +33,6 @@ pub mod steering;
 
 pub mod agents;
 
+pub mod doors;
+
 pub mod run;

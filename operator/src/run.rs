@@ -14,8 +14,9 @@ use tokio::task::JoinSet;
 
 use crate::agents;
 use crate::config::Config;
+use crate::doors::{DoorError, Doors, Inside};
 use crate::health::{self, Health, HealthError};
-use crate::ingest::{Hub, IngestError, Limits};
+use crate::ingest::{Hub, Limits};
 use crate::inventory::{Fact, Inventory, Millis};
 use crate::lease::Candidate;
 use crate::metrics::Metrics;
@@ -47,7 +48,7 @@ pub enum RunError {
     #[error("no way to a cluster: {0}; run in a pod with a service account, or set KUBECONFIG")]
     Cluster(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error(transparent)]
-    Agents(#[from] IngestError),
+    Door(#[from] DoorError),
     #[error(transparent)]
     Health(#[from] HealthError),
     #[error("signals cannot be waited for: {0}")]
@@ -88,19 +89,18 @@ async fn life(config: Config) -> Result<(), RunError> {
 
 /// The operator over one cluster, until `stop` turns true.
 pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool>) -> Result<(), RunError> {
-    let Config { namespace, identity, health: addr, worker_image, log: _, agents } = config;
+    let Config { namespace, identity, health: addr, worker_image, log: _, agents, scheduling, certificates } =
+        config;
     let metrics = Metrics::default();
     let health = Health::default();
     let listener = health::bind(addr).await?;
+    let doors = Doors::bind(agents, scheduling, certificates, &namespace, client.clone()).await?;
     let inventory: Arc<RwLock<Inventory>> = Arc::default();
 
     let mut tasks = JoinSet::new();
     tasks.spawn(health.clone().pulse());
     let hub = Hub::new(Limits::default(), life_number(), inventory.clone());
     hub.admit(false);
-    if let Some(agents) = agents {
-        agents::serve(agents, &namespace, client.clone(), hub.clone(), &mut tasks, stop.clone())?;
-    }
     let steering = Steering::new(inventory.clone());
     let sink = sink(inventory.clone(), steering.clone(), hub.clone());
     let stores = stores::start(&client, sink, &mut tasks);
@@ -119,12 +119,20 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
     });
     let told = inventory.clone();
     steering.start(client.clone(), stores.clone(), hub.clone(), move |fact| tell(&told, fact), &mut tasks);
+    let leads = leading.changes();
+    let doors =
+        doors.serve(client.clone(), Inside { hub: hub.clone(), steering, stores, leads }, stop.clone());
     let candidate = Candidate::new(client, &namespace, LEASE, &identity);
-    let mut campaign =
-        std::pin::pin!(campaign(candidate, leading, datasets, hub, worker_image, metrics, stop.clone()));
+    let campaign = async {
+        campaign(candidate, leading, datasets, hub, worker_image, metrics, stop).await;
+        Ok(())
+    };
+    let mut life = std::pin::pin!(async { tokio::try_join!(campaign, doors) });
     tokio::select! {
-        // Ends when it is told to, and has given the Lease back by then.
-        () = &mut campaign => {}
+        // Ends when it is told to, and has given the Lease back by then; early only where a door fails.
+        ended = &mut life => {
+            ended?;
+        }
         // Ends early only where it fails.
         Err(error) = &mut serving => return Err(error.into()),
         Some(ended) = tasks.join_next() => return Err(RunError::Ended(format!("{ended:?}"))),

@@ -30,7 +30,7 @@ pub use enrol::{Authenticator, Bearer, Enrolments};
 pub use error::CertError;
 pub use identity::Peer;
 pub use kube_vault::KubeVault;
-pub use renewal::{Source, open, renew};
+pub use renewal::{Signer, Source, open, renew};
 pub use review::TokenReviews;
 pub use secret::{Credential, PrivateKey};
 pub use serving::{Serving, provider};

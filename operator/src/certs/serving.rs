@@ -2,15 +2,18 @@
 //!
 //! TLS 1.3 only. A client without a certificate is let in by TLS, because that is how agents enrol; what it
 //! may then ask for is decided by who it is. No session tickets: a resumed session would outlive its
-//! certificate, and saves a hundred microseconds on a connection that lasts for hours.
+//! certificate, and saves a hundred microseconds on a connection that lasts for hours. Beside it stands the
+//! authority that a client has to trust, for whoever tells clients of it.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use pem::{EncodeConfig, LineEnding, Pem, encode_config};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::TLS13;
 use rustls::{RootCertStore, ServerConfig};
+use tokio::sync::watch;
 
 use super::error::CertError;
 use super::secret::Credential;
@@ -23,24 +26,46 @@ pub fn provider() -> Arc<CryptoProvider> {
 
 /// Current certificates; clones share them.
 #[derive(Clone, Debug)]
-pub struct Serving(Arc<RwLock<Arc<ServerConfig>>>);
+pub struct Serving {
+    config: Arc<RwLock<Arc<ServerConfig>>>,
+    authority: watch::Sender<Vec<u8>>,
+}
 
 impl Serving {
     pub fn new(own: &Credential, trusted: &[CertificateDer<'static>]) -> Result<Self, CertError> {
-        Ok(Self(Arc::new(RwLock::new(config(own, trusted)?))))
+        let config = Arc::new(RwLock::new(config(own, trusted)?));
+        Ok(Self { config, authority: watch::Sender::new(pem(trusted)) })
     }
 
     /// For the next handshake.
     pub fn current(&self) -> Arc<ServerConfig> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What a client has to trust, in PEM: the authority in use and those before it.
+    pub fn authority(&self) -> watch::Receiver<Vec<u8>> {
+        self.authority.subscribe()
     }
 
     /// Connections that stand keep what they were made with.
     pub fn replace(&self, own: &Credential, trusted: &[CertificateDer<'static>]) -> Result<(), CertError> {
         let fresh = config(own, trusted)?;
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        let pem = pem(trusted);
+        self.authority.send_if_modified(|known| {
+            let differs = *known != pem;
+            *known = pem;
+            differs
+        });
         Ok(())
     }
+}
+
+fn pem(trusted: &[CertificateDer<'static>]) -> Vec<u8> {
+    let config = EncodeConfig::new().set_line_ending(LineEnding::LF);
+    let encode =
+        |der: &CertificateDer<'static>| encode_config(&Pem::new("CERTIFICATE", der.to_vec()), config);
+    trusted.iter().map(encode).collect::<String>().into_bytes()
 }
 
 fn config(own: &Credential, trusted: &[CertificateDer<'static>]) -> Result<Arc<ServerConfig>, CertError> {

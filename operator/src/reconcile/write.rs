@@ -4,30 +4,33 @@
 //! is applied to with one field manager, and with the uid, so that an object that has gone is not made again.
 //! While another replica leads nothing is written ([`WriteError::NotLeading`]).
 
-use std::fmt::Debug;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::fmt::Debug;
+use tokio::sync::watch;
 
 use crate::marks;
 
 /// Whether this replica may write. Set by the election, asked before every write.
 #[derive(Clone, Debug, Default)]
-pub struct Leading(Arc<AtomicBool>);
+pub struct Leading(watch::Sender<bool>);
 
 impl Leading {
     pub fn set(&self, leading: bool) {
-        self.0.store(leading, Ordering::Release);
+        self.0.send_replace(leading);
     }
 
     pub fn get(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        *self.0.borrow()
+    }
+
+    /// For whoever waits for it to change.
+    pub fn changes(&self) -> watch::Receiver<bool> {
+        self.0.subscribe()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Simulated agents: thousands of nodes in one process, each with its own certificate and connection, which speak
-//! through the real agent's own code and hold what a seed says.
+//! through the real agent's own code and hold what a seed says (`fleet`); or a few that do what they are told
+//! (`obedient`).
 
 pub mod world;
 
@@ -10,6 +11,8 @@ mod memory;
 mod node;
 
 pub mod fleet;
+
+pub mod obedient;
 
 use std::fmt::Write;
 

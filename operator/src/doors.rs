@@ -1,0 +1,166 @@
+//! The two ports that need to show who is behind them: agents' streams, and webhooks with the scheduler extender.
+//!
+//! Both serve with one certificate, which is opened and renewed here; the leader tells the cluster of its
+//! authority. Ports are bound at once, so that a bad address is known at start, and served when there is a
+//! certificate: who comes earlier waits in the kernel's queue.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::certs::{self, Enrolments, KubeVault, Serving, Source, TokenReviews};
+use crate::config::{AgentsConfig, CertificatesConfig};
+use crate::ingest::{self, Hub, IngestError, Listening};
+use crate::marks;
+use crate::schedule::register;
+use crate::steering::Steering;
+use crate::watch::Stores;
+
+/// The Secret that keeps the authority.
+const SECRET: &str = "headrace-authority";
+
+/// How soon certificates are asked for again where that failed.
+const AGAIN: Duration = Duration::from_secs(5);
+
+#[derive(Debug, thiserror::Error)]
+pub enum DoorError {
+    #[error(transparent)]
+    Agents(#[from] IngestError),
+    #[error("nothing can listen at {addr}: {source}; choose another address with --scheduling")]
+    Scheduling { addr: SocketAddr, source: std::io::Error },
+}
+
+/// Bound, and not yet served.
+#[derive(Debug)]
+pub struct Doors {
+    agents: Option<(Listening, String)>,
+    scheduling: Option<TcpListener>,
+    source: Source<KubeVault>,
+    namespace: String,
+}
+
+/// What answers behind the doors.
+#[derive(Clone, Debug)]
+pub struct Inside {
+    pub hub: Arc<Hub>,
+    pub steering: Steering,
+    pub stores: Stores,
+    /// Whether this replica leads.
+    pub leads: watch::Receiver<bool>,
+}
+
+impl Doors {
+    pub async fn bind(
+        agents: Option<AgentsConfig>,
+        scheduling: Option<SocketAddr>,
+        certificates: CertificatesConfig,
+        namespace: &str,
+        client: Client,
+    ) -> Result<Self, DoorError> {
+        let CertificatesConfig { folder, names } = certificates;
+        let source = match folder {
+            Some(folder) => Source::Files { folder },
+            None => Source::Own { vault: KubeVault::new(client, namespace, SECRET), names },
+        };
+        let agents = match agents {
+            Some(AgentsConfig { listen, account }) => Some((ingest::bind(listen)?, account)),
+            None => None,
+        };
+        let scheduling = match scheduling {
+            Some(addr) => {
+                let bound = TcpListener::bind(addr).await;
+                Some(bound.map_err(|source| DoorError::Scheduling { addr, source })?)
+            }
+            None => None,
+        };
+        Ok(Self { agents, scheduling, source, namespace: namespace.to_owned() })
+    }
+
+    /// Serves until `stop` turns true, and then until what is under way has ended, within bounds.
+    pub async fn serve(
+        self,
+        client: Client,
+        inside: Inside,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), DoorError> {
+        let Self { agents, scheduling, source, namespace } = self;
+        if agents.is_none() && scheduling.is_none() {
+            let _ = stop.wait_for(|stop| *stop).await;
+            return Ok(());
+        }
+        let opened = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            opened = opened(&source) => opened,
+        };
+        let (serving, signer) = opened;
+        let Inside { hub, steering, stores, leads } = inside;
+
+        let agents = agents.map(|(listening, account)| {
+            let reviews = TokenReviews::new(client.clone(), &namespace, &account);
+            listening.serve(
+                hub,
+                serving.clone(),
+                Some(Enrolments::new(reviews, signer.clone())),
+                stop.clone(),
+            )
+        });
+        let scheduling = scheduling.map(|listener| {
+            let (serving, stop, authority) = (serving.clone(), stop.clone(), serving.authority());
+            let keep =
+                register::keep(client, namespace, marks::FIELD_MANAGER, authority, leads, stop.clone());
+            let answer = answer(steering, stores, listener, serving, stop);
+            async move { tokio::join!(keep, answer) }
+        });
+        let renewing = certs::renew(source, serving, signer, stop);
+        tokio::try_join!(
+            async { if_any(agents).await.unwrap_or(Ok(())) },
+            async {
+                if_any(scheduling).await;
+                Ok(())
+            },
+            async {
+                renewing.await;
+                Ok(())
+            },
+        )?;
+        Ok(())
+    }
+}
+
+async fn if_any<F: Future>(future: Option<F>) -> Option<F::Output> {
+    match future {
+        Some(future) => Some(future.await),
+        None => None,
+    }
+}
+
+/// An API server that is away now is there again later.
+async fn opened(source: &Source<KubeVault>) -> (Serving, certs::Signer) {
+    loop {
+        match certs::open(source).await {
+            Ok(opened) => return opened,
+            Err(error) => tracing::error!("agents, webhooks and schedulers cannot be served yet: {error}"),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// What is answered before everything has been listed would refuse objects for what is only not yet known.
+async fn answer(
+    steering: Steering,
+    stores: Stores,
+    listener: TcpListener,
+    serving: Serving,
+    mut stop: watch::Receiver<bool>,
+) {
+    tokio::select! {
+        _ = stop.wait_for(|stop| *stop) => return,
+        () = stores.wait_until_ready() => {}
+    }
+    steering.serve(stores, listener, Arc::new(move || serving.current()), stop).await;
+}

@@ -1,0 +1,131 @@
+//! Webhooks and extender, as the operator serves them: with its own certificate, from what agents have told it.
+
+use std::time::Duration;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::{Api, Error};
+use operator_api::crd::Dataset;
+use operator_api::report::v1::{down, instruction};
+use serde_json::json;
+use tests::agents::obedient::Obedient;
+use tests::cluster::fleet::Spec;
+use tests::cluster::options::Scheduler;
+use tests::cluster::wait::{Seen, until};
+
+use super::stage::{BYTES, HOME, LIMIT, Stage, documents};
+
+const DECISION: &str = "headrace.io/decision";
+
+fn decision(pod: &Pod) -> String {
+    pod.metadata.annotations.as_ref().and_then(|all| all.get(DECISION)).cloned().unwrap_or_default()
+}
+
+/// Until the operator knows what the agents hold, pods are made without a preference.
+async fn steered(stage: &Stage, dataset: &str) -> String {
+    let pods: Api<Pod> = stage.api();
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    until("a pod would be steered", LIMIT, async || {
+        let made = pods.create(&dry, &stage.pod("dry", dataset)).await?;
+        let words = decision(&made);
+        Ok(if words.starts_with("prefers") { Seen::Done(words) } else { Seen::NotYet(words) })
+    })
+    .await
+    .unwrap()
+}
+
+/// What a node is told to fetch on account of a pod.
+async fn told_to_fetch(agent: &Obedient, pod: &str) -> Vec<u32> {
+    until(&format!("the node of {pod} is told to begin"), LIMIT, async || {
+        for told in agent.heard() {
+            let down::Kind::Instruction(told) = told else { continue };
+            if let Some(instruction::Work::Fetch(fetch)) = told.work.filter(|_| told.reason.contains(pod)) {
+                return Ok(Seen::Done(fetch.extent.unwrap_or_default().chunks));
+            }
+        }
+        Ok(Seen::NotYet("nothing was told".into()))
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operator_itself_steers_pods() {
+    let mut stage = Stage::set(Spec { cpus: 8, ..Spec::new("led", 4) }).await;
+    stage.dataset("train").await;
+    let _holder = stage.agent("led-1", &["train"], &["train"]).await;
+    let empty = stage.agent("led-3", &["train"], &[]).await;
+
+    let words = steered(&stage, "train").await;
+    assert!(
+        words.starts_with("prefers led-1 (1.0 GiB) of led/train (1.0 GiB expected to be read)"),
+        "{words}"
+    );
+    let made = stage.make(&stage.pod("one", "train")).await;
+    assert!(decision(&made).starts_with("prefers led-1"), "{made:?}");
+    assert_eq!(stage.node_of("one").await, "led-1");
+
+    // Bound elsewhere, by whomever: its node begins with what it has not.
+    let mut elsewhere = stage.pod("elsewhere", "train");
+    elsewhere.spec.as_mut().unwrap().node_name = Some("led-3".into());
+    stage.make(&elsewhere).await;
+    assert_eq!(told_to_fetch(&empty, "led/elsewhere").await, [0, (BYTES >> 22) as u32]);
+
+    // What cannot work is refused, with what to change.
+    let bad = json!({
+        "apiVersion": "headrace.io/v1alpha1", "kind": "Dataset", "metadata": {"name": "bad"},
+        "spec": {"mounts": [{"mountPoint": "gopher://nas/x", "name": "x"}]},
+    });
+    let bad: Dataset = serde_json::from_value(bad).unwrap();
+    let refused = stage.api::<Dataset>().create(&PostParams::default(), &bad).await.unwrap_err();
+    let Error::Api(status) = refused else { panic!("{refused}") };
+    assert!(
+        status.message.contains("objects.headrace.io") && status.message.contains("gopher"),
+        "{status:?}"
+    );
+
+    the_extender_steers_too(&mut stage).await;
+
+    // Who installs the webhooks anew has the authority in them again.
+    let all: Api<MutatingWebhookConfiguration> = Api::all(stage.client.clone());
+    all.delete("headrace", &DeleteParams::default()).await.unwrap();
+    stage.webhooks().await;
+    steered(&stage, "train").await;
+
+    // The operator is gone: pods are made as they are.
+    stage.end_operator().await;
+    let made = stage.make(&stage.pod("orphan", "train")).await;
+    assert_eq!(made.metadata.annotations, None);
+}
+
+/// A scheduler with deploy/scheduler's extender, but for where the operator is; webhooks are taken out.
+async fn the_extender_steers_too(stage: &mut Stage) {
+    let all: Api<MutatingWebhookConfiguration> = Api::all(stage.client.clone());
+    all.delete("headrace", &DeleteParams::default()).await.unwrap();
+    let maps: Api<ConfigMap> = Api::namespaced(stage.client.clone(), HOME);
+    let authority = maps.get("headrace-authority").await.unwrap().data.unwrap()["ca.crt"].clone();
+    let mut extenders = documents("scheduler/configuration.yaml")[0]["extenders"].clone();
+    extenders[0]["urlPrefix"] = json!(format!("https://127.0.0.1:{}/extender", stage.scheduling.port()));
+    // The name that deploy/scheduler expects in the certificate stays.
+    extenders[0]["tlsConfig"] = json!({
+        "serverName": extenders[0]["tlsConfig"]["serverName"],
+        "caData": ByteString(authority.into_bytes()),
+    });
+    let configuration = json!({ "extenders": extenders });
+    stage.plane.restart_scheduler(&Scheduler { configuration, ..Scheduler::default() }).await.unwrap();
+    for number in 0..3 {
+        let name = format!("extended-{number}");
+        let made = stage.make(&stage.pod(&name, "train")).await;
+        assert_eq!(decision(&made), "", "the webhook is gone");
+        let node = stage.node_of(&name).await;
+        // led-3 has fetched it meanwhile.
+        assert!(["led-1", "led-3"].contains(&node.as_str()), "{name} landed on {node}");
+    }
+    let now = DeleteParams::default().grace_period(0);
+    stage.api::<Pod>().delete_collection(&now, &ListParams::default()).await.unwrap();
+    stage.webhooks().await;
+    // Within register's period.
+    tokio::time::timeout(Duration::from_secs(60), steered(stage, "train")).await.expect("in time");
+}
