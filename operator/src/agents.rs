@@ -25,6 +25,7 @@ pub fn hear(hub: &Hub, fact: &Fact) {
         Fact::NodeGone { node } => hub.lose(node),
         Fact::Node { .. }
         | Fact::NodeSilent { .. }
+        | Fact::Mounted { .. }
         | Fact::Version { .. }
         | Fact::Report { .. }
         | Fact::PodBound { .. }

@@ -35,4 +35,6 @@ pub mod agents;
 
 pub mod doors;
 
+pub mod placing;
+
 pub mod run;

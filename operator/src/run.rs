@@ -20,6 +20,7 @@ use crate::ingest::{Hub, Limits};
 use crate::inventory::{Fact, Inventory, Millis};
 use crate::lease::Candidate;
 use crate::metrics::Metrics;
+use crate::placing;
 use crate::reconcile::controller;
 use crate::reconcile::dataset::reconcile::Context as Datasets;
 use crate::reconcile::event::Events;
@@ -172,6 +173,7 @@ async fn campaign(
         let told = tokio::select! {
             () = candidate.hold() => false,
             () = controller::run(context, Arc::new(metrics.clone())) => false,
+            () = placing::run(hub.clone()) => false,
             _ = stop.wait_for(|stop| *stop) => true,
         };
         leading.set(false);

@@ -23,8 +23,8 @@ use crate::watch::stores::Heard;
 /// Between moments: how old a score may be, and how late a new node is seen.
 const MOMENT: Duration = Duration::from_secs(1);
 
-/// Of instructions: a pod that was bound waits, a load that somebody planned can.
-const PRIORITY: u32 = 100;
+/// Of instructions: a pod that was bound waits, a load that somebody planned can (those have up to 100,999).
+const PRIORITY: u32 = 200_000;
 
 #[derive(Clone, Debug)]
 pub struct Steering {

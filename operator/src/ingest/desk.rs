@@ -43,6 +43,8 @@ pub enum DeskError {
     Identity(usize),
     #[error("{OPEN} instructions are open for node {0}; wait until some have ended")]
     Full(Name),
+    #[error("another replica leads: it asks, and agents listen to it alone")]
+    NotLeading,
 }
 
 #[derive(Debug)]
@@ -116,6 +118,16 @@ impl Desk {
             // A pin that is being held is DONE and goes on.
             Standing::Ended(_) => entry.withdrawn = true,
         }
+    }
+
+    /// What agents say they have in hand, or have done, and nobody here has asked for: (node, identity, standing).
+    pub fn unasked(&self, prefix: &str) -> Vec<(Name, Box<str>, Standing)> {
+        let all = self.nodes.iter().flat_map(|(node, orders)| {
+            let unasked =
+                orders.entries.iter().filter(|(id, entry)| entry.wish.is_none() && id.starts_with(prefix));
+            unasked.map(|(id, entry)| (node.clone(), id.clone(), entry.standing.clone()))
+        });
+        all.collect()
     }
 
     pub fn standing(&self, node: &str, id: &str) -> Option<&Standing> {

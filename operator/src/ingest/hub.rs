@@ -105,6 +105,8 @@ impl Hub {
     pub fn admit(&self, admits: bool) {
         self.admits.store(admits, Ordering::Release);
         if !admits {
+            // As after a restart: who leads asks, and agents tell whoever does what they have in hand.
+            *self.desk() = Desk::default();
             for seat in lock(&self.seats).values() {
                 seat.wake.notify_one();
             }
@@ -140,6 +142,9 @@ impl Hub {
 
     /// Puts a wish on the desk; it is sent when the node's agent is there. The same identity again changes nothing.
     pub fn instruct(&self, wish: Wish) -> Result<Placed, DeskError> {
+        if !self.admits() {
+            return Err(DeskError::NotLeading);
+        }
         let node = wish.node.clone();
         let placed = self.desk().instruct(wish)?;
         if placed == Placed::New {
@@ -156,6 +161,11 @@ impl Hub {
     /// How far a wish is; `None` where none of that identity is known.
     pub fn standing(&self, node: &str, id: &str) -> Option<Standing> {
         self.desk().standing(node, id).cloned()
+    }
+
+    /// What agents have in hand, or have done, and nobody here has asked for; of identities that begin so.
+    pub fn unasked(&self, prefix: &str) -> Vec<(Name, Box<str>, Standing)> {
+        self.desk().unasked(prefix)
     }
 
     /// Whoever wished it has taken note of its end.

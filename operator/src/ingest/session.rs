@@ -234,6 +234,12 @@ impl Session {
         }
         let mut names: Vec<_> = bound.names.values().cloned().collect();
         names.sort_unstable();
+        if first || bound.bindings != self.bound.bindings {
+            let fact = Fact::Mounted { node: self.node.clone(), datasets: names.clone() };
+            let now = self.hub.now();
+            let mut inventory = self.hub.inventory.write().unwrap_or_else(PoisonError::into_inner);
+            inventory.apply(fact, now);
+        }
         self.hub.mounts(&self.node, &self.seat, names);
         self.bound = bound;
     }

@@ -13,6 +13,8 @@ pub enum Fact {
     NodeGone { node: Name },
     /// A node's agent has gone quiet: its stream ended or its reports stopped. What it held is kept, as old news.
     NodeSilent { node: Name },
+    /// The Datasets that a node's agent has on its mounts, all of them.
+    Mounted { node: Name, datasets: Vec<Name> },
     /// A Dataset is there, or is not what it was.
     Dataset { dataset: Name, spec: DatasetSpec },
     /// A Dataset is no more. What nodes say they hold of it is kept until they say otherwise.

@@ -91,6 +91,7 @@ impl Inventory {
             Fact::Node { node, facts } => self.set_node(&node, facts),
             Fact::NodeGone { node } => self.lose_node(&node),
             Fact::NodeSilent { node } => self.silence_node(&node, now),
+            Fact::Mounted { node, datasets } => self.set_mounted(&node, datasets),
             Fact::Dataset { dataset, spec } => self.set_dataset(&dataset, spec),
             Fact::DatasetGone { dataset } => self.lose_dataset(&dataset),
             Fact::Version { dataset, facts } => self.learn(&dataset, facts),
@@ -141,6 +142,19 @@ impl Inventory {
             }
             _ => Fate::Known,
         }
+    }
+
+    fn set_mounted(&mut self, name: &Name, mut datasets: Vec<Name>) -> Fate {
+        datasets.sort_unstable();
+        datasets.dedup();
+        let revision = self.next();
+        let (_, node) = self.nodes.entry(name, Node::new);
+        if node.mounted.as_deref() == Some(&*datasets) {
+            return Fate::Known;
+        }
+        node.mounted = Some(datasets.into());
+        node.revision = revision;
+        Fate::Taken
     }
 
     fn set_dataset(&mut self, name: &Name, spec: DatasetSpec) -> Fate {

@@ -23,6 +23,8 @@ pub struct Node {
     pub(super) silent: Option<Millis>,
     pub(super) capacity: Option<Capacity>,
     pub(super) pressure: Option<Pressure>,
+    /// Sorted.
+    pub(super) mounted: Option<Box<[Name]>>,
     pub(super) datasets: BTreeSet<DatasetId>,
     /// Runs of chunks that all its sets are made of: what the bound counts.
     pub(super) spans: usize,
@@ -62,6 +64,7 @@ impl Node {
             silent: None,
             capacity: None,
             pressure: None,
+            mounted: None,
             datasets: BTreeSet::new(),
             spans: 0,
             revision: 0,
@@ -118,6 +121,11 @@ impl Node {
     pub fn capacity(&self) -> Option<Capacity> {
         let set_aside = || self.facts.as_ref()?.cache_bytes.map(|cache| Capacity { ram: 0, cache });
         self.capacity.or_else(set_aside)
+    }
+
+    /// Whether the node has a Dataset on a mount, so that its agent can bring it in; unknown until that has said.
+    pub fn mounts(&self, dataset: &str) -> Option<bool> {
+        self.mounted.as_ref().map(|all| all.binary_search_by(|name| (**name).cmp(dataset)).is_ok())
     }
 
     /// Datasets that it holds something of, that are read there, or that pods there use.

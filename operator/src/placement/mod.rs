@@ -27,7 +27,7 @@ pub use book::Release;
 pub use demand::HORIZON_S;
 pub use nearness::Near;
 pub use piece::Pieces;
-pub use plan::{Flights, Instruction, PlanLimits, plan};
+pub use plan::{Flights, Instruction, MAX_RESUMED, PlanLimits, plan};
 pub use reason::{Because, Reason};
 pub use room::SILENCE_MS;
 pub use settle::{MARGIN, Move};

@@ -20,7 +20,7 @@ use super::step::Placement;
 const MAX_ASKED: usize = 4;
 
 /// Fetches that an agent may say are under way: it was never told of more.
-const MAX_RESUMED: usize = 64;
+pub const MAX_RESUMED: usize = 64;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Instruction {
@@ -29,6 +29,7 @@ pub enum Instruction {
         id: u64,
         dataset: DatasetId,
         version: Version,
+        piece: u16,
         chunks: Vec<Chunks>,
         ask: Vec<NodeId>,
         reason: Reason,
@@ -61,11 +62,27 @@ impl Default for PlanLimits {
     }
 }
 
-/// Fetches under way, by node.
+/// Between an end and the next try, doubled with each: a report that says what is there now takes some seconds,
+/// and memory that let bytes go once will not keep them a moment later.
+const REST_MS: u64 = 60_000;
+const REST_DOUBLED: u32 = 4;
+
+/// Ends remembered; beyond it those that may be tried again are forgotten first.
+const MAX_RESTS: usize = 65_536;
+
+/// Fetches under way, by node, and those that have ended.
 #[derive(Clone, Debug, Default)]
 pub struct Flights {
     nodes: FxHashMap<NodeId, BTreeMap<u64, Millis>>,
     all: usize,
+    rests: FxHashMap<(NodeId, u64), Rest>,
+}
+
+/// What has ended, however, is not told again at once.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    tries: u32,
+    until: Millis,
 }
 
 impl Flights {
@@ -82,6 +99,37 @@ impl Flights {
         if flights.is_empty() {
             self.nodes.remove(&node);
         }
+    }
+
+    /// It has ended and, should it still be lacking, is told again only after a rest.
+    pub fn rest(&mut self, node: NodeId, id: u64, now: Millis) {
+        self.end(node, id);
+        if self.rests.len() >= MAX_RESTS && !self.rests.contains_key(&(node, id)) {
+            self.rests.retain(|_, rest| rest.until > now);
+            if self.rests.len() >= MAX_RESTS {
+                self.rests.clear();
+            }
+        }
+        let rest = self.rests.entry((node, id)).or_insert(Rest { tries: 0, until: now });
+        rest.until = Millis(now.0.saturating_add(REST_MS << rest.tries.min(REST_DOUBLED)));
+        rest.tries = rest.tries.saturating_add(1);
+    }
+
+    /// An earlier life has tried it so often.
+    pub fn tried(&mut self, node: NodeId, id: u64, tries: u32) {
+        if self.rests.len() < MAX_RESTS || self.rests.contains_key(&(node, id)) {
+            let rest = self.rests.entry((node, id)).or_insert(Rest { tries, until: Millis::default() });
+            rest.tries = rest.tries.max(tries);
+        }
+    }
+
+    /// How often it has ended.
+    pub fn tries(&self, node: NodeId, id: u64) -> u32 {
+        self.rests.get(&(node, id)).map_or(0, |rest| rest.tries)
+    }
+
+    fn rests(&self, node: NodeId, id: u64, now: Millis) -> bool {
+        self.rests.get(&(node, id)).is_some_and(|rest| now < rest.until)
     }
 
     /// An agent has come back: what it says is under way is, and nothing else.
@@ -169,7 +217,7 @@ pub fn plan(
             continue;
         }
         let Some(instruction) = fetch(inventory, placement, &lack, &mut circles) else { continue };
-        if !flights.has(lack.node, instruction.id()) {
+        if !flights.has(lack.node, instruction.id()) && !flights.rests(lack.node, instruction.id(), now) {
             flights.begin(lack.node, instruction.id(), now);
             told.push((lack.node, instruction));
         }
@@ -229,7 +277,7 @@ fn fetch(
     ask.truncate(MAX_ASKED);
     let name = inventory.node(node)?.name();
     let id = hash64(&("fetch", &**name, &**known.name(), placed.version, piece));
-    Some(Instruction::Fetch { id, dataset, version: placed.version, chunks, ask, reason: copy.reason })
+    Some(Instruction::Fetch { id, dataset, version: placed.version, piece, chunks, ask, reason: copy.reason })
 }
 
 /// What is left of a run without another.

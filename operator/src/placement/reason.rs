@@ -44,7 +44,7 @@ pub enum Because {
     NodeGone,
     /// Not ready, or quiet for longer than an agent's restart takes.
     NodeLost,
-    /// A taint without toleration, or a selector that does not choose the node.
+    /// A taint without toleration, a selector that does not choose the node, or no mount there.
     NotAllowed,
     /// The node has less room than before.
     LessRoom,
@@ -65,7 +65,9 @@ impl fmt::Display for Because {
             Self::NewVersion => "another version is current",
             Self::NodeGone => "the node is gone",
             Self::NodeLost => "the node is not ready, or its agent has been quiet for too long",
-            Self::NotAllowed => "a taint or the Dataset's node selector keeps it from this node",
+            Self::NotAllowed => {
+                "a taint, the Dataset's node selector, or a mount that is not there keeps it from this node"
+            }
             Self::LessRoom => "the node has less room than before",
             Self::Quota => "the Dataset's quota on a node is smaller than before",
             Self::Exclusive => "an exclusive Dataset's node holds no other",

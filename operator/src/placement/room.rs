@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use crate::inventory::matching::{selects, untolerated};
-use crate::inventory::{Dataset, DatasetId, DatasetSpec, Inventory, Millis, Node, NodeId, Sharing};
+use crate::inventory::{Dataset, DatasetId, Inventory, Millis, Node, NodeId, Sharing};
 
 use super::reason::Because;
 
@@ -44,11 +44,12 @@ pub fn room(node: &Node, now: Millis) -> Room {
     Room { budget, closed, lost: None }
 }
 
-/// Whether selector and taints let a Dataset's bytes lie on a node.
-pub fn allows(spec: &DatasetSpec, node: &Node) -> bool {
-    node.facts().is_some_and(|facts| {
-        selects(&spec.nodes, &facts.labels) && untolerated(&facts.taints, &spec.tolerations).is_none()
-    })
+/// Whether selector, taints and mounts let a Dataset's bytes lie on a node.
+pub fn allows(dataset: &Dataset, node: &Node) -> bool {
+    let (Some(spec), Some(facts)) = (dataset.spec(), node.facts()) else { return false };
+    selects(&spec.nodes, &facts.labels)
+        && untolerated(&facts.taints, &spec.tolerations).is_none()
+        && node.mounts(dataset.name()).unwrap_or(true)
 }
 
 /// What has been given out on a node.
@@ -93,9 +94,8 @@ pub fn eligible<'a>(
     rooms: &'a FxHashMap<NodeId, Room>,
     dataset: &'a Dataset,
 ) -> impl Iterator<Item = (NodeId, &'a Node, f64)> {
-    let spec = dataset.spec();
     inventory.nodes().filter_map(move |(id, node)| {
         let room = rooms.get(&id).filter(|r| !r.closed && r.budget > 0)?;
-        spec.is_some_and(|spec| allows(spec, node)).then_some((id, node, room.budget as f64))
+        allows(dataset, node).then_some((id, node, room.budget as f64))
     })
 }

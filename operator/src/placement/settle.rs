@@ -175,7 +175,7 @@ impl<'a> Turn<'a> {
         // The last pieces go first, so that the same ones go from every node over its quota.
         for (piece, node) in copies.into_iter().rev() {
             let verdict = verdicts.entry(node).or_insert_with(|| {
-                let allowed = self.inventory.node(node).is_some_and(|n| allows(spec, n));
+                let allowed = self.inventory.node(node).is_some_and(|n| allows(subject.dataset, n));
                 let given = book.given(node);
                 if !allowed {
                     Some(Because::NotAllowed)
@@ -230,11 +230,10 @@ impl<'a> Turn<'a> {
         crew.extend(drawn.into_iter().take(enough).map(|(_, _, id, _)| id));
         let mut seen = FxHashSet::default();
         crew.retain(|id| seen.insert(*id));
-        let spec = subject.dataset.spec();
         let allowed = crew.into_iter().filter_map(|id| {
             let node = self.inventory.node(id)?;
             let open = self.rooms.get(&id).is_some_and(|r| !r.closed);
-            (open && spec.is_some_and(|s| allows(s, node))).then_some((id, node.place()))
+            (open && allows(subject.dataset, node)).then_some((id, node.place()))
         });
         allowed.collect()
     }

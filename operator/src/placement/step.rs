@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 
 use rustc_hash::FxHashMap;
 
-use crate::inventory::{Chunks, DatasetId, Inventory, Millis, NodeId};
+use crate::inventory::{Chunks, DatasetId, Inventory, Millis, NodeId, Version};
 
 use super::book::{Book, Placed, Release};
 use super::piece::Pieces;
@@ -78,6 +78,12 @@ impl Placement {
                 reason: copy.reason,
             })
         })
+    }
+
+    /// Whether a node should hold a piece.
+    pub fn wants(&self, dataset: DatasetId, version: Version, piece: u16, node: NodeId) -> bool {
+        let placed = self.book.dataset(dataset).filter(|placed| placed.version == version);
+        placed.is_some_and(|placed| placed.copies.contains_key(&(piece, node)))
     }
 
     /// Bytes given out on a node.

@@ -6,3 +6,5 @@
 mod stage;
 
 mod steering;
+
+mod placing;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use agent::report::connect::Address;
-use agent::report::speaker::{Facts, Version};
+use agent::report::speaker::{Demand, Facts, Version};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod, Secret, ServiceAccount};
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
@@ -155,8 +155,15 @@ impl Stage {
         obtain(&vault, SystemTime::now()).await.unwrap().authority
     }
 
-    /// The agent of a node of the fleet, with these Datasets mounted; it has all of those in `whole`.
-    pub async fn agent(&self, node: &str, mounted: &[&str], whole: &[&str]) -> Obedient {
+    /// The agent of a node of the fleet, with these Datasets mounted; it has all of those in `whole`, and may have
+    /// readers of one.
+    pub async fn agent(
+        &self,
+        node: &str,
+        mounted: &[&str],
+        whole: &[&str],
+        demand: Option<(&str, Demand)>,
+    ) -> Obedient {
         let mut facts = Facts {
             capacity: Some(wire::Capacity { ram_bytes: 64 << 30, cache_bytes: 0 }),
             ..Facts::default()
@@ -165,6 +172,9 @@ impl Stage {
         for dataset in mounted.iter().map(full) {
             let version = Version { version: 7, bytes: BYTES, files: 10, seen_ms: 1 };
             facts.versions.insert(dataset, version);
+        }
+        if let Some((dataset, demand)) = demand {
+            facts.demand.insert(full(&dataset), demand);
         }
         Obedient::start(obedient::Spec {
             name: node.to_owned(),
@@ -221,6 +231,20 @@ impl Stage {
         self.api().create(&PostParams::default(), pod).await.unwrap()
     }
 
+    /// What the webhook would say of a pod, once the operator knows what agents hold; until then pods are made
+    /// without a preference.
+    pub async fn would_be_steered(&self, dataset: &str) -> String {
+        let pods: Api<Pod> = self.api();
+        let dry = PostParams { dry_run: true, ..PostParams::default() };
+        until("a pod would be steered", LIMIT, async || {
+            let made = pods.create(&dry, &self.pod("dry", dataset)).await?;
+            let words = decision(&made);
+            Ok(if words.starts_with("prefers") { Seen::Done(words) } else { Seen::NotYet(words) })
+        })
+        .await
+        .unwrap()
+    }
+
     pub async fn node_of(&self, pod: &str) -> String {
         let pods: Api<Pod> = self.api();
         until(&format!("pod {pod} has a node"), LIMIT, async || {
@@ -239,6 +263,12 @@ impl Drop for Stage {
             task.abort();
         }
     }
+}
+
+/// What the webhook has decided for a pod.
+pub fn decision(pod: &Pod) -> String {
+    let annotations = pod.metadata.annotations.as_ref();
+    annotations.and_then(|all| all.get("headrace.io/decision")).cloned().unwrap_or_default()
 }
 
 async fn namespace(client: &Client) {

@@ -15,26 +15,7 @@ use tests::cluster::fleet::Spec;
 use tests::cluster::options::Scheduler;
 use tests::cluster::wait::{Seen, until};
 
-use super::stage::{BYTES, HOME, LIMIT, Stage, documents};
-
-const DECISION: &str = "headrace.io/decision";
-
-fn decision(pod: &Pod) -> String {
-    pod.metadata.annotations.as_ref().and_then(|all| all.get(DECISION)).cloned().unwrap_or_default()
-}
-
-/// Until the operator knows what the agents hold, pods are made without a preference.
-async fn steered(stage: &Stage, dataset: &str) -> String {
-    let pods: Api<Pod> = stage.api();
-    let dry = PostParams { dry_run: true, ..PostParams::default() };
-    until("a pod would be steered", LIMIT, async || {
-        let made = pods.create(&dry, &stage.pod("dry", dataset)).await?;
-        let words = decision(&made);
-        Ok(if words.starts_with("prefers") { Seen::Done(words) } else { Seen::NotYet(words) })
-    })
-    .await
-    .unwrap()
-}
+use super::stage::{BYTES, HOME, LIMIT, Stage, decision, documents};
 
 /// What a node is told to fetch on account of a pod.
 async fn told_to_fetch(agent: &Obedient, pod: &str) -> Vec<u32> {
@@ -55,10 +36,10 @@ async fn told_to_fetch(agent: &Obedient, pod: &str) -> Vec<u32> {
 async fn the_operator_itself_steers_pods() {
     let mut stage = Stage::set(Spec { cpus: 8, ..Spec::new("led", 4) }).await;
     stage.dataset("train").await;
-    let _holder = stage.agent("led-1", &["train"], &["train"]).await;
-    let empty = stage.agent("led-3", &["train"], &[]).await;
+    let _holder = stage.agent("led-1", &["train"], &["train"], None).await;
+    let empty = stage.agent("led-3", &["train"], &[], None).await;
 
-    let words = steered(&stage, "train").await;
+    let words = stage.would_be_steered("train").await;
     assert!(
         words.starts_with("prefers led-1 (1.0 GiB) of led/train (1.0 GiB expected to be read)"),
         "{words}"
@@ -92,7 +73,7 @@ async fn the_operator_itself_steers_pods() {
     let all: Api<MutatingWebhookConfiguration> = Api::all(stage.client.clone());
     all.delete("headrace", &DeleteParams::default()).await.unwrap();
     stage.webhooks().await;
-    steered(&stage, "train").await;
+    stage.would_be_steered("train").await;
 
     // The operator is gone: pods are made as they are.
     stage.end_operator().await;
@@ -127,5 +108,5 @@ async fn the_extender_steers_too(stage: &mut Stage) {
     stage.api::<Pod>().delete_collection(&now, &ListParams::default()).await.unwrap();
     stage.webhooks().await;
     // Within register's period.
-    tokio::time::timeout(Duration::from_secs(60), steered(stage, "train")).await.expect("in time");
+    tokio::time::timeout(Duration::from_secs(60), stage.would_be_steered("train")).await.expect("in time");
 }

@@ -1,0 +1,178 @@
+//! What agents are told of placement, and when.
+
+use std::collections::BTreeMap;
+
+use super::term::{Act, Term};
+use crate::ingest::{Progress, Standing, State, Wish, Work};
+use crate::inventory::{
+    Capacity, ChunkSet, DatasetReport, DatasetSpec, Demand, Fact, Inventory, Millis, NodeFacts, Report, Tier,
+    Version, VersionFacts,
+};
+
+const VERSION: Version = Version(7);
+const DATASET: &str = "ns/hot";
+
+/// 1 GiB.
+const CHUNKS: u32 = 256;
+
+/// Two nodes with room in two zones; one holds the Dataset, the other one reads it. Both have it on a mount.
+fn world() -> Inventory {
+    let mut inventory = Inventory::default();
+    let mut tell = |fact| inventory.apply(fact, Millis(0));
+    tell(Fact::Dataset { dataset: DATASET.into(), spec: DatasetSpec::default() });
+    let bytes = Some(u64::from(CHUNKS) << 22);
+    let facts = VersionFacts { version: VERSION, bytes, files: None, at: Millis(0) };
+    tell(Fact::Version { dataset: DATASET.into(), facts });
+    let mut whole = ChunkSet::default();
+    whole.insert(&(0..CHUNKS));
+    let held = DatasetReport::holds(DATASET.into(), VERSION, Tier::Ram, &whole);
+    let demand = Some(Demand { readers: 1, rate: 100 << 20, hit: 0, miss: 1 << 30 });
+    let read = DatasetReport { dataset: DATASET.into(), demand, ..DatasetReport::default() };
+    for (node, zone, part) in [("holder", "a", held), ("reader", "b", read)] {
+        let labels = [("topology.kubernetes.io/zone".into(), zone.into())].into();
+        tell(Fact::Node {
+            node: node.into(),
+            facts: NodeFacts { labels, ready: true, ..NodeFacts::default() },
+        });
+        tell(Fact::Mounted { node: node.into(), datasets: vec![DATASET.into()] });
+        let report = Report {
+            session: 1,
+            sequence: 1,
+            whole: true,
+            datasets: vec![part],
+            capacity: Some(Capacity { ram: 64 << 30, cache: 0 }),
+            pressure: None,
+        };
+        tell(Fact::Report { node: node.into(), report });
+    }
+    inventory
+}
+
+/// The desk as far as it matters: what stands, by identity.
+#[derive(Default)]
+struct Desk(BTreeMap<Box<str>, Standing>);
+
+impl Desk {
+    fn turn(&mut self, term: &mut Term, inventory: &Inventory, now: u64) -> Vec<Act> {
+        let mut acts = term.settle(|_, id| self.0.get(id).cloned(), Millis(now));
+        while term.step(inventory, Millis(now)) {}
+        acts.extend(term.plan(inventory, Millis(now)));
+        for act in &acts {
+            match act {
+                Act::Ask(wish) => drop(self.0.insert(wish.id.clone(), Standing::Sent)),
+                Act::Forget { id, .. } => drop(self.0.remove(id)),
+                Act::Withdraw { .. } => {}
+            }
+        }
+        acts
+    }
+
+    fn end_all(&mut self, state: State) {
+        let ended = Standing::Ended(Progress { state, ..Progress::default() });
+        self.0.values_mut().for_each(|standing| *standing = ended.clone());
+    }
+}
+
+fn asked(acts: &[Act]) -> Vec<&Wish> {
+    acts.iter()
+        .filter_map(|act| match act {
+            Act::Ask(wish) => Some(wish),
+            Act::Withdraw { .. } | Act::Forget { .. } => None,
+        })
+        .collect()
+}
+
+fn ids(acts: &[Act]) -> Vec<Box<str>> {
+    let mut ids: Vec<_> = asked(acts).into_iter().map(|wish| wish.id.clone()).collect();
+    ids.sort_unstable();
+    ids
+}
+
+#[test]
+fn who_reads_is_told_to_fetch_a_few_at_a_time() {
+    let (inventory, mut term, mut desk) = (world(), Term::default(), Desk::default());
+    let first = desk.turn(&mut term, &inventory, 0);
+    let wishes = asked(&first);
+    assert_eq!(wishes.len(), 4, "{first:?}");
+    for wish in &wishes {
+        assert_eq!(&*wish.node, "reader");
+        let Work::Fetch(extent, Tier::Ram) = &wish.work else { panic!("{wish:?}") };
+        assert_eq!((&*extent.dataset, &*extent.path), (DATASET, &b""[..]));
+        assert_eq!(extent.chunks.as_ref().unwrap().0, VERSION);
+        assert!(wish.reason.starts_with("placed here: read here: "), "{}", wish.reason);
+    }
+    assert!(asked(&desk.turn(&mut term, &inventory, 3_000)).is_empty(), "the first ones are under way");
+    // As these end, others follow, and none of them again before what has arrived can have been reported.
+    let mut told = ids(&first);
+    for round in 0..20 {
+        desk.end_all(State::Done);
+        told.extend(ids(&desk.turn(&mut term, &inventory, 3_000 + round * 100)));
+    }
+    assert_eq!(told.len(), 64, "each piece once");
+    assert!(told.iter().all(|id| id.ends_with("/0")));
+    // They have not arrived, or went again: another try has another identity.
+    desk.end_all(State::Done);
+    desk.turn(&mut term, &inventory, 10_000);
+    let again = ids(&desk.turn(&mut term, &inventory, 100_000));
+    assert_eq!(again.len(), 4);
+    assert!(again.iter().all(|id| id.ends_with("/1")), "{again:?}");
+}
+
+#[test]
+fn a_new_leader_meets_what_is_in_hand() {
+    let inventory = world();
+    let told = ids(&Desk::default().turn(&mut Term::default(), &inventory, 0));
+    let (mut term, mut desk) = (Term::default(), Desk::default());
+    let going = |id| ("reader".into(), id, Standing::Going(Progress::default()));
+    let in_hand: Vec<_> = told.iter().cloned().map(going).collect();
+    desk.0 = told.iter().map(|id| (id.clone(), Standing::Sent)).collect();
+    assert!(term.adopt(&inventory, in_hand.clone(), Millis(0)).is_empty());
+    assert!(asked(&desk.turn(&mut term, &inventory, 0)).is_empty(), "four are under way");
+    // Told of again, nothing changes.
+    assert!(term.adopt(&inventory, in_hand, Millis(100)).is_empty());
+    desk.end_all(State::Done);
+    let next = ids(&desk.turn(&mut term, &inventory, 1_000));
+    assert_eq!(next.len(), 4);
+    assert!(next.iter().all(|id| !told.contains(id)), "others come first: {next:?}");
+    // An agent that names thousands leaves the others their share.
+    let lies = (0..20_000_u64).map(|n| {
+        let id = format!("place/{n:016x}/0").into();
+        ("holder".into(), id, Standing::Going(Progress::default()))
+    });
+    term.adopt(&inventory, lies.collect(), Millis(1_000));
+    desk.end_all(State::Done);
+    assert_eq!(ids(&desk.turn(&mut term, &inventory, 2_000)).len(), 4);
+}
+
+#[test]
+fn what_should_not_come_any_more_is_taken_back() {
+    let (mut inventory, mut term, mut desk) = (world(), Term::default(), Desk::default());
+    let told = ids(&desk.turn(&mut term, &inventory, 0));
+    // Its agent has no mount of it any more.
+    inventory.apply(Fact::Mounted { node: "reader".into(), datasets: Vec::new() }, Millis(20_000));
+    let mut back = Vec::new();
+    for round in 0..3 {
+        let acts = desk.turn(&mut term, &inventory, 80_000 + round * 3_000);
+        assert!(asked(&acts).is_empty(), "{acts:?}");
+        back.extend(acts.into_iter().filter_map(|act| match act {
+            Act::Withdraw { node, id, why } => {
+                assert_eq!((&*node, why), ("reader", "it should not be there any more"));
+                Some(id)
+            }
+            Act::Ask(_) | Act::Forget { .. } => None,
+        }));
+    }
+    back.sort_unstable();
+    assert_eq!(back, told, "once each");
+}
+
+#[test]
+fn what_does_not_end_is_taken_back_in_time() {
+    let (inventory, mut term, mut desk) = (world(), Term::default(), Desk::default());
+    desk.turn(&mut term, &inventory, 0);
+    let late = desk.turn(&mut term, &inventory, 601_000);
+    let withdrawn = late.iter().filter(|act| matches!(act, Act::Withdraw { .. })).count();
+    assert_eq!(withdrawn, 4, "{late:?}");
+    // The agent never says that it let go: others have the place after a minute.
+    assert_eq!(asked(&desk.turn(&mut term, &inventory, 663_000)).len(), 4);
+}
