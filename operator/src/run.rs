@@ -168,6 +168,7 @@ async fn campaign(
             agents: hub.clone(),
             image: image.clone(),
             asked: Mutex::default(),
+            refused: Mutex::default(),
             written: Mutex::default(),
         });
         let told = tokio::select! {

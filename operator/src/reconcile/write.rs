@@ -38,6 +38,12 @@ impl Leading {
 pub enum WriteError {
     #[error("another replica leads now; nothing was written")]
     NotLeading,
+    #[error(
+        "{kind} {name} is there already, and the watch has not told of it: if this stays, somebody took its label {} \
+         out; put it back, or delete the object",
+        marks::SELECTOR
+    )]
+    Unseen { kind: &'static str, name: String },
     #[error("{what} was refused or not answered: {source}")]
     Api {
         what: &'static str,
@@ -58,7 +64,7 @@ impl WriteError {
                 kube::Error::Api(status) => Some(status),
                 _ => None,
             },
-            Self::NotLeading => None,
+            Self::NotLeading | Self::Unseen { .. } => None,
         }
     }
 
@@ -71,8 +77,8 @@ impl WriteError {
 #[derive(Debug)]
 pub enum Created<K> {
     New(K),
-    /// An object of that name is there.
-    Exists(K),
+    /// An object of that name is there; whose it is, is not known yet.
+    Exists,
     /// The apiserver does not let it be; trying again at once is of no use.
     Refused(String),
 }
@@ -123,14 +129,7 @@ impl Writer {
         match api.create(&params, object).await {
             Ok(created) => Ok(Created::New(created)),
             Err(kube::Error::Api(status)) if status.code == 409 && status.reason == "AlreadyExists" => {
-                match api.get_opt(&object.name_any()).await.map_err(WriteError::api("a read"))? {
-                    Some(found) => Ok(Created::Exists(found)),
-                    // Gone in between: the next look makes it.
-                    None => Err(WriteError::Api {
-                        what: "a creation",
-                        source: Box::new(kube::Error::Api(status)),
-                    }),
-                }
+                Ok(Created::Exists)
             }
             // 404: the namespace is gone. 403: quota, policy, a terminating namespace. 422: it cannot be.
             Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404 | 422) => {
@@ -138,6 +137,14 @@ impl Writer {
             }
             Err(error) => Err(WriteError::api("a creation")(error)),
         }
+    }
+
+    /// An object as it is now, where a watch may not have told of it: what others made is not watched.
+    pub async fn read<K>(&self, api: &Api<K>, name: &str) -> Result<Option<K>, WriteError>
+    where
+        K: Clone + Debug + DeserializeOwned,
+    {
+        api.get_opt(name).await.map_err(WriteError::api("a read"))
     }
 
     /// Deletes exactly that object. One that has gone, or another of that name, is left alone.

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::bound::{Agents, Bound, FIELDS, Needs, Outcome, Watched};
 use crate::inventory::Fact;
+use crate::watch::Pace;
 
 /// Runs until `stop` is true. Should begin when the Datasets are known: a pod whose claims mean nothing yet is
 /// passed over.
@@ -23,7 +24,7 @@ pub async fn watch(
     mut stop: watch::Receiver<bool>,
 ) {
     let pods: Api<Watched> = Api::all_with(client, &ApiResource::erase::<core::Pod>(&()));
-    let events = watcher::watcher(pods, watcher::Config::default().fields(FIELDS)).default_backoff();
+    let events = watcher::watcher(pods, watcher::Config::default().fields(FIELDS)).backoff(Pace::default());
     let mut events = std::pin::pin!(events);
     let mut bound = Bound::default();
     loop {

@@ -14,9 +14,12 @@ pub mod facts;
 
 pub mod listings;
 
+pub mod pace;
+
 pub mod stores;
 
 pub use listings::Listings;
 pub use owned::Owned;
+pub use pace::Pace;
 pub use stores::Stores;
 pub use wake::{Wake, Wakes};

@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use super::changes::{Change, Changes};
 use super::listings::{self, Listing, Listings};
 use super::owned::Owned;
+use super::pace::Pace;
 use super::wake::{Wake, Wakes};
 use crate::marks;
 
@@ -341,8 +342,9 @@ async fn follow<K>(api: Api<K>, config: watcher::Config, listing: Listing, mut f
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let mut events =
-        pin!(watch(api, config).default_backoff().modify(|object| object.meta_mut().managed_fields = None));
+    let mut events = pin!(
+        watch(api, config).backoff(Pace::default()).modify(|object| object.meta_mut().managed_fields = None)
+    );
     let mut told: Option<Instant> = None;
     while let Some(event) = events.next().await {
         match event {

@@ -112,8 +112,11 @@ async fn perform(
         }
         Act::CreateVolume(volume) => {
             match writer.create(&writer.all::<PersistentVolume>(), &**volume).await? {
-                // The name holds the uid: one that is there is ours.
-                Created::New(volume) | Created::Exists(volume) => context.stores.volumes.note(volume),
+                Created::New(volume) => context.stores.volumes.note(volume),
+                // The name holds the uid: it is ours, and the watch is late.
+                Created::Exists => {
+                    return Err(WriteError::Unseen { kind: "PersistentVolume", name: volume.name_any() });
+                }
                 Created::Refused(message) => {
                     tracing::warn!(dataset = status::who(dataset), message, "a volume was refused");
                     for target in targets::of(dataset) {
@@ -129,18 +132,12 @@ async fn perform(
             let api = writer.namespaced::<PersistentVolumeClaim>(&target.namespace);
             match writer.create(&api, &**claim).await? {
                 Created::New(claim) => context.stores.claims.note(claim),
-                Created::Exists(claim) => match claim.labels().get(marks::DATASET_UID) {
-                    Some(uid) if Some(uid) == dataset.uid().as_ref() => context.stores.claims.note(claim),
-                    Some(_) => {
-                        let label = |key| claim.labels().get(key).cloned().unwrap_or_default();
-                        let other =
-                            format!("{}/{}", label(marks::DATASET_NAMESPACE), label(marks::DATASET_NAME));
-                        obstacles.insert(target.clone(), Obstacle::Taken { dataset: other });
+                Created::Exists => {
+                    // None: it has gone in between, and the next look makes it.
+                    if let Some(claim) = writer.read(&api, &target.claim).await? {
+                        met(context, dataset, target, claim, obstacles);
                     }
-                    None => {
-                        obstacles.insert(target.clone(), Obstacle::Foreign);
-                    }
-                },
+                }
                 Created::Refused(message) => {
                     obstacles.insert(target.clone(), Obstacle::Refused { message });
                 }
@@ -154,6 +151,27 @@ async fn perform(
         }
     }
     Ok(())
+}
+
+/// A claim of the wanted name is there.
+fn met(
+    context: &Context,
+    dataset: &Dataset,
+    target: &Target,
+    claim: PersistentVolumeClaim,
+    obstacles: &mut BTreeMap<Target, Obstacle>,
+) {
+    let label = |key| claim.labels().get(key).cloned().unwrap_or_default();
+    match claim.labels().get(marks::DATASET_UID) {
+        Some(uid) if Some(uid) == dataset.uid().as_ref() => context.stores.claims.note(claim),
+        Some(_) => {
+            let other = format!("{}/{}", label(marks::DATASET_NAMESPACE), label(marks::DATASET_NAME));
+            obstacles.insert(target.clone(), Obstacle::Taken { dataset: other });
+        }
+        None => {
+            obstacles.insert(target.clone(), Obstacle::Foreign);
+        }
+    }
 }
 
 /// Writes the status where that is worth it, and says when to look again.

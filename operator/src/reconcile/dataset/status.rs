@@ -102,11 +102,11 @@ pub fn status(
         last_operation: last_operation.or(old.last_operation),
         ..DatasetStatus::default()
     };
-    numbers(&mut status, dataset, measure);
+    numbers(&mut status, dataset, measure, now);
     status
 }
 
-fn numbers(status: &mut DatasetStatus, dataset: &Dataset, measure: Option<&Measure>) {
+fn numbers(status: &mut DatasetStatus, dataset: &Dataset, measure: Option<&Measure>, now: Timestamp) {
     let unknown = Measure::default();
     let measure = measure.unwrap_or(&unknown);
     let pinned = dataset.spec.version_policy.as_ref().filter(|policy| policy.follow == Follow::Pinned);
@@ -119,9 +119,7 @@ fn numbers(status: &mut DatasetStatus, dataset: &Dataset, measure: Option<&Measu
     for version in &mut status.versions {
         let known =
             dataset.status.iter().flat_map(|old| &old.versions).find(|old| old.version == version.version);
-        if let Some(first) = known.and_then(|old| old.first_seen.clone()) {
-            version.first_seen = Some(first);
-        }
+        version.first_seen = known.and_then(|old| old.first_seen.clone()).or(Some(Time(now)));
     }
     status.total_bytes = measure.total_bytes;
     status.file_num = measure.file_num;

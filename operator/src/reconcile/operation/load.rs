@@ -147,6 +147,10 @@ fn fnv(parts: &[&[u8]]) -> u64 {
 
 /// What has become of a load, from what has become of its wishes. Done only when every one of them is.
 pub fn outcome(standings: &[(Name, Standing)]) -> Outcome {
+    // Its nodes went between the decision to start and the plan: nothing was begun, and nothing is done.
+    if standings.is_empty() {
+        return Outcome::Absent;
+    }
     let (mut done, mut total, mut known) = (0_u64, 0_u64, true);
     let mut open = 0;
     let mut failures = Vec::new();

@@ -34,6 +34,8 @@ pub struct Context {
     pub image: Option<String>,
     /// What was asked of agents, by the operation's uid.
     pub asked: Mutex<HashMap<String, Asked>>,
+    /// Tries whose Job was refused, by the operation's uid.
+    pub refused: Mutex<HashMap<String, Refused>>,
     /// When a status was last written, and what, by the operation's uid: the watch comes later.
     pub written: Mutex<HashMap<String, (Instant, OperationStatus)>>,
 }
@@ -44,6 +46,14 @@ pub struct Asked {
     run: i64,
     attempt: i32,
     wishes: Vec<Wish>,
+}
+
+/// A try whose Job the apiserver did not let be.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    run: i64,
+    attempt: i32,
+    why: String,
 }
 
 impl std::fmt::Debug for Context {
@@ -118,19 +128,23 @@ pub async fn reconcile<K: Work>(operation: Arc<K>, context: Arc<Context>) -> Res
         }
     }
     // Only now: a run that is not written down might be started twice.
-    match act {
+    let stands = match act {
         Some(Act::Start { run, attempt }) => {
             context.start(&*operation, &namespace, worker, run, attempt).await?
         }
         Some(Act::Stop { run, attempt }) => {
-            context.stop(&*operation, &namespace, &worker, run, attempt).await?
+            context.stop(&*operation, &namespace, &worker, run, attempt).await?;
+            true
         }
         Some(Act::Delete) => {
             context.let_go(&uid);
             context.datasets.writer.delete(&api, &operation.name_any(), &uid).await?;
             return Ok(Action::await_change());
         }
-        None => {}
+        None => true,
+    };
+    if !stands {
+        wait = Some(Duration::ZERO);
     }
     if let Some(news) = news {
         let about = operation.object_ref(&());
@@ -181,6 +195,7 @@ impl Context {
         for wish in asked.into_iter().flat_map(|asked| asked.wishes) {
             self.agents.withdraw(&wish.node, &wish.id);
         }
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
         self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 
@@ -201,6 +216,12 @@ impl Context {
         let uid = operation.uid().unwrap_or_default();
         match worker {
             Worker::Pod(_) => {
+                let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+                let of_this = |r: &&Refused| (r.run, r.attempt) == (status.run, status.failures);
+                if let Some(Refused { why, .. }) = refused.get(&uid).filter(of_this) {
+                    return Outcome::Failed(format!("the apiserver refused the Job: {why}"));
+                }
+                drop(refused);
                 let name = marks::job(&operation.name_any(), &uid, status.run, status.failures);
                 job::outcome(self.datasets.stores.jobs.get(namespace, &name).as_deref())
             }
@@ -225,6 +246,7 @@ impl Context {
         load::outcome(&standings)
     }
 
+    /// Begins a try. False: it cannot be, which the next look finds.
     async fn start<K: Work>(
         &self,
         operation: &K,
@@ -232,7 +254,7 @@ impl Context {
         worker: Worker<'_>,
         run: i64,
         attempt: i32,
-    ) -> Result<(), WriteError> {
+    ) -> Result<bool, WriteError> {
         let uid = operation.uid().unwrap_or_default();
         match worker {
             // The next look says so.
@@ -248,13 +270,16 @@ impl Context {
                     }
                 }
                 match writer.create(&api, &wanted).await? {
-                    Created::New(job) | Created::Exists(job) => self.datasets.stores.jobs.note(job),
+                    Created::New(job) => self.datasets.stores.jobs.note(job),
+                    // The name holds uid, run and try: it is ours, and the watch is late.
+                    Created::Exists => {
+                        return Err(WriteError::Unseen { kind: "Job", name: wanted.name_any() });
+                    }
+                    // A quota, a policy, a pod that cannot be: a try that has failed.
                     Created::Refused(why) => {
-                        let note = format!("the apiserver refused the Job: {why}");
-                        self.datasets
-                            .events
-                            .tell(&operation.object_ref(&()), true, "JobRefused", &note)
-                            .await;
+                        let refused = Refused { run, attempt, why };
+                        self.refused.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, refused);
+                        return Ok(false);
                     }
                 }
             }
@@ -270,7 +295,7 @@ impl Context {
                 self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, asked);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn stop<K: Work>(

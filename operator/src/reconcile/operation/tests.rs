@@ -145,6 +145,16 @@ fn what_does_not_end_is_stopped_and_counts_as_failed() {
     assert_eq!(life.after(1).act, Some(Act::Stop { run: 1, attempt: 0 }));
     assert_eq!(life.status.phase, OperationPhase::Failed);
     assert!(life.reason("Failed").contains("100 s"));
+    // Nor does what nobody can begin.
+    let mut life = Life::new(Timing {
+        active_deadline_seconds: Some(100),
+        backoff_limit: Some(0),
+        ..timing(Policy::Once)
+    });
+    life.look();
+    assert_eq!(life.after(99).act, Some(Act::Start { run: 1, attempt: 0 }));
+    assert_eq!(life.after(1).act, Some(Act::Stop { run: 1, attempt: 0 }));
+    assert_eq!(life.status.phase, OperationPhase::Failed);
 }
 
 #[test]
@@ -357,10 +367,7 @@ fn a_load_is_done_when_every_wish_is() {
     let at = |standing| (Name::from("n"), standing);
     let going = |bytes, total| at(Standing::Going { bytes, total });
     let end = at(Standing::Done { bytes: 100 });
-    assert_eq!(
-        load::outcome(&[]),
-        Outcome::Succeeded(Progress { percentage: "100%".into(), bytes_done: Some(0), bytes_total: Some(0) })
-    );
+    assert_eq!(load::outcome(&[]), Outcome::Absent, "nobody was asked: nothing is done");
     let Outcome::Running(progress) = load::outcome(&[end.clone(), going(50, 100)]) else { panic!("it runs") };
     assert_eq!((progress.percentage.as_str(), progress.bytes_total), ("75%", Some(200)));
     let Outcome::Running(progress) = load::outcome(&[end.clone(), going(100, 100)]) else {

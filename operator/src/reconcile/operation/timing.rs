@@ -133,29 +133,25 @@ fn running(seen: &Seen<'_>, mut decision: Decision) -> Decision {
         decision.act = Some(Act::Stop { run, attempt });
         return give_up(seen, decision, began, why.clone());
     }
-    match &seen.outcome {
-        Outcome::Absent => {
-            decision.act = Some(Act::Start { run, attempt });
-            decision.look_again = Some(LOOK);
+    let deadline = seen.timing.active_deadline_seconds.unwrap_or(DEADLINE);
+    let left = until(add(began, deadline), seen.now);
+    match (&seen.outcome, left) {
+        // What cannot be begun ends too.
+        (Outcome::Absent | Outcome::Running(_), None) => {
+            decision.act = Some(Act::Stop { run, attempt });
+            let why = format!("it did not end within {deadline} s and was stopped");
+            return failed(seen, decision, began, why);
         }
-        Outcome::Running(progress) => {
-            let deadline = seen.timing.active_deadline_seconds.unwrap_or(DEADLINE);
-            match until(add(began, deadline), seen.now) {
-                None => {
-                    decision.act = Some(Act::Stop { run, attempt });
-                    return failed(
-                        seen,
-                        decision,
-                        began,
-                        format!("it did not end within {deadline} s and was stopped"),
-                    );
-                }
-                Some(wait) => decision.look_again = Some(wait.min(LOOK)),
-            }
+        (Outcome::Absent, Some(left)) => {
+            decision.act = Some(Act::Start { run, attempt });
+            decision.look_again = Some(left.min(LOOK));
+        }
+        (Outcome::Running(progress), Some(left)) => {
+            decision.look_again = Some(left.min(LOOK));
             decision.status.progress = Some(progress.clone());
         }
-        Outcome::Succeeded(progress) => return succeeded(seen, decision, began, progress.clone()),
-        Outcome::Failed(why) => return failed(seen, decision, began, why.clone()),
+        (Outcome::Succeeded(progress), _) => return succeeded(seen, decision, began, progress.clone()),
+        (Outcome::Failed(why), _) => return failed(seen, decision, began, why.clone()),
     }
     decision
 }

@@ -1,0 +1,97 @@
+//! Trouble between operator and apiserver: nothing lost, nothing made twice, and it is said what is waited for.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::PersistentVolume;
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, ResourceExt};
+use operator_api::crd::Dataset;
+use serde_json::json;
+use tests::cluster::proxy::{Proxy, Rule, Trouble};
+use tests::cluster::wait::{Seen, until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::stage::{LIMIT, Replica, Stage, api, dataset, gone, make, namespace, phase_is};
+
+/// The whole answer to a plain GET.
+async fn get(address: std::net::SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = tokio::net::TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    Ok(text)
+}
+
+async fn answers(replica: &Replica, words: &str) {
+    until(&format!("/readyz says '{words}'"), LIMIT, async || {
+        let text = get(replica.health, "/readyz").await.unwrap_or_else(|error| error.to_string());
+        Ok(if text.contains(words) { Seen::Done(()) } else { Seen::NotYet(text) })
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trouble_is_outlived_and_said() {
+    let stage = Stage::shared().await;
+    let _turn = stage.turn().await;
+    let client = stage.client().await;
+    namespace(&client, "faults").await;
+    let datasets: Api<Dataset> = api(&client, "faults");
+    let proxy = Proxy::open(&stage.plane).await.unwrap();
+    let access = proxy.access(stage.operator().await.credential.clone());
+
+    // A kind whose CRD is not there, one that RBAC does not allow, and an apiserver that has no answer.
+    proxy.spoil([
+        Rule::new("/accessprofiles", Trouble::Status(404)),
+        Rule::new("/persistentvolumes", Trouble::Status(403)),
+        Rule::new("/dataprocesses", Trouble::Status(500)),
+    ]);
+    let one = Replica::start(&access, "one", None).await;
+    answers(&one, "AccessProfile cannot be listed: the apiserver does not know the kind AccessProfile").await;
+    answers(&one, "PersistentVolume cannot be listed: the operator may not").await;
+    answers(&one, "DataProcess cannot be listed: the apiserver answers 500").await;
+    answers(&one, "HTTP/1.1 503").await;
+    proxy.spoil([]);
+    answers(&one, "HTTP/1.1 200").await;
+
+    // Every watch is cut after a second and writes are spoiled in every way; two replicas.
+    proxy.spoil([
+        Rule::new("watch=true", Trouble::Status(410)).every(5).times(5),
+        Rule::cut_watches(Duration::from_secs(1)),
+        Rule::new("/persistentvolume", Trouble::Status(429)).every(3).times(15),
+        Rule::new("/headrace.io/", Trouble::Status(500)).every(4).times(15),
+        Rule::new("/persistentvolume", Trouble::Status(409)).every(5).times(5),
+    ]);
+    let two = Replica::start(&access, "two", None).await;
+    for number in 0..10 {
+        make(&datasets, dataset(&format!("d-{number}"), json!({}))).await;
+    }
+    for number in 0..10 {
+        phase_is(&datasets, &format!("d-{number}"), "Bound").await;
+    }
+    assert!(proxy.spoiled() > 20, "{} requests were spoiled", proxy.spoiled());
+    let volumes: Api<PersistentVolume> = Api::all(client.clone());
+    let of_these = |volume: &PersistentVolume| {
+        volume.labels().get("headrace.io/dataset-namespace").map(String::as_str) == Some("faults")
+    };
+    let volumes = volumes.list(&ListParams::default()).await.unwrap().items;
+    assert_eq!(volumes.iter().filter(|volume| of_these(volume)).count(), 10, "none twice");
+
+    // Whoever leads goes; the other takes over.
+    one.end().await;
+    make(&datasets, dataset("after", json!({}))).await;
+    phase_is(&datasets, "after", "Bound").await;
+
+    // etcd stands still: longer than a Lease lasts.
+    stage.plane.pause_etcd(Duration::from_secs(20)).await.unwrap();
+    datasets.delete("after", &DeleteParams::default()).await.unwrap();
+    gone(&datasets, "after").await;
+    proxy.spoil([]);
+    datasets.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
+    for number in 0..10 {
+        gone(&datasets, &format!("d-{number}")).await;
+    }
+    two.end().await;
+}

@@ -1,0 +1,175 @@
+//! Datasets and operations from their making to their end, by an operator that has the rights of deploy/rbac and
+//! uses each of them; then another replica goes on, and one that was killed is made up for.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, Client, ResourceExt};
+use operator::certs::vault::{Kept, Vault};
+use operator::certs::{Authority, KubeVault};
+use operator_api::crd::Dataset;
+use serde_json::json;
+use tests::cluster::audit;
+use tests::cluster::fleet::{Fleet, Spec};
+use tests::cluster::wait::{Seen, until};
+use tests::hygiene::Folder;
+
+use super::rights;
+use super::stage::{
+    LIMIT, NAMESPACE, Replica, Stage, USER, api, claim_is_bound, dataset, free, gone, make, namespace,
+    phase_is, said,
+};
+use super::work;
+
+const MANY: usize = 30;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn datasets_and_operations_live_and_end_with_no_right_too_many() {
+    let stage = Stage::shared().await;
+    let _turn = stage.turn().await;
+    let client = stage.client().await;
+    let access = stage.operator().await;
+    let folder = Folder::new().unwrap();
+    for name in ["a", "b", "leaving"] {
+        namespace(&client, name).await;
+    }
+    let [listen, scheduling] = [free(), free()];
+    stage.webhooks(scheduling).await;
+    let one = Replica::start(&access, "one", Some([listen, scheduling])).await;
+    let fleet = Fleet::join(client.clone(), Spec::new("life", 2)).await.unwrap();
+
+    at_once(stage, &client).await;
+    tokio::join!(
+        shared_and_deleted(&client),
+        a_namespace_goes(&client),
+        work::jobs(&client),
+        work::loads(&client, folder.path(), listen),
+        volumes_are_made_anew(&client),
+    );
+
+    // Another takes over at once from one that is asked to end, and at the Lease's end from one that was killed.
+    worn_authority(&client).await;
+    let two = Replica::start(&access, "two", Some([free(), free()])).await;
+    one.end().await;
+    let datasets: Api<Dataset> = api(&client, "a");
+    make(&datasets, dataset("second-term", json!({}))).await;
+    phase_is(&datasets, "second-term", "Bound").await;
+    two.kill();
+    let three = Replica::start(&access, "three", None).await;
+    make(&datasets, dataset("third-term", json!({}))).await;
+    phase_is(&datasets, "third-term", "Bound").await;
+    let lease = api::<Lease>(&client, NAMESPACE).get("headrace-operator").await.unwrap();
+    assert_eq!(lease.spec.unwrap().holder_identity.as_deref(), Some("three"));
+
+    datasets.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
+    let volumes: Api<PersistentVolume> = Api::all(client.clone());
+    until("no Dataset and no volume is left", LIMIT, async || {
+        let left = datasets.list(&ListParams::default()).await?.items.len();
+        let volumes = volumes.list(&ListParams::default()).await?.items.len();
+        Ok(if left + volumes == 0 { Seen::Done(()) } else { Seen::NotYet(format!("{left}, {volumes}")) })
+    })
+    .await
+    .unwrap();
+    fleet.leave().await.unwrap();
+    three.end().await;
+    rights::are_minimal(&stage.plane.audit_log()).await;
+}
+
+/// Many Datasets at once, each with its claim bound, for few requests.
+async fn at_once(stage: &Stage, client: &Client) {
+    let datasets: Api<Dataset> = api(client, "a");
+    let (begun, since) = (Instant::now(), Timestamp::now().to_string());
+    for number in 0..MANY {
+        make(&datasets, dataset(&format!("many-{number}"), json!({}))).await;
+    }
+    for number in 0..MANY {
+        claim_is_bound(&api(client, "a"), &format!("many-{number}")).await;
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    let requests = audit::requests(&stage.plane.audit_log(), USER, &since).unwrap();
+    println!("{MANY} Datasets bound after {seconds:.1} s, {} requests", audit::total(&requests));
+    assert!(audit::total(&requests) <= MANY as u64 * 12, "{requests:?}");
+    let bound = phase_is(&datasets, "many-0", "Bound").await;
+    let unknown = serde_json::to_value(bound.status.unwrap()).unwrap();
+    assert_eq!(unknown["cacheStates"]["cached"], "Unknown", "nobody has measured: {unknown}");
+    assert!(unknown.get("cachedBytes").is_none(), "{unknown}");
+}
+
+/// With another namespace, under another name; deletion waits for the pod that uses the claim, and for nothing else.
+async fn shared_and_deleted(client: &Client) {
+    let datasets: Api<Dataset> = api(client, "a");
+    let claims: Api<PersistentVolumeClaim> = api(client, "b");
+    let grants = json!({"sharing": {"grants": [{"namespace": "b", "claimName": "from-a"}]}});
+    make(&datasets, dataset("shared", grants)).await;
+    claim_is_bound(&claims, "from-a").await;
+    phase_is(&datasets, "shared", "Bound").await;
+    let pods: Api<Pod> = api(client, "b");
+    let pod = json!({"metadata": {"name": "user"}, "spec": {
+        "containers": [{"name": "main", "image": "registry.invalid/none"}],
+        "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "from-a"}}]}});
+    make(&pods, pod).await;
+    until("the pod is scheduled", LIMIT, async || {
+        let node = pods.get("user").await?.spec.and_then(|spec| spec.node_name);
+        Ok(node.map_or(Seen::NotYet("no node".into()), |_| Seen::Done(())))
+    })
+    .await
+    .unwrap();
+    datasets.delete("shared", &DeleteParams::default()).await.unwrap();
+    let waiting = said(&datasets, "shared", "Terminating", "claim b/from-a is in use").await;
+    assert!(!waiting.finalizers().is_empty());
+    pods.delete("user", &DeleteParams::default().grace_period(0)).await.unwrap();
+    gone(&datasets, "shared").await;
+    gone(&claims, "from-a").await;
+}
+
+/// A namespace that goes takes its Dataset with it.
+async fn a_namespace_goes(client: &Client) {
+    let datasets: Api<Dataset> = api(client, "leaving");
+    make(&datasets, dataset("d", json!({}))).await;
+    claim_is_bound(&api(client, "leaving"), "d").await;
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    namespaces.delete("leaving", &DeleteParams::default()).await.unwrap();
+    gone(&namespaces, "leaving").await;
+}
+
+/// What somebody deletes comes back; a foreign claim of the name does not go.
+async fn volumes_are_made_anew(client: &Client) {
+    let datasets: Api<Dataset> = api(client, "a");
+    let claims: Api<PersistentVolumeClaim> = api(client, "a");
+    let old = claims.get("many-1").await.unwrap().uid();
+    claims.delete("many-1", &DeleteParams::default()).await.unwrap();
+    until("the claim is another, and bound", LIMIT, async || {
+        let claim = claims.get_opt("many-1").await?;
+        let bound = |claim: &PersistentVolumeClaim| {
+            claim.uid() != old && claim.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound")
+        };
+        let seen = format!("{:?}", claim.as_ref().map(|claim| &claim.status));
+        Ok(if claim.as_ref().is_some_and(bound) { Seen::Done(()) } else { Seen::NotYet(seen) })
+    })
+    .await
+    .unwrap();
+
+    let foreign = json!({"metadata": {"name": "taken"}, "spec": {"accessModes": ["ReadWriteOnce"],
+        "storageClassName": "none", "resources": {"requests": {"storage": "1Gi"}}}});
+    let before = make(&claims, foreign).await;
+    make(&datasets, dataset("taken", json!({}))).await;
+    phase_is(&datasets, "taken", "Failed").await;
+    said(&datasets, "taken", "Ready", "claim a/taken exists and is not Headrace's; it is left alone").await;
+    datasets.delete("taken", &DeleteParams::default()).await.unwrap();
+    gone(&datasets, "taken").await;
+    let after = claims.get("taken").await.unwrap();
+    assert_eq!(after.metadata.resource_version, before.metadata.resource_version, "it was touched");
+}
+
+/// Puts an authority into the Secret that nears its end: whoever starts next makes another.
+async fn worn_authority(client: &Client) {
+    let vault = KubeVault::new(client.clone(), NAMESPACE, "headrace-authority");
+    let found = vault.load().await.unwrap().expect("the first replica has made one");
+    let nine_years = Duration::from_secs(3_600 * 24 * 365 * 9 + 3_600 * 24 * 30);
+    let old = Authority::create(SystemTime::now() - nine_years).unwrap();
+    let kept = Kept { authority: old.credential(), former: Vec::new() };
+    assert!(vault.store(&kept, Some(&found)).await.unwrap());
+}

@@ -1,0 +1,125 @@
+//! Operations: one of each kind, in an order; a failing one is tried again and given up; what is over goes.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Event;
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, Client};
+use operator_api::crd::{DataBackup, DataLoad, DataMigrate, DataProcess, Dataset};
+use operator_api::report::v1::down::Kind as Told;
+use serde_json::{Value, json};
+use tests::cluster::kubelet::{EXIT_CODE, RUN_SECONDS};
+use tests::cluster::wait::{Seen, until};
+
+use super::agent::{self, BYTES, Home};
+use super::stage::{LIMIT, api, apply, dataset, gone, make, operation, phase_is, said, with};
+
+const NAMESPACE: &str = "b";
+const DATASET: &str = "worked";
+
+fn of(kind: &str, name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "headrace.io/v1alpha1", "kind": kind,
+           "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec})
+}
+
+/// A DataProcess whose pod takes a moment and ends with a code.
+fn process(name: &str, code: &str, timing: Value) -> Value {
+    let processor = json!({
+        "podMetadata": {"annotations": {RUN_SECONDS: "0.2", EXIT_CODE: code}},
+        "job": {"podSpec": {"containers": [{"name": "main", "image": "registry.invalid/none"}]}}});
+    let target = json!({"name": DATASET, "mountPath": "/data"});
+    of("DataProcess", name, with(json!({"dataset": target, "processor": processor}), timing))
+}
+
+async fn complete(client: &Client, kind: &str, name: &str) -> Value {
+    operation(client, kind, NAMESPACE, name, "is complete", |status| status["phase"] == "Complete").await
+}
+
+pub async fn jobs(client: &Client) {
+    let datasets: Api<Dataset> = api(client, NAMESPACE);
+    make(&datasets, dataset(DATASET, json!({}))).await;
+    phase_is(&datasets, DATASET, "Bound").await;
+    let after = |name: &str| json!({"runAfter": [{"kind": "DataProcess", "name": name}]});
+    apply(client, &process("third", "0", after("second"))).await;
+    apply(client, &process("second", "0", after("first"))).await;
+    apply(client, &process("bad", "1", json!({"backoffLimit": 1, "ttlSecondsAfterFinished": 3}))).await;
+    let wait = |status: &Value| status.to_string().contains("runs after");
+    operation(client, "DataProcess", NAMESPACE, "third", "says what it waits for", wait).await;
+    apply(client, &process("first", "0", json!({}))).await;
+    for name in ["first", "second", "third"] {
+        let status = complete(client, "DataProcess", name).await;
+        assert_eq!((&status["run"], &status["failures"]), (&json!(1), &json!(0)), "{status}");
+    }
+    let last = said(&datasets, DATASET, "Ready", "").await.status.unwrap().last_operation;
+    assert_eq!(last.unwrap().kind, "DataProcess");
+
+    let migrate = json!({"from": {"dataset": {"name": DATASET}},
+        "to": {"externalStorage": {"uri": "s3://bucket/y"}}, "ttlSecondsAfterFinished": 0,
+        "podMetadata": {"annotations": {RUN_SECONDS: "0.2", EXIT_CODE: "0"}}});
+    apply(client, &of("DataMigrate", "copy", migrate)).await;
+    let backup = json!({"dataset": DATASET, "backupPath": "s3://bucket/z", "ttlSecondsAfterFinished": 0});
+    apply(client, &of("DataBackup", "keep", backup)).await;
+    gone(&api::<DataMigrate>(client, NAMESPACE), "copy").await;
+    gone(&api::<DataBackup>(client, NAMESPACE), "keep").await;
+
+    // The try, another after ten seconds, the end, and its disappearance.
+    let given_up = |status: &Value| status["phase"] == "Failed";
+    let status = operation(client, "DataProcess", NAMESPACE, "bad", "is given up", given_up).await;
+    assert_eq!(status["failures"], 2, "{status}");
+    assert!(status.to_string().contains("run 1 is given up: Job bad-"), "{status}");
+    let processes: Api<DataProcess> = api(client, NAMESPACE);
+    gone(&processes, "bad").await;
+    let events: Api<Event> = api(client, NAMESPACE);
+    let about = ListParams::default().fields("involvedObject.name=bad,type=Warning");
+    let mut reasons: Vec<_> =
+        events.list(&about).await.unwrap().items.into_iter().filter_map(|event| event.reason).collect();
+    reasons.sort();
+    assert_eq!(reasons, ["BackOff", "Failed"]);
+
+    for name in ["first", "second", "third"] {
+        processes.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    let jobs: Api<Job> = api(client, NAMESPACE);
+    until("their Jobs are gone", LIMIT, async || {
+        let left = jobs.list(&ListParams::default()).await?.items.len();
+        Ok(if left == 0 { Seen::Done(()) } else { Seen::NotYet(format!("{left} are")) })
+    })
+    .await
+    .unwrap();
+    datasets.delete(DATASET, &DeleteParams::default()).await.unwrap();
+    gone(&datasets, DATASET).await;
+}
+
+/// A load waits for agents, one comes, and does it.
+pub async fn loads(client: &Client, folder: &Path, listen: SocketAddr) {
+    let datasets: Api<Dataset> = api(client, NAMESPACE);
+    let mounts = json!({"mounts": [{"mountPoint": "nfs://nas/export", "name": "x"}]});
+    make(&datasets, dataset("loaded", mounts)).await;
+    let load = json!({"dataset": {"name": "loaded"}, "pin": true, "ttlSecondsAfterFinished": 1});
+    apply(client, &of("DataLoad", "load", load)).await;
+    let waits = |status: &Value| status.to_string().contains("the agents of 0 have Dataset");
+    operation(client, "DataLoad", NAMESPACE, "load", "waits for agents", waits).await;
+
+    let home = Home::make(client, folder, "life-0").await;
+    let url = format!("https://{listen}");
+    let node = agent::start(home, &url, "nas:/export", "b/loaded").await;
+    let status = complete(client, "DataLoad", "load").await;
+    assert_eq!(status["progress"]["percentage"], "100%", "{status}");
+    assert_eq!(status["progress"]["bytesDone"], BYTES, "{status}");
+    let instructed = node.heard().iter().filter(|told| matches!(told, Told::Instruction(_))).count();
+    assert_eq!(instructed, 1, "one node, one piece");
+    gone(&api::<DataLoad>(client, NAMESPACE), "load").await;
+
+    // What the agent told is in the status.
+    let known = said(&datasets, "loaded", "Observed", "True AgentsReport: reported by one agent").await;
+    let status = serde_json::to_value(known.status.unwrap()).unwrap();
+    assert_eq!(status["totalBytes"], BYTES, "{status}");
+    let version = &status["versions"][0];
+    assert_eq!((&version["current"], &version["totalBytes"]), (&json!(true), &json!(BYTES)), "{status}");
+    assert!(version["firstSeen"].is_string(), "{status}");
+    drop(node);
+    datasets.delete("loaded", &DeleteParams::default()).await.unwrap();
+    gone(&datasets, "loaded").await;
+}
