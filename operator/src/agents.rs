@@ -60,6 +60,10 @@ impl Agents for Hub {
         Ok(self.standing(&node, &id).map_or(Standing::Waiting, standing))
     }
 
+    fn under_way(&self) -> Vec<(Name, Name, u64)> {
+        Hub::under_way(self)
+    }
+
     fn withdraw(&self, node: &str, id: &str) {
         Hub::withdraw(self, node, id);
     }

@@ -92,7 +92,6 @@ async fn life(config: Config) -> Result<(), RunError> {
 pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool>) -> Result<(), RunError> {
     let Config { namespace, identity, health: addr, worker_image, log: _, agents, scheduling, certificates } =
         config;
-    let metrics = Metrics::default();
     let health = Health::default();
     let listener = health::bind(addr).await?;
     let doors = Doors::bind(agents, scheduling, certificates, &namespace, client.clone()).await?;
@@ -102,6 +101,7 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
     tasks.spawn(health.clone().pulse());
     let hub = Hub::new(Limits::default(), life_number(), inventory.clone());
     hub.admit(false);
+    let metrics = Metrics::new(hub.clone());
     let steering = Steering::new(inventory.clone());
     let sink = sink(inventory.clone(), steering.clone(), hub.clone());
     let stores = stores::start(&client, sink, &mut tasks);

@@ -76,12 +76,13 @@ impl Steering {
         tell: impl FnMut(Fact) + Send + 'static,
         tasks: &mut JoinSet<()>,
     ) {
-        let picture = self.picture.clone();
+        let (picture, told) = (self.picture.clone(), agents.clone());
         tasks.spawn(async move {
             let mut tick = tokio::time::interval(MOMENT);
             tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 tick.tick().await;
+                picture.set_coming(told.under_way());
                 picture.tick();
             }
         });

@@ -12,6 +12,13 @@ macro_rules! tallies {
 
         impl Tally {
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Its name as it is written here.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => stringify!($variant),)*
+                }
+            }
         }
 
         const TALLIES: usize = Tally::ALL.len();

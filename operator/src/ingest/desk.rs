@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::inventory::Name;
+use crate::inventory::{CHUNK, Name};
 
-use super::work::{LONGEST_ID, Progress, State, Wish};
+use super::work::{LONGEST_ID, Progress, State, Wish, Work};
 
 /// Wishes for one node that have not ended.
 const OPEN: usize = 4_096;
@@ -118,6 +118,37 @@ impl Desk {
             // A pin that is being held is DONE and goes on.
             Standing::Ended(_) => entry.withdrawn = true,
         }
+    }
+
+    /// Those that have not ended.
+    pub fn open(&self) -> usize {
+        self.nodes.values().map(|orders| orders.open).sum()
+    }
+
+    /// What nodes were told to bring in and have not yet: (node, Dataset, bytes), as far as bytes are known. In no
+    /// order.
+    pub fn under_way(&self) -> Vec<(Name, Name, u64)> {
+        let entries = self.nodes.iter().flat_map(|(node, orders)| {
+            orders.entries.values().filter_map(move |entry| {
+                let (Work::Fetch(extent, _) | Work::Pin(extent, _)) = &entry.wish.as_ref()?.work else {
+                    return None;
+                };
+                let asked = extent
+                    .chunks
+                    .as_ref()
+                    .map(|(_, runs)| runs.iter().map(|run| u64::from(run.end.saturating_sub(run.start))));
+                let asked = asked.map(|chunks| chunks.sum::<u64>().saturating_mul(CHUNK));
+                let left = match &entry.standing {
+                    Standing::Waiting | Standing::Sent => asked?,
+                    Standing::Going(progress) => {
+                        asked.unwrap_or(progress.bytes_total).saturating_sub(progress.bytes)
+                    }
+                    Standing::Ended(_) => return None,
+                };
+                (left > 0).then(|| (node.clone(), extent.dataset.clone(), left))
+            })
+        });
+        entries.collect()
     }
 
     /// What agents say they have in hand, or have done, and nobody here has asked for: (node, identity, standing).
@@ -258,8 +289,8 @@ impl Orders {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::work::{Extent, Work};
-    use crate::inventory::Tier;
+    use crate::ingest::work::Extent;
+    use crate::inventory::{Tier, Version};
 
     fn wish(id: &str, priority: u32) -> Wish {
         let extent = Extent { dataset: "a/b".into(), path: Box::default(), chunks: None };
@@ -335,6 +366,32 @@ mod tests {
             desk.standing("n1", "b"),
             Some(&Standing::Ended(Progress { state: State::Dropped, ..Progress::default() }))
         );
+    }
+
+    #[test]
+    fn what_is_under_way_is_known_until_it_ends() {
+        let mut desk = Desk::default();
+        let mut part = wish("a", 0);
+        part.work = Work::Fetch(
+            Extent {
+                dataset: "a/b".into(),
+                path: Box::default(),
+                chunks: Some((Version(1), vec![2..4, 9..10])),
+            },
+            Tier::Ram,
+        );
+        desk.instruct(part).unwrap();
+        desk.instruct(wish("of unknown size", 0)).unwrap();
+        let one = |bytes| vec![(Name::from("n1"), Name::from("a/b"), bytes)];
+        assert_eq!(desk.under_way(), one(3 * CHUNK));
+        sent(&mut desk);
+        desk.progress(&"n1".into(), "a".into(), progress(State::Running));
+        assert_eq!(desk.under_way(), one(3 * CHUNK - 7));
+        desk.progress(&"n1".into(), "a".into(), progress(State::Done));
+        assert_eq!(desk.under_way(), []);
+        let going = Progress { bytes_total: 100, ..progress(State::Running) };
+        desk.progress(&"n1".into(), "of unknown size".into(), going);
+        assert_eq!(desk.under_way(), one(93));
     }
 
     #[test]

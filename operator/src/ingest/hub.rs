@@ -101,6 +101,16 @@ impl Hub {
         Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
+    /// Nodes whose agents are here.
+    pub fn connected(&self) -> usize {
+        lock(&self.seats).values().filter(|seat| lock(&seat.state).stream != 0).count()
+    }
+
+    /// Instructions that have not ended.
+    pub fn open(&self) -> usize {
+        self.desk().open()
+    }
+
     /// Whether agents are listened to. A replica that does not lead sends them on, so that one knows everything.
     pub fn admit(&self, admits: bool) {
         self.admits.store(admits, Ordering::Release);
@@ -161,6 +171,11 @@ impl Hub {
     /// How far a wish is; `None` where none of that identity is known.
     pub fn standing(&self, node: &str, id: &str) -> Option<Standing> {
         self.desk().standing(node, id).cloned()
+    }
+
+    /// What nodes were told to bring in and have not yet: (node, Dataset, bytes), as far as bytes are known.
+    pub fn under_way(&self) -> Vec<(Name, Name, u64)> {
+        self.desk().under_way()
     }
 
     /// What agents have in hand, or have done, and nobody here has asked for; of identities that begin so.

@@ -2,6 +2,8 @@
 
 pub mod names;
 
+mod wire;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -11,7 +13,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::ingest::Hub;
 use crate::reconcile::controller::Counts;
+
+use wire::Wire;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Look {
@@ -34,8 +39,9 @@ pub struct Metrics {
     terms: Counter<u64, AtomicU64>,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
+impl Metrics {
+    /// What is counted by the hub itself is asked of it with each scrape.
+    pub fn new(hub: Arc<Hub>) -> Self {
         let mut registry = Registry::default();
         let looks = Family::<Look, Counter>::default();
         let objects = Family::<Kind, Gauge>::default();
@@ -45,11 +51,10 @@ impl Default for Metrics {
         registry.register(names::OBJECTS.0, names::OBJECTS.1, objects.clone());
         registry.register(names::LEADING.0, names::LEADING.1, leading.clone());
         registry.register(names::TERMS.0, names::TERMS.1, terms.clone());
+        registry.register_collector(Box::new(Wire(hub)));
         Self { registry: Arc::new(registry), looks, objects, leading, terms }
     }
-}
 
-impl Metrics {
     pub fn lead(&self, leading: bool) {
         self.leading.set(i64::from(leading));
         if leading {
@@ -74,5 +79,39 @@ impl Counts for Metrics {
     fn looked(&self, kind: &'static str, failed: bool) {
         let result = if failed { "failed" } else { "done" };
         self.looks.get_or_create(&Look { kind, result }).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::{Limits, Tally};
+
+    #[test]
+    fn a_scrape_has_every_name_and_the_page_too() {
+        let hub = Hub::new(Limits::default(), 1, Arc::default());
+        hub.counts().add(Tally::UnknownDatasets, 3);
+        let metrics = Metrics::new(hub);
+        metrics.lead(true);
+        metrics.objects("Dataset", 2);
+        metrics.looked("Dataset", false);
+        let text = metrics.text();
+        assert!(
+            text.contains("headrace_operator_wire_events_total{event=\"unknown_datasets\"} 3\n"),
+            "{text}"
+        );
+        assert!(text.contains("headrace_operator_agents 0\n"), "{text}");
+        let page = include_str!("../../../docs/operator.md");
+        for line in text.lines().filter_map(|line| line.strip_prefix("# HELP ")) {
+            let (name, meaning) = line.split_once(' ').unwrap();
+            let kind = format!("# TYPE {name} ");
+            let kind = text.lines().find_map(|line| line.strip_prefix(kind.as_str())).unwrap();
+            let whole = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
+            let row = |line: &str| {
+                line.starts_with(&format!("| `{whole}` | {kind} | "))
+                    && line.ends_with(&format!(" | {} |", meaning.trim_end_matches('.')))
+            };
+            assert!(page.lines().any(row), "docs/operator.md lacks a row for {whole}, {kind}: {meaning}");
+        }
     }
 }

@@ -49,6 +49,9 @@ pub trait Agents: Send + Sync + 'static {
     /// Asks, or finds that it was asked already.
     fn ask(&self, wish: &Wish) -> Result<Standing, String>;
 
+    /// What nodes were asked to bring in and have not yet: (node, Dataset, bytes), as far as bytes are known.
+    fn under_way(&self) -> Vec<(Name, Name, u64)>;
+
     /// It is not wanted any more, a pin ends.
     fn withdraw(&self, node: &str, id: &str);
 }
@@ -66,6 +69,9 @@ impl Agents for Nobody {
     }
     fn ask(&self, _: &Wish) -> Result<Standing, String> {
         Err("no agents are listened to".into())
+    }
+    fn under_way(&self) -> Vec<(Name, Name, u64)> {
+        Vec::new()
     }
     fn withdraw(&self, _: &str, _: &str) {}
 }

@@ -149,7 +149,8 @@ mod tests {
                 ..Node::default()
             })
             .collect();
-        let holdings = holdings.iter().map(|&(node, cache)| Holding { node, memory: 0, cache }).collect();
+        let holdings =
+            holdings.iter().map(|&(node, cache)| Holding { node, cache, ..Holding::default() }).collect();
         Reach { nodes: Arc::new(Nodes::new(nodes)), expected, holdings }
     }
 

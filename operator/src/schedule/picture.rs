@@ -3,6 +3,7 @@
 //! Read by every pod, written seldom: each part lies behind a lock that is held for a look-up, the node table
 //! is replaced as a whole. `Picture::tick` has to be called about once a second; it is where new nodes appear.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -11,7 +12,9 @@ use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use super::bound::Needs;
 use super::reach::{DatasetName, Holding, Node, Nodes, Reach, View};
-use crate::inventory::{self, ChunkSet, Chunks, DatasetId, Inventory, NodeId, Version, Want, chunks_in};
+use crate::inventory::{
+    self, ChunkSet, Chunks, DatasetId, Inventory, Name, NodeId, Standing, Version, Want, chunks_in,
+};
 
 /// Workloads whose profiles are kept for scoring; more than that are scored by whole Datasets.
 const PROFILES: usize = 20_000;
@@ -42,6 +45,8 @@ pub struct Picture {
     claims: RwLock<Claims>,
     left_alone: RwLock<FxHashSet<Box<str>>>,
     profiles: RwLock<FxHashMap<Box<str>, FxHashMap<DatasetName, ChunkSet>>>,
+    /// Bytes that nodes were told to bring in, by Dataset and node.
+    coming: RwLock<FxHashMap<DatasetName, BTreeMap<Name, u64>>>,
     table: RwLock<Table>,
     /// Counts changes of the node table and of profiles, which bear on every Dataset.
     edition: AtomicU64,
@@ -69,6 +74,7 @@ impl Picture {
             claims: RwLock::default(),
             left_alone: RwLock::default(),
             profiles: RwLock::default(),
+            coming: RwLock::default(),
             table: RwLock::default(),
             edition: AtomicU64::new(0),
             moment: AtomicU64::new(0),
@@ -121,6 +127,16 @@ impl Picture {
             profiles.entry(workload.into()).or_default().insert(dataset.clone(), first);
         }
         self.edition.fetch_add(1, Ordering::Release);
+    }
+
+    /// What nodes were told to bring in and have not yet, in place of what was said before.
+    pub fn set_coming(&self, told: impl IntoIterator<Item = (Name, DatasetName, u64)>) {
+        let mut coming: FxHashMap<DatasetName, BTreeMap<Name, u64>> = FxHashMap::default();
+        for (node, dataset, bytes) in told {
+            let sum = coming.entry(dataset).or_default().entry(node).or_default();
+            *sum = sum.saturating_add(bytes);
+        }
+        *write(&self.coming) = coming;
     }
 
     /// Begins a new moment, and takes over nodes that came, went or changed.
@@ -187,21 +203,35 @@ impl View for Picture {
             })
             .collect();
         let scoring = inventory.scoring(&wants);
-        let mut holdings: Vec<Holding> = scoring
+        let expected = scoring.wanted().unwrap_or(0);
+        let mut holdings: BTreeMap<u32, Holding> = scoring
             .holders()
             .filter_map(|id| {
                 let node = u32::try_from(ids.binary_search(&id).ok()?).ok()?;
-                let standing = inventory.standing(&scoring, id);
-                Some(Holding { node, memory: standing.ram, cache: standing.cache })
+                let Standing { ram: memory, cache, coming, .. } = inventory.standing(&scoring, id);
+                Some((node, Holding { node, memory, cache, coming }))
             })
             .collect();
-        holdings.sort_unstable_by_key(|holding| holding.node);
-        Reach { nodes, expected: scoring.wanted().unwrap_or(0), holdings }
+        drop(inventory);
+        let coming = read(&self.coming);
+        let told = datasets.iter().filter_map(|dataset| coming.get(dataset)).flatten();
+        for (node, bytes) in told.filter_map(|(name, bytes)| Some((nodes.named(name)?, bytes))) {
+            let holding = holdings.entry(node).or_insert(Holding { node, ..Holding::default() });
+            // What bound pods there will read is what the node was told to fetch for them.
+            holding.coming = holding.coming.max(*bytes);
+        }
+        for holding in holdings.values_mut().filter(|_| expected > 0) {
+            holding.coming = holding.coming.min(expected.saturating_sub(holding.bytes()));
+        }
+        Reach { nodes, expected, holdings: holdings.into_values().collect() }
     }
 
     fn generation(&self, datasets: &[DatasetName]) -> u64 {
         let mut hasher = FxBuildHasher.build_hasher();
         self.edition.load(Ordering::Acquire).hash(&mut hasher);
+        let coming = read(&self.coming);
+        datasets.iter().for_each(|dataset| coming.get(dataset).hash(&mut hasher));
+        drop(coming);
         let inventory = read(&self.inventory);
         for dataset in datasets {
             let id = inventory.dataset_id(dataset);

@@ -94,9 +94,12 @@ pub struct Holding {
     pub node: NodeIndex,
     pub memory: u64,
     pub cache: u64,
+    /// On the way there: the node was told to bring it in, or has pods that read it.
+    pub coming: u64,
 }
 
 impl Holding {
+    /// What is there.
     pub fn bytes(self) -> u64 {
         self.memory.saturating_add(self.cache)
     }

@@ -9,6 +9,10 @@ pub const MOST: u8 = 10;
 /// and both are far from a store's tens of MB/s.
 const CACHED: f64 = 0.8;
 
+/// A byte that is on its way is worth this share: pods that come together find no bytes anywhere, and should share
+/// what the first of them brings; but one that is there already is better.
+const COMING: f64 = 0.5;
+
 /// A byte that a node of the same rack holds is worth this share: it comes over one switch.
 const IN_RACK: f64 = 0.25;
 
@@ -27,18 +31,18 @@ impl Scores {
         if whole == 0 {
             return Self { by_node };
         }
-        let worth = |memory: u64, cache: u64| {
-            let shares = memory as f64 + CACHED * cache as f64;
+        let worth = |memory: u64, cache: u64, coming: u64| {
+            let shares = memory as f64 + CACHED * cache as f64 + COMING * coming as f64;
             (shares / whole as f64).min(1.0)
         };
         let mut racks = vec![0.0_f64; reach.nodes.rack_count()];
         for holding in &reach.holdings {
-            let held = worth(holding.memory, holding.cache);
+            let held = worth(holding.memory, holding.cache, 0);
             if let Some(best) = reach.nodes.rack(holding.node).and_then(|rack| racks.get_mut(rack as usize)) {
                 *best = best.max(held);
             }
             if let Some(score) = by_node.get_mut(holding.node as usize) {
-                *score = points(held);
+                *score = points(worth(holding.memory, holding.cache, holding.coming));
             }
         }
         if racks.iter().any(|best| *best > 0.0) {
@@ -70,6 +74,14 @@ mod tests {
     use crate::schedule::reach::{Holding, Node, Nodes};
 
     fn scores(expected: u64, holdings: &[(u32, u64, u64)]) -> Vec<u8> {
+        let holdings = holdings
+            .iter()
+            .map(|&(node, memory, cache)| Holding { node, memory, cache, coming: 0 })
+            .collect();
+        scores_of(expected, holdings)
+    }
+
+    fn scores_of(expected: u64, holdings: Vec<Holding>) -> Vec<u8> {
         let nodes = (0..6_u64)
             .map(|index| Node {
                 name: format!("n{index}").into(),
@@ -77,8 +89,6 @@ mod tests {
                 ..Node::default()
             })
             .collect();
-        let holdings =
-            holdings.iter().map(|&(node, memory, cache)| Holding { node, memory, cache }).collect();
         let scores = Scores::of(&Reach { nodes: Arc::new(Nodes::new(nodes)), expected, holdings });
         (0..7).map(|node| scores.get(node)).collect()
     }
@@ -86,6 +96,15 @@ mod tests {
     #[test]
     fn memory_before_cache_before_rack_before_nothing() {
         assert_eq!(scores(100, &[(0, 100, 0), (2, 0, 100)]), [10, 3, 8, 2, 0, 0, 0]);
+    }
+
+    #[test]
+    fn what_comes_is_worth_less_than_what_is_there_and_nothing_to_others() {
+        let coming = |node, cache, coming| Holding { node, memory: 0, cache, coming };
+        assert_eq!(
+            scores_of(100, vec![coming(0, 0, 100), coming(4, 50, 50), coming(5, 100, 0)]),
+            [5, 0, 0, 0, 7, 8, 0]
+        );
     }
 
     #[test]

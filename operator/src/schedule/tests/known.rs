@@ -43,8 +43,8 @@ impl Known {
             })
             .collect();
         let holdings = vec![
-            Holding { node: 0, memory: GIB, cache: 9 * GIB },
-            Holding { node: 3, memory: 0, cache: 5 * GIB },
+            Holding { node: 0, memory: GIB, cache: 9 * GIB, coming: 0 },
+            Holding { node: 3, cache: 5 * GIB, ..Holding::default() },
         ];
         let claim = |namespace: &str, claim: &str| (namespace.to_owned(), claim.to_owned());
         Self {
@@ -92,7 +92,7 @@ impl View for Known {
             expected += bytes;
             for holding in holdings {
                 let all =
-                    sum.entry(holding.node).or_insert(Holding { node: holding.node, memory: 0, cache: 0 });
+                    sum.entry(holding.node).or_insert(Holding { node: holding.node, ..Holding::default() });
                 all.memory += holding.memory;
                 all.cache += holding.cache;
             }

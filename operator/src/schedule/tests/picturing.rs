@@ -85,14 +85,33 @@ fn bytes_are_where_reports_say_and_only_on_nodes_that_are() {
     assert_eq!(
         reach.holdings,
         [
-            Holding { node: 1, memory: 50 * CHUNK, cache: 0 },
-            Holding { node: 2, memory: 0, cache: 100 * CHUNK }
+            Holding { node: 1, memory: 50 * CHUNK, ..Holding::default() },
+            Holding { node: 2, cache: 100 * CHUNK, ..Holding::default() }
         ]
     );
     let name = |index| reach.nodes.get(index).map(|node| node.name.to_string());
     assert_eq!((name(1), name(2), name(3)), (Some("b".into()), Some("c".into()), None));
     assert_eq!(reach.nodes.rack(0), reach.nodes.rack(1));
     assert_eq!(picture.reach(&["ml/unknown".into()], None).holdings, []);
+}
+
+#[test]
+fn what_nodes_were_told_to_bring_in_counts_as_coming() {
+    let (inventory, picture) = told();
+    let before = picture.generation(&train());
+    let told = |node: &str, chunks: u64| (node.into(), "ml/train".into(), chunks * CHUNK);
+    picture.set_coming([told("a", 30), told("b", 40), told("b", 20), told("nobody", 1)]);
+    assert_ne!(picture.generation(&train()), before);
+    let holdings = picture.reach(&train(), None).holdings;
+    assert_eq!(holdings[0], Holding { node: 0, coming: 30 * CHUNK, ..Holding::default() });
+    // Never more than it lacks.
+    assert_eq!(holdings[1], Holding { node: 1, memory: 50 * CHUNK, coming: 50 * CHUNK, cache: 0 });
+    // A pod that is bound reads all of it, and what was told on its account is not counted beside that.
+    let pod = Fact::PodBound { pod: "p".into(), node: "a".into(), datasets: train().to_vec() };
+    inventory.write().unwrap().apply(pod, Millis(0));
+    assert_eq!(picture.reach(&train(), None).holdings[0].coming, 100 * CHUNK);
+    picture.set_coming([]);
+    assert_eq!(picture.reach(&train(), None).holdings[1].coming, 0);
 }
 
 #[test]
