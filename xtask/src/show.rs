@@ -38,11 +38,17 @@ pub struct Bench {
     /// The small-file cases on a store that charges its latency for opens too
     #[arg(long)]
     open_charged: bool,
+    /// Timed runs of each kind (default: 5, as figures that count take)
+    #[arg(long, value_name = "N")]
+    repeats: Option<usize>,
+    /// Nodes in the operator's cases, for a look (default: 5,000)
+    #[arg(long, value_name = "N")]
+    nodes: Option<u32>,
 }
 
 impl Bench {
     fn arguments(&self) -> Vec<String> {
-        let Self { name, json, case, open_charged } = self;
+        let Self { name, json, case, open_charged, repeats, nodes } = self;
         let mut arguments = vec![name.clone()];
         if *json {
             arguments.push("--json".to_owned());
@@ -52,6 +58,11 @@ impl Bench {
         }
         if *open_charged {
             arguments.push("--open-charged".to_owned());
+        }
+        let counts =
+            [("--repeats", repeats.map(|n| n.to_string())), ("--nodes", nodes.map(|n| n.to_string()))];
+        for (option, count) in counts {
+            arguments.extend(count.into_iter().flat_map(|count| [option.to_owned(), count]));
         }
         arguments
     }
@@ -101,8 +112,10 @@ mod tests {
             json: true,
             case: vec!["a".into(), "b".into()],
             open_charged: true,
+            repeats: Some(3),
+            nodes: Some(200),
         };
-        let expected = ["overhead", "--json", "--case", "a", "--case", "b", "--open-charged"];
-        assert_eq!(bench.arguments(), expected);
+        let expected = "overhead --json --case a --case b --open-charged --repeats 3 --nodes 200";
+        assert_eq!(bench.arguments().join(" "), expected);
     }
 }
