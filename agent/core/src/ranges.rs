@@ -3,6 +3,8 @@
 //! Spans are `u32` pages (16 TiB of 4 KiB pages; positions beyond are clamped), because a node knows a
 //! hundred thousand files and most hold one span.
 
+use smallvec::SmallVec;
+
 use crate::units::Pages;
 
 /// Spans one set may hold. A file read in more scattered pieces than this is remembered only in part:
@@ -11,7 +13,8 @@ const MAX_SPANS: usize = 32_768;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RangeSet {
-    spans: Vec<(u32, u32)>,
+    /// Two fit where a pointer and a length would be: most sets allocate nothing.
+    spans: SmallVec<[(u32, u32); 2]>,
 }
 
 fn clamp(range: &Pages) -> (u32, u32) {
@@ -78,7 +81,8 @@ impl RangeSet {
         let right = self.spans[last - 1].1;
         let keep_left = (left < start).then_some((left, start));
         let keep_right = (right > end).then_some((end, right));
-        self.spans.splice(first..last, keep_left.into_iter().chain(keep_right));
+        self.spans.drain(first..last);
+        self.spans.insert_many(first, keep_left.into_iter().chain(keep_right));
         gone
     }
 

@@ -20,6 +20,13 @@ pub struct Report {
     pub figures: Vec<Figure>,
 }
 
+/// The lower quartile: what a stretch takes when no other process is on the processor.
+pub fn quartile(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 4).copied()
+}
+
 /// Median of several measurements, with the least and the greatest.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {

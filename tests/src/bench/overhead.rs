@@ -1,11 +1,12 @@
 //! `bench overhead`: what watching costs where nothing can be gained, and what the agent itself costs.
 //!
-//! A reader reads one cached file as fast as it can: with no agent, with an agent that watches another
-//! device, and with one that watches this one (a loop-mounted ext4 of the harness's own). Each figure is
-//! the time of a read with the agent over that without, taken just before and just after, the worse of
-//! the moments before and after the agent can have recognised the pattern. The `agent` case gives the agent
+//! One reader reads one cached file as fast as it can, and agents come and go beside it: they watch a
+//! loop-mounted ext4 of the harness's own, and the file lies on it or on another device. Each figure is the
+//! time of a read with the agent over that without, taken just before and just after, the worse of the
+//! moments before and after the agent can have recognised the pattern. The `agent` case gives the agent
 //! 100,000 files to know and then 50,000 reads a second in runs of ten.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -13,9 +14,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::bench::disk::{LoopDisk, hot_reader};
-use crate::bench::figure::{Figure, Report, Spread};
-use crate::bench::lab::{Companion, StoreProcess, Subject, drop_caches};
-use crate::reader::hot::{HotOutcome, PacedOutcome};
+use crate::bench::figure::{Figure, Report, Spread, quartile};
+use crate::bench::lab::{Companion, StoreProcess, Subject, drop_caches, program};
+use crate::clock;
+use crate::hygiene::Ward;
+use crate::reader::hot::{HotOutcome, PacedOutcome, SLICE, Slice};
 use crate::reader::itinerary::Workload;
 use crate::store::{StoreConfig, TreeSpec};
 
@@ -32,11 +35,16 @@ pub struct Options {
 const SIZES: [(&str, u64, u64); 3] =
     [("pread4k", 4 << 10, 1 << 20), ("pread64k", 64 << 10, 16 << 20), ("pread1m", 1 << 20, 64 << 20)];
 
-/// One run of the hot reader: long enough for any pattern to be recognised in its first half.
-const RUN: Duration = Duration::from_secs(3);
+/// How long the reader is measured without an agent and beside one, each time. Any pattern is recognised in the
+/// first half of the latter.
+const ALONE: Duration = Duration::from_millis(1_500);
+const BESIDE: Duration = Duration::from_secs(3);
 
-/// The moments before recognition: the first slices of a run.
-const BEFORE: usize = 30;
+/// The moment before recognition, from when the agent says that it is ready.
+const BEFORE: Duration = Duration::from_millis(300);
+
+/// The reader ends when it is told to, and after so long when it is not.
+const FORGOTTEN: Duration = Duration::from_secs(900);
 
 /// Where `agent` lets the paced reader read.
 const PACED: Duration = Duration::from_secs(10);
@@ -54,13 +62,8 @@ pub fn run(options: &Options) -> Result<Report> {
     for (case, size, length) in SIZES.iter().filter(|(case, ..)| chosen(case)) {
         let ground = Ground::lay(&disk, *length)?;
         for (metric, file) in [("unwatched", &ground.elsewhere), ("watched", &ground.watched)] {
-            let mut ratios = Vec::new();
-            for number in 0..options.repeats {
-                let ratio = pair(agent, &disk, file, *size)?;
-                eprintln!("{case} {metric} {}/{}: {ratio:.3}", number + 1, options.repeats);
-                ratios.push(ratio);
-            }
-            let spread = Spread::of(ratios).context("--repeats is 0")?;
+            let spread = alternate(agent, &disk, file, *size, options.repeats)?;
+            eprintln!("{case} {metric}: {:.3} ({:.3} to {:.3})", spread.median, spread.low, spread.high);
             report.figures.push(spread.figure(case, metric, "times"));
         }
     }
@@ -88,39 +91,77 @@ impl Ground {
     }
 }
 
-/// Time of a read with the agent over that without, worst of before and after. The time without is the mean
-/// of a run before and a run after, so that a machine that slows down or speeds up meanwhile cancels out.
-fn pair(agent: &Path, disk: &LoopDisk, file: &Path, size: u64) -> Result<f64> {
-    let size = size.to_string();
-    let arguments = ["hot", "--size", &size];
-    let without: HotOutcome = hot_reader(&arguments, file, RUN)?;
-    let state = disk.beside().join("state");
-    let _ = std::fs::remove_dir_all(&state);
-    std::fs::create_dir_all(&state)?;
-    let companion = Companion::agent(agent, &[disk.path()], &state)?;
-    let with: HotOutcome = hot_reader(&arguments, file, RUN)?;
-    companion.stop();
-    let again: HotOutcome = hot_reader(&arguments, file, RUN)?;
-    let few = "the hot reader gave too few slices";
-    let (with, before, after) =
-        (halves(&with).context(few)?, halves(&without).context(few)?, halves(&again).context(few)?);
-    let ratio = |with: f64, before: f64, after: f64| with / ((before + after) / 2.0);
-    Ok(ratio(with.0, before.0, after.0).max(ratio(with.1, before.1, after.1)))
+/// A stretch of time, between two values of `clock::now`.
+type Stretch = Range<u64>;
+
+/// Time of a read with the agent over that without, where the same process reads on while agents come and go:
+/// what differs from process to process, as where its memory lies, is the same in both. The time without is
+/// the mean of before and after, so that a machine that slows down or speeds up meanwhile cancels out.
+fn alternate(agent: &Path, disk: &LoopDisk, file: &Path, size: u64, repeats: usize) -> Result<Spread> {
+    let reader = Reading::start(file, size)?;
+    let mut alone = vec![stretch(ALONE)];
+    let mut beside = Vec::new();
+    for _ in 0..repeats {
+        let state = disk.beside().join("state");
+        let _ = std::fs::remove_dir_all(&state);
+        std::fs::create_dir_all(&state)?;
+        let companion = Companion::agent(agent, &[disk.path()], &state)?;
+        beside.push(stretch(BESIDE));
+        companion.stop();
+        alone.push(stretch(ALONE));
+    }
+    let slices = reader.end()?;
+    ratios(&slices, &alone, &beside).context("the reader gave too few slices")
 }
 
-/// Nanoseconds a read at first, and in the second half.
-fn halves(outcome: &HotOutcome) -> Option<(f64, f64)> {
-    let slices = &outcome.slices;
-    let first = quartile(slices.iter().take(BEFORE).copied())?;
-    let second = quartile(slices.iter().skip(slices.len() / 2).copied())?;
-    Some((first, second))
+fn stretch(length: Duration) -> Stretch {
+    let begun = clock::now();
+    std::thread::sleep(length);
+    begun..clock::now()
 }
 
-/// The lower quartile: what a read takes when no other process is on the processor.
-fn quartile(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 4).copied()
+/// The worse of both moments, each the median over the stretches beside an agent.
+fn ratios(slices: &[Slice], alone: &[Stretch], beside: &[Stretch]) -> Option<Spread> {
+    let time = |within: &Stretch| {
+        // The last slice reaches beyond the end.
+        let within = within.start..within.end.saturating_sub(2 * SLICE.as_nanos() as u64);
+        quartile(slices.iter().filter(|slice| within.contains(&slice.begun)).map(|slice| slice.read))
+    };
+    let without: Vec<f64> = alone.iter().map(time).collect::<Option<_>>()?;
+    let spread = |moment: &dyn Fn(&Stretch) -> Stretch| {
+        let pairs = beside.iter().zip(without.array_windows());
+        let ratios = pairs
+            .map(|(stretch, [before, after])| Some(time(&moment(stretch))? / f64::midpoint(*before, *after)));
+        Spread::of(ratios.collect::<Option<Vec<f64>>>()?)
+    };
+    let first = spread(&|all| all.start..all.start + BEFORE.as_nanos() as u64)?;
+    let later = spread(&|all| u64::midpoint(all.start, all.end)..all.end)?;
+    Some(if first.median > later.median { first } else { later })
+}
+
+/// The hot reader while it reads.
+#[derive(Debug)]
+struct Reading {
+    process: Ward,
+}
+
+impl Reading {
+    fn start(file: &Path, size: u64) -> Result<Self> {
+        let mut command = Command::new(program("bench-reader")?);
+        command.args(["hot", "--until-input-ends", "--with-parent", "--size", &size.to_string()]);
+        command.args(["--last", &format!("{}s", FORGOTTEN.as_secs())]).arg("--file").arg(file);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let child = command.spawn().with_context(|| format!("starting {command:?}"))?;
+        Ok(Self { process: Ward::new(child) })
+    }
+
+    fn end(mut self) -> Result<Vec<Slice>> {
+        drop(self.process.child().stdin.take());
+        let out = self.process.child().stdout.take().context("bench-reader's standard output")?;
+        let outcome: HotOutcome = serde_json::from_reader(out)
+            .context("the reader ended without a result; its message is above")?;
+        Ok(outcome.slices)
+    }
 }
 
 /// What the agent takes for itself: memory with 100,000 files known, a share of a core at a high rate.
@@ -220,14 +261,28 @@ fn number_named(value: &serde_json::Value, names: &[&str]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reader::hot::SLICE;
 
     #[test]
-    fn a_run_has_a_before_and_an_after() {
-        let slices = [vec![9.0; BEFORE], vec![1.0; BEFORE], vec![2.0; 2 * BEFORE]].concat();
-        assert_eq!(halves(&HotOutcome { slices, reads: 0 }), Some((9.0, 2.0)));
-        assert_eq!(halves(&HotOutcome::default()), None);
-        assert!(SLICE * 20 <= RUN);
+    fn the_worse_moment_counts() {
+        let slice = SLICE.as_nanos() as u64;
+        let second = 1_000_000_000;
+        // Alone a read takes 1, then 3; beside the agent at first 4, later 6.
+        let slices: Vec<Slice> = (0..500)
+            .map(|number| number * slice)
+            .map(|begun| Slice {
+                begun,
+                read: match begun {
+                    at if at < second => 1.0,
+                    at if at < second + BEFORE.as_nanos() as u64 => 4.0,
+                    at if at < 4 * second => 6.0,
+                    _ => 3.0,
+                },
+            })
+            .collect();
+        let (alone, beside) = ([0..second, 4 * second..5 * second], [second..4 * second]);
+        assert_eq!(ratios(&slices, &alone, &beside).unwrap().median, 3.0);
+        assert!(ratios(&[], &alone, &beside).is_none());
+        assert!(ratios(&slices, &[], &[]).is_none());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::bench::disk::{LoopDisk, said};
-use crate::bench::figure::{Report, Spread};
+use crate::bench::figure::{Report, Spread, quartile};
 use crate::bench::lab::{Subject, program};
 use crate::bench::peer::{Done, Peer, Running};
 use crate::reader::hot::HotOutcome;
@@ -167,8 +167,9 @@ impl Ground<'_> {
                 command.args(["hot", "--size", "4096", "--last", &format!("{}ms", RUN.as_millis())]);
                 let outcome: HotOutcome = said(command.arg("--file").arg(&self.at))?;
                 let HotOutcome { slices, reads } = outcome;
-                let first = quartile(slices.iter().take(BEFORE).copied()).context(few)?;
-                let later = quartile(slices.iter().skip(slices.len() / 2).copied()).context(few)?;
+                let first = quartile(slices.iter().take(BEFORE).map(|slice| slice.read)).context(few)?;
+                let later =
+                    quartile(slices.iter().skip(slices.len() / 2).map(|slice| slice.read)).context(few)?;
                 Ok((Times { first, later }, Done::Reads { file: self.at.clone(), reads }))
             }
             Case::Walk => {
@@ -186,13 +187,6 @@ impl Ground<'_> {
             }
         }
     }
-}
-
-/// The lower quartile: what a stretch takes when no other process is on the processor.
-fn quartile(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 4).copied()
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Readers of cached files, for what watching costs.
 //!
 //! `Hot` reads one cached file at random aligned places as fast as it can and gives the time of a read in
-//! each tenth of a second, so that the time before a pattern is recognised stands apart from the time after.
+//! each slice of its time, so that the time before a pattern is recognised stands apart from the time after,
+//! and the time beside an agent from the time without.
 //! `Paced` reads at a set rate in short runs that each end in a jump to another place, so that about one
 //! record comes of every run however well the kernel side merges.
 
@@ -9,6 +10,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
@@ -33,6 +36,9 @@ pub struct Hot {
     pub size: u64,
     #[arg(long, value_parser = quantity::duration)]
     pub last: Duration,
+    /// End also when standard input does.
+    #[arg(long)]
+    pub until_input_ends: bool,
 }
 
 /// The largest read.
@@ -63,10 +69,18 @@ impl OnePiece {
     }
 }
 
-/// Nanoseconds a read, slice by slice.
+/// What a read took in one slice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Slice {
+    /// When it began (`clock::now`).
+    pub begun: u64,
+    /// Nanoseconds a read.
+    pub read: f64,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HotOutcome {
-    pub slices: Vec<f64>,
+    pub slices: Vec<Slice>,
     /// All of them, those before the clock started included.
     pub reads: u64,
 }
@@ -86,7 +100,18 @@ impl Hot {
         let slice = SLICE.as_nanos() as u64;
         // A look at the clock every so many reads: 1 MiB reads take 100 µs, 4 KiB reads below 1 µs.
         let batch = ((256 << 10) / self.size.max(1)).max(1);
+        let ended = Arc::new(AtomicBool::new(false));
+        if self.until_input_ends {
+            let ended = ended.clone();
+            std::thread::spawn(move || {
+                let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+                ended.store(true, Ordering::Relaxed);
+            });
+        }
         for _ in 0..self.last.as_nanos() as u64 / slice {
+            if ended.load(Ordering::Relaxed) {
+                break;
+            }
             let begun = clock::now();
             let mut reads = 0u64;
             let spent = loop {
@@ -100,7 +125,7 @@ impl Hot {
                 }
             };
             outcome.reads += reads;
-            outcome.slices.push(spent as f64 / reads as f64);
+            outcome.slices.push(Slice { begun, read: spent as f64 / reads as f64 });
         }
         Ok(outcome)
     }
