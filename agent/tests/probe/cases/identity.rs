@@ -8,6 +8,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
 
 use agent::probe::{Plan, ReadEvent};
 use agent_core::observation::Actor;
@@ -146,6 +148,9 @@ pub fn lives(scene: &mut Scene) -> Verdict {
     fs::read(&path).expect("reading");
     let first = key_of(&path);
     scene.told();
+    // A new name shows by the inode's ctime, which on older kernels is that of the last clock tick; whoever
+    // has slept sees a later one.
+    thread::sleep(Duration::from_millis(20));
     fs::rename(&path, scene.disk.root.join("renamed")).expect("renaming");
     let path = scene.disk.root.join("renamed");
     let told = whole_file(scene, &path, || {

@@ -100,6 +100,10 @@ pub fn flood(scene: &mut Scene) -> Verdict {
     Verdict::Seen
 }
 
+fn accesses(told: &Told) -> usize {
+    told.events.iter().filter(|event| matches!(event, ReadEvent::Access { .. })).count()
+}
+
 pub fn quiet(scene: &mut Scene) -> Verdict {
     let path = scene.disk.file("quiet", 4 << 20);
     let file = File::open(&path).expect("opening");
@@ -115,14 +119,16 @@ pub fn quiet(scene: &mut Scene) -> Verdict {
         return verdict;
     }
     assert_eq!(told.count(&path), 1000, "{:?}", told.events);
-    assert!(told.events.len() <= 8, "{} records without details", told.events.len());
+    // Timed hits, one read in 64, are told of quiet files too.
+    let records = accesses(&told);
+    assert!(records <= 8, "{records} records without details");
     scene.probe.detail(FileKey { dev, ino }, true).expect("switching");
     for page in (0..100).rev() {
         file.read_exact_at(&mut [0; 10], page * 4096).expect("pread");
     }
     let told = scene.told();
     assert_eq!(told.pages(&path, Via::Read), set(0..100));
-    assert_eq!(told.events.len(), 100, "details again");
+    assert_eq!(accesses(&told), 100, "details again");
     Verdict::Seen
 }
 
