@@ -140,7 +140,7 @@ fn take_over(run: &mut Run, inode: &Inode) -> bool {
 /// Begins a run in a slot: told at once where the inode's allowance lasts.
 #[inline(always)]
 fn begin(state: &mut ThreadState, slot: usize, inode: &Inode, how: u8, start: u64, end: u64, id: u64) {
-    let (quiet, told) = match name::known(inode, id) {
+    let (quiet, told) = match name::standing(inode, id) {
         Sighted::Known(known) => (known.quiet != 0, known.quiet == 0 && take(known)),
         Sighted::New | Sighted::Unnamed => (false, true),
     };
@@ -189,11 +189,10 @@ fn end_batch(state: *mut ThreadState, slot: u32, id: u64) -> u32 {
         }
         return 0;
     }
-    let Some(known) = crate::maps::KNOWN.get_ptr_mut(name::key(origin.dev, origin.ino)) else {
+    let Some(known) = name::allowance(origin.dev, origin.ino, run.epoch) else {
         return 0;
     };
-    // SAFETY: a map value; races of CPUs on the allowance cost a record more or less.
-    if take(unsafe { &mut *known }) && tell(state, slot, id, u32::from(FLAG_CLOSED)) != 0 {
+    if take(known) && tell(state, slot, id, u32::from(FLAG_CLOSED)) != 0 {
         // Nothing is of this run any more: the next access begins another, told by itself.
         state.runs[slot as usize].ident = 0;
     }

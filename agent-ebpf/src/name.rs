@@ -7,13 +7,15 @@
 use agent_common::record::{
     FLAG_TRUNCATED, FLAG_UNNAMED, Head, KIND_SIGHT, NAME_BYTES, PATH_BYTES, PATH_DEPTH, Sight, SightBuffer,
 };
-use agent_common::state::{BURST, COUNT_LOST, COUNT_PUT_OFF, InodeKey, Known};
+use agent_common::state::{
+    BURST, COUNT_LOST, COUNT_PUT_OFF, Familiar, InodeKey, Known, familiar_name, familiar_place,
+};
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_ringbuf_output};
 
 use crate::emit::{count, now, wake_flags};
 use crate::inode::Inode;
 use crate::layout::at;
-use crate::maps::{KNOWN, NAMES, RING};
+use crate::maps::{FAMILIAR, KNOWN, NAMES, RING};
 use crate::memory::{Memory as _, Probed};
 use crate::trouble;
 
@@ -31,6 +33,61 @@ pub enum Sighted {
     Unnamed,
 }
 
+/// What is known of an inode that a run begins on: from its place where it is familiar, else as `known` says, and
+/// it is familiar from then on.
+#[inline(always)]
+pub fn standing(inode: &Inode, id: u64) -> Sighted {
+    let name = familiar_name(inode.dev, inode.ino, inode.epoch);
+    let place = FAMILIAR.get_ptr_mut(familiar_place(inode.dev, inode.ino));
+    if let Some(place) = place {
+        // SAFETY: a map value; races of CPUs on the allowance cost a record more or less.
+        let place = unsafe { &mut *place };
+        if place.name == name && place.known.stamp == inode.stamp {
+            return Sighted::Known(&mut place.known);
+        }
+    }
+    let sighted = known(inode, id);
+    if let Some(place) = place {
+        // SAFETY: as above. Another CPU that looks meanwhile finds the name gone.
+        let place = unsafe { &mut *place };
+        match &sighted {
+            // Its allowance is drawn on this time, so that files that take turns at a place stay within theirs.
+            Sighted::Known(known) => fill(place, name, known),
+            Sighted::New => fill(place, name, &fresh(inode)),
+            Sighted::Unnamed => {}
+        }
+    }
+    sighted
+}
+
+#[inline(always)]
+fn fill(place: &mut Familiar, name: u64, known: &Known) {
+    // SAFETY: a field of a live reference, here and below.
+    unsafe { core::ptr::write_volatile(&raw mut place.name, 0) };
+    place.known = *known;
+    // SAFETY: as above.
+    unsafe { core::ptr::write_volatile(&raw mut place.name, name) };
+}
+
+/// What a run's allowance is taken from.
+#[inline(always)]
+pub fn allowance(dev: u32, ino: u64, epoch: u32) -> Option<&'static mut Known> {
+    if let Some(place) = FAMILIAR.get_ptr_mut(familiar_place(dev, ino)) {
+        // SAFETY: a map value; races of CPUs on the allowance cost a record more or less.
+        let place = unsafe { &mut *place };
+        if place.name == familiar_name(dev, ino, epoch) {
+            return Some(&mut place.known);
+        }
+    }
+    // SAFETY: as above.
+    KNOWN.get_ptr_mut(key(dev, ino)).map(|known| unsafe { &mut *known })
+}
+
+#[inline(always)]
+fn fresh(inode: &Inode) -> Known {
+    Known { stamp: inode.stamp, refilled_at: now(), allowance: BURST - 1, quiet: 0 }
+}
+
 /// What is known of an inode; names it first where it is new or has changed.
 #[inline(always)]
 pub fn known(inode: &Inode, id: u64) -> Sighted {
@@ -45,9 +102,8 @@ pub fn known(inode: &Inode, id: u64) -> Sighted {
     if sight(inode.address, inode.sb, inode.dev, inode.ino, id) == 0 {
         return Sighted::Unnamed;
     }
-    let fresh = Known { stamp: inode.stamp, refilled_at: now(), allowance: BURST - 1, quiet: 0 };
     // Not looked up again: what was put in is known, and the look-up misses the caches.
-    let _ = KNOWN.insert(key, fresh, 0);
+    let _ = KNOWN.insert(key, fresh(inode), 0);
     Sighted::New
 }
 

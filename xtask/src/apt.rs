@@ -24,11 +24,22 @@ const LIMIT: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub struct Apt {
     work: PathBuf,
+    /// As Debian names it; this machine's own where there is none.
+    arch: Option<&'static str>,
 }
 
 impl Apt {
     /// `sources` are lines of a sources.list without their options: "URI SUITE COMPONENT".
     pub fn new(work: PathBuf, sources: &[String]) -> Result<Self> {
+        Self::make(work, sources, None)
+    }
+
+    /// Packages of another machine.
+    pub fn of(work: PathBuf, sources: &[String], arch: &'static str) -> Result<Self> {
+        Self::make(work, sources, Some(arch))
+    }
+
+    fn make(work: PathBuf, sources: &[String], arch: Option<&'static str>) -> Result<Self> {
         if program("apt-get").is_none() || program("dpkg").is_none() {
             bail!("this is no Debian system: there is no apt-get to fetch packages with");
         }
@@ -40,7 +51,7 @@ impl Apt {
         let list = work.join("sources.list");
         fs::write(&list, text).with_context(|| format!("cannot write {}", list.display()))?;
         fs::write(work.join("status"), "").context("cannot write apt's empty status")?;
-        Ok(Self { work })
+        Ok(Self { work, arch })
     }
 
     fn command(&self, program: &str, arguments: &[&str]) -> Command {
@@ -55,6 +66,10 @@ impl Apt {
             "APT::Sandbox::User=root",
         ];
         command.current_dir(&self.work).args(fixed);
+        if let Some(arch) = self.arch {
+            command.args(["-o", &format!("APT::Architecture={arch}"), "-o", "APT::Architectures="]);
+            command.args(["-o", &format!("APT::Architectures::={arch}")]);
+        }
         command.args(["-o", "Acquire::Languages=none", "-o", "Acquire::Retries=2"]);
         for (name, path) in [
             ("Etc::SourceList", "sources.list"),

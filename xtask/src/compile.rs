@@ -33,12 +33,12 @@ pub fn measured(place: &Place) -> Result<()> {
 
 /// The acceptance of the probe as guests run it: linked statically, so that it starts whatever their root
 /// holds.
-pub fn acceptance(place: &Place) -> Result<PathBuf> {
-    const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+pub fn acceptance(place: &Place, triple: &str) -> Result<PathBuf> {
     let mut command = place.cargo();
-    command.args(["build", "--locked", "--target", TRIPLE, "--message-format", "json-render-diagnostics"]);
-    command.args(["--config", &format!("target.{TRIPLE}.rustflags=['-Ctarget-feature=+crt-static']")]);
+    command.args(["build", "--locked", "--target", triple, "--message-format", "json-render-diagnostics"]);
+    command.args(["--config", &format!("target.{triple}.rustflags=['-Ctarget-feature=+crt-static']")]);
     command.args(["-p", "agent", "--test", "probe"]);
+    cross::link(&mut command, triple);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let text = step::shown(&command);
     let output = command.spawn().and_then(|child| child.wait_with_output());

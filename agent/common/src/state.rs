@@ -123,6 +123,36 @@ pub struct Known {
     pub quiet: u32,
 }
 
+/// What is known of an inode of which a run began lately, in a place that its name alone gives. Looked at before
+/// `KNOWN`: of many small files each look into a hash table of all inodes misses the processor's caches three
+/// times, one into this array once.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Familiar {
+    /// `familiar_name`; 0 in an empty place.
+    pub name: u64,
+    pub known: Known,
+}
+
+/// 4 MiB of places: of 20,000 files read in turns one in seven shares its place, of 100,000 every second.
+pub const FAMILIARS: u32 = 131_072;
+
+/// Inode and device, mixed with the epoch of the device's bucket: whatever the agent changes takes all places of
+/// that bucket out of use.
+pub const fn familiar_name(dev: u32, ino: u64, epoch: u32) -> u64 {
+    spread(dev, ino) ^ epoch as u64 | 1 << 63
+}
+
+/// Where the inode's place is.
+pub const fn familiar_place(dev: u32, ino: u64) -> u32 {
+    (spread(dev, ino) >> 40) as u32 & (FAMILIARS - 1)
+}
+
+/// 2^64 over the golden ratio spreads inode numbers over all bits.
+const fn spread(dev: u32, ino: u64) -> u64 {
+    (ino ^ (dev as u64) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
 /// Watched devices, four to a bucket; 0 is no device. Half a cache line.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,6 +187,8 @@ unsafe impl Plain for ThreadState {}
 // SAFETY: as above.
 unsafe impl Plain for Known {}
 // SAFETY: as above.
+unsafe impl Plain for Familiar {}
+// SAFETY: as above.
 unsafe impl Plain for Bucket {}
 
 const _: () = assert!(size_of::<InodeKey>() == 16);
@@ -165,4 +197,5 @@ const _: () = assert!(size_of::<Origin>() == 24);
 const _: () = assert!(size_of::<ThreadState>() == 64 + SLOTS * (64 + 24) + 48);
 const _: () = assert!(size_of::<ThreadState>().is_multiple_of(64));
 const _: () = assert!(size_of::<Known>() == 24);
+const _: () = assert!(size_of::<Familiar>() == 32);
 const _: () = assert!(size_of::<Bucket>() == 32);

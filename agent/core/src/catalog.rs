@@ -31,6 +31,12 @@ pub enum Listing {
         by_name: Vec<u32>,
         /// Positions in `files`, sorted by inode number (a guess at creation order).
         by_ino: Vec<u32>,
+        /// The other way round: where each of `files` stands by name and by inode number.
+        name_rank: Box<[u32]>,
+        ino_rank: Box<[u32]>,
+        /// The same for `dirs` by name.
+        dirs_by_name: Box<[u32]>,
+        dir_name_rank: Box<[u32]>,
     },
     /// It cannot be listed (gone, refused, failed).
     Closed,
@@ -42,6 +48,8 @@ pub struct Dir {
     pub parent: Option<DirId>,
     pub name: Box<[u8]>,
     pub listing: Listing,
+    /// Position in its parent's listing.
+    pub slot: u32,
     /// Files visited that the listing does not have.
     strangers: u32,
 }
@@ -82,6 +90,17 @@ fn name_hash(dir: DirId, name: &[u8]) -> u64 {
     let mut hasher = FxHasher::default();
     (dir.0, name).hash(&mut hasher);
     hasher.finish()
+}
+
+/// The inverse of a permutation.
+fn ranks(order: &[u32]) -> Box<[u32]> {
+    let mut ranks = vec![0; order.len()].into_boxed_slice();
+    for (rank, slot) in (0u32..).zip(order) {
+        if let Some(place) = ranks.get_mut(*slot as usize) {
+            *place = rank;
+        }
+    }
+    ranks
 }
 
 impl Catalog {
@@ -132,7 +151,14 @@ impl Catalog {
         let next = DirId(u32::try_from(self.dirs.len()).unwrap_or(u32::MAX));
         let id = *self.dir_names.entry((mount, parent, name.into())).or_insert(next);
         if id == next {
-            self.dirs.push(Dir { mount, parent, name: name.into(), listing: Listing::Unknown, strangers: 0 });
+            self.dirs.push(Dir {
+                mount,
+                parent,
+                name: name.into(),
+                listing: Listing::Unknown,
+                slot: 0,
+                strangers: 0,
+            });
         }
         id
     }
@@ -273,7 +299,13 @@ impl Catalog {
                             }
                             files.push(file);
                         }
-                        EntryKind::Directory => dirs.push(self.child_dir(mount, Some(id), &entry.name)),
+                        EntryKind::Directory => {
+                            let dir = self.child_dir(mount, Some(id), &entry.name);
+                            if let Some(known) = self.dirs.get_mut(dir.0 as usize) {
+                                known.slot = u32::try_from(dirs.len()).unwrap_or(u32::MAX);
+                            }
+                            dirs.push(dir);
+                        }
                         EntryKind::Other => {}
                     }
                 }
@@ -282,7 +314,20 @@ impl Catalog {
                 let (mut by_name, mut by_ino) = (slots(), slots());
                 by_name.sort_by_key(|slot| file(slot).map(|file| &file.name));
                 by_ino.sort_by_key(|slot| file(slot).map(|file| file.ino));
-                Listing::Known { files, dirs, by_name, by_ino }
+                let (name_rank, ino_rank) = (ranks(&by_name), ranks(&by_ino));
+                let mut dirs_by_name: Box<[u32]> = (0..).take(dirs.len()).collect();
+                dirs_by_name.sort_by_key(|slot| Some(&self.dir(*dirs.get(*slot as usize)?)?.name));
+                let dir_name_rank = ranks(&dirs_by_name);
+                Listing::Known {
+                    files,
+                    dirs,
+                    by_name,
+                    by_ino,
+                    name_rank,
+                    ino_rank,
+                    dirs_by_name,
+                    dir_name_rank,
+                }
             }
         };
         if let Some(dir) = self.dirs.get_mut(id.0 as usize) {

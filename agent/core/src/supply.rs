@@ -71,6 +71,11 @@ impl Core {
             let Some(mut run) = self.runs.remove(key) else {
                 continue;
             };
+            // A look from time to time is enough where all lies in memory.
+            if run.is_resident() && !run.visit_count.is_multiple_of(PROBATION) {
+                self.runs.insert(*key, run);
+                continue;
+            }
             self.list_for(&mut run, now);
             if self.free_places(mount) > 0 {
                 self.supply_repetition(&mut run, now);

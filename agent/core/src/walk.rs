@@ -220,44 +220,37 @@ fn nth(catalog: &Catalog, order: DirOrder, dir: DirId, at: i64) -> Option<FileId
 /// Directory and position of a file in an order.
 fn place(catalog: &Catalog, order: DirOrder, id: FileId) -> Option<(DirId, i64)> {
     let file = catalog.file(id)?;
-    let Listing::Known { files, by_name, by_ino, .. } = &catalog.dir(file.dir)?.listing else {
+    let Listing::Known { files, name_rank, ino_rank, .. } = &catalog.dir(file.dir)?.listing else {
         return None;
     };
-    if files.get(file.slot as usize) != Some(&id) {
+    let slot = file.slot as usize;
+    if files.get(slot) != Some(&id) {
         return None;
     }
-    let of = |slot: &u32| files.get(*slot as usize).and_then(|id| catalog.file(*id));
     let at = match order {
-        DirOrder::Listing => file.slot as usize,
-        DirOrder::Name => {
-            by_name.binary_search_by(|slot| of(slot).map(|file| &file.name).cmp(&Some(&file.name))).ok()?
-        }
-        DirOrder::Inode => {
-            by_ino.binary_search_by(|slot| of(slot).map(|file| file.ino).cmp(&Some(file.ino))).ok()?
-        }
+        DirOrder::Listing => file.slot,
+        DirOrder::Name => *name_rank.get(slot)?,
+        DirOrder::Inode => *ino_rank.get(slot)?,
     };
-    Some((file.dir, i64::try_from(at).ok()?))
+    Some((file.dir, i64::from(at)))
 }
 
 /// The directory after (or before) this one in its parent.
 fn sibling(catalog: &Catalog, order: DirOrder, dir: DirId, forward: bool) -> Option<DirId> {
-    let parent = catalog.dir(dir)?.parent?;
-    let Listing::Known { dirs, .. } = &catalog.dir(parent)?.listing else {
+    let own = catalog.dir(dir)?;
+    let Listing::Known { dirs, dirs_by_name, dir_name_rank, .. } = &catalog.dir(own.parent?)?.listing else {
         return None;
     };
-    match order {
-        DirOrder::Listing | DirOrder::Inode => {
-            let at = dirs.iter().position(|sibling| *sibling == dir)?;
-            let at = if forward { at.checked_add(1)? } else { at.checked_sub(1)? };
-            dirs.get(at).copied()
-        }
-        DirOrder::Name => {
-            let name = |id: &DirId| catalog.dir(*id).map(|dir| &dir.name);
-            let own = name(&dir);
-            let others = dirs.iter().filter(|id| if forward { name(id) > own } else { name(id) < own });
-            if forward { others.min_by_key(|id| name(id)) } else { others.max_by_key(|id| name(id)) }.copied()
-        }
+    let slot = own.slot as usize;
+    if dirs.get(slot) != Some(&dir) {
+        return None;
     }
+    let step = |at: usize| if forward { at.checked_add(1) } else { at.checked_sub(1) };
+    let slot = match order {
+        DirOrder::Listing | DirOrder::Inode => step(slot)?,
+        DirOrder::Name => *dirs_by_name.get(step(*dir_name_rank.get(slot)? as usize)?)? as usize,
+    };
+    dirs.get(slot).copied()
 }
 
 /// Steps from one file to another in an order; `None` when it has none (not listed, not neighbours).

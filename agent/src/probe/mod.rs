@@ -201,7 +201,7 @@ impl Probe {
             // Pushed out meanwhile is forgotten too.
             let _ = self.maps.known.remove(&key);
         }
-        Ok(())
+        self.unsettle(dev)
     }
 
     /// Whether single accesses of a file are wanted, or counters (told every megabyte) are enough. No
@@ -220,9 +220,14 @@ impl Probe {
         let mut value = [0; size_of::<Known>()];
         value.copy_from_slice(known.as_bytes());
         self.maps.known.insert(bytes, value, 0).map_err(map_error("KNOWN"))?;
-        let mut bucket = self.bucket(file.dev)?;
+        self.unsettle(file.dev)
+    }
+
+    /// What the programs took over from `KNOWN` is asked for again.
+    fn unsettle(&mut self, dev: u32) -> Result<(), ProbeError> {
+        let mut bucket = self.bucket(dev)?;
         bucket.epoch = bucket.epoch.wrapping_add(1);
-        self.set_bucket(file.dev, bucket)
+        self.set_bucket(dev, bucket)
     }
 
     /// Readable when a reader is about to wait, has ended, or the ring fills. Poll it only when a drain

@@ -265,7 +265,8 @@ impl Companion {
         }
     }
 
-    /// Starts `headrace agent` and waits until its socket answers.
+    /// Starts `headrace agent` and waits until it answers a question: by then it watches. Its socket is there some
+    /// tenths of a second sooner.
     pub fn agent(program: &Path, watch: &[&Path], state: &Path) -> Result<Self> {
         let socket = state.with_extension("sock");
         // Of an agent that had to be killed: whoever connects must reach the new one.
@@ -286,7 +287,7 @@ impl Companion {
         })?;
         let mut companion = Self { process: Ward::new(child), socket };
         let given_up = Instant::now() + READY;
-        while UnixStream::connect(&companion.socket).is_err() {
+        while UnixStream::connect(&companion.socket).is_err() || !companion.answers(program)? {
             let ended = companion.process.child().try_wait()?;
             if ended.is_some() || Instant::now() > given_up {
                 let said = std::fs::read_to_string(&log).unwrap_or_default();
@@ -298,6 +299,13 @@ impl Companion {
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(companion)
+    }
+
+    fn answers(&self, program: &Path) -> Result<bool> {
+        let mut question = Command::new(program);
+        question.arg("--socket").arg(&self.socket).args(["top", "--once", "--output", "json"]);
+        question.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(question.status().context("asking the agent whether it is ready")?.success())
     }
 
     pub fn id(&self) -> u32 {

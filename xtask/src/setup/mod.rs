@@ -92,7 +92,7 @@ fn pieces(purpose: Purpose) -> impl Iterator<Item = &'static Piece> {
     run.iter().chain(&BUILD).chain(cluster)
 }
 
-pub use programs::provide_peers;
+pub use programs::{provide_guest_programs, provide_peers};
 
 /// Only says what is there and what is not; fails when something is missing.
 pub fn report(place: &Place) -> Result<()> {

@@ -70,6 +70,15 @@ pub fn provide_peers() -> Result<()> {
     Ok(())
 }
 
+/// What guests of another machine take.
+pub fn provide_guest_programs(names: &[&str], packages: &[&str]) -> Result<()> {
+    if names.iter().all(|name| program(name).is_some()) {
+        return Ok(());
+    }
+    console::note(&format!("  guests: {} for {}", packages.join(", "), names.join(" and ")));
+    install_packages(packages)
+}
+
 fn state(wanted: &'static [Program]) -> State {
     let lacking = lacking(wanted);
     if lacking.is_empty() {

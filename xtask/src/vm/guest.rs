@@ -3,12 +3,13 @@
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use super::arch::Arch;
 use super::kernel::Kernel;
 use crate::console::{self, Progress};
 use crate::step;
@@ -22,6 +23,7 @@ const LAST: usize = 25;
 
 #[derive(Clone, Debug)]
 pub struct Guest {
+    pub arch: Arch,
     pub kernel: Kernel,
     pub initramfs: PathBuf,
     /// Where console and results are left.
@@ -38,18 +40,6 @@ pub struct Ended {
     pub trouble: Option<String>,
 }
 
-fn qemu(kernel: &Kernel, initramfs: &Path, more: &str) -> Command {
-    let mut command = Command::new("qemu-system-x86_64");
-    command.args(["-M", "pc", "-accel", "tcg,thread=multi", "-smp", "2", "-m", "2G"]);
-    // Five-level page tables cost an emulator a look more at each miss of its TLB.
-    command.args(["-cpu", "max,la57=off", "-nodefaults", "-no-reboot", "-display", "none"]);
-    command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initramfs);
-    // Without panic=-1 and -no-reboot a panicked kernel stands still until the time is up.
-    let fixed = "console=ttyS0 panic=-1 rootfstype=ramfs mitigations=off nokaslr loglevel=4";
-    command.arg("-append").arg(format!("{fixed} {more}"));
-    command
-}
-
 impl Guest {
     /// Boots it and waits for its end.
     pub fn run(&self) -> Result<Ended> {
@@ -58,12 +48,11 @@ impl Guest {
         for file in [&out, &results] {
             File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
         }
-        let mut command = qemu(&self.kernel, &self.initramfs, "quiet");
-        command.arg("-serial").arg(format!("file:{}", out.display()));
-        command.arg("-serial").arg(format!("file:{}", results.display()));
+        let mut command = self.arch.command(&self.kernel.image, &self.initramfs, "quiet");
+        self.arch.lines(&mut command, &out, &results);
         let errors = File::create(path("qemu")).context("cannot write QEMU's messages")?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
-        let mut child = command.spawn().context("cannot start qemu-system-x86_64")?;
+        let mut child = command.spawn().context("cannot start QEMU")?;
         let late = self.wait(&mut child, &out, &results);
         let status = child.wait().context("cannot wait for QEMU")?;
         let text = String::from_utf8_lossy(&fs::read(&results)?).into_owned();
@@ -106,11 +95,11 @@ impl Guest {
     }
 
     /// A shell in it, on this terminal; QEMU's own keys are left out, so that Ctrl-C reaches the guest.
-    pub fn shell(kernel: &Kernel, initramfs: &Path) -> Result<()> {
-        let mut command = qemu(kernel, initramfs, "");
+    pub fn shell(arch: Arch, kernel: &Kernel, initramfs: &Path) -> Result<()> {
+        let mut command = arch.command(&kernel.image, initramfs, "");
         command.args(["-serial", "mon:stdio"]);
         console::note("  the shell's end (`exit`, or Ctrl-A X) ends the guest");
-        let status = command.status().context("cannot start qemu-system-x86_64")?;
+        let status = command.status().context("cannot start QEMU")?;
         anyhow::ensure!(status.success(), "QEMU failed ({status})");
         Ok(())
     }

@@ -1,15 +1,17 @@
 //! What a guest boots into: busybox, the programs under test, mkfs, the libraries of what is not static,
 //! modules, and an init that runs one command and switches the machine off.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use super::arch::Arch;
 use super::archive::Archive;
 use super::kernel::Kernel;
-use super::modules;
+use super::{modules, userland};
 use crate::place::program;
 
 /// The programs that make file systems.
@@ -32,7 +34,7 @@ mount -t tracefs trace /sys/kernel/tracing
 mount -t tmpfs tmp /tmp
 for module in $(cat /lib/modules/order); do insmod /lib/modules/$module.ko; done
 ip link set lo up
-stty -F /dev/ttyS1 raw
+stty -F RESULTS raw
 echo \"booted $(uname -r) in $(cut -d' ' -f1 /proc/uptime) s\"
 ";
 
@@ -42,16 +44,20 @@ const FOLDERS: [&str; 10] =
 /// What is built once for all kernels.
 #[derive(Debug)]
 pub struct Contents {
+    arch: Arch,
     files: Vec<(String, Vec<u8>)>,
 }
 
 impl Contents {
     /// `programs` go to /bin under these names.
-    pub fn gather(programs: &[(&str, PathBuf)]) -> Result<Self> {
+    pub fn gather(arch: Arch, programs: &[(&str, PathBuf)], userland: Option<&Path>) -> Result<Self> {
+        if let Some(root) = userland {
+            return Self::foreign(arch, programs, root);
+        }
         let busybox = program("busybox").context("there is no busybox: run `cargo xtask setup`")?;
-        let mut contents = Self { files: vec![("bin/busybox".to_owned(), read(&busybox)?)] };
+        let mut contents = Self { arch, files: vec![("bin/busybox".to_owned(), read(&busybox)?)] };
         for (name, path) in programs {
-            let bytes = stripped(path)?;
+            let bytes = stripped(arch, path)?;
             contents.with_libraries(format!("bin/{name}"), path, bytes)?;
         }
         for name in MAKERS {
@@ -59,6 +65,23 @@ impl Contents {
                 program(name).with_context(|| format!("there is no {name}: run `cargo xtask setup`"))?;
             let bytes = read(&path)?;
             contents.with_libraries(format!("usr/sbin/{name}"), &path, bytes)?;
+        }
+        Ok(contents)
+    }
+
+    /// For another machine: `root` holds its programs, and ours are linked statically.
+    fn foreign(arch: Arch, programs: &[(&str, PathBuf)], root: &Path) -> Result<Self> {
+        let mut contents = Self { arch, files: Vec::new() };
+        for (name, path) in programs {
+            contents.files.push((format!("bin/{name}"), stripped(arch, path)?));
+        }
+        let mut files = BTreeMap::new();
+        for name in MAKERS {
+            files.append(&mut userland::with_libraries(root, name)?);
+        }
+        files.insert("bin/busybox".to_owned(), root.join("bin/busybox"));
+        for (inside, path) in files {
+            contents.files.push((inside, read(&path)?));
         }
         Ok(contents)
     }
@@ -89,7 +112,8 @@ impl Contents {
             order.push_str(&format!("{name}\n"));
         }
         archive.file("lib/modules/order", order.as_bytes());
-        archive.file("init", format!("{BEFORE}{script}").as_bytes());
+        let before = BEFORE.replace("RESULTS", self.arch.results);
+        archive.file("init", format!("{before}{script}").as_bytes());
         fs::write(to, archive.finish()).with_context(|| format!("cannot write {}", to.display()))
     }
 }
@@ -99,14 +123,14 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Without symbols: a guest's memory has to hold it twice.
-fn stripped(path: &Path) -> Result<Vec<u8>> {
+fn stripped(arch: Arch, path: &Path) -> Result<Vec<u8>> {
     let mut out = path.as_os_str().to_owned();
     out.push(format!(".stripped-{}", std::process::id()));
     let out = PathBuf::from(out);
     let status =
-        Command::new("strip").arg("-o").arg(&out).arg(path).status().context("cannot start strip")?;
+        Command::new(arch.strip).arg("-o").arg(&out).arg(path).status().context("cannot start strip")?;
     if !status.success() {
-        bail!("strip {} failed ({status})", path.display());
+        bail!("{} {} failed ({status})", arch.strip, path.display());
     }
     let bytes = read(&out)?;
     fs::remove_file(&out).with_context(|| format!("cannot remove {}", out.display()))?;

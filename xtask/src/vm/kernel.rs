@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
+use super::arch::{AMD64, Arch};
 use crate::apt::Apt;
 use crate::console;
 use crate::place::Place;
@@ -77,11 +78,14 @@ pub fn line(name: &str) -> Result<Line> {
 }
 
 /// The kernel of a line, fetched where it is not there or might be old.
-pub fn provide(place: &Place, line: Line) -> Result<Kernel> {
+pub fn provide(place: &Place, line: Line, arch: Arch) -> Result<Kernel> {
     let home = place.cache.join("kernels");
     fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
     // Names the folder of the line's kernel; its time says when the mirror was asked.
-    let current = home.join(format!("{}.current", line.name));
+    let current = home.join(match arch {
+        AMD64 => format!("{}.current", line.name),
+        _ => format!("{}-{}.current", line.name, arch.name),
+    });
     let kept = fs::read_to_string(&current).ok().and_then(|folder| open(&home.join(folder.trim())).ok());
     let asked = fs::metadata(&current).and_then(|meta| meta.modified()).ok();
     let age = asked.and_then(|at| SystemTime::now().duration_since(at).ok());
@@ -90,7 +94,7 @@ pub fn provide(place: &Place, line: Line) -> Result<Kernel> {
     {
         return Ok(kernel.clone());
     }
-    match fetch(&home, line) {
+    match fetch(&home, line, arch) {
         Ok(folder) => {
             fs::write(&current, &folder).with_context(|| format!("cannot write {}", current.display()))?;
             open(&home.join(folder))
@@ -108,12 +112,13 @@ pub fn provide(place: &Place, line: Line) -> Result<Kernel> {
 }
 
 /// Fetches the newest package of a line; returns the name of its folder.
-fn fetch(home: &Path, line: Line) -> Result<String> {
+fn fetch(home: &Path, line: Line, arch: Arch) -> Result<String> {
     let suites: Vec<String> = line.suites.iter().map(|suite| (*suite).to_owned()).collect();
-    let apt = Apt::new(home.join(format!("apt-{}-{}", line.name, std::process::id())), &suites)?;
+    let work = home.join(format!("apt-{}-{}-{}", line.name, arch.name, std::process::id()));
+    let apt = Apt::of(work, &suites, arch.name)?;
     apt.update(line.name)?;
     let packages = apt.ask(&["pkgnames", "linux-image-"])?;
-    let package = newest(&packages, line.prefix)
+    let package = newest(&packages, line.prefix, arch)
         .with_context(|| format!("Debian has no cloud kernel {}", line.name))?;
     let about = apt.ask(&["show", "--no-all-versions", &package])?;
     let field = |name: &str| about.iter().find_map(|l| l.strip_prefix(name)).unwrap_or_default().trim();
@@ -140,9 +145,10 @@ fn fetch(home: &Path, line: Line) -> Result<String> {
 }
 
 /// "linux-image-6.12.117+deb13-cloud-amd64": of those whose release begins with the prefix the highest.
-fn newest(packages: &[String], prefix: &str) -> Option<String> {
+fn newest(packages: &[String], prefix: &str, arch: Arch) -> Option<String> {
+    let suffix = format!("-cloud-{}", arch.name);
     let release = |package: &str| -> Option<Vec<u64>> {
-        let rest = package.strip_prefix("linux-image-")?.strip_suffix("-cloud-amd64")?;
+        let rest = package.strip_prefix("linux-image-")?.strip_suffix(suffix.as_str())?;
         if !rest.starts_with(prefix) || rest.contains("deb11") && prefix != "5.10." {
             return None;
         }
@@ -202,7 +208,7 @@ mod tests {
             "linux-image-7.2.12+deb13-cloud-amd64",
             "linux-image-7.3.4+deb13-cloud-amd64",
         ];
-        newest(&packages.map(str::to_owned), prefix)
+        newest(&packages.map(str::to_owned), prefix, AMD64)
     }
 
     #[test]

@@ -3,11 +3,15 @@
 //!
 //! Guests come one after the other: two cores are what a small machine has, and a guest uses both.
 
+mod arch;
+
 mod kernel;
 
 mod modules;
 
 mod archive;
+
+mod userland;
 
 mod initramfs;
 
@@ -25,6 +29,7 @@ use anyhow::{Context, Result};
 use crate::place::Place;
 use crate::setup::{self, Purpose};
 use crate::{compile, console};
+use arch::{AMD64, Arch};
 use cells::Cell;
 use guest::Guest;
 use initramfs::{Contents, END};
@@ -42,6 +47,9 @@ pub struct Options {
     /// Only this kernel: 5.10, 6.1, 6.12 or newest; may be given more than once
     #[arg(long, value_name = "KERNEL", conflicts_with = "all")]
     kernel: Vec<String>,
+    /// What machine the guests are: amd64 (the default), or arm64, which takes cross compilers and leaves prefetch out
+    #[arg(long, value_name = "ARCH")]
+    arch: Option<String>,
     /// Only this plan: fentry, btf, raw or kprobe
     #[arg(long, value_name = "PLAN")]
     plan: Option<String>,
@@ -78,13 +86,13 @@ impl Options {
         match &self.case {
             Some(case) if case.starts_with("prefetch-") => (false, true),
             Some(_) => (true, false),
-            None => (true, self.plan.is_none() && self.probe.is_none()),
+            None => (true, self.plan.is_none() && self.probe.is_none() && self.arch.is_none()),
         }
     }
 
     /// The guest's work: the probe's acceptance, then the prefetch on the slow store.
-    fn script(&self) -> String {
-        let Self { all: _, kernel: _, plan, case, probe: _, shell: _, churn } = self;
+    fn script(&self, results: &str) -> String {
+        let Self { all: _, kernel: _, arch: _, plan, case, probe: _, shell: _, churn } = self;
         // Names of plans and cases are letters, digits, `-` and `_`; anything else must not reach a shell.
         let option = |name: &str, value: &Option<String>| match value {
             Some(text) => {
@@ -97,13 +105,13 @@ impl Options {
         let (plan, case) = (option("plan", plan), option("case", case));
         let mut script = "code=0\n".to_owned();
         if probe {
-            script.push_str("probe --every-plan --results /dev/ttyS1");
+            script.push_str(&format!("probe --every-plan --results {results}"));
             script.push_str(&format!(" --churn {churn}{plan}{case} || code=1\n"));
         }
         if prefetch {
-            script.push_str(&format!("guest-prefetch --results /dev/ttyS1{case} || code=1\n"));
+            script.push_str(&format!("guest-prefetch --results {results}{case} || code=1\n"));
         }
-        script.push_str(&format!("printf '{END}\\t%s\\n' $code > /dev/ttyS1\nsync\npoweroff -f\n"));
+        script.push_str(&format!("printf '{END}\\t%s\\n' $code > {results}\nsync\npoweroff -f\n"));
         script
     }
 
@@ -114,11 +122,19 @@ impl Options {
 }
 
 pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
+    let arch = options.arch.as_deref().map_or(Ok(AMD64), arch::of)?;
     setup::provide(place, Purpose::Guest, false)?;
+    let userland = if arch.is_own() {
+        None
+    } else {
+        setup::provide_guest_programs(&arch.programs(), arch.packages)?;
+        setup::cross::provide(place, arch.triple)?;
+        Some(userland::provide(place, arch)?)
+    };
     let (probe, prefetch) = options.parts();
     let mut programs = Vec::new();
     if probe || options.shell {
-        let built = options.probe.clone().map_or_else(|| compile::acceptance(place), Ok)?;
+        let built = options.probe.clone().map_or_else(|| compile::acceptance(place, arch.triple), Ok)?;
         programs.push(("probe", built));
     }
     if prefetch {
@@ -127,23 +143,23 @@ pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
         let release = place.target()?.join("release");
         programs.extend(MEASURED.map(|name| (name, release.join(name))));
     }
-    let contents = Contents::gather(&programs)?;
+    let contents = Contents::gather(arch, &programs, userland.as_deref())?;
     let lines = options.lines()?;
     let mut kernels = Vec::new();
     for line in lines {
-        kernels.push(kernel::provide(place, line)?);
+        kernels.push(kernel::provide(place, line, arch)?);
     }
     let work = Work::make()?;
     if options.shell {
         let kernel = kernels.first().context("no kernel")?;
         let initramfs = work.path.join("initramfs");
         contents.write(kernel, "setsid cttyhack sh\npoweroff -f\n", &initramfs)?;
-        Guest::shell(kernel, &initramfs)?;
+        Guest::shell(arch, kernel, &initramfs)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut cells = Vec::new();
     for kernel in &kernels {
-        cells.extend(boot(&work.path, kernel, &contents, options)?);
+        cells.extend(boot(arch, &work.path, kernel, &contents, options)?);
     }
     Ok(report(&kernels, &cells))
 }
@@ -167,12 +183,18 @@ impl Drop for Work {
     }
 }
 
-fn boot(work: &Path, kernel: &Kernel, contents: &Contents, options: &Options) -> Result<Vec<Cell>> {
+fn boot(
+    arch: Arch,
+    work: &Path,
+    kernel: &Kernel,
+    contents: &Contents,
+    options: &Options,
+) -> Result<Vec<Cell>> {
     let folder = work.join(&kernel.release);
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let initramfs = folder.join("initramfs");
-    contents.write(kernel, &options.script(), &initramfs)?;
-    let guest = Guest { kernel: kernel.clone(), initramfs, folder, limit: options.limit() };
+    contents.write(kernel, &options.script(arch.results), &initramfs)?;
+    let guest = Guest { arch, kernel: kernel.clone(), initramfs, folder, limit: options.limit() };
     let begun = Instant::now();
     let ended = guest.run()?;
     let mut cells = cells::parse(&kernel.name, &ended.lines, ended.trouble.as_deref());
@@ -219,13 +241,13 @@ mod tests {
             churn: 1,
             ..Options::default()
         };
-        let script = options.script();
+        let script = options.script("/dev/ttyS1");
         assert!(script.contains("--plan btfpoweroff --case rebootmmap"), "{script}");
     }
 
     #[test]
     fn one_case_runs_one_program() {
-        let of = |case: &str| Options { case: Some(case.into()), ..Options::default() }.script();
+        let of = |case: &str| Options { case: Some(case.into()), ..Options::default() }.script("/dev/ttyS1");
         assert!(of("mmap").contains("probe ") && !of("mmap").contains("guest-prefetch "));
         assert!(
             of("prefetch-directory").contains("guest-prefetch")
