@@ -139,8 +139,18 @@ impl Btf {
 
     /// Whether a kernel function returns nothing.
     pub fn is_void(&self, function: &str) -> Option<bool> {
+        Some(self.returned(function)? == 0)
+    }
+
+    /// What a kernel function returns.
+    pub fn result(&self, function: &str) -> Option<String> {
+        Some(self.spell(self.returned(function)?, DEPTH))
+    }
+
+    /// The type's number; 0 is void.
+    fn returned(&self, function: &str) -> Option<u32> {
         let id = *self.names.get(&(FUNC, Box::from(function.as_bytes())))?;
-        Some(self.word(self.word(id, 8)?, 8)? == 0)
+        self.word(self.word(id, 8)?, 8)
     }
 
     /// Parameters of a tracepoint, from the `btf_trace_…` typedef that the kernel makes for each.

@@ -5,11 +5,14 @@
 use super::btf::Btf;
 
 /// A tracepoint or function, and the first parameters that a program reads. A `|` separates spellings
-/// of different kernels; further parameters are nobody's business.
+/// of different kernels; further parameters are nobody's business, save where a program reads the result.
 #[derive(Clone, Copy, Debug)]
 pub struct Prototype {
     pub name: &'static str,
     pub parameters: &'static [&'static str],
+    /// Where a program reads what the function returned: its type, and how many parameters there are, because that
+    /// is where fexit finds it.
+    pub result: Option<(usize, &'static str)>,
 }
 
 const MAPPING: &str = "struct address_space *";
@@ -19,32 +22,42 @@ const FAULT: &str = "struct vm_fault *";
 
 /// agent-ebpf/src/tracepoint_btf.rs, tracepoint_raw.rs.
 pub const TRACEPOINTS: [Prototype; 6] = [
-    Prototype { name: "mm_filemap_get_pages", parameters: &[MAPPING, INDEX, INDEX] },
-    Prototype { name: "mm_filemap_fault", parameters: &[MAPPING, INDEX] },
-    Prototype { name: "mm_filemap_map_pages", parameters: &[MAPPING, INDEX, INDEX] },
-    Prototype { name: "mm_filemap_add_to_page_cache", parameters: &[FOLIO] },
-    Prototype { name: "mm_filemap_delete_from_page_cache", parameters: &[FOLIO] },
-    Prototype { name: "sched_process_exit", parameters: &["struct task_struct *"] },
+    Prototype { name: "mm_filemap_get_pages", parameters: &[MAPPING, INDEX, INDEX], result: None },
+    Prototype { name: "mm_filemap_fault", parameters: &[MAPPING, INDEX], result: None },
+    Prototype { name: "mm_filemap_map_pages", parameters: &[MAPPING, INDEX, INDEX], result: None },
+    Prototype { name: "mm_filemap_add_to_page_cache", parameters: &[FOLIO], result: None },
+    Prototype { name: "mm_filemap_delete_from_page_cache", parameters: &[FOLIO], result: None },
+    Prototype { name: "sched_process_exit", parameters: &["struct task_struct *"], result: None },
 ];
 
 const IOCB: &str = "struct kiocb *";
 const ITER: &str = "struct iov_iter *";
 const SIZE: &str = "ssize_t|long int|long";
+const FAULTED: &str = "vm_fault_t|unsigned int|int";
+const FAULTED_IF_ANY: &str = "vm_fault_t|unsigned int|int|void";
 const FILE: &str = "struct file *";
 const POSITION: &str = "loff_t *|long long int *|long long *";
 
 /// agent-ebpf/src/function.rs, kprobe.rs.
 pub const FUNCTIONS: [Prototype; 10] = [
-    Prototype { name: "filemap_read", parameters: &[IOCB, ITER, SIZE] },
-    Prototype { name: "generic_file_buffered_read", parameters: &[IOCB, ITER, SIZE] },
-    Prototype { name: "generic_file_read_iter", parameters: &[IOCB, ITER] },
-    Prototype { name: "iomap_dio_rw", parameters: &[IOCB, ITER] },
-    Prototype { name: "shmem_file_read_iter", parameters: &[IOCB, ITER] },
-    Prototype { name: "filemap_splice_read", parameters: &[FILE, POSITION] },
-    Prototype { name: "shmem_file_splice_read", parameters: &[FILE, POSITION] },
-    Prototype { name: "filemap_fault", parameters: &[FAULT] },
-    Prototype { name: "shmem_fault", parameters: &[FAULT] },
-    Prototype { name: "filemap_map_pages", parameters: &[FAULT, INDEX, INDEX] },
+    Prototype { name: "filemap_read", parameters: &[IOCB, ITER, SIZE], result: Some((3, SIZE)) },
+    Prototype {
+        name: "generic_file_buffered_read",
+        parameters: &[IOCB, ITER, SIZE],
+        result: Some((3, SIZE)),
+    },
+    Prototype { name: "generic_file_read_iter", parameters: &[IOCB, ITER], result: None },
+    Prototype { name: "iomap_dio_rw", parameters: &[IOCB, ITER], result: None },
+    Prototype { name: "shmem_file_read_iter", parameters: &[IOCB, ITER], result: Some((2, SIZE)) },
+    Prototype { name: "filemap_splice_read", parameters: &[FILE, POSITION], result: Some((5, SIZE)) },
+    Prototype { name: "shmem_file_splice_read", parameters: &[FILE, POSITION], result: Some((5, SIZE)) },
+    Prototype { name: "filemap_fault", parameters: &[FAULT], result: Some((1, FAULTED)) },
+    Prototype { name: "shmem_fault", parameters: &[FAULT], result: Some((1, FAULTED)) },
+    Prototype {
+        name: "filemap_map_pages",
+        parameters: &[FAULT, INDEX, INDEX],
+        result: Some((3, FAULTED_IF_ANY)),
+    },
 ];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +73,25 @@ pub fn tracepoint(btf: &Btf, prototype: &Prototype) -> Check {
 }
 
 pub fn function(btf: &Btf, prototype: &Prototype) -> Check {
-    compare("function", prototype, btf.function(prototype.name))
+    let Prototype { name, parameters: _, result } = *prototype;
+    let found = btf.function(name);
+    let count = found.as_ref().map(Vec::len);
+    let check = compare("function", prototype, found);
+    let (Check::Same, Some((expected, spellings))) = (&check, result) else { return check };
+    let returned = btf.result(name).unwrap_or_default();
+    if count != Some(expected) {
+        return Check::Changed(format!(
+            "the function {name} of this kernel has {} parameters, where {expected} were expected",
+            count.unwrap_or_default(),
+        ));
+    }
+    if !spellings.split('|').any(|spelling| spelling == returned) {
+        return Check::Changed(format!(
+            "the function {name} of this kernel returns {returned}, where {} was expected",
+            spellings.replace('|', " or "),
+        ));
+    }
+    check
 }
 
 fn compare(what: &str, prototype: &Prototype, found: Option<Vec<String>>) -> Check {
@@ -104,10 +135,19 @@ mod tests {
     fn change_is_told_by_name() {
         let bytes = std::fs::read("/sys/kernel/btf/vmlinux").expect("a kernel with CONFIG_DEBUG_INFO_BTF=y");
         let btf = Btf::parse(bytes).expect("the running kernel's BTF");
-        let other = Prototype { name: "sched_process_exit", parameters: &["struct inode *"] };
+        let other = Prototype { name: "sched_process_exit", parameters: &["struct inode *"], result: None };
         let Check::Changed(sentence) = tracepoint(&btf, &other) else {
             panic!("a changed prototype passed");
         };
         assert!(sentence.contains("sched_process_exit") && sentence.contains("struct task_struct *"));
+        let wrong = |result| {
+            let prototype = Prototype { result: Some(result), ..FUNCTIONS[0] };
+            match function(&btf, &prototype) {
+                Check::Changed(sentence) => sentence,
+                other => panic!("a changed result passed: {other:?}"),
+            }
+        };
+        assert!(wrong((3, "struct file *")).contains("filemap_read of this kernel returns"));
+        assert!(wrong((4, SIZE)).contains("3 parameters, where 4"));
     }
 }

@@ -20,6 +20,9 @@ pub struct Args {
     /// Plans that the kernel refuses are failures (without: only tracepoint plans are)
     #[arg(long)]
     pub every_plan: bool,
+    /// This kernel is known to lack what the plan needs
+    #[arg(long, value_name = "PLAN")]
+    pub lacks: Option<PlanName>,
     /// How long the case `churn` lasts under the plan chosen by itself; under others a fourth of it
     #[arg(long, value_name = "SECONDS", default_value = "4")]
     churn: u64,

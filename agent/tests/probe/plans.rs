@@ -39,7 +39,9 @@ fn of_plan(args: &Args, table: &mut Table, plan: Plan, churn: Duration) {
     let verdict = match catch_unwind(start) {
         Ok(Ok(())) => Verdict::Seen,
         Ok(Err(ProbeError::NothingAttachable { report })) => {
-            let must = args.every_plan || matches!(plan, Plan::BtfTracepoint | Plan::RawTracepoint);
+            let lacking = args.lacks == Some(PlanName::of(plan));
+            let must =
+                args.every_plan && !lacking || matches!(plan, Plan::BtfTracepoint | Plan::RawTracepoint);
             if must { Verdict::Failed(report.to_string()) } else { Verdict::Absent(report.to_string()) }
         }
         Ok(Err(error)) => Verdict::Failed(error.to_string()),

@@ -61,6 +61,14 @@ impl Arch {
         self.triple.starts_with(std::env::consts::ARCH)
     }
 
+    /// The plan that a kernel of this machine cannot carry: arm64 got ftrace's direct calls, which fentry stands on,
+    /// with 6.4.
+    pub fn lacks(self, kernel: &str) -> Option<&'static str> {
+        let mut numbers = kernel.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+        let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        (self == ARM64 && version < (6, 4)).then_some("fentry")
+    }
+
     /// The programs that emulating and building for it take.
     pub fn programs(self) -> [&'static str; 2] {
         [self.qemu, self.strip]
@@ -98,6 +106,10 @@ mod tests {
     #[test]
     fn an_unknown_machine_is_refused_by_name() {
         assert_eq!(of("arm64").unwrap().triple, "aarch64-unknown-linux-gnu");
+        assert_eq!(
+            (ARM64.lacks("6.1"), ARM64.lacks("6.12"), AMD64.lacks("5.10")),
+            (Some("fentry"), None, None)
+        );
         assert!(of("riscv64").unwrap_err().to_string().contains("amd64 and arm64"));
     }
 }

@@ -91,7 +91,7 @@ impl Options {
     }
 
     /// The guest's work: the probe's acceptance, then the prefetch on the slow store.
-    fn script(&self, results: &str) -> String {
+    fn script(&self, results: &str, lacks: Option<&str>) -> String {
         let Self { all: _, kernel: _, arch: _, plan, case, probe: _, shell: _, churn } = self;
         // Names of plans and cases are letters, digits, `-` and `_`; anything else must not reach a shell.
         let option = |name: &str, value: &Option<String>| match value {
@@ -106,7 +106,8 @@ impl Options {
         let mut script = "code=0\n".to_owned();
         if probe {
             script.push_str(&format!("probe --every-plan --results {results}"));
-            script.push_str(&format!(" --churn {churn}{plan}{case} || code=1\n"));
+            let lacks = lacks.map(|plan| format!(" --lacks {plan}")).unwrap_or_default();
+            script.push_str(&format!(" --churn {churn}{plan}{case}{lacks} || code=1\n"));
         }
         if prefetch {
             script.push_str(&format!("guest-prefetch --results {results}{case} || code=1\n"));
@@ -193,7 +194,7 @@ fn boot(
     let folder = work.join(&kernel.release);
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let initramfs = folder.join("initramfs");
-    contents.write(kernel, &options.script(arch.results), &initramfs)?;
+    contents.write(kernel, &options.script(arch.results, arch.lacks(&kernel.name)), &initramfs)?;
     let guest = Guest { arch, kernel: kernel.clone(), initramfs, folder, limit: options.limit() };
     let begun = Instant::now();
     let ended = guest.run()?;
@@ -241,13 +242,14 @@ mod tests {
             churn: 1,
             ..Options::default()
         };
-        let script = options.script("/dev/ttyS1");
+        let script = options.script("/dev/ttyS1", None);
         assert!(script.contains("--plan btfpoweroff --case rebootmmap"), "{script}");
     }
 
     #[test]
     fn one_case_runs_one_program() {
-        let of = |case: &str| Options { case: Some(case.into()), ..Options::default() }.script("/dev/ttyS1");
+        let of =
+            |case: &str| Options { case: Some(case.into()), ..Options::default() }.script("/dev/ttyS1", None);
         assert!(of("mmap").contains("probe ") && !of("mmap").contains("guest-prefetch "));
         assert!(
             of("prefetch-directory").contains("guest-prefetch")
