@@ -16,7 +16,7 @@ use operator_api::crd::{DataBackup, DataLoad, DataMigrate, DataProcess};
 
 use super::operation::job::Work;
 use super::write::WriteError;
-use super::{dataset, operation};
+use super::{dataset, operation, orphans};
 use crate::watch::Wake;
 
 /// Looks under way at once, of each kind: what keeps an apiserver busy without being all of its work.
@@ -50,9 +50,10 @@ pub async fn run(context: Arc<operation::reconcile::Context>, counts: Arc<dyn Co
     let migrates = operations::<DataMigrate>(&context, stores.migrates.clone(), &counts);
     let backups = operations::<DataBackup>(&context, stores.backups.clone(), &counts);
     let processes = operations::<DataProcess>(&context, stores.processes.clone(), &counts);
+    let orphans = orphans::run(context.datasets.clone());
     // All listen by now.
     stores.wake_all();
-    futures::join!(datasets, loads, migrates, backups, processes);
+    futures::join!(datasets, loads, migrates, backups, processes, orphans);
 }
 
 fn operations<K: Work>(

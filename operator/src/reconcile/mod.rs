@@ -14,6 +14,8 @@ pub mod event;
 
 pub mod dataset;
 
+pub mod orphans;
+
 pub mod operation;
 
 pub mod measured;

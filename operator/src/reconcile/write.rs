@@ -4,7 +4,7 @@
 //! is applied to with one field manager, and with the uid, so that an object that has gone is not made again.
 //! While another replica leads nothing is written ([`WriteError::NotLeading`]).
 
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -145,6 +145,14 @@ impl Writer {
         K: Clone + Debug + DeserializeOwned,
     {
         api.get_opt(name).await.map_err(WriteError::api("a read"))
+    }
+
+    /// Objects as they are now, whatever the watch has told.
+    pub async fn list<K>(&self, api: &Api<K>, which: &ListParams) -> Result<Vec<K>, WriteError>
+    where
+        K: Clone + Debug + DeserializeOwned,
+    {
+        Ok(api.list(which).await.map_err(WriteError::api("a list"))?.items)
     }
 
     /// Deletes exactly that object. One that has gone, or another of that name, is left alone.

@@ -3,17 +3,14 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use k8s_openapi::jiff::Timestamp;
-use kube::runtime::reflector::Store;
-use kube::{Resource, ResourceExt};
 use operator_api::crd::Dataset;
-use operator_api::crd::operation::{OperationKind, OperationRef, Timing};
 use operator_api::validate::graph::Graph;
 use operator_api::validate::{Claim, Known};
 
 use super::picture::Picture;
 use super::reach::View;
 use crate::inventory::Inventory;
-use crate::watch::Stores;
+use crate::watch::{Judged, Stores};
 
 pub struct Objects {
     stores: Stores,
@@ -45,13 +42,7 @@ impl Known for Objects {
     }
 
     fn operations(&self, namespace: &str) -> Graph {
-        let Stores { loads, migrates, backups, processes, .. } = &self.stores;
-        let mut graph = Graph::default();
-        add(&mut graph, namespace, OperationKind::DataLoad, loads, |load| &load.spec.timing);
-        add(&mut graph, namespace, OperationKind::DataMigrate, migrates, |migrate| &migrate.spec.timing);
-        add(&mut graph, namespace, OperationKind::DataBackup, backups, |backup| &backup.spec.timing);
-        add(&mut graph, namespace, OperationKind::DataProcess, processes, |process| &process.spec.timing);
-        graph
+        Judged(&self.stores).operations(namespace)
     }
 
     fn roomiest_node(&self) -> Option<u64> {
@@ -62,21 +53,5 @@ impl Known for Objects {
 
     fn now(&self) -> Timestamp {
         Timestamp::now()
-    }
-}
-
-fn add<K>(
-    graph: &mut Graph,
-    namespace: &str,
-    kind: OperationKind,
-    store: &Store<K>,
-    timing: fn(&K) -> &Timing,
-) where
-    K: Resource<DynamicType = ()> + Clone,
-{
-    for object in store.state() {
-        if object.namespace().as_deref() == Some(namespace) {
-            graph.insert(OperationRef { kind, name: object.name_any() }, timing(&object).run_after.clone());
-        }
     }
 }

@@ -18,6 +18,9 @@ pub mod pace;
 
 pub mod stores;
 
+pub mod judged;
+
+pub use judged::Judged;
 pub use listings::Listings;
 pub use owned::Owned;
 pub use pace::Pace;

@@ -84,8 +84,8 @@ async fn trouble_is_outlived_and_said() {
     make(&datasets, dataset("after", json!({}))).await;
     phase_is(&datasets, "after", "Bound").await;
 
-    // etcd stands still: longer than a Lease lasts.
-    stage.plane.pause_etcd(Duration::from_secs(20)).await.unwrap();
+    // etcd stands still for twice as long as a Lease lasts.
+    stage.plane.pause_etcd(Duration::from_secs(30)).await.unwrap();
     datasets.delete("after", &DeleteParams::default()).await.unwrap();
     gone(&datasets, "after").await;
     proxy.spoil([]);

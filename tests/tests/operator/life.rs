@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use operator::certs::vault::{Kept, Vault};
 use operator::certs::{Authority, KubeVault};
@@ -57,7 +57,15 @@ async fn datasets_and_operations_live_and_end_with_no_right_too_many() {
     let datasets: Api<Dataset> = api(&client, "a");
     make(&datasets, dataset("second-term", json!({}))).await;
     phase_is(&datasets, "second-term", "Bound").await;
+    make(&datasets, dataset("orphan", json!({}))).await;
+    claim_is_bound(&api(&client, "a"), "orphan").await;
     two.kill();
+    // Nobody sees it go.
+    let loose = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    datasets.patch("orphan", &PatchParams::default(), &loose).await.unwrap();
+    datasets.delete("orphan", &DeleteParams::default()).await.unwrap();
+    gone(&datasets, "orphan").await;
+    assert!(api::<PersistentVolumeClaim>(&client, "a").get_opt("orphan").await.unwrap().is_some());
     let three = Replica::start(&access, "three", None).await;
     make(&datasets, dataset("third-term", json!({}))).await;
     phase_is(&datasets, "third-term", "Bound").await;

@@ -20,4 +20,6 @@ mod life;
 
 mod refusals;
 
+mod status;
+
 mod faults;

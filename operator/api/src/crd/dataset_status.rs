@@ -23,7 +23,7 @@ pub enum DatasetPhase {
     Pending,
     /// Pods can use it: every claim is bound.
     Bound,
-    /// Some of its claims cannot be bound; conditions say why.
+    /// It cannot work as it is written, or some of its claims cannot be bound; conditions say why.
     Failed,
     /// It is being deleted; conditions say what it waits for.
     Terminating,

@@ -10,6 +10,7 @@ use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use operator_api::crd::Dataset;
 use operator_api::crd::dataset_status::{DatasetPhase, DatasetStatus, LastOperation, condition};
+use operator_api::validate::dataset::judge;
 
 use super::status::{self, Worth};
 use super::targets::{self, Target};
@@ -18,7 +19,7 @@ use crate::marks;
 use crate::reconcile::event::Events;
 use crate::reconcile::measure::Measured;
 use crate::reconcile::write::{Created, WriteError, Writer};
-use crate::watch::Stores;
+use crate::watch::{Judged, Stores};
 
 /// How long something stays that only a person can put right before it is tried again.
 const RETRY_BLOCKED: Duration = Duration::from_secs(60);
@@ -86,8 +87,11 @@ fn look<'a>(
         Some(_) => Home::Active,
     };
     let targets = targets::of(dataset);
+    let own = dataset.namespace().unwrap_or_default();
+    let invalid = judge(&own, dataset, &Judged(&context.stores)).err();
     Seen {
         dataset,
+        invalid: invalid.map(|why| why.to_string()),
         claims: context.stores.claims.of(uid),
         volumes: context.stores.volumes.of(uid),
         homes: targets.iter().map(|target| (target.namespace.clone(), home(&target.namespace))).collect(),

@@ -64,6 +64,9 @@ pub fn status(
         say(condition::TERMINATING, "True", reason, message);
         say(condition::READY, "False", "Terminating", "the Dataset is being deleted".into());
         DatasetPhase::Terminating
+    } else if let Some(why) = &decision.invalid {
+        say(condition::READY, "False", "Invalid", bounded(why, 1024));
+        DatasetPhase::Failed
     } else if let Some(first) = blocked.first() {
         let message = first.message.clone().unwrap_or_default();
         let more = blocked.len() - 1;

@@ -42,6 +42,7 @@ struct World {
     homes: BTreeMap<String, Home>,
     /// Names of claims that are not ours.
     foreign: Vec<(String, String)>,
+    invalid: Option<String>,
     uids: u32,
 }
 
@@ -54,6 +55,7 @@ impl World {
             volumes: BTreeMap::new(),
             homes: homes.into(),
             foreign: Vec::new(),
+            invalid: None,
             uids: 0,
         }
     }
@@ -70,6 +72,7 @@ impl World {
         for _ in 0..20 {
             let decision = decide(&Seen {
                 dataset: &self.dataset,
+                invalid: self.invalid.clone(),
                 claims: self.claims.values().cloned().map(Arc::new).collect(),
                 volumes: self.volumes.values().cloned().map(Arc::new).collect(),
                 homes: self.homes.clone(),
@@ -86,6 +89,7 @@ impl World {
                 // As the edge does: an obstacle is looked at once more, and then waited for.
                 let decision = decide(&Seen {
                     dataset: &self.dataset,
+                    invalid: self.invalid.clone(),
                     claims: self.claims.values().cloned().map(Arc::new).collect(),
                     volumes: self.volumes.values().cloned().map(Arc::new).collect(),
                     homes: self.homes.clone(),
@@ -296,6 +300,28 @@ proptest! {
             prop_assert_eq!(world.phases(), [VolumePhase::Bound; 2]);
         }
     }
+}
+
+#[test]
+fn what_cannot_work_is_not_begun_and_what_worked_stays() {
+    let mut world = World::new();
+    world.invalid = Some("the mountPoint is no URL".into());
+    let (decision, acts) = world.settle();
+    assert_eq!((acts, world.claims.len(), world.volumes.len()), (0, 0, 0));
+    let said = status::status(&world.dataset, &decision, None, None, now());
+    let ready = said.conditions.iter().find(|c| c.type_ == "Ready").unwrap();
+    assert_eq!((said.phase, ready.reason.as_str()), (DatasetPhase::Failed, "Invalid"));
+    assert_eq!(ready.message, "the mountPoint is no URL");
+    world.invalid = None;
+    world.settle();
+    world.bind();
+    world.invalid = Some("somebody has changed it".into());
+    let (decision, acts) = world.settle();
+    assert_eq!((acts, world.claims.len(), world.volumes.len()), (0, 2, 2));
+    assert!(decision.volumes.iter().all(|volume| volume.phase == VolumePhase::Bound));
+    world.dataset.metadata.deletion_timestamp = Some(Time(now()));
+    world.settle();
+    assert!(world.dataset.finalizers().is_empty(), "it goes as it came");
 }
 
 #[test]

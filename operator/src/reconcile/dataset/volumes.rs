@@ -39,6 +39,8 @@ pub enum Obstacle {
 #[derive(Debug)]
 pub struct Seen<'a> {
     pub dataset: &'a Dataset,
+    /// What speaks against it: a webhook that was away, or is not there, has refused nothing.
+    pub invalid: Option<String>,
     /// Claims that carry the Dataset's uid.
     pub claims: Vec<Arc<PersistentVolumeClaim>>,
     pub volumes: Vec<Arc<PersistentVolume>>,
@@ -72,6 +74,8 @@ pub enum Act {
 pub struct Decision {
     pub acts: Vec<Act>,
     pub volumes: Vec<VolumeStatus>,
+    /// What speaks against the Dataset as it is written.
+    pub invalid: Option<String>,
     /// What deletion waits for; empty when it waits for nothing, or there is none.
     pub waits: Vec<String>,
 }
@@ -81,7 +85,11 @@ pub fn decide(seen: &Seen<'_>) -> Decision {
 }
 
 fn living(seen: &Seen<'_>) -> Decision {
-    let mut decision = Decision::default();
+    let mut decision = Decision { invalid: seen.invalid.clone(), ..Decision::default() };
+    // What cannot work is not begun; what worked before somebody changed it is not taken away.
+    if decision.invalid.is_some() && seen.claims.is_empty() && seen.volumes.is_empty() {
+        return decision;
+    }
     if !seen.dataset.finalizers().iter().any(|finalizer| finalizer == marks::FINALIZER) {
         decision.acts.push(Act::AddFinalizer);
     }
@@ -204,7 +212,7 @@ fn one(seen: &Seen<'_>, target: &Target, acts: &mut Vec<Act>) -> VolumeStatus {
 }
 
 fn ending(seen: &Seen<'_>) -> Decision {
-    let mut decision = Decision::default();
+    let mut decision = Decision { acts: leave(&seen.claims, &seen.volumes), ..Decision::default() };
     for claim in &seen.claims {
         let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
         if claim.metadata.deletion_timestamp.is_some() {
@@ -212,7 +220,6 @@ fn ending(seen: &Seen<'_>) -> Decision {
                 "claim {namespace}/{name} is in use: it goes when the pods that use it have ended"
             ));
         } else {
-            decision.acts.extend(delete_claim(claim));
             decision.waits.push(format!("claim {namespace}/{name} is being deleted"));
         }
         decision.volumes.push(VolumeStatus {
@@ -222,22 +229,27 @@ fn ending(seen: &Seen<'_>) -> Decision {
             message: Some("the Dataset is being deleted".into()),
         });
     }
-    for volume in &seen.volumes {
-        let (namespace, name) = claim_of(volume);
-        let held = seen
-            .claims
-            .iter()
-            .any(|c| c.namespace().unwrap_or_default() == namespace && c.name_any() == name);
-        if !held && !is_going(volume) {
-            decision.acts.extend(delete_volume(volume));
-        }
-    }
     // A volume whose deletion was asked for goes by itself; nobody needs the Dataset for that.
     let finalized = seen.dataset.finalizers().iter().any(|finalizer| finalizer == marks::FINALIZER);
     if seen.claims.is_empty() && finalized {
         decision.acts.push(Act::RemoveFinalizer);
     }
     decision
+}
+
+/// What a Dataset that is no more leaves behind, removed: claims, and volumes whose claim is gone.
+pub fn leave(claims: &[Arc<PersistentVolumeClaim>], volumes: &[Arc<PersistentVolume>]) -> Vec<Act> {
+    let mut acts: Vec<_> = claims.iter().filter_map(|claim| delete_claim(claim)).collect();
+    for volume in volumes {
+        let (namespace, name) = claim_of(volume);
+        let held = |claim: &Arc<PersistentVolumeClaim>| {
+            claim.namespace().unwrap_or_default() == namespace && claim.name_any() == name
+        };
+        if !claims.iter().any(held) {
+            acts.extend(delete_volume(volume));
+        }
+    }
+    acts
 }
 
 fn is_going(volume: &PersistentVolume) -> bool {

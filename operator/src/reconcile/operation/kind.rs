@@ -6,6 +6,7 @@ use kube::Resource;
 use kube::core::NamespaceResourceScope;
 use operator_api::crd::operation::{OperationKind, OperationStatus, Timing};
 use operator_api::crd::{DataBackup, DataLoad, DataMigrate, DataProcess};
+use operator_api::validate::{Known, Refusal, operation as judge};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -28,6 +29,9 @@ pub trait Operation:
 
     /// The Datasets it needs, as (namespace, name), the one that events are about first. `own` is its namespace.
     fn datasets(&self, own: &str) -> Vec<(String, String)>;
+
+    /// What speaks against it. A webhook that was away, or is not there, has refused nothing.
+    fn judge(&self, own: &str, known: &dyn Known) -> Result<(), Refusal>;
 }
 
 fn dataset(own: &str, namespace: Option<&str>, name: &str) -> (String, String) {
@@ -46,6 +50,9 @@ impl Operation for DataLoad {
     fn datasets(&self, own: &str) -> Vec<(String, String)> {
         vec![dataset(own, self.spec.dataset.namespace.as_deref(), &self.spec.dataset.name)]
     }
+    fn judge(&self, own: &str, known: &dyn Known) -> Result<(), Refusal> {
+        judge::load(own, self, known)
+    }
 }
 
 impl Operation for DataMigrate {
@@ -61,6 +68,9 @@ impl Operation for DataMigrate {
         let ends = [&self.spec.from, &self.spec.to].into_iter().filter_map(|end| end.dataset.as_ref());
         ends.map(|end| dataset(own, end.namespace.as_deref(), &end.name)).collect()
     }
+    fn judge(&self, own: &str, known: &dyn Known) -> Result<(), Refusal> {
+        judge::migrate(own, self, known)
+    }
 }
 
 impl Operation for DataBackup {
@@ -75,6 +85,9 @@ impl Operation for DataBackup {
     fn datasets(&self, own: &str) -> Vec<(String, String)> {
         vec![dataset(own, None, &self.spec.dataset)]
     }
+    fn judge(&self, own: &str, known: &dyn Known) -> Result<(), Refusal> {
+        judge::backup(own, self, known)
+    }
 }
 
 impl Operation for DataProcess {
@@ -88,5 +101,8 @@ impl Operation for DataProcess {
     }
     fn datasets(&self, own: &str) -> Vec<(String, String)> {
         vec![dataset(own, self.spec.dataset.namespace.as_deref(), &self.spec.dataset.name)]
+    }
+    fn judge(&self, own: &str, known: &dyn Known) -> Result<(), Refusal> {
+        judge::process(own, self, known)
     }
 }

@@ -21,7 +21,7 @@ use crate::marks;
 use crate::reconcile::agents::{Agents, Standing, Wish};
 use crate::reconcile::dataset::reconcile::Context as Datasets;
 use crate::reconcile::write::{Created, WriteError};
-use crate::watch::facts;
+use crate::watch::{Judged, facts};
 
 /// Progress alone is written no more often than this.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
@@ -103,6 +103,10 @@ pub async fn reconcile<K: Work>(operation: Arc<K>, context: Arc<Context>) -> Res
             .map(|before| context.before(&namespace, before))
             .collect(),
         events: context.events(&*operation, &needed),
+        invalid: operation
+            .judge(&namespace, &Judged(&context.datasets.stores))
+            .err()
+            .map(|why| why.to_string()),
         ready,
         lost: missing,
         outcome,

@@ -30,6 +30,7 @@ struct Life {
     outcome: Outcome,
     events: Vec<(Event, String)>,
     before: Vec<Before>,
+    invalid: Option<String>,
     ready: Result<(), String>,
     lost: Option<String>,
 }
@@ -43,6 +44,7 @@ impl Life {
             outcome: Outcome::Absent,
             events: Vec::new(),
             before: Vec::new(),
+            invalid: None,
             ready: Ok(()),
             lost: None,
         }
@@ -56,6 +58,7 @@ impl Life {
             created: start(),
             before: self.before.clone(),
             events: self.events.clone(),
+            invalid: self.invalid.clone(),
             ready: self.ready.clone(),
             lost: self.lost.clone(),
             outcome: self.outcome.clone(),
@@ -110,6 +113,19 @@ fn once_runs_once_and_goes_after_its_time() {
     );
     assert_eq!(life.after(59).act, None);
     assert_eq!(life.after(1).act, Some(Act::Delete));
+}
+
+#[test]
+fn what_is_wrong_is_said_and_not_begun_and_what_runs_goes_on() {
+    let mut life = Life::new(timing(Policy::Once));
+    life.invalid = Some("from and to are the same".into());
+    assert_eq!(life.look().act, None);
+    assert_eq!(life.reason("Waiting"), "Invalid: from and to are the same");
+    life.invalid = None;
+    assert_eq!(life.look().act, Some(Act::Start { run: 1, attempt: 0 }));
+    life.invalid = Some("somebody has changed it".into());
+    life.outcome = Outcome::Running(Progress::default());
+    assert_eq!((life.look().act, life.status.phase), (None, OperationPhase::Executing));
 }
 
 #[test]

@@ -60,6 +60,8 @@ pub struct Seen<'a> {
     pub before: Vec<Before>,
     /// Events that are there now, each with which one it is.
     pub events: Vec<(Event, String)>,
+    /// What speaks against the operation as it is written.
+    pub invalid: Option<String>,
     /// What is needed to start; a sentence where it is not there.
     pub ready: Result<(), String>,
     /// What a run under way cannot go on without; a sentence where it is gone for good.
@@ -214,6 +216,9 @@ fn ended(status: &mut OperationStatus, began: Timestamp, now: Timestamp) {
 fn pending(seen: &Seen<'_>, mut decision: Decision) -> Decision {
     if seen.timing.suspend {
         return wait(seen, decision, "Suspended", "suspend is set: take it out to go on".into(), None);
+    }
+    if let Some(why) = &seen.invalid {
+        return wait(seen, decision, "Invalid", why.clone(), Some(LOOK));
     }
     if let Some(next) = &seen.status.next_attempt_time {
         if let Some(left) = until(next.0, seen.now) {
