@@ -24,6 +24,8 @@ const LAST: usize = 25;
 #[derive(Clone, Debug)]
 pub struct Guest {
     pub arch: Arch,
+    /// More of the kernel's command line.
+    pub append: Option<String>,
     pub kernel: Kernel,
     pub initramfs: PathBuf,
     /// Where console and results are left.
@@ -48,7 +50,11 @@ impl Guest {
         for file in [&out, &results] {
             File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
         }
-        let mut command = self.arch.command(&self.kernel.image, &self.initramfs, "quiet");
+        let mut command = self.arch.command(
+            &self.kernel.image,
+            &self.initramfs,
+            &format!("quiet {}", self.append.as_deref().unwrap_or_default()),
+        );
         self.arch.lines(&mut command, &out, &results);
         let errors = File::create(path("qemu")).context("cannot write QEMU's messages")?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
@@ -95,8 +101,8 @@ impl Guest {
     }
 
     /// A shell in it, on this terminal; QEMU's own keys are left out, so that Ctrl-C reaches the guest.
-    pub fn shell(arch: Arch, kernel: &Kernel, initramfs: &Path) -> Result<()> {
-        let mut command = arch.command(&kernel.image, initramfs, "");
+    pub fn shell(arch: Arch, kernel: &Kernel, initramfs: &Path, append: Option<&str>) -> Result<()> {
+        let mut command = arch.command(&kernel.image, initramfs, append.unwrap_or_default());
         command.args(["-serial", "mon:stdio"]);
         console::note("  the shell's end (`exit`, or Ctrl-A X) ends the guest");
         let status = command.status().context("cannot start QEMU")?;

@@ -59,6 +59,9 @@ pub struct Options {
     /// Run this acceptance program, built statically elsewhere, and build nothing; leaves prefetch out
     #[arg(long, value_name = "FILE")]
     probe: Option<PathBuf>,
+    /// More of the guests' kernel command line, such as lockdown=confidentiality
+    #[arg(long, value_name = "TEXT")]
+    append: Option<String>,
     /// A shell in the (first) guest instead of the acceptance
     #[arg(long)]
     shell: bool,
@@ -92,7 +95,7 @@ impl Options {
 
     /// The guest's work: the probe's acceptance, then the prefetch on the slow store.
     fn script(&self, results: &str, lacks: Option<&str>) -> String {
-        let Self { all: _, kernel: _, arch: _, plan, case, probe: _, shell: _, churn } = self;
+        let Self { all: _, kernel: _, arch: _, plan, case, probe: _, append: _, shell: _, churn } = self;
         // Names of plans and cases are letters, digits, `-` and `_`; anything else must not reach a shell.
         let option = |name: &str, value: &Option<String>| match value {
             Some(text) => {
@@ -155,7 +158,7 @@ pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
         let kernel = kernels.first().context("no kernel")?;
         let initramfs = work.path.join("initramfs");
         contents.write(kernel, "setsid cttyhack sh\npoweroff -f\n", &initramfs)?;
-        Guest::shell(arch, kernel, &initramfs)?;
+        Guest::shell(arch, kernel, &initramfs, options.append.as_deref())?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut cells = Vec::new();
@@ -195,7 +198,14 @@ fn boot(
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let initramfs = folder.join("initramfs");
     contents.write(kernel, &options.script(arch.results, arch.lacks(&kernel.name)), &initramfs)?;
-    let guest = Guest { arch, kernel: kernel.clone(), initramfs, folder, limit: options.limit() };
+    let guest = Guest {
+        arch,
+        append: options.append.clone(),
+        kernel: kernel.clone(),
+        initramfs,
+        folder,
+        limit: options.limit(),
+    };
     let begun = Instant::now();
     let ended = guest.run()?;
     let mut cells = cells::parse(&kernel.name, &ended.lines, ended.trouble.as_deref());
