@@ -37,4 +37,6 @@ pub mod doors;
 
 pub mod placing;
 
+pub mod learned;
+
 pub mod run;

@@ -18,6 +18,7 @@ use crate::doors::{DoorError, Doors, Inside};
 use crate::health::{self, Health, HealthError};
 use crate::ingest::{Hub, Limits};
 use crate::inventory::{Fact, Inventory, Millis};
+use crate::learned;
 use crate::lease::Candidate;
 use crate::metrics::Metrics;
 use crate::placing;
@@ -175,6 +176,7 @@ async fn campaign(
             () = candidate.hold() => false,
             () = controller::run(context, Arc::new(metrics.clone())) => false,
             () = placing::run(hub.clone()) => false,
+            () = learned::keep(&hub, &datasets.stores, &datasets.writer) => false,
             _ = stop.wait_for(|stop| *stop) => true,
         };
         leading.set(false);
@@ -219,6 +221,9 @@ async fn readiness(stores: Stores, health: Health, metrics: Metrics) {
 fn sink(inventory: Arc<RwLock<Inventory>>, steering: Steering, hub: Arc<Hub>) -> stores::Sink {
     Arc::new(move |heard| {
         steering.hear(heard);
+        if let Heard::Profile(profile) = heard {
+            learned::hear(&hub, profile);
+        }
         let fact = match heard {
             Heard::Dataset(dataset) => facts::dataset(dataset),
             Heard::DatasetGone { namespace, name } => facts::dataset_gone(namespace, name),

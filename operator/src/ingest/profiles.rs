@@ -64,6 +64,18 @@ impl Profiles {
         true
     }
 
+    /// Takes a kept profile over, unless agents have told of a later one.
+    pub fn restore(&mut self, workload: &str, source: &str, bytes: Vec<u8>) {
+        if self.get(workload, source).is_none() {
+            self.put(workload, source, bytes);
+        }
+    }
+
+    /// Grows with each profile that comes.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
     pub fn get(&self, workload: &str, source: &str) -> Option<&[u8]> {
         self.known.get(&(workload.into(), source.into())).map(|(bytes, _)| bytes.as_slice())
     }

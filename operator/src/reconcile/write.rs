@@ -7,6 +7,7 @@
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
+use operator_api::crd::AccessProfile;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -186,6 +187,15 @@ impl Writer {
         let mut patch = identity(object);
         patch["metadata"]["finalizers"] = json!(finalizers);
         self.apply(api, object, &patch, false).await
+    }
+
+    /// Makes what was learned of a workload known, or says it anew.
+    pub async fn profile(&self, namespace: &str, profile: &AccessProfile) -> Result<(), WriteError> {
+        self.may_write()?;
+        let params = PatchParams::apply(marks::FIELD_MANAGER).force();
+        let api: Api<AccessProfile> = self.namespaced(namespace);
+        let written = api.patch(&profile.name_any(), &params, &Patch::Apply(profile)).await;
+        written.map(drop).map_err(WriteError::api("an AccessProfile"))
     }
 
     /// Says the object's status. False: it has gone.

@@ -11,6 +11,7 @@ use agent::report::ledger::{Key, Tier};
 use agent::report::speaker::{Facts, Speaker};
 use operator_api::report::v1 as wire;
 use rustls::ClientConfig;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use wire::down::Kind as Told;
 use wire::instruction::Work;
@@ -41,6 +42,7 @@ pub struct Spec {
 #[derive(Debug)]
 pub struct Obedient {
     heard: Arc<Mutex<Vec<Told>>>,
+    words: mpsc::UnboundedSender<Said>,
     task: JoinHandle<()>,
 }
 
@@ -53,6 +55,8 @@ struct Node {
     /// Ends that were not acknowledged.
     ended: BTreeMap<String, wire::Progress>,
     said: Instant,
+    /// What a test has it say.
+    words: mpsc::UnboundedReceiver<Said>,
 }
 
 impl Obedient {
@@ -66,6 +70,7 @@ impl Obedient {
                 speaker.ledger.change(&key, |set| set.insert(0, chunks));
             }
         }
+        let (words, to_say) = mpsc::unbounded_channel();
         let node = Node {
             spec,
             speaker,
@@ -73,8 +78,15 @@ impl Obedient {
             heard: heard.clone(),
             ended: BTreeMap::new(),
             said: Instant::now(),
+            words: to_say,
         };
-        Self { heard, task: tokio::spawn(node.run()) }
+        Self { heard, words, task: tokio::spawn(node.run()) }
+    }
+
+    /// Has it say something once, when it is connected.
+    pub fn say(&self, kind: Said) {
+        // Its task ends with this.
+        let _ = self.words.send(kind);
     }
 
     /// Everything that it was told since the last call, acknowledgements aside.
@@ -128,6 +140,10 @@ impl Node {
         loop {
             let message = tokio::select! {
                 message = link.down.message() => message,
+                Some(words) = self.words.recv() => {
+                    self.say(&link, words).await;
+                    continue;
+                }
                 _ = tick.tick() => {
                     self.tell(&link).await;
                     continue;

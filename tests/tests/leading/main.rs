@@ -8,3 +8,5 @@ mod stage;
 mod steering;
 
 mod placing;
+
+mod learning;

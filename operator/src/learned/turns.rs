@@ -1,0 +1,98 @@
+//! Which profile is written next. Pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::ingest::Profiles;
+
+/// (workload, source).
+pub type Key = (Box<str>, Box<str>);
+
+/// A profile is written again after this at the soonest: what one run adds to many is little.
+const SELDOM: Duration = Duration::from_secs(600);
+
+/// Profiles kept in the cluster in one term. As many as the hub holds of a usual size, and with 64 KiB each still
+/// within what etcd is made for.
+const MOST: usize = 4_096;
+
+#[derive(Debug)]
+pub struct Turns {
+    /// Those that came up to this revision have been looked at.
+    seen: u64,
+    waiting: BTreeMap<Key, u64>,
+    written: BTreeMap<Key, Duration>,
+}
+
+impl Turns {
+    /// What was known before this replica led is kept already, or was never told to it.
+    pub fn begin(revision: u64) -> Self {
+        Self { seen: revision, waiting: BTreeMap::new(), written: BTreeMap::new() }
+    }
+
+    /// Takes up to `limit` that may be written now, those that wait longest first.
+    pub fn due(&mut self, profiles: &Profiles, now: Duration, limit: usize) -> Vec<Key> {
+        for (workload, source, _, revision) in profiles.since(self.seen) {
+            self.seen = self.seen.max(revision);
+            let key = (workload.into(), source.into());
+            let known = self.waiting.contains_key(&key) || self.written.contains_key(&key);
+            if known || self.waiting.len() + self.written.len() < MOST {
+                self.waiting.entry(key).or_insert(revision);
+            }
+        }
+        let rests = |key: &Key| self.written.get(key).is_some_and(|at| now.saturating_sub(*at) < SELDOM);
+        let mut due: Vec<(u64, Key)> = self
+            .waiting
+            .iter()
+            .filter(|(key, _)| !rests(key))
+            .map(|(key, revision)| (*revision, key.clone()))
+            .collect();
+        due.sort_unstable();
+        due.truncate(limit);
+        for (_, key) in &due {
+            self.waiting.remove(key);
+            self.written.insert(key.clone(), now);
+        }
+        due.into_iter().map(|(_, key)| key).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn due(turns: &mut Turns, profiles: &Profiles, now: u64) -> Vec<String> {
+        let due = turns.due(profiles, Duration::from_secs(now), 2);
+        due.into_iter().map(|(workload, _)| workload.into()).collect()
+    }
+
+    #[test]
+    fn a_few_at_a_time_and_each_seldom() {
+        let mut profiles = Profiles::default();
+        profiles.put("before", "s", vec![1]);
+        let mut turns = Turns::begin(profiles.revision());
+        assert!(due(&mut turns, &profiles, 0).is_empty());
+        for name in ["c", "b", "a"] {
+            profiles.put(name, "s", vec![1]);
+        }
+        assert_eq!(due(&mut turns, &profiles, 1), ["c", "b"]);
+        profiles.put("c", "s", vec![2]);
+        assert_eq!(due(&mut turns, &profiles, 2), ["a"]);
+        assert!(due(&mut turns, &profiles, 600).is_empty());
+        assert_eq!(due(&mut turns, &profiles, 601), ["c"]);
+        assert!(due(&mut turns, &profiles, 10_000).is_empty(), "nothing new was learned");
+    }
+
+    #[test]
+    fn there_is_a_bound() {
+        let mut profiles = Profiles::default();
+        let mut turns = Turns::begin(0);
+        for number in 0..MOST + 10 {
+            profiles.put(&format!("w{number}"), "s", vec![1]);
+        }
+        let mut count = 0;
+        for second in 0..MOST as u64 {
+            count += due(&mut turns, &profiles, second % 300).len();
+        }
+        assert_eq!(count, MOST);
+    }
+}
