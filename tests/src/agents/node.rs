@@ -99,7 +99,10 @@ impl Node {
             shared.world.change(self.number, &mut self.speaker.ledger, &mut self.random);
         }
         self.tell(link).await;
-        if let Some(report) = self.speaker.sign_of_life().filter(|_| !shared.changing.load(Relaxed)) {
+        // Asked for only where it is sent: it takes the next number, and a number that never comes is a report lost.
+        if !shared.changing.load(Relaxed)
+            && let Some(report) = self.speaker.sign_of_life()
+        {
             self.say(link, Said::Report(report)).await;
         }
     }

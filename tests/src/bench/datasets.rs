@@ -20,6 +20,7 @@ use crate::cluster::audit;
 use crate::cluster::control_plane::ControlPlane;
 use crate::cluster::operator::{self, Operator, USER};
 use crate::cluster::options::{Audit, Options as ClusterOptions};
+use crate::cluster::wait::{Seen, until};
 
 /// Created side by side, as `kubectl apply` of a folder would not: the load is the operator's to order.
 const AT_ONCE: usize = 32;
@@ -104,6 +105,14 @@ async fn one(options: &Options, plane: &ControlPlane, admin: &Client, number: us
         eprintln!("    {count:>6} {verb} {resource}");
     }
     namespaces.delete(&namespace, &DeleteParams::default()).await?;
+    // The next run's Datasets must not wait for what takes these away, nor be charged for it.
+    until(&format!("namespace {namespace} is gone"), LIMIT, async || {
+        Ok(match namespaces.get_opt(&namespace).await? {
+            None => Seen::Done(()),
+            Some(left) => Seen::NotYet(format!("{:?}", left.status)),
+        })
+    })
+    .await?;
     Ok(Run {
         seconds: ended.duration_since(begun).as_secs_f64(),
         requests_per: audit::total(&requests) as f64 / options.datasets as f64,
