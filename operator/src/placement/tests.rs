@@ -285,6 +285,9 @@ proptest! {
     #[test]
     fn what_is_in_place_stays_when_the_operator_forgets(mut world in worlds()) {
         world.nodes.iter_mut().for_each(|n| n.chunks = 4_000);
+        // Pieces compete within a quota, Datasets for nodes where one of them is exclusive, and what is there already
+        // changes who comes first: docs/placement.md.
+        world.datasets.iter_mut().for_each(|d| (d.quota, d.sharing) = (None, Sharing::Shared));
         let mut inventory = fold(world.facts());
         let mut placement = Placement::default();
         settle(&inventory, &mut placement, 0, &Limits::default());
