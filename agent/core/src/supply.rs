@@ -34,6 +34,11 @@ struct Candidate {
     deadline: Nanos,
 }
 
+/// Where all lies in memory a look from time to time is enough.
+fn rests(run: &Run) -> bool {
+    run.is_resident() && !run.visit_count.is_multiple_of(PROBATION)
+}
+
 impl Core {
     /// The runs at a mount, always in the same order.
     pub(crate) fn runs_at(&self, mount: MountId) -> Vec<(u32, MountId)> {
@@ -71,8 +76,8 @@ impl Core {
             let Some(mut run) = self.runs.remove(key) else {
                 continue;
             };
-            // A look from time to time is enough where all lies in memory.
-            if run.is_resident() && !run.visit_count.is_multiple_of(PROBATION) {
+            // Counted among the epochs neither here nor below.
+            if rests(&run) {
                 self.runs.insert(*key, run);
                 continue;
             }
@@ -89,7 +94,7 @@ impl Core {
                 break;
             }
             let Some(mut run) = self.runs.remove(key) else { continue };
-            if run.is_known_epoch() {
+            if run.is_known_epoch() && !rests(&run) {
                 let share = self.free_places(mount).div_ceil(epochs);
                 epochs -= 1;
                 self.supply_epoch(&mut run, share, now);
@@ -246,7 +251,7 @@ impl Core {
             {
                 return;
             }
-            if run.is_resident() && !run.visit_count.is_multiple_of(PROBATION) {
+            if rests(run) {
                 return;
             }
             let drawn = if run.is_known_epoch() { run.draw() } else { run.draw_cheapest(&self.catalog) };
