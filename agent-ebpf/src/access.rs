@@ -127,8 +127,9 @@ fn proceed(state: &mut ThreadState, inode: &Inode, how: u8, start: u64, end: u64
 /// wanted again, so that a new run must begin.
 #[inline(always)]
 fn take_over(run: &mut Run, inode: &Inode) -> bool {
+    // Forgotten meanwhile: a new run names it again.
     let Some(known) = crate::maps::KNOWN.get_ptr(name::key(inode.dev, inode.ino)) else {
-        return true;
+        return false;
     };
     // SAFETY: a map value; one word is read.
     let quiet = unsafe { (*known).quiet } != 0;

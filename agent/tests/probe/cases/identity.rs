@@ -170,6 +170,13 @@ pub fn lives(scene: &mut Scene) -> Verdict {
     told.paths.extend(more.paths);
     told.events.extend(more.events);
     assert_eq!(told.path(&path), Some(&b"next life"[..]), "{:?}", told.events);
+    // What was forgotten is named again, however often it was read before.
+    let dev = scene.disk.dev;
+    scene.forget(dev);
+    let told = whole_file(scene, &path, || {
+        fs::read(&path).expect("reading");
+    });
+    assert_eq!(told.path(&path), Some(&b"next life"[..]), "{:?}", told.events);
     verdict(scene)
 }
 
