@@ -6,9 +6,10 @@ use std::path::Path;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Event;
 use kube::api::{DeleteParams, ListParams};
-use kube::{Api, Client};
-use operator_api::crd::{DataBackup, DataLoad, DataMigrate, DataProcess, Dataset};
+use kube::{Api, Client, ResourceExt};
+use operator_api::crd::{AccessProfile, DataBackup, DataLoad, DataMigrate, DataProcess, Dataset};
 use operator_api::report::v1::down::Kind as Told;
+use operator_api::report::v1::{ProfileLearned, up};
 use serde_json::{Value, json};
 use tests::cluster::kubelet::{EXIT_CODE, RUN_SECONDS};
 use tests::cluster::wait::{Seen, until};
@@ -92,7 +93,7 @@ pub async fn jobs(client: &Client) {
     gone(&datasets, DATASET).await;
 }
 
-/// A load waits for agents, one comes, and does it.
+/// A load waits for agents, one comes, does it, and tells what it learned.
 pub async fn loads(client: &Client, folder: &Path, listen: SocketAddr) {
     let datasets: Api<Dataset> = api(client, NAMESPACE);
     let mounts = json!({"mounts": [{"mountPoint": "nfs://nas/export", "name": "x"}]});
@@ -119,7 +120,23 @@ pub async fn loads(client: &Client, folder: &Path, listen: SocketAddr) {
     let version = &status["versions"][0];
     assert_eq!((&version["current"], &version["totalBytes"]), (&json!(true), &json!(BYTES)), "{status}");
     assert!(version["firstSeen"].is_string(), "{status}");
+
+    // What it learned is kept as long as the Dataset is.
+    node.say(up::Kind::Learned(ProfileLearned {
+        workload: format!("owner namespace={NAMESPACE} kind=Job name=trainer container=main"),
+        source: "nas:/export".into(),
+        profile: vec![7; 100],
+    }));
+    let profiles: Api<AccessProfile> = api(client, NAMESPACE);
+    let learned = until("an AccessProfile is there", LIMIT, async || {
+        let mut all = profiles.list(&ListParams::default()).await?.items;
+        Ok(all.pop().map_or(Seen::NotYet("none".into()), Seen::Done))
+    })
+    .await
+    .unwrap();
+    assert_eq!(learned.spec.dataset.name, "loaded");
     drop(node);
     datasets.delete("loaded", &DeleteParams::default()).await.unwrap();
     gone(&datasets, "loaded").await;
+    gone(&profiles, &learned.name_any()).await;
 }
