@@ -19,7 +19,7 @@ use crate::residency::Owner;
 use crate::run::Run;
 use crate::store::Store;
 use crate::stream::Streams;
-use crate::units::{MountId, Nanos, Pages};
+use crate::units::{MountId, Nanos, Pages, Reader};
 use crate::view::Happening;
 
 /// Bounds on what the core keeps and asks for; limits, never tuning.
@@ -93,6 +93,13 @@ pub(crate) enum Flight {
     Fetch(FetchFlight),
 }
 
+impl Flight {
+    /// Whether it is a fetch of this run: (workload, mount).
+    pub fn is_of(&self, run: (u32, MountId)) -> bool {
+        matches!(self, Self::Fetch(flight) if (flight.owner.workload, flight.mount) == run)
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct FetchFlight {
     pub mount: MountId,
@@ -142,6 +149,8 @@ pub struct Core {
     pub(crate) in_flight: FxHashMap<FileId, (u32, Owner)>,
     /// Files that hold claims.
     pub(crate) claimed: FxHashSet<FileId>,
+    /// The file that a thread emptied last of pages it had not read: an open does that on some stores.
+    pub(crate) emptied: FxHashMap<Reader, (FileId, Nanos)>,
     pub(crate) ledger: Ledger,
     pub(crate) available: u64,
     pub(crate) psi: u32,
@@ -174,6 +183,7 @@ impl Core {
             flights: FxHashMap::default(),
             in_flight: FxHashMap::default(),
             claimed: FxHashSet::default(),
+            emptied: FxHashMap::default(),
             ledger: Ledger::default(),
             // Until the first sample: little enough for the smallest node.
             available: 1 << 30,
@@ -193,13 +203,13 @@ impl Core {
             Observation::Mount { mount, dev, source, fstype, read_ahead_bytes } => {
                 self.stores.insert(*mount, Store::new(*mount, *dev, source, fstype, *read_ahead_bytes));
             }
-            Observation::Unmount { mount } => self.unmount(*mount, now),
+            Observation::Unmount { mount } => self.unmount(*mount),
             Observation::Process { tgid, workload, label } => self.identify(*tgid, workload, label),
             Observation::Profile { workload, source, bytes } => self.teach(workload, source, bytes),
             Observation::Exit { tgid } => self.exit(*tgid),
             Observation::Sight { file, mount, path, size, mtime: _ } => {
                 if self.catalog.names() >= self.limits.files {
-                    self.start_over(now);
+                    self.start_over();
                 }
                 let id = self.catalog.file_at(*mount, path);
                 self.catalog.bind(id, *file, *size);
@@ -209,7 +219,8 @@ impl Core {
             }
             Observation::Added { file, pages, by } => match by {
                 Actor::Agent => self.added_by_agent(*file, pages),
-                Actor::Thread(_) | Actor::Reclaim => self.added_by_thread(*file, pages, now),
+                Actor::Thread(reader) => self.added_by_thread(*file, pages, Some(*reader), now),
+                Actor::Reclaim => self.added_by_thread(*file, pages, None, now),
             },
             Observation::Removed { file, pages, by } => self.removed(*file, pages, *by, now),
             Observation::Resident { file, pages } => {

@@ -44,6 +44,7 @@ impl Core {
 
     pub(crate) fn exit(&mut self, tgid: u32) {
         self.processes.remove(&tgid);
+        self.emptied.retain(|thread, _| thread.tgid != tgid);
         for run in self.runs.values_mut() {
             run.tgids.retain(|running| *running != tgid);
         }
@@ -80,7 +81,8 @@ impl Core {
             return;
         };
         let Profile { survival, share, dirs, files, classes } = profile;
-        if store.survival == Survival::Unknown {
+        // That they are dropped, or that root is refused, is found again with one file: it may have changed.
+        if store.survival == Survival::Unknown && survival == Survival::Kept {
             store.survival = survival;
         }
         if self.catalog.names() + files.len() > self.limits.files {
@@ -221,7 +223,7 @@ impl Core {
         }
     }
 
-    pub(crate) fn unmount(&mut self, mount: MountId, _now: Nanos) {
+    pub(crate) fn unmount(&mut self, mount: MountId) {
         for key in self.runs_at(mount) {
             if let Some(run) = self.runs.remove(&key) {
                 self.end_run(run, true);
@@ -234,7 +236,7 @@ impl Core {
     }
 
     /// The catalog is full: all names are let go and learned anew. Runs leave their profiles first.
-    pub(crate) fn start_over(&mut self, _now: Nanos) {
+    pub(crate) fn start_over(&mut self) {
         let runs: Vec<Run> = self.runs.drain().map(|(_, run)| run).collect();
         for run in runs {
             self.end_run(run, false);
@@ -242,6 +244,7 @@ impl Core {
         self.active.clear();
         self.in_flight.clear();
         self.claimed.clear();
+        self.emptied.clear();
         self.flights.clear();
         self.expected_bytes = 0;
         self.catalog = Catalog::default();

@@ -6,8 +6,14 @@ use crate::core::{Core, FetchFlight, Flight};
 use crate::observation::{Actor, Entry, OrderId, Outcome};
 use crate::order::{Door, Extent, Order};
 use crate::residency::Owner;
-use crate::units::{FileKey, MountId, Nanos, PAGE, Pages, pages_of};
+use crate::units::{FileKey, MountId, Nanos, PAGE, Pages, Reader, pages_of};
 use crate::view::{Happening, Survival};
+
+/// From an open to the read that follows it, at the most.
+const OPEN_TO_READ: Nanos = Nanos::from_millis(1_000);
+
+/// Threads remembered that emptied a file.
+const EMPTIED: usize = 1_024;
 
 impl Core {
     pub(crate) fn added_by_agent(&mut self, key: FileKey, pages: &Pages) {
@@ -34,8 +40,17 @@ impl Core {
     }
 
     /// A reader's own request is on its way: its miss begins here.
-    pub(crate) fn added_by_thread(&mut self, key: FileKey, pages: &Pages, now: Nanos) {
+    pub(crate) fn added_by_thread(
+        &mut self,
+        key: FileKey,
+        pages: &Pages,
+        reader: Option<Reader>,
+        now: Nanos,
+    ) {
         let Some(id) = self.catalog.by_key(key) else { return };
+        if let Some(reader) = reader {
+            self.reads_anew(id, reader, now);
+        }
         if let Some(file) = self.catalog.file_mut(id) {
             file.residency.get_or_insert_default().added_by_thread(pages);
         }
@@ -80,10 +95,27 @@ impl Core {
             self.ledger.wasted(*owner, pages * PAGE);
         }
         let among_files = lost.iter().any(|(owner, _)| owner.predictor.is_among_files());
-        if let Actor::Thread(_) = by
+        if let Actor::Thread(thread) = by
             && among_files
-            && self.stores.get_mut(&mount).is_some_and(|store| store.met_open(false))
         {
+            // Exits may be lost.
+            if self.emptied.len() >= EMPTIED {
+                self.emptied.clear();
+            }
+            self.emptied.insert(thread, (id, now));
+        }
+    }
+
+    /// A thread has a file's pages brought in by itself. If it was the one to throw out those that lay ready, its
+    /// open did: whoever takes memory back, or empties the cache, does not come to read just that file next.
+    fn reads_anew(&mut self, id: FileId, reader: Reader, now: Nanos) {
+        let opened = |(file, at): &(FileId, Nanos)| *file == id && now.since(*at) < OPEN_TO_READ;
+        if !self.emptied.get(&reader).is_some_and(opened) {
+            return;
+        }
+        self.emptied.remove(&reader);
+        let Some(mount) = self.catalog.mount_of(id) else { return };
+        if self.stores.get_mut(&mount).is_some_and(|store| store.met_open(false)) {
             self.judge(mount, Survival::Dropped);
         }
     }
@@ -259,7 +291,7 @@ impl Core {
             let again = FetchFlight { expected: 0, added: 0, trial: true, ..flight.clone() };
             let via = self.runs.get(&(flight.owner.workload, flight.mount)).map_or(0, crate::run::Run::via);
             let extent = Extent::Whole { limit: bytes };
-            self.fetch(again, extent, via, now, "to see whether its pages survive an open", now);
+            self.fetch(again, extent, via, now, "to see whether its pages survive an open");
         }
     }
 

@@ -64,42 +64,52 @@ impl Core {
         keys
     }
 
-    /// Fills the free places at a mount: first with what has a time, then with what is left of known sets,
-    /// of which each gets its share.
+    /// Fills the free places at a mount: first with what has a time, then with what is left of known sets.
     pub(crate) fn supply(&mut self, mount: MountId, now: Nanos) {
         if !self.limits.prefetch {
             return;
         }
         let keys = self.by_worth(mount);
-        let mut epochs = 0;
-        for key in &keys {
-            let Some(mut run) = self.runs.remove(key) else {
+        let mut epochs = Vec::new();
+        for key in keys {
+            let Some(mut run) = self.runs.remove(&key) else {
                 continue;
             };
-            // Counted among the epochs neither here nor below.
-            if rests(&run) {
-                self.runs.insert(*key, run);
-                continue;
+            if !rests(&run) {
+                self.list_for(&mut run);
+                if self.free_places(mount) > 0 {
+                    self.supply_repetition(&mut run, now);
+                    self.supply_walks(&mut run, now);
+                }
+                if run.is_known_epoch() {
+                    epochs.push(key);
+                }
             }
-            self.list_for(&mut run, now);
-            if self.free_places(mount) > 0 {
-                self.supply_repetition(&mut run, now);
-                self.supply_walks(&mut run, now);
-            }
-            epochs += u32::from(run.is_known_epoch());
-            self.runs.insert(*key, run);
+            self.runs.insert(key, run);
         }
-        for key in &keys {
-            if epochs == 0 {
-                break;
+        self.supply_epochs(mount, &epochs, now);
+    }
+
+    /// Each known set has its share of the mount's depth, and what the others leave of theirs. Places become free
+    /// one at a time, so that whoever comes first would have them all otherwise.
+    fn supply_epochs(&mut self, mount: MountId, epochs: &[(u32, MountId)], now: Nanos) {
+        if epochs.len() > 1 {
+            let depth = self.stores.get(&mount).map_or(0, |store| store.depth) as usize;
+            let share = depth.div_ceil(epochs.len());
+            for key in epochs {
+                let under_way = self.flights.values().filter(|flight| flight.is_of(*key)).count();
+                self.supply_known(*key, share.saturating_sub(under_way) as u32, now);
             }
-            let Some(mut run) = self.runs.remove(key) else { continue };
-            if run.is_known_epoch() && !rests(&run) {
-                let share = self.free_places(mount).div_ceil(epochs);
-                epochs -= 1;
-                self.supply_epoch(&mut run, share, now);
-            }
-            self.runs.insert(*key, run);
+        }
+        for key in epochs {
+            self.supply_known(*key, self.free_places(mount), now);
+        }
+    }
+
+    fn supply_known(&mut self, key: (u32, MountId), places: u32, now: Nanos) {
+        if let Some(mut run) = self.runs.remove(&key) {
+            self.supply_epoch(&mut run, places, now);
+            self.runs.insert(key, run);
         }
     }
 
@@ -118,7 +128,7 @@ impl Core {
         }
     }
 
-    fn list_for(&mut self, run: &mut Run, now: Nanos) {
+    fn list_for(&mut self, run: &mut Run) {
         let Some(store) = self.stores.get(&run.mount) else {
             return;
         };
@@ -129,12 +139,12 @@ impl Core {
             if matches!(self.catalog.dir(dir).map(|dir| &dir.listing), Some(Listing::Known { .. })) {
                 run.listed(&self.catalog, dir);
             } else {
-                self.list(run.mount, dir, run.via(), now);
+                self.list(run.mount, dir, run.via());
             }
         }
     }
 
-    fn list(&mut self, mount: MountId, dir: DirId, via: u32, _now: Nanos) {
+    fn list(&mut self, mount: MountId, dir: DirId, via: u32) {
         if self.catalog.ask(dir) {
             let id = self.order_id();
             self.flights.insert(id, Flight::List { mount, dir });
@@ -189,7 +199,7 @@ impl Core {
             }
             let deadline = self.deadline(run, step, now);
             let candidate = Candidate { file, predictor: Predictor::Repetition, deadline };
-            self.fetch_file(run, candidate, now);
+            self.fetch_file(run, candidate);
             run.past.issue(cursor, step);
         }
     }
@@ -213,7 +223,7 @@ impl Core {
                 continue;
             };
             for dir in walker.next_dirs(&self.catalog) {
-                self.list(run.mount, dir, run.via(), now);
+                self.list(run.mount, dir, run.via());
             }
             let to = self.window(run, walker.proof(), owner, sharers);
             for (step, ahead) in walker.ahead(&self.catalog, to) {
@@ -224,12 +234,12 @@ impl Core {
                         }
                         let deadline = self.deadline(run, step, now);
                         let candidate = Candidate { file, predictor: Predictor::Directory, deadline };
-                        self.fetch_file(run, candidate, now);
+                        self.fetch_file(run, candidate);
                         if let Some(thread) = run.threads.get_mut(&tid) {
                             thread.issue(walk, step);
                         }
                     }
-                    Ahead::Unlisted(dir) => self.list(run.mount, dir, run.via(), now),
+                    Ahead::Unlisted(dir) => self.list(run.mount, dir, run.via()),
                     Ahead::End => {}
                 }
             }
@@ -258,7 +268,7 @@ impl Core {
             let Some(file) = drawn else { return };
             let deadline = now.plus(SOME_TIME);
             let candidate = Candidate { file, predictor: Predictor::Epoch, deadline };
-            run.guessed_bytes += self.fetch_file(run, candidate, now);
+            run.guessed_bytes += self.fetch_file(run, candidate);
             if run.is_resident() {
                 return;
             }
@@ -287,7 +297,7 @@ impl Core {
                 trial: false,
             };
             let reason = "its name, in an epoch that reads every file once";
-            self.fetch(flight, Extent::Ranges(Vec::new()), run.via(), now.plus(SOME_TIME), reason, now);
+            self.fetch(flight, Extent::Ranges(Vec::new()), run.via(), now.plus(SOME_TIME), reason);
         }
     }
 
@@ -297,7 +307,7 @@ impl Core {
     }
 
     /// Asks for the part of a file that its kind is read of; returns the bytes expected.
-    fn fetch_file(&mut self, run: &Run, candidate: Candidate, now: Nanos) -> u64 {
+    fn fetch_file(&mut self, run: &Run, candidate: Candidate) -> u64 {
         let Candidate { file: id, predictor, deadline } = candidate;
         if self.in_flight.contains_key(&id) || self.active.contains_key(&id) {
             return 0;
@@ -353,7 +363,7 @@ impl Core {
             Predictor::Epoch => "not read yet in an epoch that reads every file once",
             _ => "the part that earlier files of its kind were read of",
         };
-        self.fetch(flight, extent, run.via(), deadline, reason, now);
+        self.fetch(flight, extent, run.via(), deadline, reason);
         expected
     }
 
@@ -389,7 +399,7 @@ impl Core {
                 let flight =
                     FetchFlight { mount, file: id, owner, door, expected, span, requests, added: 0, trial };
                 let extent = Extent::Ranges(std::mem::take(group));
-                core.fetch(flight, extent, via, now, "the stream that reads it goes on", now);
+                core.fetch(flight, extent, via, now, "the stream that reads it goes on");
             }
         };
         for gap in gaps {
@@ -410,7 +420,6 @@ impl Core {
         via: u32,
         deadline: Nanos,
         reason: &str,
-        _now: Nanos,
     ) {
         let Some(store) = self.stores.get_mut(&flight.mount) else {
             return;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends by panicking")]
 
+mod folders;
 mod sim;
 
 mod benefit;
@@ -14,3 +15,5 @@ mod detail;
 mod recorded;
 
 mod resident;
+
+mod survival;
