@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use agent_core::{PAGE, Pages};
-use aws_lc_rs::digest::{Context, SHA256};
+use operator_api::version::VersionDigest;
 use rustc_hash::FxHashMap;
 
 pub const CHUNK: u64 = 4 << 20;
@@ -43,21 +43,15 @@ impl Manifest {
     pub fn new(mut found: Vec<Found>, seen_ms: u64) -> Self {
         found.sort_unstable();
         found.dedup_by(|a, b| a.path == b.path);
-        let mut digest = Context::new(&SHA256);
+        let mut digest = VersionDigest::default();
         let mut files = Vec::with_capacity(found.len());
         let mut bytes = 0u64;
         for Found { path, size, modified } in found {
-            digest.update(&(path.len() as u64).to_le_bytes());
-            digest.update(&path);
-            digest.update(&size.to_le_bytes());
-            digest.update(&modified.to_le_bytes());
+            digest.file(&path, size, modified);
             files.push(Entry { path, size, start: bytes });
             bytes = bytes.saturating_add(size);
         }
-        let digest = digest.finish();
-        let version = digest.as_ref().first_chunk().copied().map_or(0, u128::from_be_bytes);
-        // Zero means none on the wire.
-        Self { files, version: version.max(1), bytes, seen_ms }
+        Self { files, version: digest.finish(), bytes, seen_ms }
     }
 
     pub fn len(&self) -> usize {

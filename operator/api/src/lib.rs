@@ -3,6 +3,8 @@
 //! The wire is generated from `proto/`, where units and meanings are written beside the fields. The wire must survive
 //! mixed versions during a rollout: fields are added, never renumbered, and unknown ones are ignored.
 
+pub mod version;
+
 #[cfg(feature = "crd")]
 pub mod crd;
 
