@@ -1,4 +1,4 @@
-//! A Go toolchain, for the programs of the test cluster: the machine's own, or Debian's, unpacked beside
+//! A Go toolchain, for the programs that tests start: the machine's own, or Debian's, unpacked beside
 //! our other tools.
 
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use super::debian;
 use crate::console;
 use crate::place::{Place, program};
 
-/// What tests/kubernetes/go.mod asks for.
+/// What tests/kubernetes/go.mod and tests/stores/go.mod ask for.
 const OLDEST: (u32, u32) = (1, 24);
 
 const SUITE: &str = "trixie";
@@ -38,6 +38,22 @@ pub fn provide(place: &Place) -> Result<PathBuf> {
         bail!("{} does not start, although it was just unpacked", unpacked.display());
     }
     Ok(unpacked)
+}
+
+/// `go` in a module of ours, with module and build cache of its own below `work`; what go.mod and go.sum say is
+/// what is built.
+pub fn command(go: &Path, module: &Path, work: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(go);
+    command
+        .current_dir(module)
+        .env("GOTOOLCHAIN", "local")
+        .env("GOFLAGS", "-mod=readonly -modcacherw -trimpath -buildvcs=false")
+        .env("GOMODCACHE", work.join("modules"))
+        .env("GOCACHE", work.join("cache"))
+        .env("CGO_ENABLED", "0")
+        .env_remove("GOROOT")
+        .args(arguments);
+    command
 }
 
 fn new_enough(go: &Path) -> bool {

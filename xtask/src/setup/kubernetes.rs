@@ -8,7 +8,7 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{self, Command};
+use std::process;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -82,19 +82,7 @@ pub fn provide(place: &Place) -> Result<()> {
 
 fn build(place: &Place, source: &Source, work: &Path, into: &Path) -> Result<()> {
     let go = go::provide(place)?;
-    let run = |arguments: &[&str]| {
-        let mut command = Command::new(&go);
-        command
-            .current_dir(source.module(place))
-            .env("GOTOOLCHAIN", "local")
-            .env("GOFLAGS", "-mod=readonly -modcacherw -trimpath -buildvcs=false")
-            .env("GOMODCACHE", work.join("modules"))
-            .env("GOCACHE", work.join("cache"))
-            .env("CGO_ENABLED", "0")
-            .env_remove("GOROOT")
-            .args(arguments);
-        command
-    };
+    let run = |arguments: &[&str]| go::command(&go, &source.module(place), work, arguments);
     step::retry(|| step::quiet("fetch the modules of Kubernetes", run(&["mod", "download"]), FETCH_LIMIT))?;
     let flags = source.linker_flags();
     for (number, (name, package)) in PROGRAMS.iter().enumerate() {

@@ -24,6 +24,8 @@ mod go;
 
 mod kubernetes;
 
+mod stores;
+
 mod crates;
 
 use std::time::Instant;
@@ -40,7 +42,8 @@ pub enum Purpose {
     Build,
     /// Also load BPF programs, mount file systems, open terminals: tests, demo, benchmarks.
     Run,
-    /// Also boot other kernels, and start a control plane of Kubernetes: the tests and benchmarks of the operator.
+    /// Also boot other kernels, and start a control plane of Kubernetes and a store that speaks S3: the tests and
+    /// benchmarks of the operator and its worker.
     Test,
     /// The control plane alone, with what compiles the program that starts it.
     Cluster,
@@ -76,16 +79,20 @@ const RUN: [Piece; 2] = [KERNEL, PROGRAMS];
 const TEST: [Piece; 3] = [KERNEL, PROGRAMS, GUEST];
 const GUESTS: [Piece; 1] = [GUEST];
 
-/// Last, because it takes longest: what is missing otherwise is told before.
-const CLUSTER: [Piece; 1] =
-    [Piece { name: "kubernetes", check: kubernetes::check, provide: kubernetes::provide }];
+const KUBERNETES: Piece =
+    Piece { name: "kubernetes", check: kubernetes::check, provide: kubernetes::provide };
+const STORES: Piece = Piece { name: "s3 server", check: stores::check, provide: stores::provide };
+
+/// Last, because they take longest: what is missing otherwise is told before.
+const CLUSTER: [Piece; 1] = [KUBERNETES];
+const SERVERS: [Piece; 2] = [STORES, KUBERNETES];
 
 fn pieces(purpose: Purpose) -> impl Iterator<Item = &'static Piece> {
     let none: &[Piece] = &[];
     let (run, cluster) = match purpose {
         Purpose::Build => (none, none),
         Purpose::Run => (&RUN[..], none),
-        Purpose::Test => (&TEST[..], &CLUSTER[..]),
+        Purpose::Test => (&TEST[..], &SERVERS[..]),
         Purpose::Cluster => (none, &CLUSTER[..]),
         Purpose::Guest => (&GUESTS[..], none),
     };
