@@ -156,6 +156,20 @@ impl Writer {
         Ok(api.list(which).await.map_err(WriteError::api("a list"))?.items)
     }
 
+    /// A page of objects, and how to ask for the next.
+    pub async fn page<K>(
+        &self,
+        api: &Api<K>,
+        which: &ListParams,
+    ) -> Result<(Vec<K>, Option<String>), WriteError>
+    where
+        K: Clone + Debug + DeserializeOwned,
+    {
+        let page = api.list(which).await.map_err(WriteError::api("a list"))?;
+        let next = page.metadata.continue_.filter(|token| !token.is_empty());
+        Ok((page.items, next))
+    }
+
     /// Deletes exactly that object. One that has gone, or another of that name, is left alone.
     pub async fn delete<K>(&self, api: &Api<K>, name: &str, uid: &str) -> Result<(), WriteError>
     where

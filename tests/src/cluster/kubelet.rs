@@ -21,6 +21,8 @@ use tokio::time::Instant;
 pub const RUN_SECONDS: &str = "tests.headrace.io/run-seconds";
 /// Annotation: what they end with; 0 when it is missing.
 pub const EXIT_CODE: &str = "tests.headrace.io/exit-code";
+/// Annotation: what they leave in their termination message; nothing when it is missing.
+pub const MESSAGE: &str = "tests.headrace.io/message";
 
 /// Requests under way at a time; more would only queue in the apiserver.
 const AT_ONCE: usize = 32;
@@ -80,7 +82,8 @@ fn running(pod: &Pod, address: &str) -> Value {
 fn ended(pod: &Pod, code: i32) -> Value {
     let now = Timestamp::now().to_string();
     let reason = if code == 0 { "Completed" } else { "Error" };
-    let state = |_: &str| json!({ "terminated": { "exitCode": code, "reason": reason, "finishedAt": now } });
+    let message = pod.annotations().get(MESSAGE);
+    let state = |_: &str| json!({ "terminated": { "exitCode": code, "reason": reason, "finishedAt": now, "message": message } });
     json!({ "status": {
         "phase": if code == 0 { "Succeeded" } else { "Failed" },
         "conditions": conditions(&now, "False"),

@@ -11,7 +11,7 @@ use operator_api::crd::{AccessProfile, DataBackup, DataLoad, DataMigrate, DataPr
 use operator_api::report::v1::down::Kind as Told;
 use operator_api::report::v1::{ProfileLearned, up};
 use serde_json::{Value, json};
-use tests::cluster::kubelet::{EXIT_CODE, RUN_SECONDS};
+use tests::cluster::kubelet::{EXIT_CODE, MESSAGE, RUN_SECONDS};
 use tests::cluster::wait::{Seen, until};
 
 use super::agent::{self, BYTES, Home};
@@ -60,10 +60,9 @@ pub async fn jobs(client: &Client) {
         "to": {"externalStorage": {"uri": "s3://bucket/y"}}, "ttlSecondsAfterFinished": 0,
         "podMetadata": {"annotations": {RUN_SECONDS: "0.2", EXIT_CODE: "0"}}});
     apply(client, &of("DataMigrate", "copy", migrate)).await;
-    let backup = json!({"dataset": DATASET, "backupPath": "s3://bucket/z", "ttlSecondsAfterFinished": 0});
-    apply(client, &of("DataBackup", "keep", backup)).await;
     gone(&api::<DataMigrate>(client, NAMESPACE), "copy").await;
-    gone(&api::<DataBackup>(client, NAMESPACE), "keep").await;
+    answers(client).await;
+    backup(client).await;
 
     // The try, another after ten seconds, the end, and its disappearance.
     let given_up = |status: &Value| status["phase"] == "Failed";
@@ -91,6 +90,67 @@ pub async fn jobs(client: &Client) {
     .unwrap();
     datasets.delete(DATASET, &DeleteParams::default()).await.unwrap();
     gone(&datasets, DATASET).await;
+}
+
+/// What the worker says at its end becomes the operation's status.
+async fn answers(client: &Client) {
+    let migrate = |code: &str, message: Value| {
+        json!({"from": {"dataset": {"name": DATASET}}, "to": {"externalStorage": {"uri": "s3://bucket/y"}},
+            "backoffLimit": 0, "podMetadata": {"annotations": {RUN_SECONDS: "0.2", EXIT_CODE: code,
+                MESSAGE: message.to_string()}}})
+    };
+    let done = json!({"result": 1, "done": true, "bytes": 5, "bytesThere": 2, "bytesTotal": 7});
+    apply(client, &of("DataMigrate", "moved", migrate("0", done))).await;
+    let status = complete(client, "DataMigrate", "moved").await;
+    assert_eq!(
+        status["progress"],
+        json!({"percentage": "100%", "bytesDone": 7, "bytesTotal": 7}),
+        "{status}"
+    );
+    let failed = json!({"result": 1, "error": "the target is full: make room"});
+    apply(client, &of("DataMigrate", "stuck", migrate("1", failed))).await;
+    let given_up = |status: &Value| status["phase"] == "Failed";
+    let status = operation(client, "DataMigrate", NAMESPACE, "stuck", "is given up", given_up).await;
+    assert!(status.to_string().contains("failed: the target is full: make room"), "{status}");
+    let migrates = api::<DataMigrate>(client, NAMESPACE);
+    for name in ["moved", "stuck"] {
+        migrates.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+}
+
+/// A backup's pod is given what was learned of its Dataset, and of no other.
+async fn backup(client: &Client) {
+    let profiles: Api<AccessProfile> = api(client, NAMESPACE);
+    for (name, dataset) in [("learned", DATASET), ("other", "elsewhere")] {
+        let spec =
+            json!({"workload": {"kind": "Job", "name": name}, "dataset": {"name": dataset}, "data": "AAAA"});
+        make(&profiles, of("AccessProfile", name, spec)).await;
+    }
+    let secret = json!({"name": "access_key_id", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}});
+    let backup = json!({"dataset": DATASET, "backupPath": "s3://bucket/z", "encryptOptions": [secret],
+        "ttlSecondsAfterFinished": 5});
+    apply(client, &of("DataBackup", "keep", backup)).await;
+    let status = complete(client, "DataBackup", "keep").await;
+    let jobs: Api<Job> = api(client, NAMESPACE);
+    let job = jobs.get(status["jobName"].as_str().unwrap()).await.unwrap();
+    let env = serde_json::to_value(&job.spec.unwrap().template.spec.unwrap().containers[0].env).unwrap();
+    let value = |name: &str| {
+        let mut found = env.as_array().unwrap().iter().filter(|variable| variable["name"] == name);
+        found.next().unwrap_or_else(|| panic!("no {name}: {env}")).clone()
+    };
+    assert_eq!(value("HEADRACE_TO_0")["valueFrom"]["secretKeyRef"]["key"], "k");
+    let task: Value = serde_json::from_str(value("HEADRACE_TASK")["value"].as_str().unwrap()).unwrap();
+    assert_eq!(task["profiles"], json!({"variables": ["HEADRACE_PROFILES_0"], "leftOut": 0}), "{task}");
+    let given: Value = serde_json::from_str(value("HEADRACE_PROFILES_0")["value"].as_str().unwrap()).unwrap();
+    assert_eq!(
+        (given.as_array().unwrap().len(), &given[0]["metadata"]["name"]),
+        (1, &json!("learned")),
+        "{given}"
+    );
+    gone(&api::<DataBackup>(client, NAMESPACE), "keep").await;
+    for name in ["learned", "other"] {
+        profiles.delete(name, &DeleteParams::default()).await.unwrap();
+    }
 }
 
 /// A load waits for agents, one comes, does it, and tells what it learned.

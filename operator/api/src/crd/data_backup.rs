@@ -4,6 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::common::EncryptOption;
 use super::operation::{OperationStatus, Timing};
 
 /// What a backup can hold.
@@ -48,6 +49,10 @@ pub struct DataBackupSpec {
     /// Where the backup goes: `pvc://claim/folder` or the URL of a store.
     #[schemars(length(min = 5, max = 2048), regex(pattern = r"^[a-z][a-z0-9+.-]*://[^\s]*$"))]
     pub backup_path: String,
+    /// Options of that store whose values are secrets, such as `access_key_id`. Absent: the pod's own identity.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub encrypt_options: Vec<EncryptOption>,
     /// What is kept. Absent: everything.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3))]

@@ -1,15 +1,22 @@
 //! DataLoad, DataMigrate, DataBackup and DataProcess: when they run ([`timing`], pure), and who does the work: agents
-//! ([`load`]) or a Job ([`job`]).
+//! ([`load`]) or a Job ([`job`]), which for the two in the middle runs the worker ([`task`]).
 
 pub mod kind;
 
 pub mod timing;
+
+pub mod pod;
+
+pub mod task;
 
 pub mod job;
 
 pub mod load;
 
 pub mod reconcile;
+
+#[cfg(test)]
+mod task_tests;
 
 #[cfg(test)]
 mod tests;

@@ -5,16 +5,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
+use kube::api::ListParams;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use operator_api::crd::dataset_status::LastOperation;
 use operator_api::crd::operation::{Event, OperationKind, OperationPhase, OperationRef, OperationStatus};
-use operator_api::crd::{DataLoad, Dataset};
+use operator_api::crd::{AccessProfile, DataLoad, Dataset};
 
 use super::job::{self, Needs, Work, Worker};
 use super::load::{self, Ground};
+use super::task::{self, Profiles, Said};
 use super::timing::{self, Act, Before, Decision, Outcome, Seen};
 use crate::inventory::Name;
 use crate::marks;
@@ -25,6 +28,9 @@ use crate::watch::{Judged, facts};
 
 /// Progress alone is written no more often than this.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// AccessProfiles of one answer: some 20 MiB at most.
+const PAGE: u32 = 64;
 
 /// What reconciling operations needs.
 pub struct Context {
@@ -86,11 +92,14 @@ pub async fn reconcile<K: Work>(operation: Arc<K>, context: Arc<Context>) -> Res
             context.grounded(&namespace, load, |ground| load::obstacle(load, ground)).map_or(Ok(()), Err)
         }
     };
-    let outcome = if old.phase == OperationPhase::Executing {
+    let mut outcome = if old.phase == OperationPhase::Executing {
         context.outcome(&*operation, &namespace, &worker, &old)
     } else {
         Outcome::Absent
     };
+    if operation.answers() && matches!(outcome, Outcome::Succeeded(_) | Outcome::Failed(_)) {
+        outcome = context.said(&*operation, &namespace, &old, outcome).await;
+    }
     let seen = Seen {
         timing: operation.timing(),
         status: old.clone(),
@@ -239,6 +248,61 @@ impl Context {
         }
     }
 
+    /// An outcome in the words of the pod that did the work, asked for once. Without an answer the Job's own stay.
+    async fn said<K: Work>(
+        &self,
+        operation: &K,
+        namespace: &str,
+        status: &OperationStatus,
+        outcome: Outcome,
+    ) -> Outcome {
+        let uid = operation.uid().unwrap_or_default();
+        let name = marks::job(&operation.name_any(), &uid, status.run, status.failures);
+        let which = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={name}")).limit(16);
+        let writer = &self.datasets.writer;
+        let pods = writer.list(&writer.namespaced::<Pod>(namespace), &which).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, job = name, "what its pod said is not known");
+            Vec::new()
+        });
+        match (outcome, task::said(&pods)) {
+            (Outcome::Succeeded(_), Said::Done(progress)) => Outcome::Succeeded(progress),
+            (Outcome::Failed(_), Said::Failed(why)) => Outcome::Failed(format!("Job {name} failed: {why}")),
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// Gives a backup's pod what was learned, page by page: it has no right to ask for it.
+    async fn hand_over<K: Work>(
+        &self,
+        operation: &K,
+        namespace: &str,
+        dataset: &str,
+        template: &mut PodTemplateSpec,
+    ) -> Result<(), WriteError> {
+        let mut profiles = Profiles::default();
+        let writer = &self.datasets.writer;
+        let api = writer.namespaced::<AccessProfile>(namespace);
+        let mut which = ListParams::default().limit(PAGE);
+        loop {
+            let (page, next) = writer.page(&api, &which).await?;
+            page.iter().for_each(|profile| profiles.add(dataset, namespace, profile));
+            match next {
+                Some(next) => which = which.continue_token(&next),
+                None => break,
+            }
+        }
+        if profiles.left_out > 0 {
+            let note = format!(
+                "{} AccessProfiles of Dataset {dataset} do not fit into the backup and are left out, the oldest first; \
+                 they are learned anew after it is restored",
+                profiles.left_out
+            );
+            self.datasets.events.tell(&operation.object_ref(&()), true, "LeftOut", &note).await;
+        }
+        profiles.give(template);
+        Ok(())
+    }
+
     fn standings(&self, wishes: &[Wish]) -> Outcome {
         let standings: Vec<_> = wishes
             .iter()
@@ -263,8 +327,11 @@ impl Context {
         match worker {
             // The next look says so.
             Worker::Pod(Err(_)) => {}
-            Worker::Pod(Ok(template)) => {
+            Worker::Pod(Ok(mut template)) => {
                 let writer = &self.datasets.writer;
+                if let Some(dataset) = operation.profiles() {
+                    self.hand_over(operation, namespace, dataset, &mut template).await?;
+                }
                 let api = writer.namespaced::<Job>(namespace);
                 let wanted = job::job(operation, *template, run, attempt);
                 // Tries before this one are history: status and events tell of them.
