@@ -122,6 +122,11 @@ fn restart(world: World) -> Result<Vec<Figure>> {
         operator.kill()?;
         operator = stage.start(1, Some(addr))?;
         let listening = Instant::now();
+        // The digest reads everything under the lock that reports are taken in with, a quarter of a second of a
+        // core: it is asked for once every agent has begun to tell.
+        while operator.count("Snapshots")? < u64::from(world.nodes) && listening.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let mut heard;
         loop {
             heard = operator.ask("digest")?;
@@ -251,6 +256,12 @@ impl Operator {
         let read = self.answers.read_line(&mut line)?;
         ensure!(read > 0, "the operator has ended");
         Ok(line.trim().to_owned())
+    }
+
+    /// One of its counts.
+    fn count(&mut self, name: &str) -> Result<u64> {
+        let counts: serde_json::Value = serde_json::from_str(&self.ask("counts")?)?;
+        counts[name].as_u64().with_context(|| format!("the operator counts no {name}"))
     }
 
     /// As kill -9 does.
