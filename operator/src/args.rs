@@ -1,6 +1,6 @@
 //! The command line and the environment, known to no other file.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -30,6 +30,9 @@ struct Args {
     /// scheduled as they would be anyway.
     #[arg(long, value_name = "ADDRESS:PORT", env = "HEADRACE_SCHEDULING", value_parser = address)]
     scheduling: Option<SocketAddr>,
+    /// IP address at which the other replicas reach this one, its pod's: those that do not lead ask the one that does.
+    #[arg(long, value_name = "ADDRESS", env = "HEADRACE_ADDRESS", value_parser = ip)]
+    address: Option<IpAddr>,
     /// A further name or address by which the operator is reached, beside those of a Service headrace-operator in
     /// its namespace; may be repeated.
     #[arg(long, value_name = "NAME", value_parser = word)]
@@ -52,6 +55,11 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
+fn ip(text: &str) -> Result<IpAddr, String> {
+    let parsed = text.parse::<IpAddr>().ok().filter(|ip| !ip.is_unspecified());
+    parsed.ok_or_else(|| "it must be the IP address of this pod, such as 10.0.0.7: status.podIP has it".to_owned())
+}
+
 fn word(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > 512 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err("it must be one word, without spaces".to_owned());
@@ -72,6 +80,7 @@ fn config(args: Args) -> Config {
         worker_image,
         agents,
         scheduling,
+        address,
         name,
         certificates,
         agents_account,
@@ -89,7 +98,7 @@ fn config(args: Args) -> Config {
         let id: u64 = instance();
         format!("{host}_{id:016x}")
     });
-    Config { namespace, identity, health, worker_image, log, agents, scheduling, certificates }
+    Config { namespace, identity, health, worker_image, log, agents, scheduling, address, certificates }
 }
 
 /// The process, and when it started: no two of a cluster have both.
@@ -122,6 +131,12 @@ mod tests {
         assert_eq!(one.namespace, "headrace-system");
         assert_eq!((one.agents, one.scheduling), (None, None), "nothing listens unasked");
         let named = parse("headrace-operator --name 10.0.0.1 --scheduling [::]:9444").unwrap();
+        assert_eq!(named.reached_at(), None, "any address is none");
+        let reached = parse("headrace-operator --address 10.0.0.7 --scheduling [::]:9444").unwrap();
+        assert_eq!(reached.reached_at(), Some("10.0.0.7:9444".parse().unwrap()));
+        let reached = parse("headrace-operator --scheduling 10.0.0.8:9444").unwrap();
+        assert_eq!(reached.reached_at(), Some("10.0.0.8:9444".parse().unwrap()));
+        assert!(parse("headrace-operator --address 0.0.0.0").unwrap_err().contains("status.podIP"));
         // What deploy/webhook and deploy/scheduler ask for.
         assert_eq!(named.certificates.names.first().unwrap(), "headrace-operator.headrace-system.svc");
         assert_eq!(named.certificates.names.last().unwrap(), "10.0.0.1");

@@ -1,6 +1,6 @@
 //! What the operator is to do, checked.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// The operator's life.
@@ -19,7 +19,18 @@ pub struct Config {
     pub agents: Option<AgentsConfig>,
     /// Where webhooks and extender are served; none: pods are scheduled as they would be anyway.
     pub scheduling: Option<SocketAddr>,
+    /// Where the other replicas reach this one; none: what `scheduling` listens at, where that is one address.
+    pub address: Option<IpAddr>,
     pub certificates: CertificatesConfig,
+}
+
+impl Config {
+    /// Where the other replicas ask this one what it knows as the one that leads.
+    pub fn reached_at(&self) -> Option<SocketAddr> {
+        let listen = self.scheduling?;
+        let ip = self.address.or_else(|| (!listen.ip().is_unspecified()).then(|| listen.ip()))?;
+        Some(SocketAddr::new(ip, listen.port()))
+    }
 }
 
 /// Where agents are listened to, and who they are.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -17,6 +18,8 @@ use crate::certs::{self, Enrolments, KubeVault, Serving, Source, TokenReviews};
 use crate::config::{AgentsConfig, CertificatesConfig};
 use crate::ingest::{self, Hub, IngestError, Listening};
 use crate::marks;
+use crate::metrics::Metrics;
+use crate::schedule::leader::Leader;
 use crate::schedule::register;
 use crate::steering::Steering;
 use crate::watch::Stores;
@@ -33,6 +36,8 @@ pub enum DoorError {
     Agents(#[from] IngestError),
     #[error("nothing can listen at {addr}: {source}; choose another address with --scheduling")]
     Scheduling { addr: SocketAddr, source: std::io::Error },
+    #[error("'{0}' is no name that a certificate can have; choose another namespace, or --name")]
+    Name(String),
 }
 
 /// Bound, and not yet served.
@@ -42,6 +47,8 @@ pub struct Doors {
     scheduling: Option<TcpListener>,
     source: Source<KubeVault>,
     namespace: String,
+    /// By which replicas know each other.
+    name: ServerName<'static>,
 }
 
 /// What answers behind the doors.
@@ -52,6 +59,9 @@ pub struct Inside {
     pub stores: Stores,
     /// Whether this replica leads.
     pub leads: watch::Receiver<bool>,
+    /// Where another one that leads is asked.
+    pub leader: watch::Receiver<Option<SocketAddr>>,
+    pub metrics: Metrics,
 }
 
 impl Doors {
@@ -63,6 +73,8 @@ impl Doors {
         client: Client,
     ) -> Result<Self, DoorError> {
         let CertificatesConfig { folder, names } = certificates;
+        let name = names.first().cloned().unwrap_or_else(|| format!("headrace-operator.{namespace}.svc"));
+        let name = ServerName::try_from(name.clone()).map_err(|_| DoorError::Name(name))?;
         let source = match folder {
             Some(folder) => Source::Files { folder },
             None => Source::Own { vault: KubeVault::new(client, namespace, SECRET), names },
@@ -78,7 +90,7 @@ impl Doors {
             }
             None => None,
         };
-        Ok(Self { agents, scheduling, source, namespace: namespace.to_owned() })
+        Ok(Self { agents, scheduling, source, namespace: namespace.to_owned(), name })
     }
 
     /// Serves until `stop` turns true, and then until what is under way has ended, within bounds.
@@ -88,7 +100,7 @@ impl Doors {
         inside: Inside,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), DoorError> {
-        let Self { agents, scheduling, source, namespace } = self;
+        let Self { agents, scheduling, source, namespace, name } = self;
         if agents.is_none() && scheduling.is_none() {
             let _ = stop.wait_for(|stop| *stop).await;
             return Ok(());
@@ -98,7 +110,7 @@ impl Doors {
             opened = opened(&source) => opened,
         };
         let (serving, signer) = opened;
-        let Inside { hub, steering, stores, leads } = inside;
+        let Inside { hub, steering, stores, leads, leader, metrics } = inside;
 
         let agents = agents.map(|(listening, account)| {
             let reviews = TokenReviews::new(client.clone(), &namespace, &account);
@@ -111,9 +123,10 @@ impl Doors {
         });
         let scheduling = scheduling.map(|listener| {
             let (serving, stop, authority) = (serving.clone(), stop.clone(), serving.authority());
+            let leader = Leader::new(leader, serving.authority(), name, Arc::new(metrics));
             let keep =
                 register::keep(client, namespace, marks::FIELD_MANAGER, authority, leads, stop.clone());
-            let answer = answer(steering, stores, listener, serving, stop);
+            let answer = answer(steering, stores, leader, listener, serving, stop);
             async move { tokio::join!(keep, answer) }
         });
         let renewing = certs::renew(source, serving, signer, stop);
@@ -154,6 +167,7 @@ async fn opened(source: &Source<KubeVault>) -> (Serving, certs::Signer) {
 async fn answer(
     steering: Steering,
     stores: Stores,
+    leader: Leader,
     listener: TcpListener,
     serving: Serving,
     mut stop: watch::Receiver<bool>,
@@ -162,5 +176,5 @@ async fn answer(
         _ = stop.wait_for(|stop| *stop) => return,
         () = stores.wait_until_ready() => {}
     }
-    steering.serve(stores, listener, Arc::new(move || serving.current()), stop).await;
+    steering.serve(stores, leader, listener, Arc::new(move || serving.current()), stop).await;
 }

@@ -4,8 +4,12 @@
 //! told that it lost. Whether another's hold has run out is judged by when *this* clock last saw the Lease
 //! change, never by the times in it: the clocks of two machines may be ten minutes apart. A leader that cannot
 //! renew in time stops before another may begin.
+//!
+//! Beside the hold, in the same write, stands where the holder is reached: the others have questions for it. It names
+//! the holder too, so that what one left behind is never taken for the next one's.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -13,12 +17,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// client-go's defaults: how long a hold lasts, how long its holder tries to renew it, and how often anybody looks.
 pub const DURATION: Duration = Duration::from_secs(15);
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
+
+/// The Lease's annotation that says where its holder is reached: `IDENTITY ADDRESS:PORT`.
+const REACHED_AT: &str = "headrace.io/leader";
 
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
@@ -76,11 +84,20 @@ impl Observed {
     }
 }
 
+/// Where the holder of a Lease is reached, unless that is `identity` itself; none where it has not said. Pure.
+fn elsewhere(lease: &Lease, identity: &str) -> Option<SocketAddr> {
+    let holder = lease.spec.as_ref()?.holder_identity.as_deref()?;
+    let (of, at) = lease.metadata.annotations.as_ref()?.get(REACHED_AT)?.split_once(' ')?;
+    (of == holder && holder != identity).then(|| at.parse().ok())?
+}
+
 /// One who wants to lead.
 pub struct Candidate {
     api: Api<Lease>,
     name: String,
     identity: String,
+    reached_at: Option<SocketAddr>,
+    leader: watch::Sender<Option<SocketAddr>>,
     observed: Observed,
 }
 
@@ -94,9 +111,28 @@ impl std::fmt::Debug for Candidate {
 }
 
 impl Candidate {
-    pub fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Self {
+    /// `reached_at` is where the others may ask this one, while it leads.
+    pub fn new(
+        client: Client,
+        namespace: &str,
+        name: &str,
+        identity: &str,
+        reached_at: Option<SocketAddr>,
+    ) -> Self {
         let api = Api::namespaced(client, namespace);
-        Self { api, name: name.into(), identity: identity.into(), observed: Observed::default() }
+        Self {
+            api,
+            name: name.into(),
+            identity: identity.into(),
+            reached_at,
+            leader: watch::Sender::new(None),
+            observed: Observed::default(),
+        }
+    }
+
+    /// Where another one that leads is reached; none while this one does, or nobody has said.
+    pub fn leader(&self) -> watch::Receiver<Option<SocketAddr>> {
+        self.leader.subscribe()
     }
 
     /// Waits until this one holds the Lease.
@@ -152,20 +188,37 @@ impl Candidate {
 
     async fn attempt(&mut self) -> Result<bool, LeaseError> {
         let lease = self.read().await?;
+        let leader = lease.as_ref().and_then(|lease| elsewhere(lease, &self.identity));
+        self.leader.send_if_modified(|known| std::mem::replace(known, leader) != leader);
         let spec = lease.as_ref().map(|lease| lease.spec.clone().unwrap_or_default());
         let step = self.observed.step(spec.as_ref(), &self.identity, Instant::now(), Timestamp::now());
         match (step, lease) {
             (Step::Take(spec), Some(lease)) => {
-                let lease = Lease { spec: Some(spec), ..lease };
-                self.replace(&lease).await
+                let lease = self.signed(Lease { spec: Some(spec), ..lease });
+                let won = self.replace(&lease).await?;
+                if won {
+                    // Whom it was taken from is asked no more, also where this one has just begun.
+                    self.leader.send_replace(None);
+                }
+                Ok(won)
             }
             (Step::Create(spec), _) | (Step::Take(spec), None) => {
                 let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
-                let lease = Lease { metadata, spec: Some(spec) };
+                let lease = self.signed(Lease { metadata, spec: Some(spec) });
                 won(limited(self.api.create(&PostParams::default(), &lease)).await)
             }
             (Step::Wait, _) => Ok(false),
         }
+    }
+
+    /// With where this one is reached, in place of what another left there.
+    fn signed(&self, mut lease: Lease) -> Lease {
+        let annotations = lease.metadata.annotations.get_or_insert_default();
+        match self.reached_at {
+            Some(at) => annotations.insert(REACHED_AT.into(), format!("{} {at}", self.identity)),
+            None => annotations.remove(REACHED_AT),
+        };
+        lease
     }
 
     async fn read(&self) -> Result<Option<Lease>, LeaseError> {
@@ -224,6 +277,31 @@ mod tests {
             panic!("it had run out");
         };
         assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("me"), Some(5)));
+    }
+
+    #[test]
+    fn the_holder_is_found_where_it_said_itself() {
+        let lease = |holder: Option<&str>, said: &str| Lease {
+            metadata: ObjectMeta {
+                annotations: Some([(REACHED_AT.to_owned(), said.to_owned())].into()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(LeaseSpec { holder_identity: holder.map(Into::into), ..LeaseSpec::default() }),
+        };
+        let at = Some("10.0.0.7:9444".parse().unwrap());
+        assert_eq!(elsewhere(&lease(Some("a_1"), "a_1 10.0.0.7:9444"), "me"), at);
+        let six = elsewhere(&lease(Some("a"), "a [fd00::7]:9444"), "me");
+        assert_eq!(six, Some("[fd00::7]:9444".parse().unwrap()));
+        for (holder, said, why) in [
+            (Some("me"), "me 10.0.0.7:9444", "oneself"),
+            (Some("b"), "a_1 10.0.0.7:9444", "of one before, by a version that says nothing"),
+            (None, "a_1 10.0.0.7:9444", "given back"),
+            (Some("a"), "a operator.svc:9444", "names are not looked up"),
+            (Some("a"), "", "damaged"),
+        ] {
+            assert_eq!(elsewhere(&lease(holder, said), "me"), None, "{why}");
+        }
+        assert_eq!(elsewhere(&Lease::default(), "me"), None);
     }
 
     #[test]

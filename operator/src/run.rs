@@ -91,8 +91,23 @@ async fn life(config: Config) -> Result<(), RunError> {
 
 /// The operator over one cluster, until `stop` turns true.
 pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool>) -> Result<(), RunError> {
-    let Config { namespace, identity, health: addr, worker_image, log: _, agents, scheduling, certificates } =
-        config;
+    let reached_at = config.reached_at();
+    let Config {
+        namespace,
+        identity,
+        health: addr,
+        worker_image,
+        log: _,
+        agents,
+        scheduling,
+        address: _,
+        certificates,
+    } = config;
+    if scheduling.is_some() && reached_at.is_none() {
+        tracing::warn!(
+            "no --address: should other replicas run beside this one, pods get no preference from them while this one leads; set HEADRACE_ADDRESS to status.podIP"
+        );
+    }
     let health = Health::default();
     let listener = health::bind(addr).await?;
     let doors = Doors::bind(agents, scheduling, certificates, &namespace, client.clone()).await?;
@@ -121,10 +136,10 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
     });
     let told = inventory.clone();
     steering.start(client.clone(), stores.clone(), hub.clone(), move |fact| tell(&told, fact), &mut tasks);
-    let leads = leading.changes();
-    let doors =
-        doors.serve(client.clone(), Inside { hub: hub.clone(), steering, stores, leads }, stop.clone());
-    let candidate = Candidate::new(client, &namespace, LEASE, &identity);
+    let candidate = Candidate::new(client.clone(), &namespace, LEASE, &identity, reached_at);
+    let (leads, leader, metrics_too) = (leading.changes(), candidate.leader(), metrics.clone());
+    let inside = Inside { hub: hub.clone(), steering, stores, leads, leader, metrics: metrics_too };
+    let doors = doors.serve(client, inside, stop.clone());
     let campaign = async {
         campaign(candidate, leading, datasets, hub, worker_image, metrics, stop).await;
         Ok(())

@@ -14,6 +14,7 @@ use crate::reconcile::agents::{Agents, Wish};
 use crate::schedule::bound::{self, Begin};
 use crate::schedule::hearing::Hearing;
 use crate::schedule::https::{Schedule, Tls};
+use crate::schedule::leader::Leader;
 use crate::schedule::objects::Objects;
 use crate::schedule::picture::Picture;
 use crate::schedule::pods;
@@ -95,9 +96,17 @@ impl Steering {
         });
     }
 
-    /// Answers the API server and schedulers until `stop` is true.
-    pub async fn serve(&self, stores: Stores, listener: TcpListener, tls: Tls, stop: watch::Receiver<bool>) {
+    /// Answers the API server and schedulers until `stop` is true; where another replica leads, by its word.
+    pub async fn serve(
+        &self,
+        stores: Stores,
+        leader: Leader,
+        listener: TcpListener,
+        tls: Tls,
+        stop: watch::Receiver<bool>,
+    ) {
         let objects = Objects::new(stores, self.picture.clone(), self.inventory.clone());
-        Schedule::new(self.picture.clone(), Arc::new(objects)).serve(listener, tls, stop).await;
+        let schedule = Schedule::new(self.picture.clone(), Arc::new(objects)).behind(Arc::new(leader));
+        schedule.serve(listener, tls, stop).await;
     }
 }

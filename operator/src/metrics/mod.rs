@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 
 use crate::ingest::Hub;
 use crate::reconcile::controller::Counts;
+use crate::schedule::leader;
 
 use wire::Wire;
 
@@ -29,6 +30,11 @@ struct Kind {
     kind: &'static str,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Passed {
+    result: &'static str,
+}
+
 /// Cheap to clone; all clones count together.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -37,6 +43,7 @@ pub struct Metrics {
     objects: Family<Kind, Gauge>,
     leading: Gauge,
     terms: Counter<u64, AtomicU64>,
+    passed_on: Family<Passed, Counter>,
 }
 
 impl Metrics {
@@ -47,12 +54,14 @@ impl Metrics {
         let objects = Family::<Kind, Gauge>::default();
         let leading = Gauge::default();
         let terms = Counter::default();
+        let passed_on = Family::<Passed, Counter>::default();
         registry.register(names::LOOKS.0, names::LOOKS.1, looks.clone());
         registry.register(names::OBJECTS.0, names::OBJECTS.1, objects.clone());
         registry.register(names::LEADING.0, names::LEADING.1, leading.clone());
         registry.register(names::TERMS.0, names::TERMS.1, terms.clone());
+        registry.register(names::PASSED_ON.0, names::PASSED_ON.1, passed_on.clone());
         registry.register_collector(Box::new(Wire(hub)));
-        Self { registry: Arc::new(registry), looks, objects, leading, terms }
+        Self { registry: Arc::new(registry), looks, objects, leading, terms, passed_on }
     }
 
     pub fn lead(&self, leading: bool) {
@@ -79,6 +88,13 @@ impl Counts for Metrics {
     fn looked(&self, kind: &'static str, failed: bool) {
         let result = if failed { "failed" } else { "done" };
         self.looks.get_or_create(&Look { kind, result }).inc();
+    }
+}
+
+impl leader::Counts for Metrics {
+    fn passed_on(&self, answered: bool) {
+        let result = if answered { "answered" } else { "failed" };
+        self.passed_on.get_or_create(&Passed { result }).inc();
     }
 }
 

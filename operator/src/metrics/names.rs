@@ -20,3 +20,7 @@ pub const AGENTS: (&str, &str) =
 
 pub const OPEN: (&str, &str) =
     ("headrace_operator_open_instructions", "Instructions for agents that have not ended");
+
+/// By result: `answered` or `failed`.
+pub const PASSED_ON: (&str, &str) =
+    ("headrace_operator_passed_on", "Questions of webhooks and schedulers for the replica that leads");

@@ -1,6 +1,6 @@
 //! The thin edge: HTTPS for the API server and schedulers, bounded in connections, bytes and time.
 //!
-//! Answers come from memory on the thread that read the question. Every answer carries its length: Go's
+//! Answers come from memory on the thread that read the question, or from the replica that leads. Every answer carries its length: Go's
 //! client closes a connection whose chunked end it did not read, and the next question would pay for a
 //! handshake.
 
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::extender::{self, Extender, ExtenderError};
+use super::leader::{Leader, PASSED_ON};
 use super::reach::View;
 use super::{mutate, refuse, review};
 
@@ -64,6 +65,7 @@ pub struct Schedule {
     view: Arc<dyn View>,
     known: Arc<Objects>,
     extender: Arc<Extender>,
+    leader: Option<Arc<Leader>>,
     room: Arc<Semaphore>,
 }
 
@@ -76,7 +78,13 @@ impl std::fmt::Debug for Schedule {
 impl Schedule {
     pub fn new(view: Arc<dyn View>, known: Arc<Objects>) -> Self {
         let extender = Arc::new(Extender::new(view.clone()));
-        Self { view, known, extender, room: Arc::new(Semaphore::new(BODY_UNITS as usize)) }
+        Self { view, known, extender, leader: None, room: Arc::new(Semaphore::new(BODY_UNITS as usize)) }
+    }
+
+    /// Has whoever leads answer what depends on what agents report.
+    pub fn behind(mut self, leader: Arc<Leader>) -> Self {
+        self.leader = Some(leader);
+        self
     }
 
     pub fn router(self) -> Router {
@@ -166,33 +174,40 @@ async fn converse(
 }
 
 async fn mutate(State(own): State<Schedule>, request: Request) -> Response {
-    own.answered(request, review::LARGEST, |body| {
+    own.answered(request, review::LARGEST, Some(MUTATE), |body| {
         json(review::answer(body, |review| mutate::judge(&*own.view, review)))
     })
     .await
 }
 
+/// The room on nodes is what their agents say.
 async fn validate(State(own): State<Schedule>, request: Request) -> Response {
-    own.answered(request, review::LARGEST, |body| {
+    own.answered(request, review::LARGEST, Some(VALIDATE), |body| {
         json(review::answer(body, |review| refuse::judge(&*own.known, review)))
     })
     .await
 }
 
+/// What cannot mount is seen by every replica in the node itself.
 async fn filter(State(own): State<Schedule>, request: Request) -> Response {
-    own.answered(request, extender::args::LARGEST, |body| extended(own.extender.filter(body))).await
+    own.answered(request, extender::args::LARGEST, None, |body| extended(own.extender.filter(body))).await
 }
 
 async fn prioritize(State(own): State<Schedule>, request: Request) -> Response {
-    own.answered(request, extender::args::LARGEST, |body| extended(own.extender.prioritize(body))).await
+    own.answered(request, extender::args::LARGEST, Some(PRIORITIZE), |body| {
+        extended(own.extender.prioritize(body))
+    })
+    .await
 }
 
 impl Schedule {
-    /// Reads the body, within bounds, and has it answered.
+    /// Reads the body, within bounds, and has it answered: by whoever leads, where there is a path for that and it
+    /// answers, otherwise here.
     async fn answered(
         &self,
         request: Request,
         largest: usize,
+        onward: Option<&'static str>,
         answer: impl FnOnce(&[u8]) -> Response,
     ) -> Response {
         let Some(length) = length(request.headers()) else {
@@ -202,18 +217,26 @@ impl Schedule {
             let words = format!("the request has {length} bytes, at most {largest} are read");
             return plain(StatusCode::PAYLOAD_TOO_LARGE, words);
         }
+        let onward = onward.filter(|_| !request.headers().contains_key(PASSED_ON));
         let units = u32::try_from(length.div_ceil(BODY_UNIT)).unwrap_or(BODY_UNITS).clamp(1, BODY_UNITS);
         let body = tokio::time::timeout(PATIENCE, async {
             let room = self.room.clone().acquire_many_owned(units).await.ok();
             (room, to_bytes(request.into_body(), length).await)
         });
         match body.await {
-            Ok((_room, Ok(body))) => answer(&body),
+            Ok((_room, Ok(body))) => match self.led(onward, &body).await {
+                Some(answered) => json(answered),
+                None => answer(&body),
+            },
             Ok((_, Err(error))) => plain(StatusCode::BAD_REQUEST, format!("the body ended early: {error}")),
             Err(_) => {
                 plain(StatusCode::SERVICE_UNAVAILABLE, "no room to read the request, or it came too slowly")
             }
         }
+    }
+
+    async fn led(&self, path: Option<&'static str>, body: &Bytes) -> Option<Bytes> {
+        self.leader.as_ref()?.ask(path?, body).await
     }
 }
 
@@ -228,8 +251,8 @@ fn extended(answer: Result<Vec<u8>, ExtenderError>) -> Response {
     }
 }
 
-fn json(body: Vec<u8>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response()
+fn json(body: impl Into<Body>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], body.into()).into_response()
 }
 
 fn plain(status: StatusCode, words: impl Into<String>) -> Response {

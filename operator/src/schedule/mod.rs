@@ -2,8 +2,8 @@
 //!
 //! A pod's claims name Datasets, the inventory knows where their bytes are (`reach`). At creation the webhook
 //! turns that into a preference that any scheduler understands (`affinity`, `patch`, `mutate`); at scheduling
-//! the `extender` turns it into live scores. Both decide without I/O or clock; `https` listens. None of it is
-//! ever a condition: without Headrace, or with nothing known, pods are scheduled as they would be anyway.
+//! the `extender` turns it into live scores. Both decide without I/O or clock; `https` listens, and where another replica
+//! leads it has that one answer (`leader`). None of it is ever a condition: without Headrace, or with nothing known, pods are scheduled as they would be anyway.
 
 pub mod pod;
 
@@ -30,6 +30,8 @@ pub mod mutate;
 pub mod refuse;
 
 pub mod extender;
+
+pub mod leader;
 
 pub mod https;
 

@@ -10,3 +10,5 @@ mod steering;
 mod placing;
 
 mod learning;
+
+mod replicas;

@@ -45,7 +45,7 @@ pub struct Stage {
     /// Its nodes stay ready as long as this is there.
     _fleet: Fleet,
     pub health: SocketAddr,
-    agents: SocketAddr,
+    pub agents: SocketAddr,
     pub scheduling: SocketAddr,
     stop: watch::Sender<bool>,
     operator: Option<JoinHandle<()>>,
@@ -102,14 +102,36 @@ impl Stage {
     }
 
     pub async fn start_operator(&mut self) {
+        let (stop, task) = self.replica("one", self.health, self.agents, self.scheduling).await;
+        (self.stop, self.operator) = (stop, Some(task));
+        // The API server trusts what the operator has written there.
+        let all: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
+        until("the webhooks name the operator's authority", LIMIT, async || {
+            let hooks = all.get("headrace").await?.webhooks.unwrap_or_default();
+            let known = hooks.iter().all(|hook| hook.client_config.ca_bundle.is_some());
+            Ok(if known && !hooks.is_empty() { Seen::Done(()) } else { Seen::NotYet("not yet".into()) })
+        })
+        .await
+        .unwrap();
+    }
+
+    /// A replica of the operator, which runs until it is told to stop.
+    pub async fn replica(
+        &self,
+        identity: &str,
+        health: SocketAddr,
+        agents: SocketAddr,
+        scheduling: SocketAddr,
+    ) -> (watch::Sender<bool>, JoinHandle<()>) {
         let config = Config {
             namespace: HOME.into(),
-            identity: "one".into(),
-            health: self.health,
+            identity: identity.into(),
+            health,
             worker_image: None,
             log: "info".into(),
-            agents: Some(AgentsConfig { listen: self.agents, account: "headrace-agent".into() }),
-            scheduling: Some(self.scheduling),
+            agents: Some(AgentsConfig { listen: agents, account: "headrace-agent".into() }),
+            scheduling: Some(scheduling),
+            address: None,
             certificates: CertificatesConfig {
                 folder: None,
                 names: vec![
@@ -122,17 +144,12 @@ impl Stage {
         let (stop, stopped) = watch::channel(false);
         let client = self.plane.access_of(USER, None).unwrap().client().await.unwrap();
         let life = async move { operator::run::operator(config, client, stopped).await.unwrap() };
-        self.operator = Some(tokio::spawn(life));
-        self.stop = stop;
-        // The API server trusts what the operator has written there.
-        let all: Api<MutatingWebhookConfiguration> = Api::all(self.client.clone());
-        until("the webhooks name the operator's authority", LIMIT, async || {
-            let hooks = all.get("headrace").await?.webhooks.unwrap_or_default();
-            let known = hooks.iter().all(|hook| hook.client_config.ca_bundle.is_some());
-            Ok(if known && !hooks.is_empty() { Seen::Done(()) } else { Seen::NotYet("not yet".into()) })
-        })
-        .await
-        .unwrap();
+        (stop, tokio::spawn(life))
+    }
+
+    /// Ends it as kill -9 would: nothing is given back.
+    pub fn kill_operator(&mut self) {
+        self.operator.take().unwrap().abort();
     }
 
     /// Ends it as SIGTERM would.
@@ -305,6 +322,6 @@ async fn apply(client: &Client, value: &Value) {
 }
 
 /// Somebody else may take it before the operator does: then that does not start, and says so.
-fn free_port() -> SocketAddr {
+pub fn free_port() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }

@@ -82,7 +82,7 @@ async fn the_operator_itself_steers_pods() {
 }
 
 /// A scheduler with deploy/scheduler's extender, but for where the operator is; webhooks are taken out.
-async fn the_extender_steers_too(stage: &mut Stage) {
+pub async fn the_extender_steers_too(stage: &mut Stage) {
     let all: Api<MutatingWebhookConfiguration> = Api::all(stage.client.clone());
     all.delete("headrace", &DeleteParams::default()).await.unwrap();
     let maps: Api<ConfigMap> = Api::namespaced(stage.client.clone(), HOME);

@@ -162,6 +162,7 @@ impl Replica {
             log: "info".into(),
             agents: doors.map(|[listen, _]| AgentsConfig { listen, account: AGENTS.into() }),
             scheduling: doors.map(|[_, listen]| listen),
+            address: None,
             certificates: CertificatesConfig {
                 folder: None,
                 names: vec!["localhost".into(), "127.0.0.1".into()],

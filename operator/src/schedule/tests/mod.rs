@@ -3,6 +3,7 @@
 mod binding;
 mod extending;
 mod known;
+mod leading;
 mod mutating;
 mod picturing;
 mod pods;
