@@ -57,7 +57,9 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 fn ip(text: &str) -> Result<IpAddr, String> {
     let parsed = text.parse::<IpAddr>().ok().filter(|ip| !ip.is_unspecified());
-    parsed.ok_or_else(|| "it must be the IP address of this pod, such as 10.0.0.7: status.podIP has it".to_owned())
+    parsed.ok_or_else(|| {
+        "it must be the IP address of this pod, such as 10.0.0.7: status.podIP has it".to_owned()
+    })
 }
 
 fn word(text: &str) -> Result<String, String> {

@@ -12,7 +12,7 @@ pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "headrace-
 /// The selector of [`MANAGED_BY`].
 pub const SELECTOR: &str = "app.kubernetes.io/managed-by=headrace-operator";
 
-/// Uid of the Dataset that a volume or claim is made for.
+/// Uid of the Dataset that a volume or claim is made for, or that something was learned of in another namespace.
 pub const DATASET_UID: &str = "headrace.io/dataset-uid";
 /// Name and namespace of that Dataset.
 pub const DATASET_NAME: &str = "headrace.io/dataset";

@@ -27,6 +27,8 @@ const AT_ONCE: usize = 2;
 
 /// Keeps what is learned until it is dropped, as it is when this replica does not lead any more.
 pub async fn keep(hub: &Hub, stores: &Stores, writer: &Writer) {
+    // Whose a Dataset is would not be known yet.
+    stores.wait_until_ready().await;
     let mut turns = hub.profiles(|profiles| Turns::begin(profiles.revision()));
     let mut tick = tokio::time::interval(LOOK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -39,7 +41,9 @@ pub async fn keep(hub: &Hub, stores: &Stores, writer: &Writer) {
             let Some(dataset) = bytes.dataset.as_deref().and_then(|name| name.split_once('/')) else {
                 continue;
             };
+            // What is learned of one that is gone would be left behind.
             let uid = stores.dataset(dataset.0, dataset.1).and_then(|dataset| dataset.uid());
+            let Some(uid) = uid else { continue };
             let told = wire(workload, source, bytes.profile);
             let at = Timestamp::now();
             let Some((namespace, object)) = profile::write(&told, dataset, uid, pattern, at) else {

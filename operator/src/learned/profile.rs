@@ -1,5 +1,7 @@
 //! An AccessProfile for what an agent has told, and back. Pure.
 
+use std::collections::BTreeMap;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
@@ -27,7 +29,7 @@ const WORDS: usize = 128;
 pub fn write(
     told: &ProfileLearned,
     dataset: (&str, &str),
-    dataset_uid: Option<String>,
+    dataset_uid: String,
     pattern: Option<String>,
     at: Timestamp,
 ) -> Option<(String, AccessProfile)> {
@@ -37,19 +39,28 @@ pub fn write(
         return None;
     }
     let at_home = namespace == dataset.0;
-    // What was learned of a Dataset that is gone goes with it. An owner in another namespace would not be found.
-    let owner = dataset_uid.filter(|_| at_home).map(|uid| OwnerReference {
-        api_version: "headrace.io/v1alpha1".into(),
-        kind: "Dataset".into(),
-        name: dataset.1.into(),
-        uid,
-        ..OwnerReference::default()
-    });
+    // What was learned of a Dataset that is gone goes with it. An owner in another namespace would not be found: there
+    // these labels are what the operator goes by (`reconcile/orphans.rs`).
+    let mut labels = BTreeMap::from([(marks::MANAGED_BY.0.to_owned(), marks::MANAGED_BY.1.to_owned())]);
+    let owner = if at_home {
+        Some(OwnerReference {
+            api_version: "headrace.io/v1alpha1".into(),
+            kind: "Dataset".into(),
+            name: dataset.1.into(),
+            uid: dataset_uid,
+            ..OwnerReference::default()
+        })
+    } else {
+        labels.insert(marks::DATASET_NAMESPACE.to_owned(), dataset.0.to_owned());
+        labels.insert(marks::DATASET_NAME.to_owned(), dataset.1.to_owned());
+        labels.insert(marks::DATASET_UID.to_owned(), dataset_uid);
+        None
+    };
     let name = format!("learned-{:016x}", hash64(&(&told.workload, &told.source)));
     let metadata = ObjectMeta {
         name: Some(name),
         owner_references: owner.map(|owner| vec![owner]),
-        labels: Some([(marks::MANAGED_BY.0.to_owned(), marks::MANAGED_BY.1.to_owned())].into()),
+        labels: Some(labels),
         ..ObjectMeta::default()
     };
     let spec = AccessProfileSpec {
@@ -105,7 +116,7 @@ mod tests {
     }
 
     fn written(told: &ProfileLearned) -> Option<(String, AccessProfile)> {
-        write(told, ("ml", "train"), Some("u".into()), Some("shuffled".into()), Timestamp::UNIX_EPOCH)
+        write(told, ("ml", "train"), "u".into(), Some("shuffled".into()), Timestamp::UNIX_EPOCH)
     }
 
     #[test]
@@ -137,6 +148,12 @@ mod tests {
         assert_eq!(namespace, "web");
         assert_eq!(object.spec.dataset.namespace.as_deref(), Some("ml"));
         assert_eq!(object.metadata.owner_references, None);
+        let labels = object.metadata.labels.unwrap();
+        assert_eq!(
+            labels.get(marks::DATASET_UID).map(String::as_str),
+            Some("u"),
+            "to be found by when it goes"
+        );
     }
 
     #[test]

@@ -154,7 +154,9 @@ fn connect(authority: &[u8], name: ServerName<'static>) -> Result<Line, AskError
     let failed = |error: String| AskError::Authority(error);
     let mut roots = RootCertStore::empty();
     for root in CertificateDer::pem_slice_iter(authority) {
-        roots.add(root.map_err(|error| failed(error.to_string()))?).map_err(|error| failed(error.to_string()))?;
+        roots
+            .add(root.map_err(|error| failed(error.to_string()))?)
+            .map_err(|error| failed(error.to_string()))?;
     }
     let config = ClientConfig::builder_with_provider(certs::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])

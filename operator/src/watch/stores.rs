@@ -14,6 +14,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, Resource, ResourceExt};
+use operator_api::crd::access_profile::AccessProfileSpec;
 use operator_api::crd::operation::{OperationKind, OperationRef, Timing};
 use operator_api::crd::{AccessProfile, DataBackup, DataLoad, DataMigrate, DataProcess, Dataset};
 use serde::de::DeserializeOwned;
@@ -58,6 +59,8 @@ pub struct Stores {
     pub claims: Owned<PersistentVolumeClaim>,
     pub volumes: Owned<PersistentVolume>,
     pub jobs: Owned<Job>,
+    /// What was learned of Datasets of other namespaces, without what was learned: [`bare`].
+    pub profiles: Owned<AccessProfile>,
     pub wakes: Wakes,
     pub listings: Listings,
 }
@@ -101,6 +104,7 @@ pub fn start(client: &Client, sink: Sink, tasks: &mut JoinSet<()>) -> Stores {
         claims,
         volumes,
         jobs,
+        profiles: Owned::by(marks::DATASET_UID),
         wakes,
         listings: Listings::default(),
     };
@@ -169,7 +173,7 @@ pub fn start(client: &Client, sink: Sink, tasks: &mut JoinSet<()>) -> Stores {
     owned(client, ours.clone(), stores.claims.clone(), &stores, wake_dataset(&stores), tasks);
     owned(client, ours.clone(), stores.volumes.clone(), &stores, wake_dataset(&stores), tasks);
     owned(client, ours, stores.jobs.clone(), &stores, wake_owner(&stores), tasks);
-    tasks.spawn(profiles(client.clone(), stores.listing::<AccessProfile>(), sink));
+    tasks.spawn(profiles(client.clone(), stores.profiles.clone(), stores.listing::<AccessProfile>(), sink));
     stores
 }
 
@@ -181,10 +185,17 @@ where
     (writer.as_reader(), writer)
 }
 
-/// What was learned of workloads; only handed on, because it is large and asked for elsewhere.
-async fn profiles(client: Client, listing: Listing, sink: Sink) {
+/// What was learned of workloads; handed on, because it is large and asked for elsewhere. Kept is whose it is.
+async fn profiles(client: Client, kept: Owned<AccessProfile>, listing: Listing, sink: Sink) {
     let mut changes = Changes::default();
     follow(Api::<AccessProfile>::all(client), watcher::Config::default(), listing, move |event| {
+        kept.apply(&match &event {
+            Event::Apply(profile) => Event::Apply(bare(profile)),
+            Event::Delete(profile) => Event::Delete(bare(profile)),
+            Event::Init => Event::Init,
+            Event::InitApply(profile) => Event::InitApply(bare(profile)),
+            Event::InitDone => Event::InitDone,
+        });
         for change in changes.of(event) {
             match change {
                 Change::Is(profile) => sink(Heard::Profile(&profile)),
@@ -195,6 +206,21 @@ async fn profiles(client: Client, listing: Listing, sink: Sink) {
         }
     })
     .await;
+}
+
+/// Some hundred KiB of a profile are not needed to know whose it is.
+fn bare(profile: &AccessProfile) -> AccessProfile {
+    let AccessProfileSpec { workload, dataset, .. } = &profile.spec;
+    let spec = AccessProfileSpec {
+        workload: workload.clone(),
+        dataset: dataset.clone(),
+        version: None,
+        pattern: None,
+        first: Vec::new(),
+        data: String::new(),
+        learned_at: None,
+    };
+    AccessProfile { metadata: profile.metadata.clone(), spec }
 }
 
 fn operations<K>(
