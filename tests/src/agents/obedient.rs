@@ -36,6 +36,8 @@ pub struct Spec {
     pub facts: Facts,
     /// Datasets of which it has every chunk in its memory from the start.
     pub whole: Vec<Arc<str>>,
+    /// It takes instructions in and gets nowhere with them, as behind a store that hangs.
+    pub stuck: bool,
 }
 
 /// Its life, ended when dropped.
@@ -189,8 +191,14 @@ impl Node {
                 return;
             }
             Told::Instruction(instruction) => {
-                let progress = self.obey(instruction);
-                self.ended.insert(progress.id.clone(), progress.clone());
+                let progress = if self.spec.stuck {
+                    let state = State::Running.into();
+                    wire::Progress { id: instruction.id.clone(), state, ..wire::Progress::default() }
+                } else {
+                    let progress = self.obey(instruction);
+                    self.ended.insert(progress.id.clone(), progress.clone());
+                    progress
+                };
                 self.say(link, Said::Progress(wire::Progresses { progress: vec![progress] })).await;
             }
             Told::Resync(_) => self.speaker.begin_again(),

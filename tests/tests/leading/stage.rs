@@ -200,6 +200,7 @@ impl Stage {
             sources: mounted.iter().map(|name| format!("nas:/{name}")).collect(),
             facts,
             whole: whole.iter().map(full).collect(),
+            stuck: false,
         })
     }
 

@@ -60,8 +60,9 @@ impl Home {
     }
 }
 
-/// Enrols, attaches again and again until it is dropped, and has one Dataset on a mount.
-pub async fn start(home: Home, url: &str, source: &str, dataset: &str) -> Obedient {
+/// Enrols, attaches again and again until it is dropped, and has one Dataset on a mount and a GiB of room; it does
+/// what it is told unless it is `stuck`.
+pub async fn start(home: Home, url: &str, source: &str, dataset: &str, stuck: bool) -> Obedient {
     let address = Address::parse(url).unwrap();
     let mut credentials = Credentials::new(home.authority, Means::Token(home.token));
     let tls = until("the agent has a certificate", LIMIT, async || {
@@ -81,5 +82,6 @@ pub async fn start(home: Home, url: &str, source: &str, dataset: &str) -> Obedie
         sources: vec![source.into()],
         facts,
         whole: Vec::new(),
+        stuck,
     })
 }

@@ -17,6 +17,8 @@ use tests::cluster::fleet::{Fleet, Spec};
 use tests::cluster::wait::{Seen, until};
 use tests::hygiene::Folder;
 
+use super::agent::{self, Home};
+use super::judged;
 use super::rights;
 use super::stage::{
     LIMIT, NAMESPACE, Replica, Stage, USER, api, claim_is_bound, dataset, free, gone, make, namespace,
@@ -42,11 +44,15 @@ async fn datasets_and_operations_live_and_end_with_no_right_too_many() {
     let fleet = Fleet::join(client.clone(), Spec::new("life", 2)).await.unwrap();
 
     at_once(stage, &client).await;
+    let home = Home::make(&client, folder.path(), "life-1").await;
+    let stuck = agent::start(home, &format!("https://{listen}"), "nas:/stuck", "b/halted", true).await;
     tokio::join!(
         shared_and_deleted(&client),
         a_namespace_goes(&client),
         work::jobs(&client),
         work::loads(&client, folder.path(), listen),
+        work::deleted_while_loading(&client, &stuck),
+        judged::what_cannot_work_is_refused(&client),
         volumes_are_made_anew(&client),
     );
 

@@ -16,6 +16,8 @@ mod agent;
 
 mod work;
 
+mod judged;
+
 mod life;
 
 mod refusals;
@@ -23,3 +25,5 @@ mod refusals;
 mod status;
 
 mod faults;
+
+mod skew;

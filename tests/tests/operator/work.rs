@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Event;
@@ -11,6 +12,7 @@ use operator_api::crd::{AccessProfile, DataBackup, DataLoad, DataMigrate, DataPr
 use operator_api::report::v1::down::Kind as Told;
 use operator_api::report::v1::{ProfileLearned, up};
 use serde_json::{Value, json};
+use tests::agents::obedient::Obedient;
 use tests::cluster::kubelet::{EXIT_CODE, MESSAGE, RUN_SECONDS};
 use tests::cluster::wait::{Seen, until};
 
@@ -18,6 +20,8 @@ use super::agent::{self, BYTES, Home};
 use super::stage::{LIMIT, api, apply, dataset, gone, make, operation, phase_is, said, with};
 
 const NAMESPACE: &str = "b";
+/// Uses a Dataset of the other.
+const GUEST: &str = "a";
 const DATASET: &str = "worked";
 
 fn of(kind: &str, name: &str, spec: Value) -> Value {
@@ -156,8 +160,9 @@ async fn backup(client: &Client) {
 /// A load waits for agents, one comes, does it, and tells what it learned.
 pub async fn loads(client: &Client, folder: &Path, listen: SocketAddr) {
     let datasets: Api<Dataset> = api(client, NAMESPACE);
-    let mounts = json!({"mounts": [{"mountPoint": "nfs://nas/export", "name": "x"}]});
-    make(&datasets, dataset("loaded", mounts)).await;
+    let spec = json!({"mounts": [{"mountPoint": "nfs://nas/export", "name": "x"}],
+        "sharing": {"grants": [{"namespace": GUEST}]}});
+    make(&datasets, dataset("loaded", spec)).await;
     let load = json!({"dataset": {"name": "loaded"}, "pin": true, "ttlSecondsAfterFinished": 1});
     apply(client, &of("DataLoad", "load", load)).await;
     let waits = |status: &Value| status.to_string().contains("the agents of 0 have Dataset");
@@ -165,7 +170,7 @@ pub async fn loads(client: &Client, folder: &Path, listen: SocketAddr) {
 
     let home = Home::make(client, folder, "life-0").await;
     let url = format!("https://{listen}");
-    let node = agent::start(home, &url, "nas:/export", "b/loaded").await;
+    let node = agent::start(home, &url, "nas:/export", "b/loaded", false).await;
     let status = complete(client, "DataLoad", "load").await;
     assert_eq!(status["progress"]["percentage"], "100%", "{status}");
     assert_eq!(status["progress"]["bytesDone"], BYTES, "{status}");
@@ -181,22 +186,67 @@ pub async fn loads(client: &Client, folder: &Path, listen: SocketAddr) {
     assert_eq!((&version["current"], &version["totalBytes"]), (&json!(true), &json!(BYTES)), "{status}");
     assert!(version["firstSeen"].is_string(), "{status}");
 
-    // What it learned is kept as long as the Dataset is.
-    node.say(up::Kind::Learned(ProfileLearned {
-        workload: format!("owner namespace={NAMESPACE} kind=Job name=trainer container=main"),
-        source: "nas:/export".into(),
-        profile: vec![7; 100],
-    }));
-    let profiles: Api<AccessProfile> = api(client, NAMESPACE);
-    let learned = until("an AccessProfile is there", LIMIT, async || {
-        let mut all = profiles.list(&ListParams::default()).await?.items;
-        Ok(all.pop().map_or(Seen::NotYet("none".into()), Seen::Done))
-    })
-    .await
-    .unwrap();
-    assert_eq!(learned.spec.dataset.name, "loaded");
+    // What it learned is kept as long as the Dataset is, also of a workload in a namespace where that owns nothing.
+    for namespace in [NAMESPACE, GUEST] {
+        node.say(up::Kind::Learned(ProfileLearned {
+            workload: format!("owner namespace={namespace} kind=Job name=trainer container=main"),
+            source: "nas:/export".into(),
+            profile: vec![7; 100],
+        }));
+    }
+    let mut kept = Vec::new();
+    for namespace in [NAMESPACE, GUEST] {
+        let profiles: Api<AccessProfile> = api(client, namespace);
+        let learned = until("an AccessProfile is there", LIMIT, async || {
+            let mut all = profiles.list(&ListParams::default()).await?.items;
+            Ok(all.pop().map_or(Seen::NotYet("none".into()), Seen::Done))
+        })
+        .await
+        .unwrap();
+        assert_eq!(learned.spec.dataset.name, "loaded");
+        assert_eq!(learned.owner_references().len(), usize::from(namespace == NAMESPACE), "{learned:?}");
+        kept.push((profiles, learned.name_any()));
+    }
+    // As long as two sweeps and some: the Dataset is there.
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    for (profiles, name) in &kept {
+        assert!(profiles.get_opt(name).await.unwrap().is_some(), "{name}");
+    }
     drop(node);
     datasets.delete("loaded", &DeleteParams::default()).await.unwrap();
     gone(&datasets, "loaded").await;
-    gone(&profiles, &learned.name_any()).await;
+    for (profiles, name) in &kept {
+        gone(profiles, name).await;
+    }
+}
+
+/// A Dataset goes while an agent is at it: the load is given up, the agent told so, and nothing waits for it.
+pub async fn deleted_while_loading(client: &Client, stuck: &Obedient) {
+    let datasets: Api<Dataset> = api(client, NAMESPACE);
+    make(&datasets, dataset("halted", json!({"mounts": [{"mountPoint": "nfs://nas/stuck", "name": "x"}]})))
+        .await;
+    apply(client, &of("DataLoad", "endless", json!({"dataset": {"name": "halted"}}))).await;
+    let loads = |status: &Value| status["phase"] == "Executing" && status.to_string().contains("Unknown");
+    operation(client, "DataLoad", NAMESPACE, "endless", "is at work", loads).await;
+    let told = until("the agent is told to load", LIMIT, async || {
+        let told = stuck.heard().into_iter().find_map(|told| match told {
+            Told::Instruction(told) => Some(told.id),
+            _ => None,
+        });
+        Ok(told.map_or(Seen::NotYet("nothing was told".into()), Seen::Done))
+    })
+    .await
+    .unwrap();
+    datasets.delete("halted", &DeleteParams::default()).await.unwrap();
+    let over = |status: &Value| status["phase"] == "Failed";
+    let status = operation(client, "DataLoad", NAMESPACE, "endless", "is given up", over).await;
+    assert!(status.to_string().contains("Dataset b/halted is being deleted"), "{status}");
+    gone(&datasets, "halted").await;
+    until("the agent is told to let it be", LIMIT, async || {
+        let let_be = |heard: &Told| matches!(heard, Told::Withdrawal(withdrawal) if withdrawal.id == told);
+        let heard = stuck.heard();
+        Ok(if heard.iter().any(let_be) { Seen::Done(()) } else { Seen::NotYet(format!("{heard:?}")) })
+    })
+    .await
+    .unwrap();
 }
