@@ -191,6 +191,24 @@ fn a_node_is_known_and_does_as_it_is_asked() {
     let read = Command::new("sh").arg("-c").arg("cat \"$0\"/* > /dev/null").arg(&file).status().unwrap();
     assert!(read.success());
     until("demand", folder.path(), || summary(&second).rate > 0);
+    // And where it lies, once the run is over: 150 of the files, one behind the other, are a half of the Dataset.
+    let half = 150 * 40_000_u64;
+    let chunk = |at: u64| u32::try_from(at >> 22).unwrap();
+    let folders = [0..chunk(half) + 1, chunk(half)..chunk(2 * half) + 1];
+    until("what was read first", folder.path(), || {
+        second.hub.profiles(|profiles| {
+            let learned: Vec<(String, String)> = profiles
+                .since(0)
+                .map(|(workload, source, ..)| (workload.to_owned(), source.to_owned()))
+                .collect();
+            learned.iter().any(|(workload, source)| {
+                let first = profiles.first(workload, source, "a/data");
+                first.is_some_and(|first| {
+                    folders.iter().any(|folder| first.runs() == std::slice::from_ref(folder))
+                })
+            })
+        })
+    });
 
     // What cannot be done is said.
     let mut wrong = wish("cache", Work::Fetch);

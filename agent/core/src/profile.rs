@@ -6,8 +6,8 @@
 //! (directory, bytes shared with the file before, rest, size), kinds (name, whole, part, largest, bytes,
 //! anchors). The edge adds a checksum; here damage is met with a refusal, never a panic.
 
-use crate::class::Class;
-use crate::order::Anchored;
+use crate::class::{Class, kind_of};
+use crate::order::{Anchored, Extent};
 use crate::view::Survival;
 
 /// Files kept of one workload: at some six bytes each well under the profile's 4 MiB on disk.
@@ -170,6 +170,30 @@ impl Profile {
     }
 }
 
+/// A file as the last run that counts visited it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Visited {
+    /// From the root of the file system.
+    pub path: Box<[u8]>,
+    /// 0: not known.
+    pub size: u64,
+    /// What is read of such a file; `None` where that cannot be said.
+    pub extent: Option<Extent>,
+}
+
+/// The files of an encoded profile, in the order in which they were come to.
+pub fn visited(bytes: &[u8]) -> Result<Vec<Visited>, ProfileError> {
+    let Profile { dirs, files, classes, .. } = Profile::decode(bytes)?;
+    let visit = |(dir, name, size): (u32, Box<[u8]>, u64)| {
+        let dir = dirs.get(dir as usize).map(|dir| &**dir).unwrap_or_default();
+        let class = classes.iter().find(|(kind, _)| *kind == kind_of(&name));
+        let extent = class.and_then(|(_, class)| class.extent());
+        let path = if dir.is_empty() { name } else { [dir, &name].join(&b'/').into() };
+        Visited { path, size, extent }
+    };
+    Ok(files.into_iter().map(visit).collect())
+}
+
 fn survival_code(survival: Survival) -> u8 {
     match survival {
         Survival::Unknown => 0,
@@ -249,6 +273,35 @@ mod tests {
         share.note(100);
         share.note(100);
         assert!(share.is_full());
+    }
+
+    #[test]
+    fn visits_are_told_by_path_and_part() {
+        let foot = vec![Anchored::End { before_end: 0, len: 4_096 }];
+        let profile = Profile {
+            dirs: vec![b"a/b".as_slice().into(), Box::default()],
+            files: vec![
+                (0, b"x.parquet".as_slice().into(), 9),
+                (1, b"y.npy".as_slice().into(), 0),
+                (0, b"z".as_slice().into(), 7),
+            ],
+            classes: vec![
+                (b"npy".as_slice().into(), Class::recalled(3, 0, 5, 9, None)),
+                (b"parquet".as_slice().into(), Class::recalled(0, 3, 5, 9, Some(foot.clone()))),
+            ],
+            ..Profile::default()
+        };
+        let told = visited(&profile.encode()).unwrap();
+        let visit = |path: &[u8], size, extent| Visited { path: path.into(), size, extent };
+        assert_eq!(
+            told,
+            [
+                visit(b"a/b/x.parquet", 9, Some(Extent::Shape(foot))),
+                visit(b"y.npy", 0, Some(Extent::Whole { limit: 128 << 10 })),
+                visit(b"a/b/z", 7, None),
+            ]
+        );
+        assert_eq!(visited(b"").unwrap_err(), ProfileError::Truncated);
     }
 
     proptest! {

@@ -109,6 +109,17 @@ impl Manifest {
         parts
     }
 
+    /// The chunks in which these bytes of a file lie.
+    pub fn chunks(&self, file: usize, bytes: Range<u64>) -> Range<u32> {
+        let Some(entry) = self.files.get(file) else { return 0..0 };
+        let (from, till) = (bytes.start.min(entry.size), bytes.end.min(entry.size));
+        if from >= till {
+            return 0..0;
+        }
+        let chunk = |at: u64| u32::try_from(at).unwrap_or(u32::MAX);
+        chunk((entry.start + from) / CHUNK)..chunk((entry.start + till).div_ceil(CHUNK))
+    }
+
     fn chunk_bytes(&self, chunk: u32) -> u64 {
         let start = u64::from(chunk) * CHUNK;
         (start + CHUNK).min(self.bytes).saturating_sub(start)

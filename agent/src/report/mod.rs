@@ -16,6 +16,8 @@ pub mod connect;
 
 pub mod manifest;
 
+pub mod first;
+
 pub mod survey;
 
 pub mod errands;

@@ -6,13 +6,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use agent_core::{FileKey, MountId, Nanos, PAGE, Pages, Reading, Stir, StirredFile, pages_of};
+use agent_core::{FileKey, MountId, Nanos, PAGE, Pages, Reading, Stir, StirredFile, Visited, pages_of};
 use operator_api::report::v1 as wire;
 use rustc_hash::FxHashMap;
 use wire::instruction::Work;
 use wire::progress::State;
 
 use super::errands::{Piece, Plan};
+use super::first::{self, Files};
 use super::ledger::{Key, Tier};
 use super::manifest::{Coverage, Manifest};
 use super::speaker::{Demand, Speaker, Version};
@@ -27,6 +28,9 @@ const SUSPECT: Nanos = Nanos::from_millis(60_000);
 
 /// Patterns told; a node runs fewer workloads.
 const PATTERNS: usize = 512;
+
+/// Datasets told of one profile: a workload that reads more of one file system is told by those it reads first.
+const FIRSTS: usize = 16;
 
 /// A watched file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -293,6 +297,31 @@ impl Picture {
                 demand.readers = readers;
             }
         }
+    }
+
+    /// Where in Datasets' versions lies what a profile of a workload on a source names.
+    pub fn firsts(&self, source: &str, visited: &[Visited]) -> Vec<wire::First> {
+        let mounts: Vec<MountId> =
+            self.mounts.iter().filter(|m| &*m.source == source).map(|m| m.mount).collect();
+        let told = self.datasets.values().filter_map(|dataset| {
+            let manifest = dataset.manifest.as_ref()?;
+            let mut files = Files::default();
+            for folder in dataset.folders.iter().filter(|folder| mounts.contains(&folder.mount)) {
+                for visit in visited {
+                    let Some(inner) = strip(&folder.path, &visit.path) else { continue };
+                    let found = manifest.find(&joined(&folder.prefix, &inner));
+                    match found.filter(|at| visit.size == 0 || manifest.size(*at) == Some(visit.size)) {
+                        Some(at) => files.known.push((at, visit)),
+                        None => files.foreign += 1,
+                    }
+                }
+            }
+            let chunks = first::first(manifest, &files);
+            let (version_high, version_low) = ((manifest.version >> 64) as u64, manifest.version as u64);
+            let first = wire::First { dataset: dataset.number, version_high, version_low, chunks };
+            (!first.chunks.is_empty()).then_some(first)
+        });
+        told.take(FIRSTS).collect()
     }
 
     /// What an instruction means here.

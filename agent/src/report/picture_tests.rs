@@ -109,3 +109,21 @@ fn files_become_chunks_and_instructions_become_pieces() {
     picture.bind(wire::Bindings::default(), &mut speaker);
     assert!(speaker.facts.versions.is_empty() && speaker.facts.demand.is_empty());
 }
+
+#[test]
+fn a_profile_is_told_by_the_chunks_of_the_dataset_that_lies_there() {
+    let (mut picture, mut speaker) = (Picture::default(), speaker());
+    bound(&mut picture, &mut speaker);
+    let visit = |path: &str, size| Visited { path: path.as_bytes().into(), size, extent: None };
+    let visited = [visit("data/b", 2 * CHUNK), visit("elsewhere/x", 5), visit("data/c", 0)];
+    assert_eq!(picture.firsts("nas:/x", &visited), [], "its files are not known yet");
+    let manifest = Manifest::new(vec![found("in/a"), found("in/b"), found("in/c")], 1);
+    let version = manifest.version;
+    picture.surveyed(Surveyed { dataset: "a/b".into(), manifest: Ok(manifest) }, &mut speaker, Nanos(2));
+    let (version_high, version_low) = ((version >> 64) as u64, version as u64);
+    let first = wire::First { dataset: 9, version_high, version_low, chunks: vec![2, 4] };
+    assert_eq!(picture.firsts("nas:/x", &visited), [first]);
+    assert_eq!(picture.firsts("nas:/y", &visited), [], "another file system");
+    assert_eq!(picture.firsts("nas:/x", &[visit("data/b", 7)]), [], "another file by now");
+    assert_eq!(picture.firsts("nas:/x", &[]), []);
+}

@@ -331,8 +331,12 @@ impl Reporter {
         }
         for (workload, source, profile) in exchange.learned {
             if profile.len() <= LARGEST_PROFILE {
+                // One of the core's own is understood; should it not be, it says nothing of where.
+                let visited = agent_core::visited(&profile).unwrap_or_default();
+                let first = self.picture.firsts(&source, &visited);
                 let (workload, source) = (workload.into(), source.into());
-                self.say(stream, Said::Learned(wire::ProfileLearned { workload, source, profile })).await?;
+                let learned = wire::ProfileLearned { workload, source, profile, first };
+                self.say(stream, Said::Learned(learned)).await?;
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use operator_api::report::v1 as wire;
 use rustc_hash::FxHashMap;
 
 use crate::inventory::{
-    Capacity, Change, Chunks, DatasetReport, Demand, Millis, Name, Pressure, Report, Tier, Version,
+    Capacity, Change, Chunks, DatasetReport, Demand, First, Millis, Name, Pressure, Report, Tier, Version,
     VersionFacts,
 };
 
@@ -15,6 +15,10 @@ use super::limits::Limits;
 
 /// An exbibyte: more bytes than this exist nowhere.
 const MOST_BYTES: u64 = 1 << 60;
+
+/// Datasets that a profile is told by, and runs of chunks of each.
+const MOST_FIRSTS: usize = 16;
+const MOST_RUNS: usize = 64;
 
 /// Thousandths.
 const WHOLE: u32 = 1_000;
@@ -37,6 +41,8 @@ pub enum Nonsense {
     Bytes(&'static str),
     #[error("a pressure is above the whole")]
     Pressure,
+    #[error("what a workload reads first has {0} entries, more than 16 Datasets or 64 runs of one")]
+    Firsts(usize),
 }
 
 /// What a report says.
@@ -127,6 +133,28 @@ pub fn facts(
     Ok(Facts { report, patterns, ranges: u32::try_from(found).unwrap_or(u32::MAX), unknown })
 }
 
+/// What a workload reads first, by Dataset; and how many were named that are not bound to this agent.
+pub fn firsts(
+    told: Vec<wire::First>,
+    bound: &FxHashMap<u32, Name>,
+) -> Result<(Vec<(Name, First)>, u32), Nonsense> {
+    let most = told.iter().map(|first| first.chunks.len() / 2).max().unwrap_or(0);
+    if told.len() > MOST_FIRSTS || most > MOST_RUNS {
+        return Err(Nonsense::Firsts(told.len().max(most)));
+    }
+    let (mut firsts, mut unknown) = (Vec::new(), 0);
+    for entry in told {
+        let version = version(entry.version_high, entry.version_low)?;
+        let first = First::new(version, chunks(&entry.chunks)?);
+        match (bound.get(&entry.dataset), first) {
+            (Some(name), Some(first)) => firsts.push((name.clone(), first)),
+            (Some(_), None) => {}
+            (None, _) => unknown += 1,
+        }
+    }
+    Ok((firsts, unknown))
+}
+
 /// One part for each Dataset, however its entries are spread.
 struct Parts<'a> {
     bound: &'a FxHashMap<u32, Name>,
@@ -179,4 +207,33 @@ fn chunks(pairs: &[u32]) -> Result<Vec<Chunks>, Nonsense> {
         _ => Err(Nonsense::Range),
     };
     pairs.iter().map(run).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_first_is_bounded_and_of_known_datasets() {
+        let bound: FxHashMap<u32, Name> = [(1, Name::from("a/b"))].into_iter().collect();
+        let first = |dataset, version_low, chunks: Vec<u32>| wire::First {
+            dataset,
+            version_high: 0,
+            version_low,
+            chunks,
+        };
+        let (told, unknown) =
+            firsts(vec![first(1, 7, vec![4, 2, 0, 1]), first(2, 7, vec![0, 1])], &bound).unwrap();
+        let expected = First::new(Version(7), [4..6, 0..1]).unwrap();
+        assert_eq!((told, unknown), (vec![("a/b".into(), expected)], 1));
+        assert_eq!(firsts(Vec::new(), &bound), Ok((Vec::new(), 0)), "an agent of before");
+        assert_eq!(firsts(vec![first(1, 7, Vec::new())], &bound), Ok((Vec::new(), 0)));
+        let refused = |told: Vec<wire::First>| firsts(told, &bound).unwrap_err();
+        assert_eq!(refused(vec![first(1, 7, vec![1])]), Nonsense::Odd);
+        assert_eq!(refused(vec![first(1, 7, vec![1, 0])]), Nonsense::Range);
+        assert_eq!(refused(vec![first(1, 7, vec![u32::MAX, 1])]), Nonsense::Range);
+        assert_eq!(refused(vec![first(1, 0, vec![0, 1])]), Nonsense::Version);
+        assert_eq!(refused(vec![first(1, 7, [0, 1].repeat(65))]), Nonsense::Firsts(65));
+        assert_eq!(refused(vec![first(1, 7, vec![0, 1]); 17]), Nonsense::Firsts(17));
+    }
 }

@@ -15,9 +15,9 @@ pub mod work;
 
 pub mod desk;
 
-mod check;
-
 mod profiles;
+
+mod check;
 
 pub mod hub;
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::inventory::Name;
+use crate::inventory::{First, Name};
 
 /// One profile: fits a message, and an object in etcd several times over.
 pub const LARGEST: usize = 96 << 10;
@@ -16,15 +16,26 @@ const MOST_BYTES: usize = 32 << 20;
 /// Patterns remembered, one for each Dataset and workload.
 const MOST_PATTERNS: usize = 4_096;
 
+/// Datasets on one source of which a profile says something.
+const MOST_FIRSTS: usize = 16;
+
 const LONGEST_KEY: usize = 512;
 const LONGEST_PATTERN: usize = 128;
 
 /// (workload, source).
 type Key = (Box<str>, Box<str>);
 
+#[derive(Debug)]
+struct Known {
+    bytes: Vec<u8>,
+    age: u64,
+    /// By Dataset.
+    first: BTreeMap<Name, First>,
+}
+
 #[derive(Debug, Default)]
 pub struct Profiles {
-    known: BTreeMap<Key, (Vec<u8>, u64)>,
+    known: BTreeMap<Key, Known>,
     ages: BTreeMap<u64, Key>,
     bytes: usize,
     revision: u64,
@@ -40,34 +51,43 @@ pub struct Pattern {
 }
 
 impl Profiles {
-    /// Takes a profile over; false when it is larger than it may be.
-    pub fn put(&mut self, workload: &str, source: &str, bytes: Vec<u8>) -> bool {
+    /// Takes a profile over, with what it says of Datasets; of those that it does not name, what was said before stays.
+    /// False when it is larger than it may be.
+    pub fn put(&mut self, workload: &str, source: &str, bytes: Vec<u8>, first: Vec<(Name, First)>) -> bool {
         let too_long = workload.len() > LONGEST_KEY || source.len() > LONGEST_KEY || workload.is_empty();
         if too_long || bytes.len() > LARGEST || bytes.is_empty() {
             return false;
         }
         let key = (Box::from(workload), Box::from(source));
         self.revision += 1;
-        self.bytes += cost(&key, &bytes);
-        if let Some((former, age)) = self.known.insert(key.clone(), (bytes, self.revision)) {
+        let mut known = Known { bytes, age: self.revision, first: BTreeMap::new() };
+        if let Some(former) = self.known.remove(&key) {
             self.bytes -= cost(&key, &former);
-            self.ages.remove(&age);
+            self.ages.remove(&former.age);
+            known.first = former.first;
         }
+        for (dataset, first) in first {
+            if known.first.len() < MOST_FIRSTS || known.first.contains_key(&dataset) {
+                known.first.insert(dataset, first);
+            }
+        }
+        self.bytes += cost(&key, &known);
+        self.known.insert(key.clone(), known);
         self.ages.insert(self.revision, key);
         while self.bytes > MOST_BYTES
             && let Some((_, oldest)) = self.ages.pop_first()
         {
-            if let Some((bytes, _)) = self.known.remove(&oldest) {
-                self.bytes -= cost(&oldest, &bytes);
+            if let Some(known) = self.known.remove(&oldest) {
+                self.bytes -= cost(&oldest, &known);
             }
         }
         true
     }
 
     /// Takes a kept profile over, unless agents have told of a later one.
-    pub fn restore(&mut self, workload: &str, source: &str, bytes: Vec<u8>) {
+    pub fn restore(&mut self, workload: &str, source: &str, bytes: Vec<u8>, first: Vec<(Name, First)>) {
         if self.get(workload, source).is_none() {
-            self.put(workload, source, bytes);
+            self.put(workload, source, bytes, first);
         }
     }
 
@@ -77,13 +97,18 @@ impl Profiles {
     }
 
     pub fn get(&self, workload: &str, source: &str) -> Option<&[u8]> {
-        self.known.get(&(workload.into(), source.into())).map(|(bytes, _)| bytes.as_slice())
+        self.known.get(&(workload.into(), source.into())).map(|known| known.bytes.as_slice())
+    }
+
+    /// What a workload reads first of a Dataset on a source.
+    pub fn first(&self, workload: &str, source: &str, dataset: &str) -> Option<&First> {
+        self.known.get(&(workload.into(), source.into()))?.first.get(dataset)
     }
 
     /// Profiles that came after a revision: (workload, source, profile, its revision), oldest first.
     pub fn since(&self, revision: u64) -> impl Iterator<Item = (&str, &str, &[u8], u64)> {
         let newer = self.ages.range(revision.saturating_add(1)..);
-        newer.filter_map(|(age, key)| Some((&*key.0, &*key.1, self.known.get(key)?.0.as_slice(), *age)))
+        newer.filter_map(|(age, key)| Some((&*key.0, &*key.1, self.known.get(key)?.bytes.as_slice(), *age)))
     }
 
     pub fn pattern(&mut self, dataset: Name, workload: &str, pattern: Pattern) {
@@ -106,10 +131,48 @@ impl Profiles {
     /// The Dataset is gone.
     pub fn forget(&mut self, dataset: &str) {
         self.patterns.retain(|(name, _), _| **name != *dataset);
+        for (key, known) in &mut self.known {
+            if known.first.contains_key(dataset) {
+                self.bytes -= cost(key, known);
+                known.first.remove(dataset);
+                self.bytes += cost(key, known);
+            }
+        }
     }
 }
 
-fn cost(key: &Key, bytes: &[u8]) -> usize {
+fn cost(key: &Key, known: &Known) -> usize {
+    // A run stands in two lists.
+    let first = known.first.iter().map(|(name, first)| name.len() + 128 + 16 * first.runs().len());
     // Twice the key, and what the two maps take around it.
-    2 * (key.0.len() + key.1.len()) + bytes.len() + 256
+    2 * (key.0.len() + key.1.len()) + known.bytes.len() + first.sum::<usize>() + 256
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inventory::Version;
+
+    #[test]
+    fn what_was_said_of_a_dataset_stays_until_something_else_is_or_it_goes() {
+        let mut profiles = Profiles::default();
+        let first = |start| First::new(Version(1), [start..start + 1]).unwrap();
+        let told = |profiles: &Profiles, dataset| profiles.first("w", "s", dataset).cloned();
+        profiles.put("w", "s", vec![1], vec![("a/x".into(), first(0)), ("a/y".into(), first(5))]);
+        // As an agent of before says it, or one that has not found the files yet.
+        profiles.put("w", "s", vec![2], Vec::new());
+        assert_eq!((told(&profiles, "a/x"), told(&profiles, "a/y")), (Some(first(0)), Some(first(5))));
+        profiles.put("w", "s", vec![3], vec![("a/x".into(), first(9))]);
+        assert_eq!((told(&profiles, "a/x"), told(&profiles, "a/y")), (Some(first(9)), Some(first(5))));
+        profiles.restore("w", "s", vec![4], vec![("a/x".into(), first(7))]);
+        assert_eq!(told(&profiles, "a/x"), Some(first(9)), "what agents said is later");
+        profiles.forget("a/x");
+        assert_eq!((told(&profiles, "a/x"), told(&profiles, "a/y")), (None, Some(first(5))));
+        for number in 0..2 * MOST_FIRSTS {
+            profiles.put("w", "s", vec![1], vec![(format!("a/{number}").into(), first(1))]);
+        }
+        let key = ("w".into(), "s".into());
+        assert_eq!(profiles.known.get(&key).unwrap().first.len(), MOST_FIRSTS);
+        assert_eq!(profiles.bytes, cost(&key, profiles.known.get(&key).unwrap()), "what is counted is there");
+    }
 }

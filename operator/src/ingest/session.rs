@@ -11,7 +11,7 @@ use wire::up::Kind as Said;
 
 use crate::inventory::{Fact, Fate};
 
-use super::check::{facts, ranges};
+use super::check::{facts, firsts, ranges};
 use super::counts::Tally;
 use super::desk::Due;
 use super::directory::Bound;
@@ -182,8 +182,11 @@ impl Session {
             Said::Report(report) => self.report(report)?,
             Said::Progress(told) => self.progress(told.progress)?,
             Said::Learned(told) => {
-                let wire::ProfileLearned { workload, source, profile } = told;
-                self.hub.profiles(|profiles| profiles.put(&workload, &source, profile));
+                let wire::ProfileLearned { workload, source, profile, first } = told;
+                let (first, unknown) = firsts(first, &self.bound.names)
+                    .map_err(|nonsense| self.nonsense(&nonsense.to_string()))?;
+                self.hub.counts.add(Tally::UnknownDatasets, u64::from(unknown));
+                self.hub.profiles(|profiles| profiles.put(&workload, &source, profile, first));
             }
             Said::Wanted(wire::ProfileWanted { workload, source }) => {
                 let profile = self

@@ -8,6 +8,8 @@ pub mod units;
 
 pub mod chunk_set;
 
+mod first;
+
 pub mod hash;
 
 pub mod fact;
@@ -32,6 +34,7 @@ pub use fact::{
     Applied, Capacity, Change, DatasetReport, DatasetSpec, Demand, Effect, Fact, Fate, Mount, NodeFacts,
     Pressure, Replicas, Report, Requirement, Sharing, Taint, Term, Test, Toleration, VersionFacts,
 };
+pub use first::First;
 pub use fold::Inventory;
 pub use node::{Node, Place};
 pub use score::{Scoring, Standing, Want};

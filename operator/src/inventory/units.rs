@@ -23,6 +23,20 @@ pub struct DatasetId(pub u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(pub u128);
 
+impl Version {
+    /// As objects name it.
+    pub fn text(self) -> String {
+        format!("{:032x}", self.0)
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() != 32 {
+            return None;
+        }
+        u128::from_str_radix(text, 16).ok().map(Self)
+    }
+}
+
 /// Milliseconds of whatever clock the caller keeps to; only differences count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millis(pub u64);

@@ -14,11 +14,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use operator_api::crd::AccessProfile;
+use operator_api::report::v1::ProfileLearned;
 
 use crate::ingest::Hub;
 use crate::reconcile::write::{WriteError, Writer};
-use crate::watch::Stores;
+use crate::watch::{Stores, facts};
 
+use profile::Known;
 use turns::Turns;
 
 /// Between looks; each writes [`AT_ONCE`] at most.
@@ -37,18 +39,20 @@ pub async fn keep(hub: &Hub, stores: &Stores, writer: &Writer) {
         let due = hub.profiles(|profiles| turns.due(profiles, now(), AT_ONCE));
         for key in due {
             let (workload, source) = (&*key.0, &*key.1);
-            let Some((bytes, pattern)) = known(hub, workload, source) else { continue };
-            let Some(dataset) = bytes.dataset.as_deref().and_then(|name| name.split_once('/')) else {
-                continue;
-            };
+            let Some(dataset) = hub.directory().found_on(source) else { continue };
+            let Some((bytes, known)) = known(hub, workload, source, &dataset) else { continue };
+            let Some(dataset) = dataset.split_once('/') else { continue };
             // What is learned of one that is gone would be left behind.
             let uid = stores.dataset(dataset.0, dataset.1).and_then(|dataset| dataset.uid());
             let Some(uid) = uid else { continue };
-            let told = wire(workload, source, bytes.profile);
-            let at = Timestamp::now();
-            let Some((namespace, object)) = profile::write(&told, dataset, uid, pattern, at) else {
-                continue;
+            let told = ProfileLearned {
+                workload: workload.into(),
+                source: source.into(),
+                profile: bytes,
+                first: Vec::new(),
             };
+            let written = profile::write(&told, dataset, uid, known, Timestamp::now());
+            let Some((namespace, object)) = written else { continue };
             match writer.profile(&namespace, &object).await {
                 Ok(()) => {}
                 Err(WriteError::NotLeading) => return,
@@ -66,29 +70,20 @@ pub async fn keep(hub: &Hub, stores: &Stores, writer: &Writer) {
 pub fn hear(hub: &Hub, seen: &AccessProfile) {
     // What somebody else wrote there says nothing; the agent checks what it is given.
     let Some(told) = profile::read(seen) else { return };
-    hub.profiles(|profiles| profiles.restore(&told.workload, &told.source, told.profile));
+    let first = facts::first(seen).map(|first| (facts::of(seen), first)).into_iter().collect();
+    hub.profiles(|profiles| profiles.restore(&told.workload, &told.source, told.profile, first));
 }
 
-struct Known {
-    profile: Vec<u8>,
-    dataset: Option<crate::inventory::Name>,
-}
-
-/// What is known of a workload on a source; the pattern in words, where the Dataset there has one.
-fn known(hub: &Hub, workload: &str, source: &str) -> Option<(Known, Option<String>)> {
-    let dataset = hub.directory().found_on(source);
+/// What is known of a workload on a source: its agent's own, and what is said of the Dataset there.
+fn known(hub: &Hub, workload: &str, source: &str, dataset: &str) -> Option<(Vec<u8>, Known)> {
     hub.profiles(|profiles| {
-        let profile = profiles.get(workload, source)?.to_vec();
-        let pattern = dataset.as_deref().and_then(|dataset| {
-            let mut patterns = profiles.patterns(dataset);
-            patterns.find(|(name, _)| *name == workload).map(|(_, pattern)| pattern.words.to_string())
-        });
-        Some((Known { profile, dataset }, pattern))
+        let bytes = profiles.get(workload, source)?.to_vec();
+        let first = profiles.first(workload, source, dataset).cloned();
+        let mut patterns = profiles.patterns(dataset);
+        let pattern =
+            patterns.find(|(name, _)| *name == workload).map(|(_, pattern)| pattern.words.to_string());
+        Some((bytes, Known { pattern, first }))
     })
-}
-
-fn wire(workload: &str, source: &str, profile: Vec<u8>) -> operator_api::report::v1::ProfileLearned {
-    operator_api::report::v1::ProfileLearned { workload: workload.into(), source: source.into(), profile }
 }
 
 fn now() -> Duration {

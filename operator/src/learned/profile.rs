@@ -8,12 +8,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ObjectMeta;
 use operator_api::crd::AccessProfile;
-use operator_api::crd::access_profile::{AccessProfileSpec, MAX_DATA, WorkloadRef};
+use operator_api::crd::access_profile::{AccessProfileSpec, ChunkRange, MAX_DATA, MAX_FIRST, WorkloadRef};
 use operator_api::crd::common::DatasetRef;
 use operator_api::report::v1::ProfileLearned;
 use prost::Message;
 
 use crate::inventory::hash::hash64;
+use crate::inventory::{Chunks, First};
 use crate::marks;
 
 /// Of a workload that nothing in the cluster owns: its program is told apart by a number.
@@ -24,13 +25,20 @@ const SHORT: usize = 63;
 const LONG: usize = 253;
 const WORDS: usize = 128;
 
+/// What is known of a workload beside what its agent keeps to itself.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    pub pattern: Option<String>,
+    pub first: Option<First>,
+}
+
 /// (namespace, object); none for what is not written: workloads outside of the cluster, and what does not fit.
 /// `dataset` is (namespace, name).
 pub fn write(
     told: &ProfileLearned,
     dataset: (&str, &str),
     dataset_uid: String,
-    pattern: Option<String>,
+    known: Known,
     at: Timestamp,
 ) -> Option<(String, AccessProfile)> {
     let (namespace, workload) = workload(&told.workload, dataset.0)?;
@@ -63,13 +71,18 @@ pub fn write(
         labels: Some(labels),
         ..ObjectMeta::default()
     };
+    let Known { pattern, first } = known;
+    let runs = first.iter().flat_map(First::runs).take(MAX_FIRST);
+    let range = |run: &Chunks| ChunkRange {
+        start: run.start.into(),
+        count: (run.end.saturating_sub(run.start)).into(),
+    };
     let spec = AccessProfileSpec {
         workload,
         dataset: DatasetRef { name: dataset.1.into(), namespace: (!at_home).then(|| dataset.0.into()) },
-        version: None,
+        version: first.as_ref().map(|first| first.version.text()),
         pattern: pattern.map(|words| words.chars().take(WORDS).collect()),
-        // Agents do not tell it yet: their profiles know files, not chunks.
-        first: Vec::new(),
+        first: runs.map(range).collect(),
         data,
         learned_at: Some(Time(at)),
     };
@@ -110,13 +123,18 @@ fn workload(key: &str, home: &str) -> Option<(String, WorkloadRef)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inventory::Version;
+    use crate::watch::facts;
 
     fn told(workload: &str) -> ProfileLearned {
-        ProfileLearned { workload: workload.into(), source: "nas:/x".into(), profile: vec![0, 1, 255] }
+        let (source, profile) = ("nas:/x".into(), vec![0, 1, 255]);
+        ProfileLearned { workload: workload.into(), source, profile, first: Vec::new() }
     }
 
     fn written(told: &ProfileLearned) -> Option<(String, AccessProfile)> {
-        write(told, ("ml", "train"), "u".into(), Some("shuffled".into()), Timestamp::UNIX_EPOCH)
+        let first = First::new(Version(7), [9..12, 0..1]);
+        let known = Known { pattern: Some("shuffled".into()), first };
+        write(told, ("ml", "train"), "u".into(), known, Timestamp::UNIX_EPOCH)
     }
 
     #[test]
@@ -135,6 +153,7 @@ mod tests {
                 ("Dataset", "train", "u")
             );
             assert_eq!(written(&told).unwrap().1.metadata.name, object.metadata.name);
+            assert_eq!(facts::first(&object), First::new(Version(7), [9..12, 0..1]));
         }
         let (_, job) = written(&told("owner namespace=ml kind=Job name=t container=main")).unwrap();
         let WorkloadRef { kind, name, container } = job.spec.workload;

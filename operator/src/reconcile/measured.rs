@@ -7,8 +7,7 @@ use std::time::Instant;
 use operator_api::crd::dataset_status::{MAX_NODES, MAX_VERSIONS, NodeStatus, VersionStatus};
 
 use super::measure::{Measure, Measured};
-use super::operation::load;
-use crate::inventory::{Dataset, Inventory, Name};
+use crate::inventory::{Dataset, Inventory, Name, Version};
 use crate::watch::facts;
 
 /// Datasets of which the last reader is remembered.
@@ -83,9 +82,9 @@ fn measure(inventory: &Inventory, dataset: &Dataset) -> Option<Measure> {
     measure.nodes.sort_by(|a, b| b.cached_bytes.cmp(&a.cached_bytes).then_with(|| a.node.cmp(&b.node)));
     measure.node_count = count(measure.nodes.len());
     measure.nodes.truncate(MAX_NODES);
-    measure.version = summary.version.map(load::text);
+    measure.version = summary.version.map(Version::text);
     let versions = dataset.versions().iter().take(MAX_VERSIONS).map(|facts| VersionStatus {
-        version: load::text(facts.version),
+        version: facts.version.text(),
         total_bytes: facts.bytes.map(signed),
         file_num: facts.files.map(signed),
         ..VersionStatus::default()

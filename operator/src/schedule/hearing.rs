@@ -1,6 +1,6 @@
 //! From what the watches see to what scheduling knows: claims of Datasets, namespaces that opt out, profiles.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::ResourceExt;
@@ -9,18 +9,65 @@ use operator_api::crd::{AccessProfile, Dataset};
 use super::picture::{Claim, Picture};
 use super::pod::{DISABLED, SCHEDULING};
 use super::reach::DatasetName;
-use crate::inventory::ChunkSet;
+use crate::inventory::First;
 use crate::watch::facts;
 use crate::watch::stores::Heard;
 
 /// Whose a profile is: the workload as `namespace/Kind/name`, and the Dataset.
 type Subject = (String, DatasetName);
 
+/// The AccessProfile's own namespace and name.
+type Key = (String, String);
+
 #[derive(Debug)]
 pub struct Hearing {
     picture: Arc<Picture>,
-    /// By the AccessProfile's own namespace and name, to take back what a deleted one said.
-    profiles: Mutex<HashMap<(String, String), Subject>>,
+    profiles: Mutex<Profiles>,
+}
+
+/// A workload has a profile for each container: what one of them said is taken back when it is deleted.
+#[derive(Debug, Default)]
+struct Profiles {
+    subjects: HashMap<Key, Subject>,
+    said: HashMap<Subject, BTreeMap<Key, First>>,
+}
+
+impl Profiles {
+    /// What a profile says now; gives whoever it concerns.
+    fn set(&mut self, key: Key, now: Option<(Subject, Option<First>)>) -> Vec<Subject> {
+        let before = self.subjects.remove(&key);
+        if let Some(before) = &before
+            && let Some(said) = self.said.get_mut(before)
+        {
+            said.remove(&key);
+            if said.is_empty() {
+                self.said.remove(before);
+            }
+        }
+        let mut concerned: Vec<Subject> = before.into_iter().collect();
+        if let Some((subject, first)) = now {
+            self.subjects.insert(key.clone(), subject.clone());
+            if let Some(first) = first {
+                self.said.entry(subject.clone()).or_default().insert(key, first);
+            }
+            if !concerned.contains(&subject) {
+                concerned.push(subject);
+            }
+        }
+        concerned
+    }
+
+    /// All that is said of a subject, by version.
+    fn of(&self, subject: &Subject) -> Vec<First> {
+        let mut all: Vec<First> = Vec::new();
+        for first in self.said.get(subject).into_iter().flat_map(BTreeMap::values) {
+            match all.iter_mut().find(|known| known.version == first.version) {
+                Some(known) => known.unite(first),
+                None => all.push(first.clone()),
+            }
+        }
+        all
+    }
 }
 
 impl Hearing {
@@ -45,10 +92,7 @@ impl Hearing {
             Heard::NamespaceGone(name) => self.picture.leave_alone(name, false),
             Heard::Profile(profile) => self.learned(profile),
             Heard::ProfileGone { namespace, name } => {
-                let mut profiles = self.profiles.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some((workload, dataset)) = profiles.remove(&(namespace.to_owned(), name.to_owned())) {
-                    self.picture.set_profile(&workload, &dataset, ChunkSet::default());
-                }
+                self.profile((namespace.to_owned(), name.to_owned()), None);
             }
             // The picture takes nodes over from the inventory.
             Heard::Node(_) | Heard::NodeGone(_) => {}
@@ -59,23 +103,15 @@ impl Hearing {
         let namespace = profile.namespace().unwrap_or_default();
         let spec = &profile.spec;
         let workload = format!("{namespace}/{}/{}", spec.workload.kind, spec.workload.name);
-        let of = spec.dataset.namespace.as_deref().unwrap_or(&namespace);
-        let dataset = facts::name(of, &spec.dataset.name);
-        let mut first = ChunkSet::default();
-        for range in &spec.first {
-            let end = range.start.saturating_add(range.count);
-            // What no schema would let in says nothing.
-            if let (Ok(start), Ok(end)) = (u32::try_from(range.start), u32::try_from(end)) {
-                first.insert(&(start..end));
-            }
-        }
-        let subject = (workload, dataset);
+        let said = ((workload, facts::of(profile)), facts::first(profile));
+        self.profile((namespace, profile.name_any()), Some(said));
+    }
+
+    fn profile(&self, key: Key, now: Option<(Subject, Option<First>)>) {
         let mut profiles = self.profiles.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = profiles.insert((namespace, profile.name_any()), subject.clone());
-        if let Some((workload, dataset)) = before.filter(|before| *before != subject) {
-            self.picture.set_profile(&workload, &dataset, ChunkSet::default());
+        for subject in profiles.set(key, now) {
+            self.picture.set_profile(&subject.0, &subject.1, profiles.of(&subject));
         }
-        self.picture.set_profile(&subject.0, &subject.1, first);
     }
 }
 
@@ -143,25 +179,52 @@ mod tests {
     #[test]
     fn profiles_are_taken_over_and_taken_back() {
         let (picture, hearing) = hearing();
-        let profile = |workload: &str, start: i64, count: i64| -> AccessProfile {
+        let profile = |name: &str,
+                       workload: &str,
+                       version: Option<&str>,
+                       start: i64,
+                       count: i64|
+         -> AccessProfile {
             object(json!({
-                "metadata": {"name": "p", "namespace": "n"},
+                "metadata": {"name": name, "namespace": "n"},
                 "spec": {"workload": {"kind": "Job", "name": workload}, "dataset": {"name": "d"}, "data": "",
-                         "first": [{"start": start, "count": count}]}
+                         "version": version, "first": [{"start": start, "count": count}]}
             }))
         };
+        let said = |workload: &str| {
+            let first = hearing.profiles.lock().unwrap().of(&(format!("n/Job/{workload}"), "n/d".into()));
+            first.into_iter().map(|first| (first.version.0, first.runs().to_vec())).collect::<Vec<_>>()
+        };
+        let one = "00000000000000000000000000000001";
         let generation = || picture.generation(&[]);
         let mut last = generation();
-        for event in [profile("a", 0, 5), profile("b", 0, 5), profile("b", -5, 3), profile("b", 0, i64::MAX)]
-        {
-            hearing.hear(Heard::Profile(&event));
+        let mut hear = |event: Heard<'_>| {
+            hearing.hear(event);
             assert_ne!(generation(), last);
             last = generation();
+        };
+        hear(Heard::Profile(&profile("main", "a", Some(one), 0, 5)));
+        hear(Heard::Profile(&profile("side", "a", Some(one), 8, 2)));
+        assert_eq!(said("a"), [(1, vec![0..5, 8..10])], "both containers read");
+        hear(Heard::Profile(&profile("main", "b", Some(one), 0, 5)));
+        assert_eq!((said("a"), said("b")), (vec![(1, vec![8..10])], vec![(1, vec![0..5])]));
+        // What cannot be, and what belongs to no version, says nothing.
+        for (version, start, count) in [
+            (Some(one), -5, 3),
+            (Some(one), 0, i64::MAX),
+            (Some(one), i64::MAX, 1),
+            (None, 0, 5),
+            (Some("v1"), 0, 5),
+        ] {
+            hear(Heard::Profile(&profile("main", "b", version, start, count)));
+            assert_eq!(said("b"), [], "{version:?} {start} {count}");
         }
-        hearing.hear(Heard::ProfileGone { namespace: "n", name: "p" });
-        assert_ne!(generation(), last);
+        hear(Heard::ProfileGone { namespace: "n", name: "side" });
+        assert_eq!(said("a"), []);
+        hear(Heard::ProfileGone { namespace: "n", name: "main" });
         last = generation();
-        hearing.hear(Heard::ProfileGone { namespace: "n", name: "p" });
+        hearing.hear(Heard::ProfileGone { namespace: "n", name: "main" });
         assert_eq!(generation(), last, "gone once");
+        assert!(hearing.profiles.lock().unwrap().subjects.is_empty());
     }
 }

@@ -13,19 +13,19 @@ use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use super::bound::Needs;
 use super::reach::{DatasetName, Holding, Node, Nodes, Reach, View};
 use crate::inventory::{
-    self, ChunkSet, Chunks, DatasetId, Inventory, Name, NodeId, Standing, Version, Want, chunks_in,
+    self, Chunks, DatasetId, First, Inventory, Name, NodeId, Standing, Version, Want, chunks_in,
 };
 
 /// Workloads whose profiles are kept for scoring; more than that are scored by whole Datasets.
 const PROFILES: usize = 20_000;
 
-/// Of a Dataset of which nobody knows what the pod reads first, its beginning is fetched: so much of the
+/// Of what a pod reads first, or where nobody knows that, of the Dataset, the beginning is fetched: so much of the
 /// node's memory as other readers can spare, and never more than some seconds of a fast network.
-const UNPROFILED_SHARE: u64 = 4;
-const UNPROFILED_MOST: u64 = 16 << 30;
+const AHEAD_SHARE: u64 = 4;
+const AHEAD_MOST: u64 = 16 << 30;
 
-/// Where the node's memory is unknown too.
-const UNPROFILED: u64 = 1 << 30;
+/// Where the node's memory is unknown.
+const AHEAD: u64 = 1 << 30;
 
 /// Runs of chunks in one instruction.
 const RUNS: usize = 1024;
@@ -39,12 +39,15 @@ const REGION: &str = "topology.kubernetes.io/region";
 /// A claim that the operator makes: namespace and name.
 pub type Claim = (Box<str>, Box<str>);
 
+/// Of a workload, by Dataset: for each version that something was learned on.
+type Learned = FxHashMap<DatasetName, Vec<First>>;
+
 #[derive(Debug)]
 pub struct Picture {
     inventory: Arc<RwLock<Inventory>>,
     claims: RwLock<Claims>,
     left_alone: RwLock<FxHashSet<Box<str>>>,
-    profiles: RwLock<FxHashMap<Box<str>, FxHashMap<DatasetName, ChunkSet>>>,
+    profiles: RwLock<FxHashMap<Box<str>, Learned>>,
     /// Bytes that nodes were told to bring in, by Dataset and node.
     coming: RwLock<FxHashMap<DatasetName, BTreeMap<Name, u64>>>,
     table: RwLock<Table>,
@@ -113,8 +116,8 @@ impl Picture {
         }
     }
 
-    /// What a workload (`namespace/Kind/name`) reads first of a Dataset; nothing: no more than any of it.
-    pub fn set_profile(&self, workload: &str, dataset: &DatasetName, first: ChunkSet) {
+    /// What a workload (`namespace/Kind/name`) reads first of a Dataset, by version; nothing: no more than any of it.
+    pub fn set_profile(&self, workload: &str, dataset: &DatasetName, first: Vec<First>) {
         let mut profiles = write(&self.profiles);
         if first.is_empty() {
             if let Some(of) = profiles.get_mut(workload) {
@@ -199,7 +202,9 @@ impl View for Picture {
             .iter()
             .filter_map(|dataset| {
                 let id: DatasetId = inventory.dataset_id(dataset)?;
-                Some(Want { dataset: id, first: first.and_then(|first| first.get(dataset)) })
+                let version = inventory.dataset(id).and_then(|dataset| dataset.current()).map(|v| v.version);
+                let first = first.and_then(|first| of_version(first.get(dataset)?, version?));
+                Some(Want { dataset: id, first: first.map(First::set) })
             })
             .collect();
         let scoring = inventory.scoring(&wants);
@@ -254,15 +259,11 @@ impl Needs for Picture {
         let dataset = inventory.dataset(inventory.dataset_id(dataset)?)?;
         let version = dataset.current()?.version;
         let node = inventory.node_id(node)?;
-        let mut wanted = match first {
-            Some(first) => first.clone(),
-            None => {
-                let ram = inventory.node(node)?.capacity().map(|capacity| capacity.ram);
-                let budget = ram.map_or(UNPROFILED, |ram| (ram / UNPROFILED_SHARE).min(UNPROFILED_MOST));
-                let mut beginning = ChunkSet::default();
-                beginning.insert(&(0..dataset.chunks()?.min(chunks_in(budget))));
-                beginning
-            }
+        let ram = inventory.node(node)?.capacity().map(|capacity| capacity.ram);
+        let budget = chunks_in(ram.map_or(AHEAD, |ram| (ram / AHEAD_SHARE).min(AHEAD_MOST)));
+        let mut wanted = match first.and_then(|first| of_version(first, version)) {
+            Some(first) => first.beginning(budget),
+            None => std::iter::once(0..dataset.chunks()?.min(budget)).collect(),
         };
         if let Some(held) = dataset.on(node).and_then(|presence| presence.held(Some(version))) {
             wanted.subtract(&held.resident());
@@ -270,6 +271,11 @@ impl Needs for Picture {
         let chunks: Vec<Chunks> = wanted.iter().take(RUNS).collect();
         (!chunks.is_empty()).then_some((version, chunks))
     }
+}
+
+/// What was learned on the version that is there: chunks of another one are other bytes.
+fn of_version(first: &[First], version: Version) -> Option<&First> {
+    first.iter().find(|first| first.version == version)
 }
 
 fn described(node: &inventory::Node, facts: &inventory::NodeFacts) -> Node {

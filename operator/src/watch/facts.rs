@@ -2,14 +2,14 @@
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
-use operator_api::crd::Dataset;
 use operator_api::crd::dataset as crd;
+use operator_api::crd::{AccessProfile, Dataset};
 use operator_api::validate::quantity;
 use operator_api::validate::url::StoreUrl;
 
 use crate::inventory::{
-    DatasetSpec, Effect, Fact, Labels, Mount, Name, NodeFacts, Replicas, Requirement, Sharing, Taint, Term,
-    Test, Toleration,
+    DatasetSpec, Effect, Fact, First, Labels, Mount, Name, NodeFacts, Replicas, Requirement, Sharing, Taint,
+    Term, Test, Toleration, Version,
 };
 
 /// Bytes that a node sets aside for caches, where something other than its agent says so.
@@ -27,6 +27,24 @@ pub fn dataset(dataset: &Dataset) -> Fact {
 
 pub fn dataset_gone(namespace: &str, dataset: &str) -> Fact {
     Fact::DatasetGone { dataset: name(namespace, dataset) }
+}
+
+/// The Dataset that an AccessProfile is about.
+pub fn of(profile: &AccessProfile) -> Name {
+    let namespace = profile.namespace().unwrap_or_default();
+    let dataset = &profile.spec.dataset;
+    name(dataset.namespace.as_deref().unwrap_or(&namespace), &dataset.name)
+}
+
+/// What its workload reads first; none where that is not said, or of no version.
+pub fn first(profile: &AccessProfile) -> Option<First> {
+    let version = Version::parse(profile.spec.version.as_deref()?)?;
+    // What no schema would let in says nothing.
+    let runs = profile.spec.first.iter().filter_map(|range| {
+        let end = range.start.checked_add(range.count)?;
+        Some(u32::try_from(range.start).ok()?..u32::try_from(end).ok()?)
+    });
+    First::new(version, runs)
 }
 
 /// Where a Dataset's mounts lie: (source as an agent would see it, place in the Dataset).

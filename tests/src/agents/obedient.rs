@@ -2,6 +2,7 @@
 //! drop is gone, and its reports say so.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -44,8 +45,16 @@ pub struct Spec {
 #[derive(Debug)]
 pub struct Obedient {
     heard: Arc<Mutex<Vec<Told>>>,
-    words: mpsc::UnboundedSender<Said>,
+    words: mpsc::UnboundedSender<Word>,
     task: JoinHandle<()>,
+}
+
+/// What a test has a node do of itself.
+#[derive(Debug)]
+enum Word {
+    Say(Said),
+    /// These chunks of a Dataset come into its memory, as when somebody there reads them.
+    Bring(Arc<str>, Range<u32>),
 }
 
 struct Node {
@@ -57,8 +66,7 @@ struct Node {
     /// Ends that were not acknowledged.
     ended: BTreeMap<String, wire::Progress>,
     said: Instant,
-    /// What a test has it say.
-    words: mpsc::UnboundedReceiver<Said>,
+    words: mpsc::UnboundedReceiver<Word>,
 }
 
 impl Obedient {
@@ -88,7 +96,12 @@ impl Obedient {
     /// Has it say something once, when it is connected.
     pub fn say(&self, kind: Said) {
         // Its task ends with this.
-        let _ = self.words.send(kind);
+        let _ = self.words.send(Word::Say(kind));
+    }
+
+    /// Has chunks of a Dataset in its memory from now on.
+    pub fn bring(&self, dataset: &str, chunks: Range<u32>) {
+        let _ = self.words.send(Word::Bring(dataset.into(), chunks));
     }
 
     /// Everything that it was told since the last call, acknowledgements aside.
@@ -142,8 +155,15 @@ impl Node {
         loop {
             let message = tokio::select! {
                 message = link.down.message() => message,
-                Some(words) = self.words.recv() => {
-                    self.say(&link, words).await;
+                Some(word) = self.words.recv() => {
+                    match word {
+                        Word::Say(kind) => self.say(&link, kind).await,
+                        Word::Bring(dataset, chunks) => {
+                            if let Some(key) = key(&self.speaker.facts, &dataset) {
+                                self.speaker.ledger.change(&key, |set| set.insert(chunks.start, chunks.end));
+                            }
+                        }
+                    }
                     continue;
                 }
                 _ = tick.tick() => {

@@ -1,23 +1,27 @@
-//! What one node's agent learned is there for another's, also when every operator was restarted in between.
+//! What one node's agent learned is there for another's, also when every operator was restarted in between; and the
+//! next replica is steered to the bytes that the first one read, not to most bytes.
 
-use kube::api::ListParams;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, PostParams};
 use operator_api::crd::AccessProfile;
-use operator_api::report::v1::{ProfileLearned, ProfileWanted, down, up};
+use operator_api::report::v1::{First, ProfileLearned, ProfileWanted, down, up};
+use serde_json::{Value, json};
+use tests::agents::obedient::Obedient;
 use tests::cluster::fleet::Spec;
 use tests::cluster::wait::{Seen, until};
 
-use super::stage::{LIMIT, Stage};
+use super::stage::{BYTES, LIMIT, Stage, decision};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_learned_outlives_the_operator() {
-    let mut stage = Stage::set(Spec::new("led", 2)).await;
+    let mut stage = Stage::set(Spec::new("led", 3)).await;
     stage.dataset("train").await;
     let first = stage.agent("led-0", &["train"], &[], None).await;
     let workload = "owner namespace=led kind=Job name=trainer container=main".to_owned();
     let (source, profile) = ("nas:/train".to_owned(), vec![7; 1_000]);
     let told = |workload: &str| {
         let (source, profile) = (source.clone(), profile.clone());
-        up::Kind::Learned(ProfileLearned { workload: workload.into(), source, profile })
+        up::Kind::Learned(ProfileLearned { workload: workload.into(), source, profile, first: Vec::new() })
     };
     first.say(told(&workload));
     first.say(told("host exe=/usr/bin/duckdb"));
@@ -41,6 +45,8 @@ async fn what_was_learned_outlives_the_operator() {
     assert_eq!(all.len(), 1, "what runs beside the cluster is not written: {all:?}");
     assert_eq!(all[0].metadata.resource_version, kept.metadata.resource_version);
 
+    the_next_replica_goes_where_its_bytes_are(&stage, &first, &workload, &source).await;
+
     drop(first);
     stage.end_operator().await;
     stage.start_operator().await;
@@ -58,4 +64,53 @@ async fn what_was_learned_outlives_the_operator() {
     .map(|told| assert_eq!((told.workload, told.profile), (workload.clone(), profile)))
     .unwrap();
     stage.end_operator().await;
+}
+
+/// A node has three quarters of the Dataset, another the quarter that the workload reads.
+async fn the_next_replica_goes_where_its_bytes_are(
+    stage: &Stage,
+    teacher: &Obedient,
+    workload: &str,
+    source: &str,
+) {
+    let chunks = u32::try_from(BYTES >> 22).unwrap();
+    let quarter = chunks / 4;
+    let most = stage.agent("led-1", &["train"], &[], None).await;
+    let right = stage.agent("led-2", &["train"], &[], None).await;
+    for (agent, run) in [(&most, 0..3 * quarter), (&right, 3 * quarter..chunks)] {
+        agent.bring("led/train", run);
+    }
+    let decided = async |owner: Value| {
+        let mut pod = stage.pod("replica", "train");
+        pod.metadata.owner_references = serde_json::from_value(owner).unwrap();
+        let dry = PostParams { dry_run: true, ..PostParams::default() };
+        stage.api::<Pod>().create(&dry, &pod).await.map(|made| decision(&made))
+    };
+    let trainer = |name: &str| json!([{"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": "0", "controller": true}]);
+    let says = async |name: &str, words: &str| {
+        until(&format!("a pod of {name} {words}"), LIMIT, async || {
+            let found = decided(trainer(name)).await?;
+            Ok(if found.starts_with(words) { Seen::Done(()) } else { Seen::NotYet(found) })
+        })
+        .await
+        .unwrap();
+    };
+    says("trainer", "prefers led-1 (768.0 MiB), led-2 (256.0 MiB)").await;
+    // Of version 7, as the stage's agents say; the Dataset's number is the operator's first.
+    let first = First { dataset: 1, version_high: 0, version_low: 7, chunks: vec![3 * quarter, quarter] };
+    let stale = First { version_low: 6, ..first.clone() };
+    // Its own profile, so that it need not wait for its turn.
+    let container = workload.replace("container=main", "container=side");
+    for (workload, first) in [(container, first), (workload.replace("trainer", "former"), stale)] {
+        let (source, profile) = (source.to_owned(), vec![7; 10]);
+        teacher.say(up::Kind::Learned(ProfileLearned { workload, source, profile, first: vec![first] }));
+    }
+    says("trainer", "prefers led-2 (256.0 MiB) of led/train (256.0 MiB expected to be read)").await;
+    says("former", "prefers led-1 (768.0 MiB)").await;
+    says("another", "prefers led-1 (768.0 MiB)").await;
+    let kept = stage.api::<AccessProfile>().list(&ListParams::default()).await.unwrap().items;
+    let side = kept.iter().find(|kept| kept.spec.workload.container.as_deref() == Some("side")).unwrap();
+    let told: Vec<_> = side.spec.first.iter().map(|range| (range.start, range.count)).collect();
+    assert_eq!(told, [(i64::from(3 * quarter), i64::from(quarter))]);
+    assert_eq!(side.spec.version.as_deref(), Some("00000000000000000000000000000007"));
 }

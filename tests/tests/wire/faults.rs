@@ -123,7 +123,7 @@ async fn floods_are_ended_and_coming_again_buys_nothing() {
     let mut large = Speaker::new("large", 1);
     let (mut link, _) = operator.attach("large", &mut large).await.unwrap();
     let profile = vec![7; 1 << 20];
-    let learned = wire::ProfileLearned { workload: "w".into(), source: "s".into(), profile };
+    let learned = wire::ProfileLearned { workload: "w".into(), source: "s".into(), profile, first: vec![] };
     say(&link, Said::Learned(learned)).await;
     let status = end(&mut link).await;
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");

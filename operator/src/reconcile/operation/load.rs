@@ -46,7 +46,7 @@ pub fn obstacle(load: &DataLoad, ground: &Ground<'_>) -> Option<String> {
         ));
     }
     if let Some(text) = &load.spec.version {
-        let Some(version) = parse(text) else {
+        let Some(version) = Version::parse(text) else {
             return Some(format!(
                 "version {text} is no version of a Dataset: take one from its status.versions"
             ));
@@ -67,18 +67,6 @@ fn replicas(load: &DataLoad) -> usize {
     let own = load.spec.replicas.unwrap_or(1);
     let most = load.spec.target.iter().filter_map(|target| target.replicas).chain([own]).max().unwrap_or(1);
     usize::try_from(most).unwrap_or(1).max(1)
-}
-
-/// A version as status writes it.
-pub fn text(version: Version) -> String {
-    format!("{:032x}", version.0)
-}
-
-pub fn parse(text: &str) -> Option<Version> {
-    if text.len() != 32 {
-        return None;
-    }
-    u128::from_str_radix(text, 16).ok().map(Version)
 }
 
 /// What to ask of whom.

@@ -369,7 +369,7 @@ fn paths_go_whole_to_as_many_nodes_as_asked() {
 
 #[test]
 fn a_version_that_is_not_there_is_said() {
-    let text = load::text(Version(9));
+    let text = Version(9).text();
     let load = a_load(json!({"dataset": {"name": "d"}, "version": text}));
     let candidates = nodes(1);
     let ground = |version| Ground { dataset: "a/d".into(), candidates: &candidates, version };

@@ -3,8 +3,8 @@
 use std::sync::{Arc, RwLock};
 
 use crate::inventory::{
-    CHUNK, Capacity, ChunkSet, DatasetReport, DatasetSpec, Fact, Inventory, Millis, Name, NodeFacts, Report,
-    Tier, Version, VersionFacts,
+    CHUNK, Capacity, ChunkSet, Chunks, DatasetReport, DatasetSpec, Fact, First, Inventory, Millis, Name,
+    NodeFacts, Report, Tier, Version, VersionFacts,
 };
 use crate::schedule::bound::Needs;
 use crate::schedule::extender::scores::Scores;
@@ -38,6 +38,10 @@ fn apply(inventory: &RwLock<Inventory>, facts: impl IntoIterator<Item = Fact>) {
     for fact in facts {
         inventory.apply(fact, Millis(0));
     }
+}
+
+fn first(version: Version, runs: &[Chunks]) -> Vec<First> {
+    First::new(version, runs.iter().cloned()).into_iter().collect()
 }
 
 /// `ml/train` has 100 chunks: the first half in b's memory, all of them in c's cache.
@@ -123,11 +127,14 @@ fn a_profile_makes_the_bytes_count_that_are_read_first() {
     };
     assert_eq!(scores(Some("ml/Job/t")), [2, 5, 8]);
     let before = picture.generation(&train());
-    picture.set_profile("ml/Job/t", &"ml/train".into(), chunks(&[0..10]));
+    picture.set_profile("ml/Job/t", &"ml/train".into(), first(VERSION, &[0..10]));
     assert_ne!(picture.generation(&train()), before);
     assert_eq!(scores(Some("ml/Job/t")), [3, 10, 8]);
     assert_eq!(scores(Some("ml/Job/other")), [2, 5, 8]);
-    picture.set_profile("ml/Job/t", &"ml/train".into(), ChunkSet::default());
+    // Learned on a version that is gone: the same chunks are other bytes.
+    picture.set_profile("ml/Job/t", &"ml/train".into(), first(Version(99), &[0..10]));
+    assert_eq!(scores(Some("ml/Job/t")), [2, 5, 8]);
+    picture.set_profile("ml/Job/t", &"ml/train".into(), Vec::new());
     assert_eq!(scores(Some("ml/Job/t")), [2, 5, 8]);
 }
 
@@ -195,13 +202,18 @@ fn a_node_begins_with_what_its_profile_says_or_the_beginning_and_not_with_what_i
     assert_eq!(missing("b", None), Some((VERSION, vec![50..100])));
     assert_eq!(missing("c", None), None);
     assert_eq!(missing("nobody", None), None);
-    picture.set_profile("ml/Job/t", &"ml/train".into(), chunks(&[40..60, 90..91]));
+    picture.set_profile("ml/Job/t", &"ml/train".into(), first(VERSION, &[90..91, 40..60]));
     assert_eq!(missing("a", Some("ml/Job/t")), Some((VERSION, vec![40..60, 90..91])));
     assert_eq!(missing("b", Some("ml/Job/t")), Some((VERSION, vec![50..60, 90..91])));
     let capacity = Some(Capacity { ram: 40 * CHUNK, cache: 0 });
     let report = Report { session: 2, sequence: 1, whole: true, capacity, ..Report::default() };
     apply(&inventory, [Fact::Report { node: "a".into(), report }]);
     assert_eq!(missing("a", None), Some((VERSION, vec![0..10])), "a quarter of its memory");
+    assert_eq!(
+        missing("a", Some("ml/Job/t")),
+        Some((VERSION, vec![40..49, 90..91])),
+        "what is read first of it"
+    );
 }
 
 #[test]
