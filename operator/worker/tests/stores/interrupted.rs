@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::server::put;
-use super::worker::{Run, command, ended, folder, migrate, run};
+use super::server::{Server, put};
+use super::worker::{Run, bucket, command, ended, folder, migrate, run};
 
 /// So many that a copy takes longer than the journal's interval.
 const FILES: usize = 4_000;
@@ -113,4 +113,24 @@ fn a_damaged_journal_costs_what_it_told_of_and_nothing_else() {
         assert_eq!(journals(to.path()).len(), 1, "the damaged one is gone");
     }
     assert_eq!(run(&task).well().number("filesThere"), 3);
+}
+
+#[test]
+fn a_worker_killed_on_its_way_to_a_bucket_goes_on_too() {
+    let server = Server::start();
+    let from = tempfile::tempdir().unwrap();
+    for number in 0..600 {
+        put(from.path(), &format!("f{number}"), number.to_string().repeat(100).as_bytes());
+    }
+    put(from.path(), "large", &[5; 24 << 20]);
+    let mut task = migrate(&folder(&from), &bucket("TO", "s3://bucket/copy", server.at));
+    task["parallelism"] = serde_json::json!(2);
+    let killed = interrupt(&task.to_string(), &server.bucket().join("copy"), Signal::KILL);
+    assert_eq!(killed.code, None, "it came to its end before it was killed: {}", killed.log);
+    let rest = run(&task).well();
+    assert!(rest.number("filesThere") > 0, "{}", rest.report);
+    assert_eq!(rest.number("filesThere") + rest.number("files"), 601);
+    assert_eq!(std::fs::read(server.bucket().join("copy/large")).unwrap(), vec![5; 24 << 20]);
+    assert_eq!(journals(&server.bucket().join("copy")).len(), 1);
+    assert_eq!(run(&task).well().number("filesThere"), 601);
 }

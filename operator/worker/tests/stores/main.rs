@@ -22,4 +22,6 @@ mod buckets;
 
 mod trouble;
 
+mod changing;
+
 mod backups;
