@@ -8,6 +8,12 @@ use serde_json::{Value, json};
 
 use super::task::{self, Profiles, Said};
 
+/// As the worker reads what stands in the pod's variables.
+fn understood(template: &PodTemplateSpec) -> worker::task::Task {
+    let secret = |name: &str| name.starts_with("HEADRACE_").then(|| "value".to_owned());
+    worker::task::parse(&value(template, "HEADRACE_TASK"), &secret).unwrap()
+}
+
 fn dataset() -> Arc<Dataset> {
     let dataset = json!({"metadata": {"name": "d", "namespace": "n"}, "spec": {
         "mounts": [{"mountPoint": "s3://x/$(y)", "name": "y"}]}});
@@ -20,6 +26,10 @@ fn backup(spec: Value) -> DataBackup {
 
 fn container(template: &PodTemplateSpec) -> &Container {
     &template.spec.as_ref().unwrap().containers[0]
+}
+
+fn container_mut(template: &mut PodTemplateSpec) -> &mut Container {
+    &mut template.spec.as_mut().unwrap().containers[0]
 }
 
 /// A variable as the kubelet gives it to the program.
@@ -49,6 +59,9 @@ fn a_claim_is_a_folder_for_either_side_and_for_a_backup() {
     );
     assert_eq!((&told["to"]["folder"], &told["to"]["path"]), (&json!("/headrace/to"), &json!("a/b")));
     assert_eq!(told["task"], 1);
+    let worker::task::Task::Migrate(read) = understood(&template) else { panic!("another task") };
+    assert_eq!((read.version.as_deref(), read.parallelism), (Some("ab"), 8));
+    assert!(read.source.contains("n/d"), "a Dataset's journal is its own: {}", read.source);
     let volumes = serde_json::to_value(&template.spec.as_ref().unwrap().volumes).unwrap();
     assert_eq!(volumes[0]["persistentVolumeClaim"], json!({"claimName": "d", "readOnly": true}));
     assert_eq!(volumes[1]["persistentVolumeClaim"], json!({"claimName": "claim", "readOnly": false}));
@@ -71,7 +84,13 @@ fn a_backup_has_the_secrets_of_its_store() {
     let spec = json!({"dataset": "d", "backupPath": "s3://b/x", "encryptOptions": [secret]});
     let template = task::backup(&backup(spec), Some("image"), &[Some(dataset())]).unwrap();
     assert_eq!(told(&template)["to"]["options"]["access_key_id"], "HEADRACE_TO_0");
-    assert!(template.spec.unwrap().volumes.is_none());
+    assert!(template.spec.as_ref().unwrap().volumes.is_none());
+    let mut whole = template.clone();
+    let id = &mut container_mut(&mut whole).env.as_mut().unwrap()[0];
+    assert_eq!((id.name.as_str(), id.value.as_ref()), ("HEADRACE_TO_0", None), "the value is the kubelet's");
+    let secret = |_: &str| Some("value".to_owned());
+    let half = worker::task::parse(&value(&template, "HEADRACE_TASK"), &secret).unwrap_err().to_string();
+    assert!(half.contains("access_key_id and secret_access_key go together"), "{half}");
 }
 
 fn profile(name: &str, of: Value, learned: &str, bytes: usize) -> AccessProfile {
@@ -110,6 +129,16 @@ fn profiles_go_along_newest_first_as_far_as_there_is_room() {
     kept.sort_unstable();
     assert_eq!(kept, ["p2", "p3", "p4"]);
     assert_eq!(given[0]["spec"]["workload"]["name"], "w$(x)");
+    let worker::task::Task::Backup(read) = understood(&template) else { panic!("another task") };
+    assert_eq!((read.left_out, read.profiles.as_ref().map(Vec::len)), (2, Some(names.len())));
+    let (archive, count) = worker::archive::write(&read, Some(&text), "now").unwrap();
+    let content = worker::archive::read(&archive).unwrap();
+    assert_eq!((count, content.objects.len()), (3, 4), "the Dataset and its profiles");
+    let restored: Dataset = serde_json::from_value(content.objects[0].clone()).unwrap();
+    assert_eq!(restored.spec, dataset().spec);
+    for object in &content.objects[1..] {
+        let _: AccessProfile = serde_json::from_value(object.clone()).unwrap();
+    }
 }
 
 #[test]
@@ -147,9 +176,18 @@ fn pod(container: &str, message: &str) -> Pod {
 
 #[test]
 fn answers_are_taken_from_the_worker_and_bounded() {
-    let done = json!({"result": 1, "bytes": 3, "bytesThere": u64::MAX, "bytesTotal": 9}).to_string();
+    let report = worker::report::Report {
+        done: true,
+        bytes: 3,
+        bytes_there: u64::MAX,
+        bytes_total: 9,
+        ..worker::report::Report::new()
+    };
+    let done = report.message();
     let Said::Done(progress) = task::said(&[pod("worker", &done)]) else { panic!("no progress") };
     assert_eq!((progress.bytes_done, progress.bytes_total), (Some(i64::MAX), Some(9)));
+    let failed = worker::report::Report::failed("the store is shut".into()).message();
+    assert_eq!(task::said(&[pod("worker", &failed)]), Said::Failed("the store is shut".into()));
     let long = json!({"result": 1, "error": format!("a\nb{}", "ü".repeat(2_000))}).to_string();
     let Said::Failed(why) = task::said(&[pod("worker", &long)]) else { panic!("no sentence") };
     assert!(why.starts_with("a bü") && why.len() <= 1_000, "{why}");
