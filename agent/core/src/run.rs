@@ -429,7 +429,11 @@ impl Run {
         self.pool.get(self.next_name).copied()
     }
 
-    pub fn pool_len(&self) -> usize {
-        self.pool.len()
+    /// Files that will be drawn as places become free, where the set is drawn from at all.
+    pub fn waiting(&self) -> usize {
+        if !self.is_known_epoch() && !self.guesses() {
+            return 0;
+        }
+        self.pool.iter().filter(|file| !self.visited.contains(file)).count()
     }
 }

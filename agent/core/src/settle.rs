@@ -25,10 +25,13 @@ impl Core {
             return;
         };
         let bytes = (pages.end * PAGE).min(file.size.max(PAGE)).saturating_sub(pages.start * PAGE);
-        file.residency.get_or_insert_default().added_by_agent(pages, owner);
+        let read = file.residency.get_or_insert_default().added_by_agent(pages, owner);
         self.totals.fetched_bytes += bytes;
         let Some(owner) = owner else { return };
         self.ledger.fetched(owner, bytes);
+        if read > 0 {
+            self.ledger.hit(owner, (read * PAGE).min(bytes), true);
+        }
         self.claimed.insert(id);
         for flight in self.flights.values_mut() {
             if let Flight::Fetch(flight) = flight

@@ -48,7 +48,7 @@ impl Core {
             fate,
             lost_records: self.totals.lost_records,
             in_flight: self.flights.len() as u64,
-            queued: self.runs.values().map(|run| run.pool_len() as u64).sum(),
+            queued: self.runs.values().map(|run| run.waiting() as u64).sum(),
             memory_available: self.available,
         }
     }

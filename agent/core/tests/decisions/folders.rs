@@ -140,6 +140,11 @@ impl Folders {
         }
     }
 
+    /// Files that are under way.
+    pub fn under_way(&self) -> Vec<u64> {
+        self.under_way.iter().map(|(_, _, file)| *file).collect()
+    }
+
     /// Those that are under way bring their files.
     pub fn end_fetches(&mut self) {
         for (id, who, file) in std::mem::take(&mut self.under_way) {

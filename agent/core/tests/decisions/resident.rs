@@ -1,6 +1,6 @@
 //! What lies in memory already is not asked for again and again.
 
-use crate::folders::{FILES, Folders, Who};
+use crate::folders::{FILES, Folders, SIZE, Who};
 use crate::sim::shuffled;
 
 #[test]
@@ -48,5 +48,29 @@ fn a_run_that_rests_in_memory_takes_no_share_of_anothers_epoch() {
     assert!(
         beside_one_that_rests * 10 >= beside_one_that_misses * 18,
         "{beside_one_that_rests} of its files beside one that rests, {beside_one_that_misses} beside one that does not"
+    );
+}
+
+#[test]
+fn what_was_read_before_its_coming_was_told_is_not_wasted() {
+    let mut folders = Folders::new();
+    for file in 0..8 {
+        folders.read(Who::D, file, true);
+        folders.answer(true);
+    }
+    folders.read(Who::D, 8, false);
+    let under_way = folders.carry_out(|_| None).len() as u64;
+    assert!(under_way > 1, "{under_way}");
+    let ahead = folders.under_way();
+    for file in &ahead {
+        folders.read(Who::D, *file, false);
+    }
+    let before = folders.core.node().fate;
+    folders.end_fetches();
+    let fate = folders.core.node().fate;
+    assert_eq!(
+        (fate.late - before.late, fate.pending),
+        (ahead.len() as u64 * SIZE, before.pending),
+        "{fate:?}"
     );
 }
