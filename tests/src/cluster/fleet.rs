@@ -54,6 +54,8 @@ pub struct Spec {
     pub labels: Vec<(String, String)>,
     /// How often each node's lease is renewed.
     pub heartbeat: Duration,
+    /// Whether pods that have a node are said to run; they wait otherwise.
+    pub kubelet: bool,
 }
 
 /// Label that names a node's rack.
@@ -71,6 +73,7 @@ impl Spec {
             pods: 110,
             labels: Vec::new(),
             heartbeat: Duration::from_secs(20).max(Duration::from_millis(20 * count as u64)),
+            kubelet: true,
         }
     }
 
@@ -156,9 +159,11 @@ impl Fleet {
             .try_collect::<()>()
             .await?;
         // The kubelet is there before the first pod can be.
-        let kubelet = tokio::spawn(kubelet::run(fleet.client.clone(), format!("{}-", spec.name)));
+        let kubelet = spec
+            .kubelet
+            .then(|| tokio::spawn(kubelet::run(fleet.client.clone(), format!("{}-", spec.name))));
         let heartbeat = tokio::spawn(heartbeats(fleet.client.clone(), spec.clone()));
-        fleet.tasks = vec![kubelet.abort_handle(), heartbeat.abort_handle()];
+        fleet.tasks = kubelet.iter().chain([&heartbeat]).map(tokio::task::JoinHandle::abort_handle).collect();
         fleet.wait_until_ready().await?;
         Ok(fleet)
     }

@@ -2,7 +2,9 @@
 //! without. Every pod uses a Dataset.
 //!
 //! The scheduler is stopped (SIGSTOP) while pods are made, so that it is the scheduler that is measured and not
-//! who makes pods; the clock runs from its continuation until the last pod has a node.
+//! who makes pods; the clock runs from its continuation until the last pod has a node. Everything shares two
+//! cores, so what a cluster does elsewhere is left out while the clock runs: kubelets that start pods (they stay
+//! as they are bound), and a look at all pods to see who waits (one that does is enough).
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +26,8 @@ const AT_ONCE: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(300);
 
 pub async fn run(repeats: usize, nodes: Option<u32>) -> Result<Figure> {
-    let mut stage = Stage::set(Spec::new("many", nodes.map_or(NODES, |nodes| nodes as usize))).await?;
+    let nodes = nodes.map_or(NODES, |nodes| nodes as usize);
+    let mut stage = Stage::set(Spec { kubelet: false, ..Spec::new("many", nodes) }).await?;
     let names: Vec<String> = stage.fleet.names().collect();
     for number in 0..DATASETS {
         let dataset = format!("data-{number}");
@@ -36,17 +39,24 @@ pub async fn run(repeats: usize, nodes: Option<u32>) -> Result<Figure> {
         }
     }
     stage.claims_are_bound().await?;
-    let (mut with, mut without) = (Vec::new(), Vec::new());
-    for _ in 0..repeats.max(1) {
-        for extender in [false, true] {
+    // What a fresh control plane does for the first time is nobody's time.
+    stage.steer(Steering { webhooks: false, extender: true }).await?;
+    rate(&stage).await?;
+    let mut ratios = Vec::new();
+    for round in 0..repeats.max(1) {
+        // Each comes first in turn: the control plane grows slower as its history grows.
+        let first = round % 2 == 1;
+        let (mut with, mut without) = (0.0, 0.0);
+        for extender in [first, !first] {
             stage.steer(Steering { webhooks: false, extender }).await?;
             let rate = rate(&stage).await?;
             eprintln!("{rate:.0} pods/s {} the extender", if extender { "with" } else { "without" });
-            if extender { &mut with } else { &mut without }.push(rate);
+            *if extender { &mut with } else { &mut without } = rate;
         }
+        ratios.push(with / without);
     }
-    let spread = |values| Spread::of(values).context("nothing was measured");
-    Ok(spread(with)?.over(spread(without)?).figure("extender", "pods_per_s_ratio", "ratio"))
+    let spread = Spread::of(ratios).context("nothing was measured")?;
+    Ok(spread.figure("extender", "pods_per_s_ratio", "ratio"))
 }
 
 async fn rate(stage: &Stage) -> Result<f64> {
@@ -71,10 +81,13 @@ async fn rate(stage: &Stage) -> Result<f64> {
     made?;
     let begun = Instant::now();
     let pods = stage.pods();
-    let waiting = ListParams::default().fields("spec.nodeName=");
+    let waiting = ListParams::default().fields("spec.nodeName=").limit(1);
     let time = until("every pod has a node", PATIENCE, async || {
-        let left = pods.list_metadata(&waiting).await?.items.len();
-        Ok(if left == 0 { Seen::Done(begun.elapsed()) } else { Seen::NotYet(format!("{left} have none")) })
+        let page = pods.list_metadata(&waiting).await?;
+        Ok(match page.items.first() {
+            None => Seen::Done(begun.elapsed()),
+            Some(pod) => Seen::NotYet(format!("{} has none", pod.metadata.name.as_deref().unwrap_or("one"))),
+        })
     })
     .await?;
     let now = DeleteParams::default().grace_period(0);
