@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::Check;
 use crate::mounts::{MountTable, escape};
+use crate::probe::{LOCKDOWN_PATH, lockdown_mode};
 
 /// The first kernel whose page-cache tracepoints and ring buffer the agent can use.
 const OLDEST: (u32, u32) = (5, 8);
@@ -28,7 +29,7 @@ pub fn checks() -> Vec<Check> {
         kernel(&read("/proc/sys/kernel/osrelease")),
         btf(),
         capabilities(&read("/proc/self/status")),
-        lockdown(&read("/sys/kernel/security/lockdown"), securityfs()),
+        lockdown(&read(LOCKDOWN_PATH), securityfs()),
         memory(&read("/proc/meminfo"), cgroup_limit()),
         pressure(&read("/proc/pressure/memory")),
     ];
@@ -110,7 +111,7 @@ fn securityfs() -> bool {
 }
 
 fn lockdown(modes: &str, securityfs: bool) -> Check {
-    let mode = match modes.split(['[', ']']).nth(1) {
+    let mode = match lockdown_mode(modes) {
         Some(mode) => mode,
         None if securityfs => return Check::ok("lockdown", "this kernel has none"),
         None => {

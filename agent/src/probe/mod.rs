@@ -24,6 +24,8 @@ mod object;
 
 mod calibrate;
 
+mod lockdown;
+
 mod refusal;
 
 mod plan;
@@ -43,6 +45,7 @@ use tracing::debug;
 
 pub use error::ProbeError;
 pub use event::ReadEvent;
+pub use lockdown::{LOCKDOWN_PATH, is_confidential, lockdown_mode};
 pub use report::{Case, Outcome, Plan, PlanReport, Seen};
 
 use btf::Btf;
@@ -98,6 +101,13 @@ impl Drop for Probe {
 
 /// Looks at silent threads in one flush: a bound on its time, about a microsecond each.
 const LOOKS: usize = 1024;
+
+/// The kernel prototypes that are not as the programs expect them, by the kernel's BTF: a sentence for each. One that
+/// is absent is no change; the plans that need it say so.
+pub fn changed_prototypes(btf: Vec<u8>) -> Result<Vec<String>, ProbeError> {
+    let btf = Btf::parse(btf).map_err(|source| ProbeError::BadBtf { source })?;
+    Ok(prototype::changed(&btf))
+}
 
 impl Probe {
     /// Loads and attaches the best plan. Nothing is told until a device is watched.

@@ -9,6 +9,7 @@ use tracing::debug;
 
 use super::btf::Btf;
 use super::layout::Offsets;
+use super::lockdown;
 use super::prototype::{self, Check, FUNCTIONS, Prototype, TRACEPOINTS};
 use super::refusal::{describe, last_lines};
 use super::report::{Case, Plan, Seen};
@@ -194,7 +195,7 @@ fn attach_one(ebpf: &mut Ebpf, hook: &Hook, btf: &Btf, aya_btf: &aya::Btf) -> Re
         debug!(program = hook.program, ?instructions, "loaded and attached");
     }
     loaded.map_err(|error| {
-        let reason = describe(&error);
+        let reason = describe(&error, lockdown::is_confidential());
         if out_of_reach(&error) {
             return Refusal::Absent(format!(
                 "{} cannot be put on the {what} {}, {reason}",

@@ -14,13 +14,18 @@ const LAST_LINES: usize = 12;
 /// Of one line that is quoted: the verifier's are shorter unless names of types are long.
 const QUOTED: usize = 160;
 
-/// An aya error as the end of a sentence.
-pub fn describe(error: &ProgramError) -> String {
+/// What lockdown mode "confidentiality" takes away, and the way out.
+const LOCKED: &str = "the kernel's lockdown forbids it (mode \"confidentiality\": nobody may read the kernel's memory, \
+                      and no file that is read can be named without that): boot without lockdown=confidentiality";
+
+/// An aya error as the end of a sentence; `confidential` is what is known of the kernel's lockdown.
+pub fn describe(error: &ProgramError, confidential: bool) -> String {
     match error {
-        ProgramError::LoadError { io_error, verifier_log } => load(io_error, &verifier_log.to_string()),
-        ProgramError::SyscallError(error) => {
-            number(&error.io_error).unwrap_or_else(|| format!("the kernel said: {}", error.io_error))
+        ProgramError::LoadError { io_error, verifier_log } => {
+            load(io_error, &verifier_log.to_string(), confidential)
         }
+        ProgramError::SyscallError(error) => number(&error.io_error, confidential)
+            .unwrap_or_else(|| format!("the kernel said: {}", error.io_error)),
         ProgramError::KProbeError(_) => format!("this kernel is built without kprobes ({})", chain(error)),
         other => chain(other),
     }
@@ -34,14 +39,12 @@ pub fn last_lines(error: &ProgramError) -> Option<String> {
     Some(lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default().join("\n"))
 }
 
-fn load(error: &io::Error, log: &str) -> String {
+fn load(error: &io::Error, log: &str, confidential: bool) -> String {
     // In lockdown mode "confidentiality" the kernel hides the helpers that read its memory
     // (bpf_tracing_func_proto, kernel/trace/bpf_trace.c), and has no other reason to.
     let hidden = ["unknown func bpf_probe_read", "cannot use helper bpf_probe_read"];
     if hidden.iter().any(|words| log.contains(words)) {
-        return "this kernel lets no BPF program read its memory (lockdown mode \"confidentiality\"): boot \
-                without lockdown=confidentiality"
-            .into();
+        return LOCKED.into();
     }
     match Errno::from_io_error(error) {
         Some(Errno::TOOBIG) => {
@@ -51,12 +54,14 @@ fn load(error: &io::Error, log: &str) -> String {
             Some(reason) => format!("its verifier does not accept the program: {reason} ({error})"),
             None => format!("it does not accept the program ({error})"),
         },
-        _ => number(error).unwrap_or_else(|| format!("the kernel said: {error}")),
+        _ => number(error, confidential).unwrap_or_else(|| format!("the kernel said: {error}")),
     }
 }
 
-fn number(error: &io::Error) -> Option<String> {
+fn number(error: &io::Error, confidential: bool) -> Option<String> {
     match Errno::from_io_error(error)? {
+        // LOCKDOWN_KPROBES: perf_event_open says no more than this (kernel/trace/trace_kprobe.c).
+        Errno::PERM if confidential => Some(LOCKED.into()),
         Errno::PERM => Some(format!("this kernel does not allow it ({error})")),
         Errno::ACCESS | Errno::INVAL => Some(format!("it does not accept the program ({error})")),
         Errno::NOENT => Some(format!("this kernel has no such hook ({error})")),
@@ -77,7 +82,7 @@ mod tests {
     use super::*;
 
     fn refused(errno: Errno, log: &str) -> String {
-        load(&errno.into(), log)
+        load(&errno.into(), log, false)
     }
 
     #[test]
@@ -103,6 +108,12 @@ mod tests {
         ] {
             let text = refused(Errno::INVAL, &format!("12: (85) call\n{line}\nprocessed 13 insns\n"));
             assert!(text.contains("lockdown=confidentiality"), "{text}");
+            assert_eq!(text, number(&Errno::PERM.into(), true).unwrap_or_default());
+        }
+        // What is refused for another reason, or by a kernel that is not known to be locked down.
+        for (errno, confidential) in [(Errno::PERM, false), (Errno::NOENT, true), (Errno::INVAL, true)] {
+            let text = number(&errno.into(), confidential).unwrap_or_default();
+            assert!(!text.is_empty() && !text.contains("lockdown"), "{errno}: {text}");
         }
         let text = refused(Errno::INVAL, "program of this type cannot use helper bpf_redirect#23\n");
         assert!(!text.contains("lockdown") && text.contains("bpf_redirect#23"), "{text}");

@@ -86,8 +86,11 @@ const LAST: [(&str, Case); 1] = [("churn", Long(churn::churn))];
 type Once = fn() -> Verdict;
 
 /// Not of a plan, but of the choice among them.
-const ONCE: [(&str, Once); 2] =
-    [("best-plan-chosen", leavings::best_plan), ("damaged-btf", leavings::damaged_btf)];
+const ONCE: [(&str, Once); 3] = [
+    ("prototypes", leavings::prototypes),
+    ("best-plan-chosen", leavings::best_plan),
+    ("damaged-btf", leavings::damaged_btf),
+];
 
 pub fn each() -> impl Iterator<Item = (&'static str, Case)> {
     EACH.into_iter().chain(LAST)

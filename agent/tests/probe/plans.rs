@@ -5,7 +5,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use agent::probe::{Plan, Probe, ProbeConfig, ProbeError};
+use agent::probe::{self, Plan, Probe, ProbeConfig, ProbeError};
 
 use crate::args::{Args, PlanName};
 use crate::cases::{self, Case};
@@ -38,6 +38,11 @@ fn of_plan(args: &Args, table: &mut Table, plan: Plan, churn: Duration) {
     let start = || Probe::start(ProbeConfig { plan: Some(plan), ..ProbeConfig::default() }).map(drop);
     let verdict = match catch_unwind(start) {
         Ok(Ok(())) => Verdict::Seen,
+        // Then no plan may be had, and each has to say why.
+        Ok(Err(ProbeError::NothingAttachable { report })) if probe::is_confidential() => {
+            let said = report.to_string();
+            if said.contains("lockdown") { Verdict::Absent(said) } else { Verdict::Failed(said) }
+        }
         Ok(Err(ProbeError::NothingAttachable { report })) => {
             let lacking = args.lacks == Some(PlanName::of(plan));
             let must =

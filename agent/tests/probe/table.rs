@@ -1,6 +1,7 @@
 //! What is shown: a line for each cell, the failures at the end, and the last line as libtest writes it, so
 //! that whoever sums up test programs can sum up this one.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -18,9 +19,16 @@ pub struct Table {
     begun: Instant,
 }
 
+/// A line for whoever reads: they may have had enough (`| head`), which is no reason to panic, as `println!`
+/// does, nor to leave cells out.
+pub fn say(line: fmt::Arguments<'_>) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
 pub fn list() {
     for name in cases::names() {
-        println!("{name}: test");
+        say(format_args!("{name}: test"));
     }
 }
 
@@ -29,7 +37,7 @@ impl Table {
         let results = args.results.as_ref().map(|path| {
             File::options().append(true).create(true).open(path).expect("the file of the results")
         });
-        println!("\nrunning {} tests", cases::names().filter(|name| args.wants(name)).count());
+        say(format_args!("\nrunning {} tests", cases::names().filter(|name| args.wants(name)).count()));
         Self { results, failures: Vec::new(), good: 0, begun: Instant::now() }
     }
 
@@ -45,8 +53,7 @@ impl Table {
     }
 
     pub fn cell(&mut self, plan: &str, case: &str, verdict: &Verdict, took: Duration) {
-        println!("{plan:<7} {case:<20} {:>6} ms  {verdict}", took.as_millis());
-        let _ = io::stdout().flush();
+        say(format_args!("{plan:<7} {case:<20} {:>6} ms  {verdict}", took.as_millis()));
         match verdict {
             Verdict::Failed(reason) => self.failures.push((format!("{plan} {case}"), reason.clone())),
             _ => self.good += 1,
@@ -63,18 +70,18 @@ impl Table {
     pub fn end(self) -> ExitCode {
         let Self { results: _, failures, good, begun } = self;
         if !failures.is_empty() {
-            println!("\nfailures:\n");
+            say(format_args!("\nfailures:\n"));
         }
         for (cell, reason) in &failures {
-            println!("---- {cell} ----\n{reason}\n");
+            say(format_args!("---- {cell} ----\n{reason}\n"));
         }
         let word = if failures.is_empty() { "ok" } else { "FAILED" };
-        println!(
+        say(format_args!(
             "\ntest result: {word}. {good} passed; {} failed; 0 ignored; 0 measured; 0 filtered out; \
              finished in {:.2}s\n",
             failures.len(),
             begun.elapsed().as_secs_f64()
-        );
+        ));
         if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }

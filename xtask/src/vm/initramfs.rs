@@ -31,6 +31,7 @@ mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mount -t debugfs debug /sys/kernel/debug
 mount -t tracefs trace /sys/kernel/tracing
+mount -t securityfs security /sys/kernel/security
 mount -t tmpfs tmp /tmp
 for module in $(cat /lib/modules/order); do insmod /lib/modules/$module.ko; done
 ip link set lo up

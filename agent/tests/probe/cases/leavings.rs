@@ -3,12 +3,15 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use agent::probe::{Case, Outcome, Plan, Probe, ProbeConfig, ProbeError, Seen};
+use agent::probe::{self, Case, Outcome, Plan, Probe, ProbeConfig, ProbeError, Seen};
 
 use crate::verdict::Verdict;
 
 /// The best plan that the kernel takes is the one chosen by itself, and the rest is accounted for.
 pub fn best_plan() -> Verdict {
+    if probe::is_confidential() {
+        return none_is_had();
+    }
     let (probe, report) = Probe::start(ProbeConfig::default()).unwrap_or_else(|error| panic!("{error}"));
     let chosen = report.chosen().expect("a plan");
     for (plan, outcome) in &report.plans {
@@ -30,6 +33,17 @@ pub fn best_plan() -> Verdict {
     Verdict::Seen
 }
 
+/// Under lockdown mode "confidentiality" no plan works, and each says why.
+fn none_is_had() -> Verdict {
+    let error = Probe::start(ProbeConfig::default()).expect_err("a plan that the kernel's lockdown forbids");
+    let ProbeError::NothingAttachable { report } = &error else { panic!("{error}") };
+    for (plan, outcome) in &report.plans {
+        let Outcome::FellOut(reason) = outcome else { panic!("{plan:?}: {outcome:?}") };
+        assert!(reason.contains("lockdown"), "{plan:?}: {reason}");
+    }
+    Verdict::Absent("the kernel's lockdown lets no plan work, and each says so".to_owned())
+}
+
 /// A BTF in which no name is `name` any more.
 fn renamed(btf: &[u8], name: &[u8]) -> Vec<u8> {
     let mut bytes = btf.to_vec();
@@ -40,6 +54,17 @@ fn renamed(btf: &[u8], name: &[u8]) -> Vec<u8> {
         at += found + 1;
     }
     bytes
+}
+
+/// What the programs rely on is so on this kernel, by its BTF; and where it is not, it is told by name.
+pub fn prototypes() -> Verdict {
+    let whole = fs::read("/sys/kernel/btf/vmlinux").expect("a kernel with CONFIG_DEBUG_INFO_BTF=y");
+    let changed = |btf| probe::changed_prototypes(btf).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(changed(whole.clone()), Vec::<String>::new());
+    let told = changed(renamed(&whole, b"kiocb"));
+    let [read, ..] = told.as_slice() else { panic!("a kernel without struct kiocb passed") };
+    assert!(read.contains("struct Xiocb *") && read.contains("struct kiocb * was expected"), "{told:?}");
+    Verdict::Seen
 }
 
 /// Damaged BTF takes plans out by a sentence.
@@ -53,6 +78,9 @@ pub fn damaged_btf() -> Verdict {
     assert!(matches!(&error, ProbeError::NothingAttachable { .. }), "{error}");
     assert!(error.to_string().contains("inode.i_ino"), "{error}");
 
+    if probe::is_confidential() {
+        return Verdict::Seen;
+    }
     // Without the tracepoint of 6.12 the plan goes on with what older kernels have, and says so.
     let old = ProbeConfig {
         plan: Some(Plan::BtfTracepoint),
