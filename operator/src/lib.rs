@@ -7,6 +7,8 @@ pub mod config;
 
 pub mod args;
 
+mod causes;
+
 pub mod inventory;
 
 pub mod placement;

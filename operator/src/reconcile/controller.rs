@@ -17,6 +17,7 @@ use operator_api::crd::{DataBackup, DataLoad, DataMigrate, DataProcess};
 use super::operation::job::Work;
 use super::write::WriteError;
 use super::{dataset, operation, orphans};
+use crate::causes::chain;
 use crate::watch::Wake;
 
 /// Looks under way at once, of each kind: what keeps an apiserver busy without being all of its work.
@@ -157,19 +158,4 @@ where
 
 fn key<K: Resource<DynamicType = ()>>(object: &ObjectRef<K>) -> String {
     format!("{}/{}", object.namespace.as_deref().unwrap_or_default(), object.name)
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }

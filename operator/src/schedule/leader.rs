@@ -19,6 +19,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::watch;
 
+use crate::causes::chain;
 use crate::certs;
 
 /// On a question that was passed on: it is answered where it arrives, whoever leads by then.
@@ -178,19 +179,4 @@ fn connect(authority: &[u8], name: ServerName<'static>) -> Result<Line, AskError
         .pool_max_idle_per_host(IDLE)
         .pool_idle_timeout(KEPT)
         .build(connector))
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -159,9 +159,8 @@ impl Fleet {
             .try_collect::<()>()
             .await?;
         // The kubelet is there before the first pod can be.
-        let kubelet = spec
-            .kubelet
-            .then(|| tokio::spawn(kubelet::run(fleet.client.clone(), format!("{}-", spec.name))));
+        let kubelet =
+            spec.kubelet.then(|| tokio::spawn(kubelet::run(fleet.client.clone(), format!("{}-", spec.name))));
         let heartbeat = tokio::spawn(heartbeats(fleet.client.clone(), spec.clone()));
         fleet.tasks = kubelet.iter().chain([&heartbeat]).map(tokio::task::JoinHandle::abort_handle).collect();
         fleet.wait_until_ready().await?;

@@ -22,6 +22,8 @@ mod linker;
 
 mod go;
 
+mod gomodule;
+
 mod kubernetes;
 
 mod stores;
