@@ -31,12 +31,36 @@ pub fn measured(place: &Place) -> Result<()> {
     step::stream(command).context("the release build that demo, benchmarks and end-to-end tests start")
 }
 
+/// The operator comes along as what package tests is built on, and runs in no guest: to optimise it would take longer
+/// than all else.
+const UNUSED: [&str; 2] =
+    ["profile.release.package.operator.opt-level=0", "profile.release.package.operator.debug=false"];
+
+/// The programs that measure prefetch in guests, optimised; for another machine linked statically, since nothing of
+/// it is installed here. Returns their folder.
+pub fn in_guests(place: &Place, names: &[&str], triple: Option<&str>) -> Result<PathBuf> {
+    let mut command = place.cargo();
+    command.args(["build", "--locked", "--release", "-p", "agent", "-p", "tests"]);
+    for setting in UNUSED {
+        command.args(["--config", setting]);
+    }
+    for name in names {
+        command.args(["--bin", name]);
+    }
+    if let Some(triple) = triple {
+        command.args(["--target", triple, "--config", &statically(triple)]);
+        cross::link(&mut command, triple);
+    }
+    step::stream(command).context("the release build of what guests start")?;
+    Ok(place.target()?.join(triple.unwrap_or_default()).join("release"))
+}
+
 /// The acceptance of the probe as guests run it: linked statically, so that it starts whatever their root
 /// holds.
 pub fn acceptance(place: &Place, triple: &str) -> Result<PathBuf> {
     let mut command = place.cargo();
     command.args(["build", "--locked", "--target", triple, "--message-format", "json-render-diagnostics"]);
-    command.args(["--config", &format!("target.{triple}.rustflags=['-Ctarget-feature=+crt-static']")]);
+    command.args(["--config", &statically(triple)]);
     command.args(["-p", "agent", "--test", "probe"]);
     cross::link(&mut command, triple);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
@@ -58,6 +82,10 @@ pub fn acceptance(place: &Place, triple: &str) -> Result<PathBuf> {
     programs
         .pop()
         .with_context(|| format!("`{text}` left no program: does the agent still have the test probe?"))
+}
+
+fn statically(triple: &str) -> String {
+    format!("target.{triple}.rustflags=['-Ctarget-feature=+crt-static']")
 }
 
 /// One program of the package tests, optimised.

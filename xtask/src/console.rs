@@ -1,9 +1,13 @@
 //! What a person sees of long steps: a spinner on a terminal, plain lines everywhere else.
 
 use std::io::IsTerminal;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+/// Steps that run at once have a line each.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// Once a minute is enough to tell a log reader, and CI's silence alarm, that a step is alive.
 const HEARTBEAT: Duration = Duration::from_secs(60);
@@ -36,8 +40,17 @@ pub struct Progress {
 
 impl Progress {
     pub fn start(title: &str) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new_spinner();
+        Self::with(title, std::io::stderr().is_terminal())
+    }
+
+    /// Lines also on a terminal, because something else writes there meanwhile.
+    pub fn plain(title: &str) -> Self {
+        Self::with(title, false)
+    }
+
+    fn with(title: &str, spinner: bool) -> Self {
+        let bar = spinner.then(|| {
+            let bar = BARS.add(ProgressBar::new_spinner());
             if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} [{elapsed}] {wide_msg:.dim}")
             {
                 bar.set_style(style);

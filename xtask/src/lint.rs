@@ -5,6 +5,7 @@ use std::env;
 use anyhow::{Context, Result, bail};
 
 use crate::place::Place;
+use crate::setup::cross;
 use crate::step;
 use crate::tidy;
 
@@ -33,6 +34,15 @@ pub fn clippy(place: &Place) -> Result<()> {
         command.args(["--", "-D", "warnings"]);
     }
     step::stream(command).context("clippy has found something (shown above)")
+}
+
+/// The agent and its BPF programs, for the registers and types of the other machine: nothing of x86 is assumed.
+/// Compiled without code for the agent, because that is what costs; `cargo xtask build --target` makes it.
+pub fn other_machine(place: &Place) -> Result<()> {
+    let mut command = place.cargo();
+    command.args(["check", "--locked", "-p", "agent", "--target", cross::OTHER]);
+    cross::link(&mut command, cross::OTHER);
+    step::stream(command).with_context(|| format!("the agent does not compile for {}", cross::OTHER))
 }
 
 pub fn tidy(place: &Place, bless: bool) -> Result<()> {

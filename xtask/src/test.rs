@@ -1,18 +1,21 @@
-//! `cargo xtask test`: everything that must hold before a change goes in, in the order of cost.
+//! `cargo xtask test`: everything that must hold before a change goes in, in the order of cost; guests run beside
+//! the tests, on what these leave of the cores.
 //!
 //! A failed section does not hide the next ones; only what cannot work without it is left out. The last
 //! line is always `N passed, N failed`, summed over all test programs, sections that failed included.
 
 use std::process::ExitCode;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use crate::console;
+use crate::lint;
 use crate::place::{self, Place};
 use crate::setup::{self, Purpose};
 use crate::suite::{self, Tally};
-use crate::{compile, lint, vm};
+use crate::vm::{self, Booted, Fleet};
 
 struct Sections {
     done: Vec<(&'static str, Duration, bool)>,
@@ -27,6 +30,22 @@ impl Sections {
         self.done.push((title, started.elapsed(), result.is_ok()));
         result.map_err(|error| console::note(&format!("{title}: {error:#}"))).ok()
     }
+
+    /// Waits for the guests that run beside the tests, and shows their table where it can be read.
+    fn join(&mut self, title: &'static str, guests: ScopedJoinHandle<'_, (Duration, Result<Booted>)>) {
+        console::section(title);
+        let (took, booted) = guests.join().unwrap_or_else(|_| {
+            (Duration::ZERO, Err(anyhow::anyhow!("the thread that runs them has panicked")))
+        });
+        let result = booted.and_then(|booted| {
+            anyhow::ensure!(booted.report(), "cells failed (each is shown above, after FAILED)");
+            Ok(())
+        });
+        self.done.push((title, took, result.is_ok()));
+        if let Err(error) = result {
+            console::note(&format!("{title}: {error:#}"));
+        }
+    }
 }
 
 pub fn run(place: &Place) -> Result<ExitCode> {
@@ -36,28 +55,37 @@ pub fn run(place: &Place) -> Result<ExitCode> {
     if sections.run("setup", || setup::provide(place, Purpose::Test, true)).is_some() {
         sections.run("format", || lint::format(place));
         sections.run("clippy", || lint::clippy(place));
+        sections.run("arm64", || lint::other_machine(place));
         sections.run("tidy", || lint::tidy(place, false));
-        if sections.run("release build", || compile::measured(place)).is_some() {
-            sections.run("tests", || {
-                let (sum, content) = suite::run(place)?;
-                tally = sum;
-                if content && sum.failures() == 0 && sum.passed > 0 {
-                    return Ok(());
-                }
-                anyhow::bail!(explain(&sum))
-            });
-            // Two kernels that are not this machine's; all of them are `cargo xtask vm --all`.
-            sections.run("guests", || {
-                let code = vm::run(place, &vm::Options::quick())?;
-                anyhow::ensure!(
-                    code == ExitCode::SUCCESS,
-                    "cells failed (each is shown above, after FAILED)"
-                );
-                Ok(())
-            });
-        }
+        // Two kernels that are not this machine's; all of them are `cargo xtask vm --all`.
+        let fleet = sections.run("guests' build", || vm::prepare(place, &vm::Options::quick()));
+        let built = sections.run("tests' build", || suite::build(place)).is_some();
+        thread::scope(|scope| {
+            // Tests wait more than they compute, and guests take what is left: compilers leave nothing.
+            let guests = fleet.as_ref().map(|fleet| scope.spawn(|| booted(fleet)));
+            if built {
+                sections.run("tests", || tests(place, &mut tally));
+            }
+            if let Some(guests) = guests {
+                sections.join("guests", guests);
+            }
+        });
     }
     Ok(close(&sections, &tally))
+}
+
+fn tests(place: &Place, tally: &mut Tally) -> Result<()> {
+    let (sum, content) = suite::run(place)?;
+    *tally = sum;
+    anyhow::ensure!(content && sum.failures() == 0 && sum.passed > 0, explain(&sum));
+    Ok(())
+}
+
+/// How long the guests took, and what they found.
+fn booted(fleet: &Fleet) -> (Duration, Result<Booted>) {
+    let started = Instant::now();
+    let booted = fleet.boot();
+    (started.elapsed(), booted)
 }
 
 fn explain(sum: &Tally) -> String {

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use super::{programs, toolchain};
+use super::{State, programs, toolchain};
 use crate::place::{Place, program};
 
 /// A target whose C side Debian has as packages.
@@ -20,6 +20,12 @@ struct Cross {
     /// There once the C library's development files are.
     library: &'static str,
     packages: [&'static str; 2],
+}
+
+impl Cross {
+    fn is_there(&self) -> bool {
+        program(self.compiler).is_some() && Path::new(self.library).exists()
+    }
 }
 
 const CROSS: [Cross; 2] = [
@@ -37,11 +43,34 @@ const CROSS: [Cross; 2] = [
     },
 ];
 
+/// The other machine that agents run on, which every change must go on building for.
+pub const OTHER: &str = "aarch64-unknown-linux-gnu";
+
+pub fn check_other(place: &Place) -> Result<State> {
+    let Some(cross) = cross(OTHER) else { return Ok(State::Ready("this machine's own".to_owned())) };
+    let mut lacking = Vec::new();
+    if !toolchain::has_target(place, OTHER)? {
+        lacking.push(format!("no standard library of Rust for {OTHER}"));
+    }
+    if !cross.is_there() {
+        lacking.push(format!("no {} with its C library", cross.compiler));
+    }
+    Ok(if lacking.is_empty() {
+        State::Ready(format!("{OTHER}, {}", cross.compiler))
+    } else {
+        State::Missing(lacking.join("; "))
+    })
+}
+
+pub fn provide_other(place: &Place) -> Result<()> {
+    provide(place, OTHER)
+}
+
 /// Makes ready for `--target triple`.
 pub fn provide(place: &Place, triple: &str) -> Result<()> {
     toolchain::target(place, triple)?;
     let Some(cross) = cross(triple) else { return Ok(()) };
-    if program(cross.compiler).is_some() && Path::new(cross.library).exists() {
+    if cross.is_there() {
         return Ok(());
     }
     programs::install_packages(&cross.packages)?;
@@ -69,6 +98,12 @@ fn cross(triple: &str) -> Option<&'static Cross> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_other_machine_can_be_linked_for() {
+        assert!(CROSS.iter().any(|cross| cross.triple == OTHER));
+        assert_eq!(cross(OTHER).is_none(), cfg!(target_arch = "aarch64"));
+    }
 
     #[test]
     fn only_another_machine_has_another_linker() {

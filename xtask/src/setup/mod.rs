@@ -44,7 +44,7 @@ pub enum Purpose {
     Build,
     /// Also load BPF programs, mount file systems, open terminals: tests, demo, benchmarks.
     Run,
-    /// Also boot other kernels, and start a control plane of Kubernetes and a store that speaks S3: the tests and
+    /// Also compile for arm64, boot other kernels, and start a control plane of Kubernetes and a store that speaks S3: the tests and
     /// benchmarks of the operator and its worker.
     Test,
     /// The control plane alone, with what compiles the program that starts it.
@@ -79,6 +79,7 @@ const GUEST: Piece =
 
 const RUN: [Piece; 2] = [KERNEL, PROGRAMS];
 const TEST: [Piece; 3] = [KERNEL, PROGRAMS, GUEST];
+const OTHER: Piece = Piece { name: "arm64", check: cross::check_other, provide: cross::provide_other };
 const GUESTS: [Piece; 1] = [GUEST];
 
 const KUBERNETES: Piece =
@@ -87,7 +88,7 @@ const STORES: Piece = Piece { name: "s3 server", check: stores::check, provide: 
 
 /// Last, because they take longest: what is missing otherwise is told before.
 const CLUSTER: [Piece; 1] = [KUBERNETES];
-const SERVERS: [Piece; 2] = [STORES, KUBERNETES];
+const SERVERS: [Piece; 3] = [OTHER, STORES, KUBERNETES];
 
 fn pieces(purpose: Purpose) -> impl Iterator<Item = &'static Piece> {
     let none: &[Piece] = &[];

@@ -21,8 +21,9 @@ const PROGRAMS: [Program; 4] = [
 ];
 
 /// For `cargo xtask vm`, and for the same acceptance on this machine.
-const GUESTS: [Program; 7] = [
+const GUESTS: [Program; 8] = [
     ("qemu-system-x86_64", "qemu-system-x86", "guests run in it"),
+    ("chrt", "util-linux", "guests give way to tests"),
     ("busybox", "busybox-static", "guests have nothing else"),
     ("xz", "xz-utils", "kernels come with packed modules"),
     ("strip", "binutils", "what guests run is stripped"),

@@ -77,9 +77,13 @@ pub fn provide(place: &Place) -> Result<()> {
     sources::provide(place, &sysroot(place)?).with_context(|| format!("{advice}. From Debian it failed too"))
 }
 
+pub fn has_target(place: &Place, triple: &str) -> Result<bool> {
+    Ok(sysroot(place)?.join("lib/rustlib").join(triple).join("lib").is_dir())
+}
+
 /// Installs the standard library of another target, if it is not there yet.
 pub fn target(place: &Place, triple: &str) -> Result<()> {
-    if sysroot(place)?.join("lib/rustlib").join(triple).join("lib").is_dir() {
+    if has_target(place, triple)? {
         return Ok(());
     }
     step::retry(|| {

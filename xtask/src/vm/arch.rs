@@ -74,9 +74,16 @@ impl Arch {
         [self.qemu, self.strip]
     }
 
-    /// QEMU with a machine of this kind, and nothing on its lines yet.
-    pub fn command(self, image: &Path, initramfs: &Path, more: &str) -> Command {
-        let mut command = Command::new(self.qemu);
+    /// QEMU with a machine of this kind, and nothing on its lines yet; `idle`: it runs only while nothing else
+    /// wants to (SCHED_IDLE, so that whoever wakes need not wait for a time slice to end).
+    pub fn command(self, idle: bool, image: &Path, initramfs: &Path, more: &str) -> Command {
+        let mut command = if idle {
+            let mut command = Command::new("chrt");
+            command.args(["--idle", "0", self.qemu]);
+            command
+        } else {
+            Command::new(self.qemu)
+        };
         command.args(self.machine).args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "2G"]);
         command.args(["-nodefaults", "-no-reboot", "-display", "none"]);
         command.arg("-kernel").arg(image).arg("-initrd").arg(initramfs);

@@ -32,6 +32,8 @@ pub struct Guest {
     pub folder: PathBuf,
     /// For all of it.
     pub limit: Duration,
+    /// It runs only while nothing else wants to.
+    pub idle: bool,
 }
 
 /// What came over the line of results, and how the guest ended if not by itself.
@@ -51,6 +53,7 @@ impl Guest {
             File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
         }
         let mut command = self.arch.command(
+            self.idle,
             &self.kernel.image,
             &self.initramfs,
             &format!("quiet {}", self.append.as_deref().unwrap_or_default()),
@@ -76,20 +79,25 @@ impl Guest {
 
     /// `Some` where it had to be stopped.
     fn wait(&self, child: &mut Child, out: &Path, results: &Path) -> Option<String> {
-        let mut progress = Progress::start(&format!("Linux {}", self.kernel.release));
-        let (begun, mut heard, mut size) = (Instant::now(), Instant::now(), 0);
+        let title = format!("Linux {}", self.kernel.release);
+        let mut progress = if self.idle { Progress::plain(&title) } else { Progress::start(&title) };
+        // What gives way to everything else is not hanging when it waits its turn.
+        let patience = if self.idle { 3 } else { 1 };
+        let (limit, silence) = (self.limit * patience, SILENCE * patience);
+        let (mut clock, mut heard, mut size) = (Clock::start(), Duration::ZERO, 0);
         while matches!(child.try_wait(), Ok(None)) {
             thread::sleep(Duration::from_millis(100));
+            clock.tick();
             progress.alive();
             let now = length(out) + length(results);
             if now != size {
-                (size, heard) = (now, Instant::now());
+                (size, heard) = (now, clock.ran);
                 progress.line(last(results, 1).replace('\t', " ").trim());
             }
-            let late = if begun.elapsed() > self.limit {
-                format!("it was not done after {}", console::span(self.limit))
-            } else if heard.elapsed() > SILENCE {
-                format!("it said nothing for {}", console::span(SILENCE))
+            let late = if clock.ran > limit {
+                format!("it was not done after {}", console::span(limit))
+            } else if clock.ran - heard > silence {
+                format!("it said nothing for {}", console::span(silence))
             } else {
                 continue;
             };
@@ -102,12 +110,37 @@ impl Guest {
 
     /// A shell in it, on this terminal; QEMU's own keys are left out, so that Ctrl-C reaches the guest.
     pub fn shell(arch: Arch, kernel: &Kernel, initramfs: &Path, append: Option<&str>) -> Result<()> {
-        let mut command = arch.command(&kernel.image, initramfs, append.unwrap_or_default());
+        let mut command = arch.command(false, &kernel.image, initramfs, append.unwrap_or_default());
         command.args(["-serial", "mon:stdio"]);
         console::note("  the shell's end (`exit`, or Ctrl-A X) ends the guest");
         let status = command.status().context("cannot start QEMU")?;
         anyhow::ensure!(status.success(), "QEMU failed ({status})");
         Ok(())
+    }
+}
+
+/// Time in which this process could run: what a frozen cgroup or a sleeping machine takes away, it takes away
+/// from the guest too, and is no reason to call that one late.
+struct Clock {
+    ran: Duration,
+    ticked: Instant,
+}
+
+impl Clock {
+    /// Ten times what lies between two ticks on an idle machine.
+    const LONGEST: Duration = Duration::from_secs(1);
+
+    fn start() -> Self {
+        Self { ran: Duration::ZERO, ticked: Instant::now() }
+    }
+
+    fn tick(&mut self) {
+        self.advance(Instant::now());
+    }
+
+    fn advance(&mut self, now: Instant) {
+        self.ran += now.saturating_duration_since(self.ticked).min(Self::LONGEST);
+        self.ticked = now;
     }
 }
 
@@ -126,4 +159,19 @@ fn last(path: &Path, lines: usize) -> String {
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let all: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     all.get(all.len().saturating_sub(lines)..).unwrap_or_default().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_standstill_of_the_machine_is_not_the_guests() {
+        let mut clock = Clock::start();
+        let begun = clock.ticked;
+        clock.advance(begun + Duration::from_millis(100));
+        clock.advance(begun + Duration::from_secs(1800));
+        clock.advance(begun + Duration::from_millis(1_800_200));
+        assert_eq!(clock.ran, Duration::from_millis(1300));
+    }
 }

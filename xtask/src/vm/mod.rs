@@ -1,7 +1,7 @@
 //! `cargo xtask vm`: the acceptance of the probe, booted on stock kernels in QEMU (no KVM is needed), as one
 //! table kernel × plan × case.
 //!
-//! Guests come one after the other: two cores are what a small machine has, and a guest uses both.
+//! An emulated guest keeps about one core busy, so as many run at once as there are cores, each with its own memory.
 
 mod arch;
 
@@ -19,21 +19,22 @@ mod guest;
 
 mod cells;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+mod fleet;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
+use crate::compile;
 use crate::place::Place;
 use crate::setup::{self, Purpose};
-use crate::{compile, console};
 use arch::{AMD64, Arch};
-use cells::Cell;
-use guest::Guest;
 use initramfs::{Contents, END};
-use kernel::{Kernel, LINES, Line};
+use kernel::{LINES, Line};
+
+pub use fleet::{Booted, Fleet};
 
 /// What measures prefetch in a guest, and what it starts.
 const MEASURED: [&str; 4] = ["headrace", "guest-prefetch", "bench-reader", "slow-store"];
@@ -47,7 +48,7 @@ pub struct Options {
     /// Only this kernel: 5.10, 6.1, 6.12 or newest; may be given more than once
     #[arg(long, value_name = "KERNEL", conflicts_with = "all")]
     kernel: Vec<String>,
-    /// What machine the guests are: amd64 (the default), or arm64, which takes cross compilers and leaves prefetch out
+    /// What machine the guests are: amd64 (the default), or arm64, which takes cross compilers
     #[arg(long, value_name = "ARCH")]
     arch: Option<String>,
     /// Only this plan: fentry, btf, raw or kprobe
@@ -65,6 +66,12 @@ pub struct Options {
     /// A shell in the (first) guest instead of the acceptance
     #[arg(long)]
     shell: bool,
+    /// How many guests run at once: as many as there are cores and memory for, unless this says less
+    #[arg(long, value_name = "NUMBER")]
+    at_once: Option<usize>,
+    /// Only while nothing else wants to run, beside tests
+    #[arg(skip)]
+    idle: bool,
     /// Seconds of the case `churn` under each kernel's best plan, a fourth of it under the others
     #[arg(long, value_name = "SECONDS", default_value = "60")]
     churn: u64,
@@ -72,8 +79,13 @@ pub struct Options {
 
 impl Options {
     /// What every run of CI can afford: the oldest and the newest kernel, a short churn.
+    /// They give way to whatever else runs.
     pub fn quick() -> Self {
-        Self { churn: 8, ..Self::default() }
+        Self { churn: 8, idle: true, ..Self::default() }
+    }
+
+    fn arch(&self) -> Result<Arch> {
+        self.arch.as_deref().map_or(Ok(AMD64), arch::of)
     }
 
     fn lines(&self) -> Result<Vec<Line>> {
@@ -89,13 +101,13 @@ impl Options {
         match &self.case {
             Some(case) if case.starts_with("prefetch-") => (false, true),
             Some(_) => (true, false),
-            None => (true, self.plan.is_none() && self.probe.is_none() && self.arch.is_none()),
+            None => (true, self.plan.is_none() && self.probe.is_none()),
         }
     }
 
     /// The guest's work: the probe's acceptance, then the prefetch on the slow store.
     fn script(&self, results: &str, lacks: Option<&str>) -> String {
-        let Self { all: _, kernel: _, arch: _, plan, case, probe: _, append: _, shell: _, churn } = self;
+        let Self { plan, case, churn, .. } = self;
         // Names of plans and cases are letters, digits, `-` and `_`; anything else must not reach a shell.
         let option = |name: &str, value: &Option<String>| match value {
             Some(text) => {
@@ -125,8 +137,9 @@ impl Options {
     }
 }
 
-pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
-    let arch = options.arch.as_deref().map_or(Ok(AMD64), arch::of)?;
+/// Provides, compiles and fetches whatever guests need, and boots none yet.
+pub fn prepare(place: &Place, options: &Options) -> Result<Fleet> {
+    let arch = options.arch()?;
     setup::provide(place, Purpose::Guest, false)?;
     let userland = if arch.is_own() {
         None
@@ -142,102 +155,24 @@ pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
         programs.push(("probe", built));
     }
     if prefetch {
-        // The very programs that demo and benchmarks start on this machine.
-        compile::measured(place)?;
-        let release = place.target()?.join("release");
-        programs.extend(MEASURED.map(|name| (name, release.join(name))));
+        let folder = compile::in_guests(place, &MEASURED, (!arch.is_own()).then_some(arch.triple))?;
+        programs.extend(MEASURED.map(|name| (name, folder.join(name))));
     }
     let contents = Contents::gather(arch, &programs, userland.as_deref())?;
-    let lines = options.lines()?;
     let mut kernels = Vec::new();
-    for line in lines {
+    for line in options.lines()? {
         kernels.push(kernel::provide(place, line, arch)?);
     }
-    let work = Work::make()?;
+    Ok(Fleet { options: options.clone(), arch, contents, kernels })
+}
+
+pub fn run(place: &Place, options: &Options) -> Result<ExitCode> {
+    let fleet = prepare(place, options)?;
     if options.shell {
-        let kernel = kernels.first().context("no kernel")?;
-        let initramfs = work.path.join("initramfs");
-        contents.write(kernel, "setsid cttyhack sh\npoweroff -f\n", &initramfs)?;
-        Guest::shell(arch, kernel, &initramfs, options.append.as_deref())?;
+        fleet.shell()?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut cells = Vec::new();
-    for kernel in &kernels {
-        cells.extend(boot(arch, &work.path, kernel, &contents, options)?);
-    }
-    Ok(report(&kernels, &cells))
-}
-
-/// Guests' consoles and results; left behind for looking at until the next run.
-struct Work {
-    path: PathBuf,
-}
-
-impl Work {
-    fn make() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("headrace-vm-{}", std::process::id()));
-        fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        Ok(Self { path })
-    }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
-    }
-}
-
-fn boot(
-    arch: Arch,
-    work: &Path,
-    kernel: &Kernel,
-    contents: &Contents,
-    options: &Options,
-) -> Result<Vec<Cell>> {
-    let folder = work.join(&kernel.release);
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let initramfs = folder.join("initramfs");
-    contents.write(kernel, &options.script(arch.results, arch.lacks(&kernel.name)), &initramfs)?;
-    let guest = Guest {
-        arch,
-        append: options.append.clone(),
-        kernel: kernel.clone(),
-        initramfs,
-        folder,
-        limit: options.limit(),
-    };
-    let begun = Instant::now();
-    let ended = guest.run()?;
-    let mut cells = cells::parse(&kernel.name, &ended.lines, ended.trouble.as_deref());
-    if cells.is_empty() {
-        let nothing = "it ran no case: no case or plan has that name";
-        cells = cells::parse(&kernel.name, &[], Some(nothing));
-    }
-    let failed = cells.iter().filter(|cell| cell.failed()).count();
-    console::note(&format!(
-        "  Linux {}: {} cells, {failed} failed, {}",
-        kernel.release,
-        cells.len(),
-        console::span(begun.elapsed())
-    ));
-    Ok(cells)
-}
-
-fn report(kernels: &[Kernel], cells: &[Cell]) -> ExitCode {
-    for kernel in kernels {
-        println!("{:<8} Linux {}", kernel.name, kernel.release);
-    }
-    let names: Vec<String> = kernels.iter().map(|kernel| kernel.name.clone()).collect();
-    println!("\n{}", cells::table(&names, cells));
-    let failed: Vec<&Cell> = cells.iter().filter(|cell| cell.failed()).collect();
-    for cell in cells.iter().filter(|cell| cell.verdict == "absent") {
-        println!("absent  Linux {}, {}, {}: {}", cell.kernel, cell.plan, cell.case, cell.detail);
-    }
-    for cell in &failed {
-        println!("FAILED  Linux {}, {}, {}: {}\n", cell.kernel, cell.plan, cell.case, cell.detail);
-    }
-    println!("{} cells passed, {} failed", cells.len() - failed.len(), failed.len());
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    Ok(if fleet.boot()?.report() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 #[cfg(test)]
