@@ -139,14 +139,38 @@ async fn shared_and_deleted(client: &Client) {
     gone(&claims, "from-a").await;
 }
 
-/// A namespace that goes takes its Dataset with it.
+/// A namespace that goes takes its Dataset with it, and its claim on another's; that one says so, and lends again
+/// when the namespace is back.
 async fn a_namespace_goes(client: &Client) {
     let datasets: Api<Dataset> = api(client, "leaving");
+    let claims: Api<PersistentVolumeClaim> = api(client, "leaving");
+    let lenders: Api<Dataset> = api(client, "a");
     make(&datasets, dataset("d", json!({}))).await;
-    claim_is_bound(&api(client, "leaving"), "d").await;
+    let grants = json!({"sharing": {"grants": [{"namespace": "leaving"}]}});
+    make(&lenders, dataset("lent", grants)).await;
+    claim_is_bound(&claims, "d").await;
+    claim_is_bound(&claims, "lent").await;
     let namespaces: Api<Namespace> = Api::all(client.clone());
     namespaces.delete("leaving", &DeleteParams::default()).await.unwrap();
     gone(&namespaces, "leaving").await;
+    said(&lenders, "lent", "Ready", "namespace leaving does not exist").await;
+    let volumes: Api<PersistentVolume> = Api::all(client.clone());
+    until("no volume of that namespace is left", LIMIT, async || {
+        let of_it = |volume: &PersistentVolume| {
+            let claim = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+            claim.and_then(|claim| claim.namespace.as_deref()) == Some("leaving")
+        };
+        let left = volumes.list(&ListParams::default()).await?.items.into_iter().filter(of_it).count();
+        Ok(if left == 0 { Seen::Done(()) } else { Seen::NotYet(format!("{left} are")) })
+    })
+    .await
+    .unwrap();
+    namespace(client, "leaving").await;
+    claim_is_bound(&claims, "lent").await;
+    phase_is(&lenders, "lent", "Bound").await;
+    lenders.delete("lent", &DeleteParams::default()).await.unwrap();
+    gone(&lenders, "lent").await;
+    gone(&claims, "lent").await;
 }
 
 /// What somebody deletes comes back; a foreign claim of the name does not go.

@@ -215,6 +215,21 @@ fn namespaces_that_go_or_are_not_there_are_said() {
 }
 
 #[test]
+fn a_volume_goes_with_the_namespace_of_its_claim() {
+    let mut world = World::new();
+    world.settle();
+    world.bind();
+    world.homes.insert("b".into(), Home::Missing);
+    world.claims.remove(&("b".into(), "shared".into())).unwrap();
+    world.settle();
+    assert_eq!(world.volumes.len(), 1, "the one of namespace a");
+    world.homes.insert("b".into(), Home::Active);
+    world.settle();
+    world.bind();
+    assert_eq!(world.phases(), [VolumePhase::Bound; 2]);
+}
+
+#[test]
 fn what_others_deleted_is_made_anew() {
     let mut world = World::new();
     world.settle();

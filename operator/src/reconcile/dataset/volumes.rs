@@ -135,7 +135,12 @@ fn one(seen: &Seen<'_>, target: &Target, acts: &mut Vec<Act>) -> VolumeStatus {
         seen.claims.iter().find(|c| c.namespace().as_ref() == Some(namespace) && c.name_any() == *name);
 
     let Some(claim) = claim else {
-        match seen.homes.get(namespace).copied().unwrap_or(Home::Missing) {
+        let home = seen.homes.get(namespace).copied().unwrap_or(Home::Missing);
+        if home != Home::Active {
+            // No claim can be made there that would take it.
+            acts.extend(volume.and_then(|volume| delete_volume(volume)));
+        }
+        match home {
             Home::Active => {}
             Home::Missing => {
                 return blocked(format!(
