@@ -48,7 +48,8 @@ pub struct Options {
     /// Only this kernel: 5.10, 6.1, 6.12 or newest; may be given more than once
     #[arg(long, value_name = "KERNEL", conflicts_with = "all")]
     kernel: Vec<String>,
-    /// What machine the guests are: amd64 (the default), or arm64, which takes cross compilers
+    /// What machine the guests are: amd64 (the default), or arm64, which takes cross compilers and leaves prefetch out unless it is
+    /// asked for
     #[arg(long, value_name = "ARCH")]
     arch: Option<String>,
     /// Only this plan: fentry, btf, raw or kprobe
@@ -101,7 +102,7 @@ impl Options {
         match &self.case {
             Some(case) if case.starts_with("prefetch-") => (false, true),
             Some(_) => (true, false),
-            None => (true, self.plan.is_none() && self.probe.is_none()),
+            None => (true, self.plan.is_none() && self.probe.is_none() && self.arch.is_none()),
         }
     }
 
