@@ -14,7 +14,7 @@ pub const TASK: &str = "HEADRACE_TASK";
 #[command(
     name = "headrace-worker",
     version,
-    after_help = "Exit status: 0 done; 1 failed, trying again may help; 2 the task or command line is wrong; 130, 143 told to stop, goes on where it was when started again."
+    after_help = "Exit status: 0 done; 1 failed, trying again may help; 2 trying again cannot help: task or command line are wrong, or the sentence says what to change; 130, 143 told to stop, goes on where it was when started again."
 )]
 pub struct Args {
     /// Where the result goes, as JSON: the pod's termination message. A place that cannot be written is told, and changes

@@ -29,6 +29,16 @@ pub enum BackupError {
     Name(#[from] crate::name::NameError),
 }
 
+impl BackupError {
+    /// Whether the same task would end the same way, however often it is tried.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Archive(_) | Self::Missing { .. } | Self::Name(_) => true,
+            Self::To(_) | Self::Write { .. } | Self::Altered { .. } => false,
+        }
+    }
+}
+
 /// `made` is the time, as RFC 3339 in UTC.
 pub async fn run(
     task: &Backup,

@@ -60,6 +60,25 @@ pub enum MigrateError {
     Stopped,
 }
 
+impl MigrateError {
+    /// Whether the same task would end the same way, however often it is tried: somebody has to change something.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Names { .. } | Self::List(PlaceError::Name(_)) => true,
+            // Keys are granted, mounts appear, stores come back, files settle.
+            Self::From(_)
+            | Self::To(_)
+            | Self::List(_)
+            | Self::Nothing
+            | Self::Version { .. }
+            | Self::Moved { .. }
+            | Self::Journal(_)
+            | Self::Files { .. }
+            | Self::Stopped => false,
+        }
+    }
+}
+
 fn others(more: &u64) -> String {
     match *more {
         0 => String::new(),

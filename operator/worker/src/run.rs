@@ -17,7 +17,9 @@ use crate::task::{self, Task, TaskError};
 use crate::{backup, migrate, restore};
 
 const FAILED: u8 = 1;
-const REFUSED: u8 = 2;
+
+/// Another try cannot help. clap ends with it too; the operator's Jobs name it in their podFailurePolicy.
+pub const HOPELESS: u8 = 2;
 
 /// What is under way has so long to come to an end after SIGTERM; Kubernetes gives thirty seconds in all.
 const GRACE: Duration = Duration::from_secs(20);
@@ -62,7 +64,7 @@ fn worked(runtime: Runtime, result: &Path, say: &Say) -> ExitCode {
         Ok(task) => task,
         Err(error) => {
             tell(result, Report::failed(say.0.clean(&error.to_string())), say);
-            return ExitCode::from(REFUSED);
+            return ExitCode::from(HOPELESS);
         }
     };
     let (report, code) = runtime.block_on(until_told(task, say));
@@ -109,19 +111,19 @@ async fn work(task: &Task, stop: &Stop, say: &Say) -> (Report, u8) {
     let (mut report, error) = match task {
         Task::Migrate(task) => {
             let (report, result) = migrate::run(task, Patience::default(), stop, say).await;
-            (report, result.err().map(|error| error.to_string()))
+            (report, result.err().map(|error| (error.is_final(), error.to_string())))
         }
         Task::Backup(task) => {
             let made = made();
             match backup::run(task, &args::variable, &made, Patience::default(), say).await {
                 Ok(report) => (report, None),
-                Err(error) => (Report::new(), Some(error.to_string())),
+                Err(error) => (Report::new(), Some((error.is_final(), error.to_string()))),
             }
         }
     };
-    let code = if error.is_some() { FAILED } else { 0 };
-    report.error = error.map(|error| say.0.clean(&error));
-    (report, code)
+    let Some((is_final, error)) = error else { return (report, 0) };
+    report.error = Some(say.0.clean(&error));
+    (report, if is_final { HOPELESS } else { FAILED })
 }
 
 fn made() -> String {

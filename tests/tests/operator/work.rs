@@ -49,7 +49,8 @@ pub async fn jobs(client: &Client) {
     let after = |name: &str| json!({"runAfter": [{"kind": "DataProcess", "name": name}]});
     apply(client, &process("third", "0", after("second"))).await;
     apply(client, &process("second", "0", after("first"))).await;
-    apply(client, &process("bad", "1", json!({"backoffLimit": 1, "ttlSecondsAfterFinished": 3}))).await;
+    // A person's own program may mean anything by 2.
+    apply(client, &process("bad", "2", json!({"backoffLimit": 1, "ttlSecondsAfterFinished": 3}))).await;
     tokio::join!(given_up(client), one_after_another(client, &datasets));
 
     let processes: Api<DataProcess> = api(client, NAMESPACE);
@@ -107,8 +108,8 @@ async fn given_up(client: &Client) {
 async fn answers(client: &Client) {
     let migrate = |code: &str, message: Value| {
         json!({"from": {"dataset": {"name": DATASET}}, "to": {"externalStorage": {"uri": "s3://bucket/y"}},
-            "backoffLimit": 0, "podMetadata": {"annotations": {RUN_SECONDS: "0.2", EXIT_CODE: code,
-                MESSAGE: message.to_string()}}})
+            "backoffLimit": if code == "2" { 5 } else { 0 },
+            "podMetadata": {"annotations": {RUN_SECONDS: "0.2", EXIT_CODE: code, MESSAGE: message.to_string()}}})
     };
     let done = json!({"result": 1, "done": true, "bytes": 5, "bytesThere": 2, "bytesTotal": 7});
     apply(client, &of("DataMigrate", "moved", migrate("0", done))).await;
@@ -123,10 +124,30 @@ async fn answers(client: &Client) {
     let given_up = |status: &Value| status["phase"] == "Failed";
     let status = operation(client, "DataMigrate", NAMESPACE, "stuck", "is given up", given_up).await;
     assert!(status.to_string().contains("failed: the target is full: make room"), "{status}");
+    hopeless(client, migrate("2", json!({"result": 1, "error": "the task is written in version 9"}))).await;
     let migrates = api::<DataMigrate>(client, NAMESPACE);
-    for name in ["moved", "stuck"] {
+    for name in ["moved", "stuck", "hopeless"] {
         migrates.delete(name, &DeleteParams::default()).await.unwrap();
     }
+}
+
+/// What no other try would do better is not tried again, whatever tries are left.
+async fn hopeless(client: &Client, spec: Value) {
+    apply(client, &of("DataMigrate", "hopeless", spec)).await;
+    let given_up = |status: &Value| status["phase"] == "Failed";
+    let status = operation(client, "DataMigrate", NAMESPACE, "hopeless", "is given up", given_up).await;
+    assert_eq!((&status["run"], &status["failures"]), (&json!(1), &json!(1)), "{status}");
+    let text = status.to_string();
+    assert!(text.contains("failed: the task is written in version 9; trying again would not help"), "{text}");
+    let jobs: Api<Job> = api(client, NAMESPACE);
+    let job = jobs.get(status["jobName"].as_str().unwrap()).await.unwrap();
+    let ended = serde_json::to_value(&job.status.unwrap().conditions).unwrap().to_string();
+    assert!(ended.contains("PodFailurePolicy") && ended.contains("exit code 2"), "{ended}");
+    let events: Api<Event> = api(client, NAMESPACE);
+    let about = ListParams::default().fields("involvedObject.name=hopeless,type=Warning");
+    let told = events.list(&about).await.unwrap().items;
+    let reasons: Vec<_> = told.iter().filter_map(|event| event.reason.as_deref()).collect();
+    assert!(!reasons.contains(&"BackOff"), "{reasons:?}");
 }
 
 /// A backup's pod is given what was learned of its Dataset, and of no other.

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::batch::v1::{Job, JobSpec};
+use k8s_openapi::api::batch::v1::{
+    Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule,
+};
 use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
@@ -22,6 +24,9 @@ use crate::marks;
 /// Seconds after which Kubernetes ends the pods of a Job whose operator is away; the operator's own limit is the
 /// operation's and comes first.
 const LONGEST: i64 = 31_536_000;
+
+/// Why a Job has failed whose [`policy`] said so: the batch controller's word.
+const BY_POLICY: &str = "PodFailurePolicy";
 
 /// Who does the work.
 #[derive(Debug)]
@@ -44,7 +49,7 @@ pub struct Needs<'a> {
 pub trait Work: Operation {
     fn worker<'a>(&'a self, needs: Needs<'_>) -> Worker<'a>;
 
-    /// Whether its pod says at its end what became of it.
+    /// Whether its pod speaks the worker's language: says at its end what became of it, by exit status and message.
     fn answers(&self) -> bool {
         false
     }
@@ -131,7 +136,7 @@ fn process(process: &DataProcess, needs: Needs<'_>) -> Result<PodTemplateSpec, S
 }
 
 /// One try of a run.
-pub fn job<K: Operation>(operation: &K, template: PodTemplateSpec, run: i64, attempt: i32) -> Job {
+pub fn job<K: Work>(operation: &K, template: PodTemplateSpec, run: i64, attempt: i32) -> Job {
     let uid = operation.uid().unwrap_or_default();
     let labels = BTreeMap::from([
         (marks::MANAGED_BY.0.to_owned(), marks::MANAGED_BY.1.to_owned()),
@@ -152,11 +157,28 @@ pub fn job<K: Operation>(operation: &K, template: PodTemplateSpec, run: i64, att
         spec: Some(JobSpec {
             backoff_limit: Some(0),
             active_deadline_seconds: Some(operation.timing().active_deadline_seconds.unwrap_or(LONGEST)),
+            // What a person's own pod means by an exit status, nobody but they know.
+            pod_failure_policy: operation.answers().then(policy),
             template,
             ..JobSpec::default()
         }),
         status: None,
     }
+}
+
+/// Has the Job say by its reason that the worker ended with [`task::HOPELESS`]: the pod may be gone when it is looked at.
+fn policy() -> PodFailurePolicy {
+    let on_exit_codes = PodFailurePolicyOnExitCodesRequirement {
+        container_name: Some(task::CONTAINER.into()),
+        operator: "In".into(),
+        values: vec![task::HOPELESS],
+    };
+    let rule = PodFailurePolicyRule {
+        action: "FailJob".into(),
+        on_exit_codes: Some(on_exit_codes),
+        ..PodFailurePolicyRule::default()
+    };
+    PodFailurePolicy { rules: vec![rule] }
 }
 
 /// What a Job's state says of its try. How far the work is, a Job does not say.
@@ -172,7 +194,8 @@ pub fn outcome(job: Option<&Job>) -> Outcome {
     if let Some(failed) = has("Failed") {
         let reason = failed.reason.as_deref().unwrap_or("no reason given");
         let message = failed.message.as_deref().unwrap_or_default();
-        return Outcome::Failed(format!("Job {} failed: {reason}: {message}", job.name_any()));
+        let why = format!("Job {} failed: {reason}: {message}", job.name_any());
+        return if reason == BY_POLICY { Outcome::Hopeless(why) } else { Outcome::Failed(why) };
     }
     if job.metadata.deletion_timestamp.is_some() {
         return Outcome::Failed(format!("Job {} was deleted before it ended", job.name_any()));

@@ -16,6 +16,9 @@ pub mod load;
 pub mod reconcile;
 
 #[cfg(test)]
+mod job_tests;
+
+#[cfg(test)]
 mod task_tests;
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ pub async fn reconcile<K: Work>(operation: Arc<K>, context: Arc<Context>) -> Res
     } else {
         Outcome::Absent
     };
-    if operation.answers() && matches!(outcome, Outcome::Succeeded(_) | Outcome::Failed(_)) {
+    if operation.answers() && outcome.has_ended() {
         outcome = context.said(&*operation, &namespace, &old, outcome).await;
     }
     let seen = Seen {
@@ -267,6 +267,9 @@ impl Context {
         match (outcome, task::said(&pods)) {
             (Outcome::Succeeded(_), Said::Done(progress)) => Outcome::Succeeded(progress),
             (Outcome::Failed(_), Said::Failed(why)) => Outcome::Failed(format!("Job {name} failed: {why}")),
+            (Outcome::Hopeless(_), Said::Failed(why)) => {
+                Outcome::Hopeless(format!("Job {name} failed: {why}"))
+            }
             (outcome, _) => outcome,
         }
     }

@@ -26,7 +26,10 @@ const VERSION: u32 = 1;
 const TASK: &str = "HEADRACE_TASK";
 
 /// The worker's container.
-const CONTAINER: &str = "worker";
+pub const CONTAINER: &str = "worker";
+
+/// The worker's exit status where another try cannot help.
+pub const HOPELESS: i32 = 2;
 
 /// Bytes of a variable: the kernel takes 128 KiB with its name.
 const MOST_VARIABLE: usize = 120 << 10;

@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use operator_api::crd::DataLoad;
 use operator_api::crd::operation::{
     Event, OperationKind, OperationPhase, OperationRef, OperationStatus, Policy, Progress, Timing,
 };
-use operator_api::crd::{DataLoad, DataMigrate, DataProcess, Dataset};
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::job::{self, Needs, Work, Worker};
 use super::load::{self, Ground};
 use super::timing::{Act, Before, Decision, Outcome, Seen, backoff, decide};
 use crate::inventory::{CHUNK, Name, Version};
@@ -95,6 +93,10 @@ fn failed() -> Outcome {
     Outcome::Failed("the store is shut".into())
 }
 
+fn hopeless() -> Outcome {
+    Outcome::Hopeless("the task is none".into())
+}
+
 fn timing(policy: Policy) -> Timing {
     Timing { policy, ..Timing::default() }
 }
@@ -146,6 +148,28 @@ fn failures_wait_longer_each_time_and_end() {
         (backoff(1), backoff(6), backoff(i32::MAX)),
         (Duration::from_secs(10), Duration::from_secs(320), Duration::from_secs(360))
     );
+}
+
+#[test]
+fn what_no_try_would_help_is_not_tried_again() {
+    let mut life = Life::new(Timing { backoff_limit: Some(5), ..timing(Policy::Once) });
+    life.look();
+    life.end(failed());
+    life.after(10);
+    let decision = life.end(hopeless());
+    assert_eq!((life.status.phase, life.status.failures, decision.act), (OperationPhase::Failed, 2, None));
+    assert!(life.status.next_attempt_time.is_none());
+    let why = "run 1 is given up: the task is none; trying again would not help";
+    assert!(life.reason("Failed").contains(why), "{}", life.reason("Failed"));
+    assert!(decision.news.unwrap().bad);
+    assert_eq!(life.after(1_000_000).act, None);
+    // Its next time is another run: by then somebody may have changed it.
+    let mut life = Life::new(Timing { schedule: Some("*/5 * * * *".into()), ..timing(Policy::Cron) });
+    life.look();
+    assert_eq!(life.after(270).act, Some(Act::Start { run: 1, attempt: 0 }));
+    life.end(hopeless());
+    assert_eq!((life.status.phase, life.after(10).act), (OperationPhase::Pending, None));
+    assert_eq!(life.after(300).act, Some(Act::Start { run: 2, attempt: 0 }));
 }
 
 #[test]
@@ -270,7 +294,7 @@ proptest! {
     #[test]
     fn runs_are_numbered_and_never_run_twice(
         policy in prop_oneof![Just(Policy::Once), Just(Policy::Cron), Just(Policy::OnEvent)],
-        steps in proptest::collection::vec((0_u8..7, 0_i64..700), 1..60),
+        steps in proptest::collection::vec((0_u8..8, 0_i64..700), 1..60),
     ) {
         let mut life = Life::new(Timing {
             policy,
@@ -288,10 +312,11 @@ proptest! {
                 2 => life.events = vec![(Event::NewVersion, seconds.to_string())],
                 3 => life.ready = Err("no".into()),
                 4 => life.ready = Ok(()),
+                5 if life.status.phase == OperationPhase::Executing => life.outcome = hopeless(),
                 _ => {}
             }
             let before = (life.status.run, life.status.failures);
-            if matches!(life.outcome, Outcome::Succeeded(_) | Outcome::Failed(_)) {
+            if life.outcome.has_ended() {
                 prop_assert!(ended.insert(before, ()).is_none(), "{before:?} ended twice");
             }
             let was_over = life.status.phase.is_over();
@@ -397,80 +422,4 @@ fn a_load_is_done_when_every_wish_is() {
     let bad = at(Standing::Failed { bytes: 3, why: "no room".into() });
     assert!(matches!(load::outcome(&[bad.clone(), going(1, 2)]), Outcome::Running(_)), "the others go on");
     assert_eq!(load::outcome(&[end, bad]), Outcome::Failed("node n: no room".into()));
-}
-
-fn dataset() -> std::sync::Arc<Dataset> {
-    let dataset = json!({"metadata": {"name": "d", "namespace": "b"}, "spec": {
-        "mounts": [{"mountPoint": "s3://x/y", "name": "y"}],
-        "sharing": {"grants": [{"namespace": "a", "claimName": "data"}]}}});
-    std::sync::Arc::new(serde_json::from_value(dataset).unwrap())
-}
-
-#[test]
-fn a_process_sees_its_dataset_by_its_own_namespaces_claim() {
-    let process: DataProcess = serde_json::from_value(json!({
-        "metadata": {"name": "p", "namespace": "a", "uid": "0123456789"},
-        "spec": {"dataset": {"name": "d", "namespace": "b", "mountPath": "/data"},
-                 "processor": {"script": {"image": "busybox", "source": "echo $(rm -rf /)"}}}
-    }))
-    .unwrap();
-    let datasets = [Some(dataset())];
-    let Worker::Pod(Ok(template)) = process.worker(Needs { image: None, datasets: &datasets }) else {
-        panic!("no pod")
-    };
-    let pod = template.spec.clone().unwrap();
-    assert_eq!(pod.volumes.unwrap()[0].persistent_volume_claim.as_ref().unwrap().claim_name, "data");
-    assert_eq!(
-        pod.containers[0].command.as_ref().unwrap(),
-        &["sh", "-c", "echo $$(rm -rf /)"],
-        "the kubelet makes one $ of two"
-    );
-    let job = job::job(&process, *template, 3, 1);
-    assert_eq!(job.metadata.name.as_deref(), Some("p-01234567-3-1"));
-    assert_eq!(job.spec.unwrap().backoff_limit, Some(0));
-    assert_eq!(job.metadata.owner_references.unwrap()[0].kind, "DataProcess");
-}
-
-#[test]
-fn secrets_are_named_and_user_text_stays_out_of_arguments() {
-    let migrate: DataMigrate = serde_json::from_value(json!({
-        "metadata": {"name": "m", "namespace": "a"},
-        "spec": {"from": {"externalStorage": {"uri": "s3://b/$(x)", "encryptOptions": [
-                    {"name": "secret", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}},
-                 "to": {"dataset": {"name": "d", "namespace": "b"}}}
-    }))
-    .unwrap();
-    let datasets = [Some(dataset())];
-    let needs = Needs { image: Some("mover:1"), datasets: &datasets };
-    let Worker::Pod(Ok(template)) = migrate.worker(needs) else { panic!("no pod") };
-    let container = &template.spec.unwrap().containers[0];
-    assert_eq!((&container.command, &container.args), (&None, &None));
-    let env = container.env.as_ref().unwrap();
-    assert_eq!(env[0].value_from.as_ref().unwrap().secret_key_ref.as_ref().unwrap().key, "k");
-    let task: serde_json::Value = serde_json::from_str(env[1].value.as_ref().unwrap()).unwrap();
-    assert_eq!(task["from"]["options"]["secret"], "HEADRACE_FROM_0");
-    let Worker::Pod(Err(why)) = migrate.worker(Needs { image: None, ..needs }) else { panic!("no image") };
-    assert!(why.contains("--worker-image"));
-}
-
-#[test]
-fn a_jobs_state_is_told_as_it_is() {
-    let job = |status: serde_json::Value| {
-        serde_json::from_value::<Job>(json!({"metadata": {"name": "j"}, "status": status})).unwrap()
-    };
-    assert_eq!(job::outcome(None), Outcome::Absent);
-    assert!(matches!(job::outcome(Some(&job(json!({"active": 1})))), Outcome::Running(_)));
-    // Not yet true.
-    assert!(matches!(
-        job::outcome(Some(&job(json!({"conditions": [{"type": "FailureTarget", "status": "True"}]})))),
-        Outcome::Running(_)
-    ));
-    assert!(matches!(
-        job::outcome(Some(&job(json!({"conditions": [{"type": "Complete", "status": "True"}]})))),
-        Outcome::Succeeded(_)
-    ));
-    let failed = job(
-        json!({"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "m"}]}),
-    );
-    assert_eq!(job::outcome(Some(&failed)), Outcome::Failed("Job j failed: BackoffLimitExceeded: m".into()));
 }

@@ -40,6 +40,17 @@ pub enum Outcome {
     Running(Progress),
     Succeeded(Progress),
     Failed(String),
+    /// As failed, and another try would be no better.
+    Hopeless(String),
+}
+
+impl Outcome {
+    pub fn has_ended(&self) -> bool {
+        match self {
+            Self::Absent | Self::Running(_) => false,
+            Self::Succeeded(_) | Self::Failed(_) | Self::Hopeless(_) => true,
+        }
+    }
 }
 
 /// An operation to run after.
@@ -154,8 +165,15 @@ fn running(seen: &Seen<'_>, mut decision: Decision) -> Decision {
         }
         (Outcome::Succeeded(progress), _) => return succeeded(seen, decision, began, progress.clone()),
         (Outcome::Failed(why), _) => return failed(seen, decision, began, why.clone()),
+        (Outcome::Hopeless(why), _) => return hopeless(seen, decision, began, why),
     }
     decision
+}
+
+/// Ends the run whatever tries were left: waiting would only hide what a person has to change.
+fn hopeless(seen: &Seen<'_>, mut decision: Decision, began: Timestamp, why: &str) -> Decision {
+    decision.status.failures = seen.status.failures.saturating_add(1);
+    give_up(seen, decision, began, format!("{why}; trying again would not help, and it is not tried again"))
 }
 
 fn succeeded(seen: &Seen<'_>, mut decision: Decision, began: Timestamp, progress: Progress) -> Decision {

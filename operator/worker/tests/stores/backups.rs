@@ -111,7 +111,7 @@ fn what_was_not_handed_over_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let task = task(&json!({"folder": to.path()})).to_string();
     let refused = ended(command(&task, folder.path()).spawn().unwrap(), folder.path());
-    assert_eq!(refused.code, Some(1));
+    assert_eq!(refused.code, Some(2));
     assert!(refused.error().contains("HEADRACE_PROFILES_0 is not set"), "{}", refused.error());
     assert_eq!(std::fs::read_dir(to.path()).unwrap().count(), 0, "nothing is kept");
 }

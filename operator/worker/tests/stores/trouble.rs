@@ -88,7 +88,7 @@ fn names_that_lead_out_stay_in() {
         std::fs::create_dir(home.path().join("target")).unwrap();
         let refused = run(&migrate(&bucket("FROM", "s3://bucket", spoiler.at), &to));
         let inside = bad.starts_with("/tmp");
-        assert!(inside || refused.code == Some(1), "{bad}: {} {}", refused.report, refused.log);
+        assert!(inside || refused.code == Some(2), "{bad}: {} {}", refused.report, refused.log);
         assert!(
             !home.path().join("escaped").exists() && !std::path::Path::new("/tmp/escaped").exists(),
             "{bad}"

@@ -1,0 +1,94 @@
+//! The Jobs of operations: what they are given, when they end for good, and what their state says.
+
+use k8s_openapi::api::batch::v1::Job;
+use operator_api::crd::{DataMigrate, DataProcess, Dataset};
+use serde_json::json;
+
+use super::job::{self, Needs, Work, Worker};
+use super::timing::Outcome;
+
+fn dataset() -> std::sync::Arc<Dataset> {
+    let dataset = json!({"metadata": {"name": "d", "namespace": "b"}, "spec": {
+        "mounts": [{"mountPoint": "s3://x/y", "name": "y"}],
+        "sharing": {"grants": [{"namespace": "a", "claimName": "data"}]}}});
+    std::sync::Arc::new(serde_json::from_value(dataset).unwrap())
+}
+
+#[test]
+fn a_process_sees_its_dataset_by_its_own_namespaces_claim() {
+    let process: DataProcess = serde_json::from_value(json!({
+        "metadata": {"name": "p", "namespace": "a", "uid": "0123456789"},
+        "spec": {"dataset": {"name": "d", "namespace": "b", "mountPath": "/data"},
+                 "processor": {"script": {"image": "busybox", "source": "echo $(rm -rf /)"}}}
+    }))
+    .unwrap();
+    let datasets = [Some(dataset())];
+    let Worker::Pod(Ok(template)) = process.worker(Needs { image: None, datasets: &datasets }) else {
+        panic!("no pod")
+    };
+    let pod = template.spec.clone().unwrap();
+    assert_eq!(pod.volumes.unwrap()[0].persistent_volume_claim.as_ref().unwrap().claim_name, "data");
+    assert_eq!(
+        pod.containers[0].command.as_ref().unwrap(),
+        &["sh", "-c", "echo $$(rm -rf /)"],
+        "the kubelet makes one $ of two"
+    );
+    let job = job::job(&process, *template, 3, 1);
+    assert_eq!(job.metadata.name.as_deref(), Some("p-01234567-3-1"));
+    let spec = job.spec.unwrap();
+    assert_eq!((spec.backoff_limit, spec.pod_failure_policy), (Some(0), None), "its exit status is its own");
+    assert_eq!(job.metadata.owner_references.unwrap()[0].kind, "DataProcess");
+}
+
+#[test]
+fn secrets_are_named_and_user_text_stays_out_of_arguments() {
+    let migrate: DataMigrate = serde_json::from_value(json!({
+        "metadata": {"name": "m", "namespace": "a"},
+        "spec": {"from": {"externalStorage": {"uri": "s3://b/$(x)", "encryptOptions": [
+                    {"name": "secret", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}},
+                 "to": {"dataset": {"name": "d", "namespace": "b"}}}
+    }))
+    .unwrap();
+    let datasets = [Some(dataset())];
+    let needs = Needs { image: Some("mover:1"), datasets: &datasets };
+    let Worker::Pod(Ok(template)) = migrate.worker(needs) else { panic!("no pod") };
+    let spec = serde_json::to_value(job::job(&migrate, (*template).clone(), 1, 0).spec.unwrap()).unwrap();
+    let code = i32::from(worker::run::HOPELESS);
+    let codes = json!({"containerName": spec["template"]["spec"]["containers"][0]["name"], "operator": "In", "values": [code]});
+    assert_eq!(spec["podFailurePolicy"], json!({"rules": [{"action": "FailJob", "onExitCodes": codes}]}));
+    assert_eq!(spec["template"]["spec"]["restartPolicy"], "Never", "the apiserver asks for it");
+    let container = &template.spec.unwrap().containers[0];
+    assert_eq!((&container.command, &container.args), (&None, &None));
+    let env = container.env.as_ref().unwrap();
+    assert_eq!(env[0].value_from.as_ref().unwrap().secret_key_ref.as_ref().unwrap().key, "k");
+    let task: serde_json::Value = serde_json::from_str(env[1].value.as_ref().unwrap()).unwrap();
+    assert_eq!(task["from"]["options"]["secret"], "HEADRACE_FROM_0");
+    let Worker::Pod(Err(why)) = migrate.worker(Needs { image: None, ..needs }) else { panic!("no image") };
+    assert!(why.contains("--worker-image"));
+}
+
+#[test]
+fn a_jobs_state_is_told_as_it_is() {
+    let job = |status: serde_json::Value| {
+        serde_json::from_value::<Job>(json!({"metadata": {"name": "j"}, "status": status})).unwrap()
+    };
+    assert_eq!(job::outcome(None), Outcome::Absent);
+    assert!(matches!(job::outcome(Some(&job(json!({"active": 1})))), Outcome::Running(_)));
+    // Not yet true.
+    assert!(matches!(
+        job::outcome(Some(&job(json!({"conditions": [{"type": "FailureTarget", "status": "True"}]})))),
+        Outcome::Running(_)
+    ));
+    assert!(matches!(
+        job::outcome(Some(&job(json!({"conditions": [{"type": "Complete", "status": "True"}]})))),
+        Outcome::Succeeded(_)
+    ));
+    let failed = job(
+        json!({"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "m"}]}),
+    );
+    assert_eq!(job::outcome(Some(&failed)), Outcome::Failed("Job j failed: BackoffLimitExceeded: m".into()));
+    let failed = job(
+        json!({"conditions": [{"type": "Failed", "status": "True", "reason": "PodFailurePolicy", "message": "m"}]}),
+    );
+    assert_eq!(job::outcome(Some(&failed)), Outcome::Hopeless("Job j failed: PodFailurePolicy: m".into()));
+}
