@@ -112,6 +112,9 @@ fn instance() -> u64 {
 }
 
 #[cfg(test)]
+mod deployed;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -24,6 +24,8 @@ mod refusals;
 
 mod status;
 
+mod deployment;
+
 mod faults;
 
 mod skew;
