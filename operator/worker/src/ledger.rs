@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use crate::journal::{self, Journal, MOST_BYTES, MOST_RECORDS, Record};
 use crate::name::Name;
+use crate::parts;
 use crate::place::{Place, PlaceError};
 use crate::say::Say;
 
 /// A killed worker copies again what it did in so long, or after so many files or bytes, or in the last fiftieth of
 /// its work, whichever is most: so a task of any length writes some hundred documents.
-const INTERVAL: Duration = Duration::from_secs(2);
+pub const INTERVAL: Duration = Duration::from_secs(2);
 const BYTES: u64 = 256 << 20;
 const SHARE: u32 = 50;
 
@@ -38,14 +39,15 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Reads what is there. What is damaged is told, and counts for nothing.
+    /// Reads what is there. What is damaged is told, and counts for nothing. The names are of what earlier tries left
+    /// of large files.
     pub async fn open(
         place: Place,
         folder: Name,
         process: u64,
         say: &Say,
-    ) -> Result<(Self, Journal), PlaceError> {
-        let mut documents = Vec::new();
+    ) -> Result<(Self, Journal, Vec<Name>), PlaceError> {
+        let (mut documents, mut left) = (Vec::new(), Vec::new());
         let mut journal = Journal::default();
         let found = match place.list(Some(&folder)).await {
             Ok(listing) => listing.entries,
@@ -56,6 +58,10 @@ impl Ledger {
         found.sort_unstable();
         let (mut number, mut damaged) = (0, 0);
         for name in found {
+            if parts::stem_of(&name).is_some() {
+                left.push(name);
+                continue;
+            }
             let Some(its) = journal::number(&name) else {
                 // What a killed worker was writing.
                 place.remove(&name).await?;
@@ -100,7 +106,7 @@ impl Ledger {
         if ledger.documents.len() > DOCUMENTS {
             ledger.rewrite(&journal.records()).await?;
         }
-        Ok((ledger, journal))
+        Ok((ledger, journal, left))
     }
 
     /// What was found to be there needs no new word.

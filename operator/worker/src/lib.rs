@@ -22,11 +22,17 @@ pub mod options;
 
 pub mod task;
 
+pub mod parts;
+
 pub mod place;
 
 pub mod journal;
 
 pub mod plan;
+
+pub mod ground;
+
+pub mod large;
 
 pub mod copy;
 

@@ -12,7 +12,8 @@ use crate::copy::{self, CopyError, Done, Ground, MEMORY};
 use crate::entry::Listing;
 use crate::hex::{self, Digest};
 use crate::journal::{self, STATE};
-use crate::ledger::Ledger;
+use crate::large;
+use crate::ledger::{self, Ledger};
 use crate::name::Name;
 use crate::place::bucket::Patience;
 use crate::place::{Place, PlaceError};
@@ -110,22 +111,30 @@ async fn attempt(
     let only = match &task.from {
         End::Folder { path, .. } => path.clone(),
         End::Bucket { prefix, .. } => prefix.clone(),
+        End::Web { file, .. } => Some(file.clone()),
     };
     let listing = look(&from, task, only.as_ref()).await?;
     let to = Place::open(&task.to, true, patience).await.map_err(MigrateError::To)?;
     let folder = journal::folder(&task.source).ok_or(MigrateError::Nothing)?;
     let process = process();
     let opened = Ledger::open(to.clone(), folder.clone(), process, say).await;
-    let (mut ledger, mut journal) = opened.map_err(MigrateError::Journal)?;
+    let (mut ledger, mut journal, left) = opened.map_err(MigrateError::Journal)?;
 
     let plan = plan::plan(&listing, only.as_ref(), &mut journal);
     report.files_total = plan.items.len() as u64;
     report.bytes_total = plan.bytes;
     report.left_out = listing.left_out;
-    let temporary = Name::parse(b"tmp").map(|name| folder.below(&name));
-    let temporary = temporary.map_err(|_| MigrateError::Nothing)?;
     let memory = Arc::new(Semaphore::new(MEMORY as usize));
-    let ground = Ground { from: from.clone(), to, temporary, process, memory, stop: stop.clone() };
+    let ground = Ground {
+        from: from.clone(),
+        to,
+        home: folder,
+        process,
+        memory,
+        interval: ledger::INTERVAL,
+        stop: stop.clone(),
+    };
+    large::clear(&ground, &left, &plan.items).await.map_err(MigrateError::Journal)?;
     let copied = crew(&ground, &plan.items, task.parallelism, &mut ledger, report, say).await;
     // Also after a failure: what was copied is not to be copied again.
     let flushed = ledger.flush().await;
@@ -195,9 +204,13 @@ async fn crew(
     while let Some((item, result)) = done.next().await {
         let size = item.entry.seen.size;
         match result {
-            Ok(Done::Copied { record, again }) => {
+            Ok(Done::Copied { record, again, kept }) => {
                 report.files += 1;
                 report.bytes += size;
+                report.bytes_kept += kept;
+                if kept > 0 {
+                    say.line(&format!("{}: gone on with behind {kept} bytes of an earlier try", item.target));
+                }
                 if again {
                     report.files_again += 1;
                     say.line(&format!(

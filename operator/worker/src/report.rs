@@ -20,6 +20,9 @@ pub struct Report {
     /// Copied by this try, and read back.
     pub files: u64,
     pub bytes: u64,
+    /// Of these, copied by an earlier try that did not bring the file to its end.
+    #[serde(default)]
+    pub bytes_kept: u64,
     /// There already, read and found as they should be.
     pub files_there: u64,
     pub bytes_there: u64,
@@ -57,6 +60,7 @@ impl Report {
         let Self {
             files,
             bytes,
+            bytes_kept,
             files_there,
             bytes_there,
             files_again,
@@ -66,7 +70,8 @@ impl Report {
             ..
         } = self;
         format!(
-            "{files} files ({bytes} bytes) copied and read back, {files_again} of them again; {files_there} \
+            "{files} files ({bytes} bytes, {bytes_kept} of them by an earlier try) copied and read back, {files_again} \
+             of them again; {files_there} \
              ({bytes_there} bytes) were there; {left_out} links and special files left out; of {files_total} files \
              ({bytes_total} bytes)"
         )

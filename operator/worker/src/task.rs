@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::name::{Name, NameError, shown};
+use crate::name::{Name, NameError, decoded, shown};
 use crate::options::{OptionError, Settings, settings};
 
 /// The version of this language.
@@ -53,8 +53,20 @@ pub struct Backup {
 /// One side of it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum End {
-    Folder { at: PathBuf, path: Option<Name> },
-    Bucket { bucket: String, prefix: Option<Name>, settings: Settings },
+    Folder {
+        at: PathBuf,
+        path: Option<Name>,
+    },
+    Bucket {
+        bucket: String,
+        prefix: Option<Name>,
+        settings: Settings,
+    },
+    /// One file of a web server, which is named by scheme, host and port.
+    Web {
+        server: String,
+        file: Name,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -155,7 +167,7 @@ pub fn parse(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Ta
             let source = source.join(" ");
             let from = end("from", from, variable)?;
             let to = end("to", to, variable)?;
-            if version.is_some() && matches!(from, End::Bucket { .. }) {
+            if version.is_some() && !matches!(from, End::Folder { .. }) {
                 return Err(TaskError::Versionless);
             }
             let parallelism = parallelism.unwrap_or(8).clamp(1, MOST_PARALLEL);
@@ -213,6 +225,21 @@ fn end(side: &'static str, raw: RawEnd, variable: &dyn Fn(&str) -> Option<String
                     variable(&holder).ok_or(TaskError::Missing { variable: shown(holder.as_bytes()) })?;
                 values.insert(name, value);
             }
+            if let Some(web) = web(&uri) {
+                let (server, file) = web.map_err(|why| TaskError::End { side, field: "uri", why })?;
+                let wrong = |why: &str| TaskError::End { side, field: "uri", why: why.into() };
+                if side != "from" {
+                    return Err(wrong(
+                        "a web server is only read from: name an s3:// or a folder to write to",
+                    ));
+                }
+                if !values.is_empty() {
+                    return Err(wrong(
+                        "http:// and https:// take no options: only what anybody may read is copied",
+                    ));
+                }
+                return Ok(End::Web { server, file });
+            }
             let settings = settings(&values).map_err(|source| TaskError::Options { side, source })?;
             let (bucket, prefix) = bucket(&uri).map_err(|why| TaskError::End { side, field: "uri", why })?;
             Ok(End::Bucket { bucket, prefix, settings })
@@ -227,13 +254,38 @@ fn relative(path: &str) -> Result<Option<Name>, NameError> {
     if path.is_empty() { Ok(None) } else { Name::parse(path.as_bytes()).map(Some) }
 }
 
+/// Server and file of a web URL; none where it is none.
+fn web(uri: &str) -> Option<Result<(String, Name), String>> {
+    let (scheme, rest) = uri.split_once("://")?;
+    let scheme = scheme.to_ascii_lowercase();
+    if !["http", "https"].contains(&scheme.as_str()) {
+        return None;
+    }
+    Some(on_web(&scheme, rest))
+}
+
+fn on_web(scheme: &str, rest: &str) -> Result<(String, Name), String> {
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let space = rest.chars().any(|c| c.is_control() || c.is_whitespace());
+    if space || host.is_empty() || rest.contains(['@', '?', '#', '\\']) {
+        let why = "it has no host, or a user, query, fragment or space, which could not be kept out of logs";
+        return Err(why.into());
+    }
+    if path.ends_with('/') {
+        return Err("it names a folder, and a web server does not tell what is in one: name a file".into());
+    }
+    // What is written in percent is one byte of the file's name.
+    let file = decoded(path).ok_or("it names no file: write it like https://host/folder/file")?;
+    Ok((format!("{scheme}://{host}"), file))
+}
+
 /// The bucket and folder of `s3://bucket/folder`.
 pub fn bucket(uri: &str) -> Result<(String, Option<Name>), String> {
     let (scheme, rest) = uri.split_once("://").unwrap_or(("", uri));
     if !scheme.eq_ignore_ascii_case("s3") {
         return Err(format!(
-            "the worker copies between s3:// and folders (Datasets, pvc://), and not {}://; mount that store as a \
-             Dataset, or set spec.image to one that speaks it",
+            "the worker copies between s3:// and folders (Datasets, pvc://), and from http:// and https://, and not \
+             {}://; mount that store as a Dataset, or set spec.image to one that speaks it",
             shown(scheme.as_bytes())
         ));
     }
@@ -278,6 +330,15 @@ mod tests {
     }
 
     #[test]
+    fn a_web_url_is_server_and_file() {
+        let mut value = migrate();
+        value["from"] = json!({"uri": "HTTPS://h.example:8443/a/b%20c.bin"});
+        let Task::Migrate(task) = read(&value).unwrap() else { panic!() };
+        let file = Name::parse(b"a/b c.bin").unwrap();
+        assert_eq!(task.from, End::Web { server: "https://h.example:8443".into(), file });
+    }
+
+    #[test]
     fn each_wrong_field_is_named() {
         let says = |change: &dyn Fn(&mut Value), words: &str| {
             let mut value = migrate();
@@ -290,6 +351,18 @@ mod tests {
         says(&|v| v["do"] = json!("dance\n"), "do: dance\\n;");
         says(&|v| v["from"]["folder"] = json!("from"), "from.folder");
         says(&|v| v["from"]["path"] = json!("/a/../../etc"), "from.path");
+        says(&|v| v["from"] = json!({"uri": "https://user:geheim@h/x"}), "it has no host, or a user");
+        says(&|v| v["from"] = json!({"uri": "https://h/x?token=geheim"}), "query");
+        says(&|v| v["from"] = json!({"uri": "http:///x"}), "no host");
+        says(&|v| v["from"] = json!({"uri": "http://h"}), "names no file");
+        says(&|v| v["from"] = json!({"uri": "http://h/a/"}), "names a folder");
+        says(&|v| v["from"] = json!({"uri": "http://h/a/%2e%2e/b"}), "names no file");
+        says(&|v| v["to"] = json!({"uri": "https://h/x"}), "only read from");
+        says(
+            &|v| v["from"] = json!({"uri": "https://h/x", "options": {"a": "HEADRACE_TO_0"}}),
+            "take no options",
+        );
+        says(&|v| v["from"] = json!({"uri": "https://h/x", "version": "v"}), "only a Dataset's folder");
         says(
             &|v| v["to"]["uri"] = json!("gs://x/y"),
             "to.uri cannot be used: the worker copies between s3://",

@@ -1,8 +1,8 @@
 //! A bucket, or a folder in one, of whatever speaks S3.
 //!
 //! Asking, signing and asking again is object_store's; here are the limits it works in, and names. An object is
-//! visible when it is whole and not before. What an interrupted upload of parts leaves is invisible: it is taken
-//! back where that is still possible, and is the bucket's lifecycle rule to remove where not.
+//! visible when it is whole and not before. What an interrupted upload of parts leaves is invisible: the next try
+//! goes on with it, and what no try came for is the bucket's lifecycle rule to remove.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,23 +12,20 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    BackoffConfig, ClientOptions, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload,
-    RetryConfig, WriteMultipart,
+    BackoffConfig, ClientOptions, GetOptions, GetRange, MultipartId, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutPayload, RetryConfig,
 };
+use tokio::task::JoinSet;
 
 use super::error::PlaceError;
 use super::folder::MOST;
 use crate::entry::{Entry, Listing, Seen};
 use crate::name::Name;
 use crate::options::Settings;
-
-/// Objects up to this size go in one request; S3 takes parts from 5 MiB on.
-pub const PART: u64 = 8 << 20;
-
-/// S3 takes 10,000 parts.
-const MOST_PARTS: u64 = 9_000;
+use crate::parts::{LARGE, part};
 
 /// Parts of one object on their way at once, while the next fills.
 const UNDER_WAY: usize = 1;
@@ -36,8 +33,8 @@ const UNDER_WAY: usize = 1;
 /// Seven tries from 0.2 s on last about a minute: a restart of the store is outlasted, an outage is told while the
 /// operation may still be tried again.
 const RETRIES: usize = 6;
-const RETRY_TIME: Duration = Duration::from_secs(120);
-const CONNECT_TIME: Duration = Duration::from_secs(10);
+pub const RETRY_TIME: Duration = Duration::from_secs(120);
+pub const CONNECT_TIME: Duration = Duration::from_secs(10);
 
 /// Without a byte for so long, an answer is taken for lost.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -63,11 +60,7 @@ impl Default for Patience {
 
 /// Bytes of memory that an object of this size takes on its way.
 pub fn memory(size: u64) -> u64 {
-    if size <= PART { size } else { part(size) * (UNDER_WAY as u64 + 1) }
-}
-
-fn part(size: u64) -> u64 {
-    size.div_ceil(MOST_PARTS).max(PART)
+    if size <= LARGE { size } else { part(size) * (UNDER_WAY as u64 + 1) }
 }
 
 impl Bucket {
@@ -183,13 +176,15 @@ impl Bucket {
     }
 
     /// One content of the object: where a connection breaks, the rest is asked for under the same ETag.
-    pub async fn read(&self, name: &Name) -> Result<(Seen, Arriving), PlaceError> {
-        let answer = self.store.get_opts(&self.key(name)?, GetOptions::default()).await?;
+    pub async fn read(&self, name: &Name, from: u64) -> Result<(Seen, Arriving), PlaceError> {
+        let range = (from > 0).then_some(GetRange::Offset(from));
+        let options = GetOptions { range, ..GetOptions::default() };
+        let answer = self.store.get_opts(&self.key(name)?, options).await?;
         Ok((seen(&answer.meta), answer.into_stream()))
     }
 
     pub async fn whole(&self, name: &Name, most: u64) -> Result<Vec<u8>, PlaceError> {
-        let (seen, mut arriving) = self.read(name).await?;
+        let (seen, mut arriving) = self.read(name, 0).await?;
         let too_large = |found| PlaceError::Large { found, most };
         if seen.size > most {
             return Err(too_large(seen.size));
@@ -209,16 +204,17 @@ impl Bucket {
         Ok(())
     }
 
-    pub async fn begin(&self, name: &Name, size: u64) -> Result<Sending, PlaceError> {
+    pub async fn begin(&self, name: &Name) -> Result<Upload, PlaceError> {
         let key = self.key(name)?;
-        if size <= PART {
-            let bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-            return Ok(Sending { bucket: self.clone(), key, way: Way::Whole(bytes) });
-        }
-        let upload = self.store.put_multipart(&key).await?;
-        let part = usize::try_from(part(size)).unwrap_or(usize::MAX);
-        let parts = WriteMultipart::new_with_chunk_size(upload, part);
-        Ok(Sending { bucket: self.clone(), key, way: Way::Parts(parts) })
+        let id = self.store.create_multipart(&key).await?;
+        Ok(Upload { bucket: self.clone(), key, id, under_way: JoinSet::new(), tags: Vec::new() })
+    }
+
+    /// Goes on with an upload that an earlier try began, of which the store has these parts. Nobody is asked.
+    pub fn resume(&self, name: &Name, id: &str, tags: Vec<String>) -> Result<Upload, PlaceError> {
+        let tags = tags.into_iter().map(Some).collect();
+        let (bucket, key) = (self.clone(), self.key(name)?);
+        Ok(Upload { bucket, key, id: id.to_owned(), under_way: JoinSet::new(), tags })
     }
 
     pub async fn remove(&self, name: &Name) -> Result<(), PlaceError> {
@@ -239,7 +235,7 @@ fn key(prefix: Option<&Name>, name: &Name) -> Result<Path, PlaceError> {
     Path::parse(text).map_err(|_| PlaceError::Name("it holds a control character".into()))
 }
 
-fn seen(meta: &ObjectMeta) -> Seen {
+pub fn seen(meta: &ObjectMeta) -> Seen {
     // Lists know milliseconds, answers seconds: one object must look the same in both.
     let modified = meta.last_modified.timestamp().saturating_mul(1_000_000_000);
     // Some lists leave out the quotes that answers have.
@@ -249,54 +245,91 @@ fn seen(meta: &ObjectMeta) -> Seen {
 
 pub type Arriving = BoxStream<'static, object_store::Result<Bytes>>;
 
-/// An object on its way to the store.
+/// A large object on its way to the store, part by part. Its parts outlive this process, and its name is the next
+/// try's to go on with.
 #[derive(Debug)]
-pub struct Sending {
+pub struct Upload {
     bucket: Bucket,
     key: Path,
-    way: Way,
+    id: MultipartId,
+    /// Ended with it.
+    under_way: JoinSet<(usize, object_store::Result<PartId>)>,
+    /// The store's marks of the parts that it has.
+    tags: Vec<Option<String>>,
 }
 
-#[derive(Debug)]
-enum Way {
-    Whole(Vec<u8>),
-    Parts(WriteMultipart),
-}
+impl Upload {
+    pub fn id(&self) -> &str {
+        &self.id
+    }
 
-impl Sending {
-    pub async fn write(&mut self, bytes: Bytes) -> Result<(), PlaceError> {
-        match &mut self.way {
-            Way::Whole(whole) => {
-                whole.extend_from_slice(&bytes);
-                // A source that grew is found out when it is counted; memory is not its to take.
-                if whole.len() as u64 > PART { Err(PlaceError::Changed) } else { Ok(()) }
-            }
-            Way::Parts(parts) => {
-                parts.wait_for_capacity(UNDER_WAY).await?;
-                parts.put(bytes);
-                Ok(())
-            }
+    /// The mark of a part that the store has.
+    pub fn tag(&self, part: usize) -> Option<&str> {
+        self.tags.get(part)?.as_deref()
+    }
+
+    /// Whether the store still knows it. A large part would tell too, but a store that refuses it closes the connection
+    /// before it has come, and that looks like any other broken one. So the next part is sent as one byte: the real
+    /// one takes its place.
+    pub async fn is_there(&self) -> Result<bool, PlaceError> {
+        let byte = PutPayload::from_static(b"?");
+        match self.bucket.store.put_part(&self.key, &self.id, self.tags.len(), byte).await {
+            Ok(_) => Ok(true),
+            Err(error) => match PlaceError::from(error) {
+                PlaceError::Absent => Ok(false),
+                other => Err(other),
+            },
         }
     }
 
-    pub async fn finish(self) -> Result<(), PlaceError> {
-        match self.way {
-            Way::Whole(whole) => {
-                self.bucket.store.put(&self.key, PutPayload::from(whole)).await?;
-            }
-            Way::Parts(parts) => {
-                parts.finish().await?;
-            }
+    /// Begins to send the next part. At most [`UNDER_WAY`] are on their way when it returns.
+    pub async fn send(&mut self, part: Vec<u8>) -> Result<(), PlaceError> {
+        while self.under_way.len() >= UNDER_WAY {
+            self.settle_one().await?;
         }
+        let number = self.tags.len();
+        self.tags.push(None);
+        let (store, key, id) = (self.bucket.store.clone(), self.key.clone(), self.id.clone());
+        self.under_way
+            .spawn(async move { (number, store.put_part(&key, &id, number, PutPayload::from(part)).await) });
+        Ok(())
+    }
+
+    /// Waits for all that was sent.
+    pub async fn settle(&mut self) -> Result<(), PlaceError> {
+        while !self.under_way.is_empty() {
+            self.settle_one().await?;
+        }
+        Ok(())
+    }
+
+    async fn settle_one(&mut self) -> Result<(), PlaceError> {
+        let Some(ended) = self.under_way.join_next().await else { return Ok(()) };
+        // It is ended early only with the runtime.
+        let (number, sent) = ended.map_err(|_| PlaceError::Stopped)?;
+        let sent = sent?;
+        if let Some(tag) = self.tags.get_mut(number) {
+            *tag = Some(sent.content_id);
+        }
+        Ok(())
+    }
+
+    /// Makes it visible.
+    pub async fn finish(&mut self) -> Result<(), PlaceError> {
+        self.settle().await?;
+        let parts: Option<Vec<PartId>> =
+            self.tags.iter().map(|tag| tag.clone().map(|content_id| PartId { content_id })).collect();
+        let parts = parts.ok_or(PlaceError::Stopped)?;
+        self.bucket.store.complete_multipart(&self.key, &self.id, parts).await?;
         Ok(())
     }
 
     /// Takes back what was sent.
     pub async fn abort(self) {
-        if let Way::Parts(parts) = self.way {
-            // Parts that stay are the lifecycle rule's.
-            let _ = parts.abort().await;
-        }
+        let Self { bucket, key, id, under_way, .. } = self;
+        drop(under_way);
+        // Parts that stay are the lifecycle rule's.
+        let _ = bucket.store.abort_multipart(&key, &id).await;
     }
 }
 
@@ -316,11 +349,9 @@ mod tests {
     }
 
     #[test]
-    fn parts_fit_into_what_s3_takes() {
-        for size in [PART + 1, 100 << 30, 5 << 40] {
-            assert!(size.div_ceil(part(size)) <= 10_000, "{size}");
-        }
-        assert_eq!((memory(0), memory(5), memory(PART + 1)), (0, 5, 2 * PART));
+    fn memory_is_that_of_parts_on_their_way() {
+        assert_eq!((memory(0), memory(5)), (0, 5));
+        assert_eq!(memory(LARGE + 1), (UNDER_WAY as u64 + 1) * LARGE);
     }
 
     #[test]

@@ -22,6 +22,11 @@ pub enum PlaceError {
     Name(String),
     #[error("it has {found} bytes, and at most {most} are read")]
     Large { found: u64, most: u64 },
+    #[error(
+        "the server says neither ETag nor Last-Modified, so nobody could tell whether the file changes while it is \
+         copied: have it say one of them, or copy from somewhere else"
+    )]
+    Untold,
     #[error("the store does not answer as it should, after several tries: {0}")]
     Store(String),
     #[error("{0}")]
@@ -66,7 +71,9 @@ impl From<object_store::Error> for PlaceError {
                 // Lists have no class for these, and full is none at all: S3 is never, but some that speak it are.
                 if has(["403 Forbidden", "401 Unauthorized"]) {
                     Self::Denied(text)
-                } else if has(["<Code>NoSuchBucket<", "<Code>NoSuchKey<"]) {
+                } else if has(["<Code>NoSuchBucket<", "<Code>NoSuchKey<"])
+                    || has(["<Code>NoSuchUpload<", "<Code>InvalidPart<"])
+                {
                     Self::Absent
                 } else if has(["507 Insufficient", "QuotaExceeded"]) {
                     Self::Full

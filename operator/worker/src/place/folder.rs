@@ -6,14 +6,16 @@
 //! may be.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{self, Advice, AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps};
+use rustix::fs::{
+    self, Advice, AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps,
+};
 use rustix::io::Errno;
 
 use super::error::PlaceError;
@@ -120,9 +122,11 @@ impl Folder {
         }
     }
 
-    pub fn read(&self, name: &Name) -> Result<(Seen, Reading), PlaceError> {
+    /// From this byte on.
+    pub fn read(&self, name: &Name, from: u64) -> Result<(Seen, Reading), PlaceError> {
         let parent = self.descend(name.folder().as_ref(), false)?;
-        reading(&parent, name.last().bytes())
+        let (seen, reading) = reading(&parent, name.last().bytes())?;
+        Ok((seen, Reading { at: from, ..reading }))
     }
 
     /// A new file under a temporary name; what had that name before, by an earlier try, goes.
@@ -136,6 +140,32 @@ impl Folder {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = fs::openat(&folder, name.bytes(), flags, Mode::from_raw_mode(0o644))?;
         Ok(Staged { home: self.clone(), folder, name, file: file.into(), open: true })
+    }
+
+    /// As [`Self::stage`], under a name that a later try finds again: what lies there is kept and gone on with. None
+    /// where another worker is at it, or where the file system has no locks to know that by.
+    pub fn resume(&self, temporary: &Name) -> Result<Option<Staged>, PlaceError> {
+        let folder = self.descend(temporary.folder().as_ref(), true)?;
+        let name = temporary.last();
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = match fs::openat(&folder, name.bytes(), flags, Mode::from_raw_mode(0o644)) {
+            // Whatever stands there is none of ours.
+            Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => return Ok(None),
+            opened => opened?,
+        };
+        if fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Ok(None);
+        }
+        // Who held the lock before may have given the file its name, or taken it away.
+        let stat = fs::fstat(&file)?;
+        let ours = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink == 1;
+        let staged = Staged { home: self.clone(), folder, name, file: file.into(), open: true };
+        if ours && staged.is_there()? {
+            Ok(Some(staged))
+        } else {
+            staged.keep();
+            Ok(None)
+        }
     }
 
     pub fn remove(&self, name: &Name) -> Result<(), PlaceError> {
@@ -223,6 +253,35 @@ impl Staged {
         Ok(self.file.write_all(bytes)?)
     }
 
+    /// Leaves so many bytes of it, or all where it has fewer, and goes on behind them.
+    pub fn cut(&mut self, length: u64) -> Result<(), PlaceError> {
+        // Where locks hold on one node only, another may have given it its name meanwhile: that is not shortened.
+        if !self.is_there()? {
+            self.open = false;
+            return Err(PlaceError::Changed);
+        }
+        if self.file.metadata()?.len() > length {
+            self.file.set_len(length)?;
+        }
+        self.file.seek(SeekFrom::End(0))?;
+        Ok(())
+    }
+
+    /// Whether the file of its name is still this one.
+    fn is_there(&self) -> Result<bool, PlaceError> {
+        let own = fs::fstat(&self.file)?;
+        match fs::statat(&self.folder, self.name.bytes(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(there) => Ok((there.st_dev, there.st_ino) == (own.st_dev, own.st_ino)),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Lets go of it as it is, for a later try.
+    pub fn keep(mut self) {
+        self.open = false;
+    }
+
     /// Brings it to the disk and lets go of what memory holds of it, so that reading it back reads the disk.
     pub fn settle(&mut self) -> Result<(), PlaceError> {
         fs::fsync(&self.file)?;
@@ -244,6 +303,11 @@ impl Staged {
             };
             fs::futimens(&self.file, &Timestamps { last_access: time, last_modification: time })?;
             fs::fsync(&self.file)?;
+        }
+        // Somebody took it away, and may have put another there: that one nobody has read.
+        if !self.is_there()? {
+            self.open = false;
+            return Err(PlaceError::Changed);
         }
         let parent = self.home.descend(name.folder().as_ref(), true)?;
         fs::renameat(&self.folder, self.name.bytes(), &parent, name.last().bytes())?;
@@ -306,6 +370,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_is_gone_on_with_by_one_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path(), None, false).unwrap();
+        let at = name(".headrace-worker/x.bytes");
+        let mut staged = folder.resume(&at).unwrap().unwrap();
+        staged.write(b"abcdef").unwrap();
+        assert!(folder.resume(&at).unwrap().is_none(), "another is at it");
+        staged.keep();
+        let mut staged = folder.resume(&at).unwrap().unwrap();
+        staged.cut(4).unwrap();
+        staged.write(b"X").unwrap();
+        assert_eq!(staged.read_back().unwrap().more().unwrap(), b"abcdX");
+        // Taken away under its hands: what has the name now is not given a better one.
+        std::fs::remove_file(dir.path().join(".headrace-worker/x.bytes")).unwrap();
+        let other = folder.resume(&at).unwrap().unwrap();
+        assert_eq!(staged.commit(&name("x"), None), Err(PlaceError::Changed));
+        assert!(!dir.path().join("x").exists() && dir.path().join(".headrace-worker/x.bytes").exists());
+        drop(other);
+        assert!(!dir.path().join(".headrace-worker/x.bytes").exists());
+        symlink("/etc/passwd", dir.path().join(".headrace-worker/x.bytes")).unwrap();
+        assert!(folder.resume(&at).unwrap().is_none());
+        let outside = tempfile::NamedTempFile::new_in(dir.path()).unwrap();
+        std::fs::hard_link(outside.path(), dir.path().join(".headrace-worker/y.bytes")).unwrap();
+        assert!(folder.resume(&name(".headrace-worker/y.bytes")).unwrap().is_none(), "it has another name");
+    }
+
+    #[test]
     fn links_lead_nowhere() {
         let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::fs::write(outside.path().join("victim"), "safe").unwrap();
@@ -313,8 +404,8 @@ mod tests {
         symlink(outside.path().join("victim"), dir.path().join("file")).unwrap();
         let folder = Folder::open(dir.path(), None, false).unwrap();
         assert_eq!(put(&folder, "out/new", b"x").unwrap_err(), PlaceError::InTheWay("folder"));
-        assert!(matches!(folder.read(&name("file")), Err(PlaceError::InTheWay("file"))));
-        assert!(folder.read(&name("out/victim")).is_err());
+        assert!(matches!(folder.read(&name("file"), 0), Err(PlaceError::InTheWay("file"))));
+        assert!(folder.read(&name("out/victim"), 0).is_err());
         assert_eq!(folder.look(&name("out/victim")).unwrap(), None);
         // A link of the target's name is replaced, what it names is not.
         put(&folder, "file", b"x").unwrap();
@@ -322,6 +413,6 @@ mod tests {
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
         rustix::fs::mknodat(CWD, dir.path().join("pipe"), FileType::Fifo, Mode::from_raw_mode(0o600), 0)
             .unwrap();
-        assert!(matches!(folder.read(&name("pipe")), Err(PlaceError::InTheWay("file"))));
+        assert!(matches!(folder.read(&name("pipe"), 0), Err(PlaceError::InTheWay("file"))));
     }
 }

@@ -1,4 +1,4 @@
-//! Where files are read and written: a folder or a bucket behind one door.
+//! Where files are read and written: a folder, a bucket or, to read from, a web server behind one door.
 
 pub mod error;
 
@@ -6,22 +6,30 @@ pub mod folder;
 
 pub mod bucket;
 
+pub mod web;
+
 use bytes::Bytes;
 use futures::StreamExt;
 
 pub use error::PlaceError;
 
-use self::bucket::{Arriving, Bucket, Patience, Sending};
+use self::bucket::{Arriving, Bucket, Patience};
 use self::folder::{Folder, Reading, Staged};
+use self::web::Web;
 use crate::entry::{Listing, Seen};
 use crate::name::Name;
+use crate::parts::LARGE;
 use crate::task::End;
 
 #[derive(Clone, Debug)]
 pub enum Place {
     Folder(Folder),
     Bucket(Bucket),
+    /// Only read from: [`crate::task`] lets it be no target.
+    Web(Web),
 }
+
+const NO_TARGET: PlaceError = PlaceError::InTheWay("folder");
 
 /// Runs what blocks where that may be.
 async fn blocking<T: Send + 'static>(
@@ -44,6 +52,7 @@ impl Place {
                 let prefix = prefix.as_ref().filter(|_| within);
                 Bucket::open(bucket, prefix, settings, patience).map(Self::Bucket)
             }
+            End::Web { server, file } => Web::open(server, file, patience).map(Self::Web),
         }
     }
 
@@ -54,6 +63,7 @@ impl Place {
                 blocking(move || folder.list(only.as_ref())).await
             }
             Self::Bucket(bucket) => bucket.list(only).await,
+            Self::Web(web) => web.list().await,
         }
     }
 
@@ -64,26 +74,36 @@ impl Place {
                 blocking(move || folder.look(&name)).await
             }
             Self::Bucket(bucket) => bucket.look(name).await,
+            Self::Web(web) => web.look(name).await,
         }
     }
 
     /// Whether a name is the mark of an empty folder, and no file.
     pub async fn is_mark(&self, name: &Name) -> Result<bool, PlaceError> {
         match self {
-            Self::Folder(_) => Ok(false),
+            Self::Folder(_) | Self::Web(_) => Ok(false),
             Self::Bucket(bucket) => bucket.is_mark(name).await,
         }
     }
 
     pub async fn read(&self, name: &Name) -> Result<(Seen, Reader), PlaceError> {
+        self.read_from(name, 0).await
+    }
+
+    /// From this byte on, which the file must have.
+    pub async fn read_from(&self, name: &Name, from: u64) -> Result<(Seen, Reader), PlaceError> {
         match self {
             Self::Folder(folder) => {
                 let (folder, name) = (folder.clone(), name.clone());
-                let (seen, reading) = blocking(move || folder.read(&name)).await?;
+                let (seen, reading) = blocking(move || folder.read(&name, from)).await?;
                 Ok((seen, Reader::File(reading)))
             }
             Self::Bucket(bucket) => {
-                let (seen, arriving) = bucket.read(name).await?;
+                let (seen, arriving) = bucket.read(name, from).await?;
+                Ok((seen, Reader::Object(arriving)))
+            }
+            Self::Web(web) => {
+                let (seen, arriving) = web.read(name, from).await?;
                 Ok((seen, Reader::Object(arriving)))
             }
         }
@@ -94,9 +114,10 @@ impl Place {
         match self {
             Self::Folder(folder) => {
                 let (folder, name) = (folder.clone(), name.clone());
-                blocking(move || folder.read(&name)?.1.whole(most)).await
+                blocking(move || folder.read(&name, 0)?.1.whole(most)).await
             }
             Self::Bucket(bucket) => bucket.whole(name, most).await,
+            Self::Web(_) => Err(NO_TARGET),
         }
     }
 
@@ -114,17 +135,32 @@ impl Place {
                 .await
             }
             Self::Bucket(bucket) => bucket.put(name, bytes).await,
+            Self::Web(_) => Err(NO_TARGET),
         }
     }
 
-    /// Begins to write a file of this size.
-    pub async fn write(&self, name: &Name, temporary: &Name, size: u64) -> Result<Writer, PlaceError> {
+    /// Begins to write a file.
+    pub async fn write(&self, name: &Name, temporary: &Name) -> Result<Writer, PlaceError> {
         match self {
             Self::Folder(folder) => {
                 let (folder, temporary) = (folder.clone(), temporary.clone());
                 blocking(move || folder.stage(&temporary)).await.map(Writer::File)
             }
-            Self::Bucket(bucket) => bucket.begin(name, size).await.map(Writer::Object),
+            Self::Bucket(bucket) => {
+                Ok(Writer::Object { bucket: bucket.clone(), name: name.clone(), bytes: Vec::new() })
+            }
+            Self::Web(_) => Err(NO_TARGET),
+        }
+    }
+
+    /// As [`Folder::resume`]; a bucket has no such files.
+    pub async fn resume(&self, temporary: &Name) -> Result<Option<Staged>, PlaceError> {
+        match self {
+            Self::Folder(folder) => {
+                let (folder, temporary) = (folder.clone(), temporary.clone());
+                blocking(move || folder.resume(&temporary)).await
+            }
+            Self::Bucket(_) | Self::Web(_) => Ok(None),
         }
     }
 
@@ -135,13 +171,14 @@ impl Place {
                 blocking(move || folder.remove(&name)).await
             }
             Self::Bucket(bucket) => bucket.remove(name).await,
+            Self::Web(_) => Err(NO_TARGET),
         }
     }
 
     /// Bytes of memory that writing a file of this size takes.
     pub fn memory(&self, size: u64) -> u64 {
         match self {
-            Self::Folder(_) => 2 * folder::CHUNK as u64,
+            Self::Folder(_) | Self::Web(_) => 2 * folder::CHUNK as u64,
             Self::Bucket(_) => bucket::memory(size) + folder::CHUNK as u64,
         }
     }
@@ -176,10 +213,11 @@ impl Reader {
     }
 }
 
+/// A file on its way into a folder, or a small one on its way into a bucket: a large one has an [`bucket::Upload`].
 #[derive(Debug)]
 pub enum Writer {
     File(Staged),
-    Object(Sending),
+    Object { bucket: Bucket, name: Name, bytes: Vec<u8> },
 }
 
 /// What was written, and can be read again. A folder has not given it its name yet.
@@ -190,38 +228,50 @@ pub enum Written {
 }
 
 impl Writer {
-    pub async fn write(self, bytes: Bytes) -> Result<Self, (Option<Self>, PlaceError)> {
+    pub async fn write(self, more: Bytes) -> Result<Self, PlaceError> {
         match self {
-            Self::File(mut staged) => {
-                let done = tokio::task::spawn_blocking(move || {
-                    let result = staged.write(&bytes);
-                    (staged, result)
-                });
-                match done.await {
-                    Ok((staged, Ok(()))) => Ok(Self::File(staged)),
-                    Ok((staged, Err(error))) => Err((Some(Self::File(staged)), error)),
-                    Err(_) => Err((None, PlaceError::Stopped)),
-                }
+            Self::File(staged) => written(staged, more).await.map(Self::File).map_err(|(_, error)| error),
+            Self::Object { bucket, name, mut bytes } => {
+                bytes.extend_from_slice(&more);
+                let whole = bytes.len() as u64 <= LARGE;
+                let this = Self::Object { bucket, name, bytes };
+                // A source that grew is found out when it is counted; memory is not its to take.
+                if whole { Ok(this) } else { Err(PlaceError::Changed) }
             }
-            Self::Object(mut sending) => match sending.write(bytes).await {
-                Ok(()) => Ok(Self::Object(sending)),
-                Err(error) => Err((Some(Self::Object(sending)), error)),
-            },
         }
     }
 
     pub async fn finish(self) -> Result<Written, PlaceError> {
         match self {
-            Self::File(mut staged) => blocking(move || staged.settle().map(|()| Written::File(staged))).await,
-            Self::Object(sending) => sending.finish().await.map(|()| Written::Object),
+            Self::File(staged) => settled(staged).await.map(Written::File),
+            Self::Object { bucket, name, bytes } => {
+                bucket.put(&name, bytes).await?;
+                Ok(Written::Object)
+            }
         }
     }
+}
 
-    /// Leaves nothing of it behind.
-    pub async fn abort(self) {
-        match self {
-            Self::File(staged) => drop(staged),
-            Self::Object(sending) => sending.abort().await,
-        }
+/// Writes where that may block; the file is lost with the runtime only.
+pub async fn written(mut staged: Staged, bytes: Bytes) -> Result<Staged, (Option<Staged>, PlaceError)> {
+    let done = tokio::task::spawn_blocking(move || {
+        let result = staged.write(&bytes);
+        (staged, result)
+    });
+    match done.await {
+        Ok((staged, Ok(()))) => Ok(staged),
+        Ok((staged, Err(error))) => Err((Some(staged), error)),
+        Err(_) => Err((None, PlaceError::Stopped)),
     }
+}
+
+/// Brings it to the disk.
+pub async fn settled(mut staged: Staged) -> Result<Staged, PlaceError> {
+    blocking(move || staged.settle().map(|()| staged)).await
+}
+
+/// Gives it its name and the source's time.
+pub async fn committed(staged: Staged, name: &Name, modified: i64) -> Result<(), PlaceError> {
+    let name = name.clone();
+    blocking(move || staged.commit(&name, Some(modified)).map(drop)).await
 }

@@ -22,9 +22,10 @@ fn ground(from: &Path, to: &Path) -> Ground {
     Ground {
         from: open(from),
         to: open(to),
-        temporary: Name::parse(b".headrace-worker/tmp").unwrap(),
+        home: Name::parse(b".headrace-worker/x").unwrap(),
         process: 1,
         memory: Arc::new(Semaphore::new(MEMORY as usize)),
+        interval: Duration::ZERO,
         stop: Stop::new().1,
     }
 }

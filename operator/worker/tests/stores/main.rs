@@ -18,6 +18,10 @@ mod folders;
 
 mod interrupted;
 
+mod resumed;
+
+mod web;
+
 mod buckets;
 
 mod trouble;
