@@ -204,7 +204,10 @@ impl Desk {
             let orders = self.nodes.entry(node.clone()).or_default();
             orders.note(id, progress, self.turn);
         }
-        self.nodes.retain(|_, orders| !orders.entries.is_empty());
+        // This node's alone: after a restart all agents come at once, and a look at all of them for each is their square.
+        if self.nodes.get(node).is_some_and(|orders| orders.entries.is_empty()) {
+            self.nodes.remove(node);
+        }
         count
     }
 

@@ -1,11 +1,10 @@
 //! What all streams share, and the rest of the operator's door to the agents.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::{Notify, broadcast};
 
 use crate::inventory::{Fact, Inventory, Millis, Name};
@@ -57,7 +56,7 @@ pub struct Hub {
     seats: Mutex<FxHashMap<Name, Arc<Seat>>>,
     streams: Mutex<u64>,
     /// Nodes with a stream whose agents have a Dataset on a mount.
-    mounted: Mutex<FxHashMap<Name, BTreeSet<Name>>>,
+    mounted: Mutex<FxHashMap<Name, FxHashSet<Name>>>,
     admits: AtomicBool,
     ends: broadcast::Sender<(Name, Box<str>)>,
 }
@@ -129,7 +128,10 @@ impl Hub {
 
     /// Nodes whose agents are here and have the Dataset on a mount, sorted.
     pub fn mounted(&self, dataset: &str) -> Vec<Name> {
-        lock(&self.mounted).get(dataset).map(|nodes| nodes.iter().cloned().collect()).unwrap_or_default()
+        let mut nodes: Vec<Name> =
+            lock(&self.mounted).get(dataset).map(|nodes| nodes.iter().cloned().collect()).unwrap_or_default();
+        nodes.sort_unstable();
+        nodes
     }
 
     /// What a node has on its mounts now, in place of what it had.
