@@ -23,12 +23,12 @@ pub fn workspace(place: &Place, release: bool, target: Option<&str>) -> Result<(
     step::stream(command)
 }
 
-/// What end-to-end tests, demo and benchmarks start: `headrace`, the operator and the programs of the package tests,
+/// What demo and benchmarks start: `headrace`, the operator and the programs of the package tests,
 /// optimised, because a debug agent is no measure of anything.
 pub fn measured(place: &Place) -> Result<()> {
     let mut command = place.cargo();
     command.args(["build", "--locked", "--release", "-p", "agent", "-p", "operator", "-p", "tests"]);
-    step::stream(command).context("the release build that demo, benchmarks and end-to-end tests start")
+    step::stream(command).context("the release build that demo and benchmarks start")
 }
 
 /// The operator comes along as what package tests is built on, and runs in no guest: to optimise it would take longer

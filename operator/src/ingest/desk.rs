@@ -191,9 +191,8 @@ impl Desk {
     /// An agent has come and told what it has in hand: what was sent and is not there got lost on its way and
     /// waits again; what is there and was forgotten here is known again. Returns how many it had.
     pub fn attach(&mut self, node: &Name, in_hand: Vec<(Box<str>, Progress)>) -> usize {
-        let orders = self.nodes.entry(node.clone()).or_default();
         let held: FxHashSet<&str> = in_hand.iter().map(|(id, _)| &**id).collect();
-        for (id, entry) in &mut orders.entries {
+        for (id, entry) in self.nodes.get_mut(node).into_iter().flat_map(|orders| &mut orders.entries) {
             if matches!(entry.standing, Standing::Sent | Standing::Going(_)) && !held.contains(&**id) {
                 entry.standing = Standing::Waiting;
             }
@@ -203,10 +202,6 @@ impl Desk {
             self.turn += 1;
             let orders = self.nodes.entry(node.clone()).or_default();
             orders.note(id, progress, self.turn);
-        }
-        // This node's alone: after a restart all agents come at once, and a look at all of them for each is their square.
-        if self.nodes.get(node).is_some_and(|orders| orders.entries.is_empty()) {
-            self.nodes.remove(node);
         }
         count
     }
@@ -311,6 +306,15 @@ mod tests {
             Due::Withdraw(id) => format!("-{id}"),
         };
         desk.due("n1", 10).into_iter().map(name).collect()
+    }
+
+    #[test]
+    fn agents_that_have_nothing_in_hand_take_no_room() {
+        let mut desk = Desk::default();
+        assert_eq!(desk.attach(&"n1".into(), Vec::new()), 0);
+        assert!(desk.nodes.is_empty());
+        assert_eq!(desk.attach(&"n1".into(), vec![("a".into(), progress(State::Running))]), 1);
+        assert_eq!(desk.nodes.len(), 1);
     }
 
     #[test]

@@ -266,3 +266,23 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Whoever panicked left a value that each method keeps whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datasets_nodes_come_sorted_and_go_with_the_mount() {
+        let hub = Hub::new(Limits::default(), 1, Arc::default());
+        let mut names: Vec<Name> = (0..64).rev().map(|number| format!("n{number:02}").into()).collect();
+        for node in &names {
+            hub.mounts(node, &hub.sit(node).0, vec!["a/b".into()]);
+        }
+        names.sort_unstable();
+        assert_eq!(hub.mounted("a/b"), names);
+        for node in &names {
+            hub.mounts(node, &hub.sit(node).0, Vec::new());
+        }
+        assert!(lock(&hub.mounted).is_empty(), "no room is kept for what is on no mount");
+    }
+}

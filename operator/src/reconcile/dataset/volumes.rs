@@ -135,19 +135,17 @@ fn one(seen: &Seen<'_>, target: &Target, acts: &mut Vec<Act>) -> VolumeStatus {
         seen.claims.iter().find(|c| c.namespace().as_ref() == Some(namespace) && c.name_any() == *name);
 
     let Some(claim) = claim else {
-        let home = seen.homes.get(namespace).copied().unwrap_or(Home::Missing);
-        if home != Home::Active {
-            // No claim can be made there that would take it.
-            acts.extend(volume.and_then(|volume| delete_volume(volume)));
-        }
-        match home {
-            Home::Active => {}
+        let nowhere = match seen.homes.get(namespace).copied().unwrap_or(Home::Missing) {
+            Home::Active => None,
             Home::Missing => {
-                return blocked(format!(
-                    "namespace {namespace} does not exist: create it, or take the grant out"
-                ));
+                Some(format!("namespace {namespace} does not exist: create it, or take the grant out"))
             }
-            Home::Terminating => return blocked(format!("namespace {namespace} is being deleted")),
+            Home::Terminating => Some(format!("namespace {namespace} is being deleted")),
+        };
+        if let Some(message) = nowhere {
+            // No claim can be made there that would take the volume.
+            acts.extend(volume.and_then(|volume| delete_volume(volume)));
+            return blocked(message);
         }
         match seen.obstacles.get(target) {
             Some(Obstacle::Foreign) => {

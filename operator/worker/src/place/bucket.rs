@@ -33,8 +33,8 @@ const UNDER_WAY: usize = 1;
 /// Seven tries from 0.2 s on last about a minute: a restart of the store is outlasted, an outage is told while the
 /// operation may still be tried again.
 const RETRIES: usize = 6;
-pub const RETRY_TIME: Duration = Duration::from_secs(120);
-pub const CONNECT_TIME: Duration = Duration::from_secs(10);
+const RETRY_TIME: Duration = Duration::from_secs(120);
+const CONNECT_TIME: Duration = Duration::from_secs(10);
 
 /// Without a byte for so long, an answer is taken for lost.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -55,6 +55,24 @@ pub struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         Self { retries: RETRIES, silence: SILENCE }
+    }
+}
+
+impl Patience {
+    /// How often and how long a server is asked; `plain` lets it be asked without TLS.
+    pub fn limits(self, plain: bool) -> (RetryConfig, ClientOptions) {
+        let backoff = BackoffConfig {
+            init_backoff: Duration::from_millis(200),
+            max_backoff: Duration::from_secs(20),
+            base: 2.0,
+        };
+        let retry = RetryConfig { backoff, max_retries: self.retries, retry_timeout: RETRY_TIME };
+        let client = ClientOptions::new()
+            .with_allow_http(plain)
+            .with_connect_timeout(CONNECT_TIME)
+            .with_read_timeout(self.silence)
+            .with_timeout_disabled();
+        (retry, client)
     }
 }
 
@@ -91,17 +109,7 @@ impl Bucket {
         // Who writes http:// means it, here or in the surroundings; keys are never sent, only signatures.
         let plain = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
         let plain = plain.is_some_and(|endpoint| endpoint.starts_with("http://"));
-        let backoff = BackoffConfig {
-            init_backoff: Duration::from_millis(200),
-            max_backoff: Duration::from_secs(20),
-            base: 2.0,
-        };
-        let retry = RetryConfig { backoff, max_retries: patience.retries, retry_timeout: RETRY_TIME };
-        let client = ClientOptions::new()
-            .with_allow_http(plain)
-            .with_connect_timeout(CONNECT_TIME)
-            .with_read_timeout(patience.silence)
-            .with_timeout_disabled();
+        let (retry, client) = patience.limits(plain);
         let store =
             builder.with_skip_signature(*anonymous).with_retry(retry).with_client_options(client).build()?;
         if let Some(prefix) = prefix {

@@ -5,7 +5,6 @@
 //! content it gives, or nobody could tell whether it changed under the copy.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::ready;
@@ -13,11 +12,9 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::http::{HttpBuilder, HttpStore};
 use object_store::path::Path;
-use object_store::{
-    BackoffConfig, ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt, RetryConfig,
-};
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 
-use super::bucket::{CONNECT_TIME, Patience, RETRY_TIME, seen};
+use super::bucket::{Patience, seen};
 use super::error::PlaceError;
 use crate::entry::{Entry, Listing, Seen};
 use crate::name::Name;
@@ -33,18 +30,8 @@ pub struct Web {
 impl Web {
     /// `server` is scheme, host and port.
     pub fn open(server: &str, file: &Name, patience: Patience) -> Result<Self, PlaceError> {
-        let backoff = BackoffConfig {
-            init_backoff: Duration::from_millis(200),
-            max_backoff: Duration::from_secs(20),
-            base: 2.0,
-        };
-        let retry = RetryConfig { backoff, max_retries: patience.retries, retry_timeout: RETRY_TIME };
         // Who writes http:// means it; https:// stays what it is, also behind redirects.
-        let client = ClientOptions::new()
-            .with_allow_http(server.starts_with("http://"))
-            .with_connect_timeout(CONNECT_TIME)
-            .with_read_timeout(patience.silence)
-            .with_timeout_disabled();
+        let (retry, client) = patience.limits(server.starts_with("http://"));
         let builder = HttpBuilder::new().with_url(server).with_retry(retry).with_client_options(client);
         Ok(Self { store: Arc::new(builder.build()?), file: file.clone() })
     }
