@@ -7,8 +7,6 @@ pub mod config;
 
 pub mod args;
 
-mod causes;
-
 pub mod inventory;
 
 pub mod placement;

@@ -38,6 +38,7 @@ use agent_common::plain::Plain as _;
 use agent_common::record::{FLAG_TRUNCATED, KIND_EXIT, KIND_HIT, KIND_MISS, KIND_SIGHT, Record, Sight};
 use agent_common::state::{Bucket, COUNT_LOST, InodeKey, Known, bucket_of};
 use agent_core::units::{FileKey, Nanos, Reader};
+use operator_api::causes::chain;
 use rustc_hash::FxHashSet;
 use rustix::param::page_size;
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -122,7 +123,7 @@ impl Probe {
         };
         let btf = Btf::parse(bytes).map_err(|source| ProbeError::BadBtf { source })?;
         let aya_btf =
-            aya::Btf::from_sys_fs().map_err(|error| ProbeError::Object { reason: object::chain(&error) })?;
+            aya::Btf::from_sys_fs().map_err(|error| ProbeError::Object { reason: chain(&error) })?;
         let words = Wanted::by_log_level();
         let ring = ring_bytes.unwrap_or_else(ring_size);
         let sizes = Sizes { ring, threads: 4096, inodes: 131_072, words };

@@ -6,6 +6,7 @@ use agent_common::state::{Bucket, InodeKey, Known, ThreadState, seat_of};
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{ProgramError, ProgramType};
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
+use operator_api::causes::chain;
 
 use super::error::ProbeError;
 use super::layout::Offsets;
@@ -86,18 +87,6 @@ fn denied(error: &std::io::Error) -> bool {
 /// This process has as many open files as it may.
 fn full(error: &std::io::Error) -> bool {
     error.raw_os_error() == Some(libc::EMFILE)
-}
-
-/// An error with its sources, on one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
 }
 
 pub fn take(ebpf: &mut Ebpf, map: &'static str) -> Result<aya::maps::Map, ProbeError> {

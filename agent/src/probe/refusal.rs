@@ -4,9 +4,8 @@
 use std::io;
 
 use aya::programs::ProgramError;
+use operator_api::causes::chain;
 use rustix::io::Errno;
-
-use super::object::chain;
 
 /// What the verifier says last, behind it all: the reason and some instructions before it.
 const LAST_LINES: usize = 12;

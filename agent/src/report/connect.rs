@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use operator_api::causes::chain;
 use operator_api::report::v1::enrolment_client::EnrolmentClient;
 use operator_api::report::v1::reports_client::ReportsClient;
 use operator_api::report::v1::{Down, EnrolReply, EnrolRequest, Up};
@@ -131,23 +132,9 @@ pub async fn channel(address: &Address, tls: Arc<ClientConfig>) -> Result<Channe
     });
     match timeout(PATIENCE, endpoint.connect_with_connector(connector)).await {
         Ok(Ok(channel)) => Ok(channel),
-        Ok(Err(error)) => Err(failed(causes(&error))),
+        Ok(Err(error)) => Err(failed(chain(&error))),
         Err(_) => Err(failed(format!("no answer within {} s", PATIENCE.as_secs()))),
     }
-}
-
-/// An error with what lies below it: tonic's own word is "transport error".
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut below = error.source();
-    while let Some(error) = below {
-        let word = error.to_string();
-        if !text.ends_with(&word) {
-            text = format!("{text}: {word}");
-        }
-        below = error.source();
-    }
-    text
 }
 
 /// Both directions of the stream.

@@ -1,9 +1,12 @@
-//! The wire between Headrace's agents, its operator and people, and the kinds of `headrace.io`.
+//! The wire between Headrace's agents, its operator and people, the kinds of `headrace.io`, and how all of them put errors
+//! into words (`causes`).
 //!
 //! The wire is generated from `proto/`, where units and meanings are written beside the fields. The wire must survive
 //! mixed versions during a rollout: fields are added, never renumbered, and unknown ones are ignored.
 
 pub mod version;
+
+pub mod causes;
 
 #[cfg(feature = "crd")]
 pub mod crd;

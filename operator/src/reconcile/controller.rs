@@ -12,12 +12,12 @@ use futures::{Stream, StreamExt, stream};
 use kube::Resource;
 use kube::runtime::controller::{self, Action, Error};
 use kube::runtime::reflector::{ObjectRef, Store};
+use operator_api::causes::chain;
 use operator_api::crd::{DataBackup, DataLoad, DataMigrate, DataProcess};
 
 use super::operation::job::Work;
 use super::write::WriteError;
 use super::{dataset, operation, orphans};
-use crate::causes::chain;
 use crate::watch::Wake;
 
 /// Looks under way at once, of each kind: what keeps an apiserver busy without being all of its work.

@@ -14,12 +14,12 @@ use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilde
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use operator_api::causes::chain;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::watch;
 
-use crate::causes::chain;
 use crate::certs;
 
 /// On a question that was passed on: it is answered where it arrives, whoever leads by then.

@@ -21,9 +21,20 @@ pub fn chain(error: &dyn Error) -> String {
 mod tests {
     use super::*;
 
-    #[derive(Debug, thiserror::Error)]
-    #[error("{0}")]
-    struct Because(&'static str, #[source] Option<Box<Because>>);
+    #[derive(Debug)]
+    struct Because(&'static str, Option<Box<Because>>);
+
+    impl std::fmt::Display for Because {
+        fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            out.write_str(self.0)
+        }
+    }
+
+    impl Error for Because {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            self.1.as_deref().map(|cause| cause as &dyn Error)
+        }
+    }
 
     #[test]
     fn each_cause_is_said_once() {
