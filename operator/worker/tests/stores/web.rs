@@ -1,12 +1,15 @@
-//! One file of a web server: with and without ranges, behind redirects, changing under the copy.
+//! One file of a web server: with and without ranges and TLS, behind redirects, changing under the copy.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
-use super::worker::{Run, folder, migrate, run};
+use super::worker::{Run, command, ended, folder, migrate, run};
 
 /// How the server behaves.
 #[derive(Clone)]
@@ -18,11 +21,20 @@ struct Manner {
     cut: Option<usize>,
     /// Another content after the first GET.
     changes: bool,
+    /// Where `/elsewhere/` is moved to.
+    elsewhere: Option<SocketAddr>,
 }
 
 impl Manner {
     fn of(content: &[u8]) -> Self {
-        Self { content: content.into(), tag: Some("\"one\""), ranges: true, cut: None, changes: false }
+        Self {
+            content: content.into(),
+            tag: Some("\"one\""),
+            ranges: true,
+            cut: None,
+            changes: false,
+            elsewhere: None,
+        }
     }
 }
 
@@ -34,6 +46,10 @@ struct Server {
 
 impl Server {
     fn start(manner: Manner) -> Self {
+        Self::serving(manner, None)
+    }
+
+    fn serving(manner: Manner, tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let at = listener.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -41,9 +57,17 @@ impl Server {
         // It ends with the test's process.
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let (manner, told) = (manner.clone(), told.clone());
-                std::thread::spawn(move || {
-                    let _ = serve(client, &manner, &told);
+                let (manner, told, tls) = (manner.clone(), told.clone(), tls.clone());
+                std::thread::spawn(move || -> std::io::Result<()> {
+                    let Some(tls) = tls else {
+                        serve(&client, &manner, &told)?;
+                        return client.shutdown(std::net::Shutdown::Write);
+                    };
+                    let connection = ServerConnection::new(tls).map_err(std::io::Error::other)?;
+                    let mut client = StreamOwned::new(connection, client);
+                    serve(&mut client, &manner, &told)?;
+                    client.conn.send_close_notify();
+                    client.flush()
                 });
             }
         });
@@ -62,7 +86,7 @@ impl Server {
 }
 
 fn serve(
-    mut client: TcpStream,
+    mut client: impl Read + Write,
     manner: &Mutex<Manner>,
     told: &Mutex<Vec<(String, String, u64)>>,
 ) -> std::io::Result<()> {
@@ -83,6 +107,12 @@ fn serve(
     if let Some(rest) = path.strip_prefix("/moved/") {
         let left: usize = rest.split('/').next().and_then(|count| count.parse().ok()).unwrap_or(0);
         let to = if left == 0 { "/data/file".to_owned() } else { format!("/moved/{}/file", left - 1) };
+        let answer =
+            format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        return client.write_all(answer.as_bytes());
+    }
+    if let Some(elsewhere) = manner.lock().unwrap().elsewhere.filter(|_| path.starts_with("/elsewhere/")) {
+        let to = format!("http://{elsewhere}/data/file");
         let answer =
             format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
         return client.write_all(answer.as_bytes());
@@ -117,7 +147,7 @@ fn serve(
     if method == "GET" {
         client.write_all(part.get(..cut.unwrap_or(part.len())).unwrap_or(part))?;
     }
-    client.shutdown(std::net::Shutdown::Write)
+    Ok(())
 }
 
 fn large() -> Vec<u8> {
@@ -189,6 +219,37 @@ fn redirects_are_followed_and_bounded() {
     assert_eq!(endless.code, Some(1), "{}", endless.log);
     assert!(server.asked("HEAD").len() < 200, "{}", server.asked("HEAD").len());
     assert!(endless.error().contains("redirect"), "{}", endless.error());
+}
+
+/// A certificate for this machine, written where SSL_CERT_FILE can name it.
+fn tls(certificate: &Path) -> Arc<ServerConfig> {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    std::fs::write(certificate, made.cert.pem()).unwrap();
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+    Arc::new(config)
+}
+
+#[test]
+fn no_redirect_leads_from_https_to_http() {
+    let (to, results) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let certificate = results.path().join("server.pem");
+    let plain = Server::start(Manner::of(b"content"));
+    let manner = Manner { elsewhere: Some(plain.at), ..Manner::of(b"content") };
+    let server = Server::serving(manner, Some(tls(&certificate)));
+    let copy = |path: &str| {
+        let from = json!({"uri": format!("https://{}{path}", server.at)});
+        let mut command = command(&migrate(&from, &folder(&to)).to_string(), results.path());
+        ended(command.env("SSL_CERT_FILE", &certificate).spawn().unwrap(), results.path())
+    };
+    let refused = copy("/elsewhere/file");
+    assert_eq!((refused.code, plain.asked("HEAD"), plain.asked("GET")), (Some(1), vec![], vec![]));
+    assert!(refused.error().contains("redirect"), "{}", refused.error());
+    assert!(!to.path().join("file").exists());
+    copy("/moved/3/file").well();
+    assert_eq!(std::fs::read(to.path().join("file")).unwrap(), b"content");
 }
 
 #[test]
