@@ -28,9 +28,20 @@ pub struct Folder {
 #[derive(Debug, Default)]
 struct Known {
     /// By the part of a source that must be equal whatever the folder.
-    folders: FxHashMap<Box<str>, Vec<Arc<Folder>>>,
+    folders: FxHashMap<Box<str>, Vec<Placed>>,
     datasets: FxHashMap<Name, (u32, Vec<Arc<Folder>>)>,
     next: u32,
+}
+
+/// A folder with what each agent that comes is told of it, worked out once.
+#[derive(Debug)]
+struct Placed {
+    folder: Arc<Folder>,
+    /// The source in the words of mountinfo.
+    source: Box<str>,
+    number: u32,
+    /// Folders of its Dataset.
+    all: u32,
 }
 
 /// Shared by all streams.
@@ -88,8 +99,12 @@ impl Directory {
             }
         };
         let folders: Vec<Arc<Folder>> = folders.into_iter().map(Arc::new).collect();
+        let all = u32::try_from(folders.len()).unwrap_or(u32::MAX);
         for folder in &folders {
-            known.folders.entry(root(&normal(&folder.source)).into()).or_default().push(folder.clone());
+            let source = normal(&folder.source).into_boxed_str();
+            let key = root(&source).into();
+            let placed = Placed { folder: folder.clone(), source, number, all };
+            known.folders.entry(key).or_default().push(placed);
         }
         known.datasets.insert(dataset.clone(), (number, folders));
         self.revision.fetch_add(1, Ordering::AcqRel);
@@ -124,22 +139,20 @@ impl Directory {
         let mut bound = Bound::default();
         for source in sources {
             let here = known.folders.get(root(&source.source)).into_iter().flatten();
-            for folder in here {
-                let Some(path) = below(&normal(&folder.source), &source.source) else { continue };
-                let Some((number, all)) = known.datasets.get(&folder.dataset) else { continue };
-                let number = *number;
-                if bound.names.len() >= MOST_BINDINGS && !bound.names.contains_key(&number) {
+            for Placed { folder, source: normal, number, all } in here {
+                let Some(path) = below(normal, &source.source) else { continue };
+                if bound.names.len() >= MOST_BINDINGS && !bound.names.contains_key(number) {
                     bound.left_out += 1;
                     continue;
                 }
-                bound.names.insert(number, folder.dataset.clone());
+                bound.names.insert(*number, folder.dataset.clone());
                 bound.bindings.push(Binding {
-                    dataset: number,
+                    dataset: *number,
                     name: folder.dataset.to_string(),
                     source: source.number,
                     path: path.into_bytes(),
                     prefix: folder.prefix.trim_matches('/').as_bytes().to_vec(),
-                    folders: u32::try_from(all.len()).unwrap_or(u32::MAX),
+                    folders: *all,
                 });
             }
         }
@@ -154,7 +167,7 @@ impl Known {
             let key = normal(&folder.source);
             let key = root(&key);
             if let Some(here) = self.folders.get_mut(key) {
-                here.retain(|other| !Arc::ptr_eq(other, &folder));
+                here.retain(|other| !Arc::ptr_eq(&other.folder, &folder));
                 if here.is_empty() {
                     self.folders.remove(key);
                 }

@@ -1,15 +1,17 @@
 //! What each message of one stream means: who it is, what it may say, what is answered. No I/O.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use operator_api::report::v1 as wire;
+use rustc_hash::FxHashMap;
 use tonic::Status;
 use wire::down::Kind as Told;
 use wire::up::Kind as Said;
 
-use crate::inventory::{Fact, Fate};
+use crate::inventory::{Fact, Fate, Name};
 
 use super::check::{facts, firsts, ranges};
 use super::counts::Tally;
@@ -42,7 +44,13 @@ pub struct Session {
     sequence: u64,
     /// None until Sources have come.
     sources: Option<Vec<wire::Source>>,
-    bound: Bound,
+    /// Datasets by the numbers that the agent may use.
+    names: FxHashMap<u32, Name>,
+    /// A hash of the bindings it was told last, under a key of this session: thousands of sessions would keep the
+    /// words themselves for nothing.
+    told: Option<u64>,
+    random: RandomState,
+    /// The directory's revision that this is of.
     bound_at: u64,
     pub out: VecDeque<wire::Down>,
 }
@@ -128,7 +136,9 @@ impl Session {
             session,
             sequence: last_sequence,
             sources: None,
-            bound: Bound::default(),
+            names: FxHashMap::default(),
+            told: None,
+            random: RandomState::new(),
             bound_at: 0,
             out: VecDeque::from([down(Told::Welcome(welcome))]),
         })
@@ -183,8 +193,8 @@ impl Session {
             Said::Progress(told) => self.progress(told.progress)?,
             Said::Learned(told) => {
                 let wire::ProfileLearned { workload, source, profile, first } = told;
-                let (first, unknown) = firsts(first, &self.bound.names)
-                    .map_err(|nonsense| self.nonsense(&nonsense.to_string()))?;
+                let (first, unknown) =
+                    firsts(first, &self.names).map_err(|nonsense| self.nonsense(&nonsense.to_string()))?;
                 self.hub.counts.add(Tally::UnknownDatasets, u64::from(unknown));
                 self.hub.profiles(|profiles| profiles.put(&workload, &source, profile, first));
             }
@@ -221,35 +231,33 @@ impl Session {
     /// Bindings are told when they are not what they were.
     fn rebind(&mut self) {
         let Some(sources) = &self.sources else { return };
-        let first = self.bound_at == 0;
         let (bound, revision) = self.hub.directory.bind(sources);
-        self.bound_at = revision.max(1);
-        if bound.left_out > 0 {
-            tracing::warn!(
-                "node {} has {} more Dataset folders than an agent is told of",
-                self.node,
-                bound.left_out
-            );
+        let Bound { bindings, names, left_out } = bound;
+        self.bound_at = revision;
+        if left_out > 0 {
+            tracing::warn!("node {} has {left_out} more Dataset folders than an agent is told of", self.node);
         }
-        if first || bound.bindings != self.bound.bindings {
-            let bindings = bound.bindings.clone();
-            self.out.push_back(down(Told::Bindings(wire::Bindings { bindings })));
+        let hash = Some(self.random.hash_one(&bindings));
+        if self.told == hash {
+            return;
         }
-        let mut names: Vec<_> = bound.names.values().cloned().collect();
-        names.sort_unstable();
-        if first || bound.bindings != self.bound.bindings {
-            let fact = Fact::Mounted { node: self.node.clone(), datasets: names.clone() };
+        self.told = hash;
+        self.out.push_back(down(Told::Bindings(wire::Bindings { bindings })));
+        let mut mounted: Vec<Name> = names.values().cloned().collect();
+        mounted.sort_unstable();
+        self.names = names;
+        let fact = Fact::Mounted { node: self.node.clone(), datasets: mounted.clone() };
+        {
             let now = self.hub.now();
             let mut inventory = self.hub.inventory.write().unwrap_or_else(PoisonError::into_inner);
             inventory.apply(fact, now);
         }
-        self.hub.mounts(&self.node, &self.seat, names);
-        self.bound = bound;
+        self.hub.mounts(&self.node, &self.seat, mounted);
     }
 
     fn report(&mut self, told: wire::Report) -> Result<(), Status> {
         let (sequence, snapshot) = (told.sequence, told.snapshot);
-        let facts = facts(told, self.session, &self.bound.names, &self.hub.limits)
+        let facts = facts(told, self.session, &self.names, &self.hub.limits)
             .map_err(|error| self.nonsense(&error.to_string()))?;
         let counts = &self.hub.counts;
         counts.add(Tally::UnknownDatasets, facts.unknown.into());
