@@ -123,8 +123,15 @@ fn restart(world: World) -> Result<Vec<Figure>> {
         operator = stage.start(1, Some(addr))?;
         let listening = Instant::now();
         // The digest reads everything under the lock that reports are taken in with, a quarter of a second of a
-        // core: it is asked for once every agent has begun to tell.
-        while operator.count("Snapshots")? < u64::from(world.nodes) && listening.elapsed() < PATIENCE {
+        // core: it is asked for once every agent has told something and nothing more comes.
+        let mut told = None;
+        while listening.elapsed() < PATIENCE {
+            let all = operator.count("Snapshots")? >= u64::from(world.nodes);
+            let ranges = Some(operator.count("Ranges")?);
+            if all && ranges == told {
+                break;
+            }
+            told = ranges;
             std::thread::sleep(Duration::from_millis(20));
         }
         let mut heard;
