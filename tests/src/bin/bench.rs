@@ -7,6 +7,11 @@ use tests::bench::lab::{self, Subject};
 use tests::bench::{datasets, first_light, operator_wire, overhead, peers, steering};
 use tests::hygiene;
 
+/// Thousands of simulated agents share this process: no node's agent has such a heap, and its time is not theirs.
+#[cfg(target_arch = "x86_64")]
+#[global_allocator]
+static HEAP: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Name {
     FirstLight,

@@ -19,6 +19,11 @@ use operator::inventory::{DatasetSpec, Fact, Inventory, NodeFacts, Tier};
 use tests::agents::world::World;
 use tokio::sync::watch;
 
+/// As `headrace-operator`.
+#[cfg(target_arch = "x86_64")]
+#[global_allocator]
+static HEAP: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[derive(Debug, Parser)]
 struct Args {
     /// tls.crt, tls.key and ca.crt.
