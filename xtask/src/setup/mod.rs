@@ -40,7 +40,7 @@ use crate::place::Place;
 /// What the machine is being made ready for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Compile: a toolchain, bpf-linker, the crates.
+    /// Compile: a toolchain, what crates are built with, bpf-linker, the crates.
     Build,
     /// Also load BPF programs, mount file systems, open terminals: tests, demo, benchmarks.
     Run,
@@ -66,8 +66,9 @@ struct Piece {
     provide: fn(&Place) -> Result<()>,
 }
 
-const BUILD: [Piece; 3] = [
+const BUILD: [Piece; 4] = [
     Piece { name: "toolchain", check: toolchain::check, provide: toolchain::provide },
+    Piece { name: "builders", check: programs::check_builders, provide: programs::provide_builders },
     Piece { name: "bpf-linker", check: linker::check, provide: linker::provide },
     Piece { name: "crates", check: crates::check, provide: crates::provide },
 ];

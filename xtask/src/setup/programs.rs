@@ -20,6 +20,9 @@ const PROGRAMS: [Program; 4] = [
     ("unshare", "util-linux", "tests read from another mount namespace"),
 ];
 
+/// What crates are built with beside the C compiler that rustc links with.
+const BUILDERS: [Program; 1] = [("make", "make", "the operator's heap is built with it")];
+
 /// For `cargo xtask vm`, and for the same acceptance on this machine.
 const GUESTS: [Program; 8] = [
     ("qemu-system-x86_64", "qemu-system-x86", "guests run in it"),
@@ -50,12 +53,20 @@ pub fn check(_place: &Place) -> Result<State> {
     Ok(state(&PROGRAMS))
 }
 
+pub fn check_builders(_place: &Place) -> Result<State> {
+    Ok(state(&BUILDERS))
+}
+
 pub fn check_guests(_place: &Place) -> Result<State> {
     Ok(state(&GUESTS))
 }
 
 pub fn provide(_place: &Place) -> Result<()> {
     install(&PROGRAMS)
+}
+
+pub fn provide_builders(_place: &Place) -> Result<()> {
+    install(&BUILDERS)
 }
 
 pub fn provide_guests(_place: &Place) -> Result<()> {
