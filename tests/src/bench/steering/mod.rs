@@ -2,7 +2,8 @@
 //!
 //! `world` is what the operator knows where no cluster is needed, `door` serves it from a process of its own,
 //! `ask` is a client that measures, `answers` the figures taken so. `stage` is a real control plane with the
-//! operator's scheduling in it, `throughput` and `locality` what a real scheduler makes of that.
+//! operator's scheduling in it, `throughput` and `locality` what a real scheduler makes of that, `floor` an
+//! extender that does nothing.
 
 pub mod world;
 
@@ -13,6 +14,8 @@ pub mod ask;
 pub mod answers;
 
 pub mod stage;
+
+pub mod floor;
 
 pub mod throughput;
 
@@ -45,11 +48,16 @@ pub fn run(options: &Options) -> Result<Vec<Figure>> {
             figures.extend(answers::webhook(&door, answers::LARGE, *repeats)?);
         }
     }
-    if chosen("extender") || chosen("locality") {
+    // No figure of ours, so only where it is asked for.
+    let floor = cases.iter().any(|case| case == "extender-floor");
+    if chosen("extender") || floor || chosen("locality") {
         hygiene::at_exit();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         if chosen("extender") {
-            figures.push(runtime.block_on(throughput::run(*repeats, *nodes))?);
+            figures.push(runtime.block_on(throughput::run(*repeats, *nodes, false))?);
+        }
+        if floor {
+            figures.push(runtime.block_on(throughput::run(*repeats, *nodes, true))?);
         }
         if chosen("locality") {
             figures.extend(runtime.block_on(locality::run(*repeats))?);

@@ -50,6 +50,8 @@ pub struct Stage {
     pub fleet: Fleet,
     pub namespace: String,
     pub inventory: Arc<RwLock<Inventory>>,
+    /// Where an extender that does nothing stands in for ours.
+    pub floor: Option<u16>,
     picture: Arc<Picture>,
     port: u16,
     authority: String,
@@ -104,7 +106,8 @@ impl Stage {
                 }
             }),
         ];
-        Ok(Self { plane, client, fleet, namespace, inventory, picture, port, authority, stop, served })
+        let floor = None;
+        Ok(Self { plane, client, fleet, namespace, inventory, floor, picture, port, authority, stop, served })
     }
 
     /// A Dataset with a claim of its name, bound as the operator's are.
@@ -213,8 +216,18 @@ impl Stage {
             let documents = documents("scheduler/configuration.yaml")?;
             let mut extenders =
                 documents.first().context("configuration.yaml is empty")?["extenders"].clone();
-            extenders[0]["urlPrefix"] = json!(format!("https://localhost:{}/extender", self.port));
-            extenders[0]["tlsConfig"] = json!({"caData": ByteString(self.authority.clone().into_bytes())});
+            match self.floor {
+                None => {
+                    extenders[0]["urlPrefix"] = json!(format!("https://localhost:{}/extender", self.port));
+                    extenders[0]["tlsConfig"] =
+                        json!({"caData": ByteString(self.authority.clone().into_bytes())});
+                }
+                Some(port) => {
+                    extenders[0]["urlPrefix"] = json!(format!("http://127.0.0.1:{port}/extender"));
+                    extenders[0]["enableHTTPS"] = json!(false);
+                    extenders[0]["tlsConfig"] = Value::Null;
+                }
+            }
             configuration = json!({ "extenders": extenders });
         }
         self.plane.restart_scheduler(&Scheduler { configuration, ..Scheduler::default() }).await?;

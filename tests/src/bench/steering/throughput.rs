@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use futures::{StreamExt, TryStreamExt};
 use kube::api::{DeleteParams, ListParams, PostParams};
 
+use super::floor;
 use super::stage::{Stage, Steering};
 use crate::bench::figure::{Figure, Spread};
 use crate::cluster::fleet::Spec;
@@ -25,9 +26,13 @@ const PODS: usize = 1_500;
 const AT_ONCE: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(300);
 
-pub async fn run(repeats: usize, nodes: Option<u32>) -> Result<Figure> {
+/// With our extender, or with one that does nothing.
+pub async fn run(repeats: usize, nodes: Option<u32>, floor: bool) -> Result<Figure> {
     let nodes = nodes.map_or(NODES, |nodes| nodes as usize);
     let mut stage = Stage::set(Spec { kubelet: false, ..Spec::new("many", nodes) }).await?;
+    if floor {
+        stage.floor = Some(floor::open()?);
+    }
     let names: Vec<String> = stage.fleet.names().collect();
     for number in 0..DATASETS {
         let dataset = format!("data-{number}");
@@ -56,7 +61,7 @@ pub async fn run(repeats: usize, nodes: Option<u32>) -> Result<Figure> {
         ratios.push(with / without);
     }
     let spread = Spread::of(ratios).context("nothing was measured")?;
-    Ok(spread.figure("extender", "pods_per_s_ratio", "ratio"))
+    Ok(spread.figure(if floor { "extender-floor" } else { "extender" }, "pods_per_s_ratio", "ratio"))
 }
 
 async fn rate(stage: &Stage) -> Result<f64> {
