@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use operator::{args, run};
 
-/// After a restart thousands of agents tell everything at once, and a fifth of that time went into glibc's heap.
+/// After a restart thousands of agents tell everything at once, and glibc's heap was slow at it (docs/benchmarks.md).
 #[cfg(target_arch = "x86_64")]
 #[global_allocator]
 static HEAP: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -104,15 +104,18 @@ fn serve(
         line.to_ascii_lowercase().strip_prefix("range: bytes=")?.split('-').next()?.parse().ok()
     });
     told.lock().unwrap().push((method.into(), path.into(), from.unwrap_or(0)));
-    if let Some(rest) = path.strip_prefix("/moved/") {
-        let left: usize = rest.split('/').next().and_then(|count| count.parse().ok()).unwrap_or(0);
-        let to = if left == 0 { "/data/file".to_owned() } else { format!("/moved/{}/file", left - 1) };
-        let answer =
-            format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-        return client.write_all(answer.as_bytes());
-    }
-    if let Some(elsewhere) = manner.lock().unwrap().elsewhere.filter(|_| path.starts_with("/elsewhere/")) {
-        let to = format!("http://{elsewhere}/data/file");
+    let moved = match path.strip_prefix("/moved/") {
+        Some(rest) => {
+            let left: usize = rest.split('/').next().and_then(|count| count.parse().ok()).unwrap_or(0);
+            let to = if left == 0 { "/data/file".to_owned() } else { format!("/moved/{}/file", left - 1) };
+            Some(to)
+        }
+        None if path.starts_with("/elsewhere/") => {
+            manner.lock().unwrap().elsewhere.map(|elsewhere| format!("http://{elsewhere}/data/file"))
+        }
+        None => None,
+    };
+    if let Some(to) = moved {
         let answer =
             format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
         return client.write_all(answer.as_bytes());
