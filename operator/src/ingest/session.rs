@@ -369,3 +369,48 @@ fn flood(hub: &Hub) -> Status {
          the interval that it was told",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::directory::Folder;
+    use super::super::limits::Limits;
+    use super::*;
+
+    #[test]
+    fn bindings_are_told_again_where_they_have_changed_and_only_there() {
+        let hub = Hub::new(Limits::default(), 1, Arc::default());
+        let put = |dataset: &str, source: &str| {
+            let folder = Folder { dataset: dataset.into(), source: source.into(), prefix: Name::default() };
+            hub.directory().put(&dataset.into(), vec![folder]);
+        };
+        put("a/b", "nas:/x");
+        let hello = wire::Hello {
+            least_version: 1,
+            greatest_version: 1,
+            node: "n1".into(),
+            session: 1,
+            ..Default::default()
+        };
+        let mut session = Session::open(&hub, &"n1".into(), hello).unwrap();
+        let mut told = |kind: Said| -> Vec<Vec<String>> {
+            session.take(wire::Up { kind: Some(kind) }).unwrap();
+            let bindings = session.out.drain(..).filter_map(|down| match down.kind? {
+                Told::Bindings(told) => Some(told.bindings.into_iter().map(|one| one.name).collect()),
+                _ => None,
+            });
+            bindings.collect()
+        };
+        let source = wire::Source { number: 1, source: "nas:/x".into(), fstype: "nfs4".into() };
+        assert_eq!(told(Said::Sources(wire::Sources { sources: vec![source] })), [["a/b"]]);
+        let report =
+            |sequence| Said::Report(wire::Report { sequence, snapshot: sequence == 1, ..Default::default() });
+        put("a/elsewhere", "other:/y");
+        assert!(told(report(1)).is_empty(), "not on this agent's mounts");
+        put("a/c", "nas:/x");
+        assert_eq!(told(report(2)), [["a/b", "a/c"]]);
+        assert_eq!(hub.mounted("a/c"), ["n1".into()]);
+        hub.directory().remove("a/b");
+        assert_eq!(told(report(3)), [["a/c"]]);
+        assert!(hub.mounted("a/b").is_empty());
+    }
+}
