@@ -16,6 +16,9 @@ use crate::inode::Inode;
 use crate::name::{self, Sighted};
 use crate::{residency, thread};
 
+/// Where a thread waited that did not wait for a page of this file.
+const NOWHERE: u32 = u32::MAX;
+
 /// Pages `start..end` (not yet cut to the file's size) of `inode` were reached by the running thread.
 #[inline(always)]
 pub fn access(inode: &Inode, how: u8, start: u64, end: u64) {
@@ -33,13 +36,11 @@ pub fn access(inode: &Inode, how: u8, start: u64, end: u64) {
     let Some(state) = thread::find_or_begin(id) else {
         return;
     };
-    if state.waiting_since != 0 {
-        settle(state, inode, start, end, id);
-    }
+    let waited = if state.waiting_since == 0 { NOWHERE } else { settle(state, inode, start, end, id) };
     if !seek(state, inode, how) {
         // The slot used longest ago, near enough.
         state.current = state.current.wrapping_add(1);
-    } else if !proceed(state, inode, how, start, end, id) {
+    } else if !proceed(state, inode, how, start, end, waited, id) {
         return;
     }
     let slot = current(state);
@@ -75,13 +76,24 @@ fn seek(state: &mut ThreadState, inode: &Inode, how: u8) -> bool {
 
 /// Goes on with the current slot's run; true where the access does not continue it.
 #[inline(always)]
-fn proceed(state: &mut ThreadState, inode: &Inode, how: u8, start: u64, end: u64, id: u64) -> bool {
+fn proceed(
+    state: &mut ThreadState,
+    inode: &Inode,
+    how: u8,
+    start: u64,
+    end: u64,
+    waited: u32,
+    id: u64,
+) -> bool {
     let slot = current(state);
     let run = &mut state.runs[slot];
-    // A long read comes as several events that share their end; a fault that is retried comes twice.
+    // A long read comes as several events that share their end; a fault that is retried comes twice. Where
+    // the thread waited for pages from the last event's start on or before it, it has begun anew: of such a
+    // read the kernel may tell the end alone.
     let (first, last) = (start as u32, end as u32);
     let continued = last == run.last_end
-        && (how == VIA_READ && first > run.last_start || how == VIA_FAULT && first == run.last_start);
+        && (how == VIA_READ && first > run.last_start && waited > run.last_start
+            || how == VIA_FAULT && first == run.last_start);
     run.last_start = first;
     run.last_end = last;
     if continued {
@@ -201,18 +213,19 @@ fn end_batch(state: *mut ThreadState, slot: u32, id: u64) -> u32 {
 }
 
 /// The thread reads again, so what it waited for has come: tells the pages it added and, where the page
-/// it now reads was among them, how long that took.
+/// it now reads was among them, how long that took. Returns the first page of this file that was waited for.
 #[inline(always)]
-fn settle(state: &mut ThreadState, inode: &Inode, start: u64, end: u64, id: u64) {
+fn settle(state: &mut ThreadState, inode: &Inode, start: u64, end: u64, id: u64) -> u32 {
     let since = state.waiting_since;
     state.waiting_since = 0;
     tell_added(state, id);
     let (added, origin) = (&state.runs[SLOT_ADDED], &state.origins[SLOT_ADDED]);
     if origin.ino != inode.ino || origin.dev != inode.dev {
-        return;
+        return NOWHERE;
     }
+    let waited = state.waiting_start as u32;
     if start < state.waiting_start || start >= added.end {
-        return;
+        return waited;
     }
     let at = now();
     let end = if end < added.end { end } else { added.end };
@@ -233,6 +246,7 @@ fn settle(state: &mut ThreadState, inode: &Inode, start: u64, end: u64, id: u64)
         },
         false,
     );
+    waited
 }
 
 #[inline(always)]

@@ -16,7 +16,6 @@ mod churn;
 mod leavings;
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -43,7 +42,7 @@ pub enum Case {
 
 use Case::{Long, Own, Shared};
 
-const EACH: [(&str, Case); 35] = [
+const EACH: [(&str, Case); 36] = [
     ("read", Shared(ways::read)),
     ("pread", Shared(ways::pread)),
     ("readv", Shared(ways::readv)),
@@ -61,6 +60,7 @@ const EACH: [(&str, Case); 35] = [
     ("overlayfs", Shared(filesystems::overlay)),
     ("fuse", Shared(filesystems::fuse)),
     ("nfs", Shared(filesystems::nfs)),
+    ("awaited", Shared(filesystems::awaited)),
     ("two-processes", Shared(identity::two_processes)),
     ("one-breath", Shared(identity::one_breath)),
     ("8-folders-deep", Shared(identity::deep)),
@@ -137,9 +137,6 @@ fn way(scene: &mut Scene, path: &Path, pages: PageSet, read: impl Fn(&File)) -> 
     assert!(told.accessed().iter().all(|file| *file == key_of(path)), "other files: {:?}", told.events);
     assert_eq!(told.resident(path), set(0..0), "pages that were there were told as added");
 
-    // Elsewhere in between: the end of the same read, told without the head that it waits for, passes for the end
-    // of the one before (docs/kernels.md).
-    file.read_exact_at(&mut [0], 0).expect("pread of a byte");
     chill(&file);
     scene.told();
     read(&file);

@@ -41,8 +41,10 @@ impl Drop for Served {
 const BYTES: u64 = 1 << 20;
 const TTL: Duration = Duration::from_secs(3600);
 
-/// One folder, number 2, with one file, number 3.
-struct Store;
+/// One folder, number 2, with one file, number 3. Each answer to a read takes so long, one after the other.
+struct Store {
+    delay: Duration,
+}
 
 impl Store {
     fn attr(ino: INodeNo) -> FileAttr {
@@ -95,22 +97,33 @@ impl Filesystem for Store {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        std::thread::sleep(self.delay);
         reply.data(&vec![7; BYTES.saturating_sub(offset).min(u64::from(size)) as usize]);
     }
 }
 
 /// A FUSE mount with `folder/file` of 1 MiB.
 pub fn fuse() -> Result<Served, String> {
+    mounted(Store { delay: Duration::ZERO }, 1 << 17)
+}
+
+/// The same from far away, page by page: who reads two of them finds the first filled and the second not.
+pub fn far_fuse() -> Result<Served, String> {
+    mounted(Store { delay: Duration::from_millis(5) }, 4096)
+}
+
+fn mounted(store: Store, max_read: u32) -> Result<Served, String> {
     let device = File::options().read(true).write(true).open("/dev/fuse");
     let device = device.map_err(|error| format!("/dev/fuse: {error}"))?;
     let folder = tempfile::tempdir_in("/var/tmp").expect("a folder below /var/tmp");
     let root = folder.path().join("fuse");
     fs::create_dir(&root).expect("a mount point");
-    let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
+    let fd = device.as_raw_fd();
+    let options = format!("fd={fd},rootmode=40000,user_id=0,group_id=0,allow_other,max_read={max_read}");
     let options = CString::new(options).expect("options");
     rustix::mount::mount("acceptance", &root, "fuse", MountFlags::NOSUID, &*options)
         .map_err(|error| format!("mounting FUSE: {error}"))?;
-    let session = Session::from_fd(Store, device.into(), SessionACL::All, Config::default());
+    let session = Session::from_fd(store, device.into(), SessionACL::All, Config::default());
     let session = session.expect("a FUSE session");
     let thread = std::thread::spawn(move || {
         // Its end is the unmount.

@@ -134,6 +134,23 @@ pub fn fuse(scene: &mut Scene) -> Verdict {
     served(scene, server::fuse())
 }
 
+/// Of a read that finds its first pages filled and waits for others, tracepoints tell the end alone. That must not
+/// pass for the end of the read before, which was of the same pages.
+pub fn awaited(scene: &mut Scene) -> Verdict {
+    let served = match server::far_fuse() {
+        Ok(served) => served,
+        Err(reason) => return Verdict::Absent(reason),
+    };
+    let path = served.root.join("folder/file");
+    scene.watching(dev_of(&served.root), |scene| {
+        way(scene, &path, set(40..44), |file| {
+            // No more than what is asked for.
+            rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Random).expect("fadvise");
+            file.read_exact_at(&mut [0; 4 * super::PAGE], 40 * 4096).expect("pread");
+        })
+    })
+}
+
 pub fn nfs(scene: &mut Scene) -> Verdict {
     served(scene, server::nfs())
 }
