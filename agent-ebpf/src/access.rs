@@ -6,14 +6,11 @@
 //! in batches: span, number and pages touched are kept, only the single places are not.
 
 use agent_common::record::{FLAG_CLOSED, FLAG_SAMPLED, Head, KIND_MISS, Record, VIA_FAULT, VIA_READ};
-use agent_common::state::{
-    ACCESS_SLOTS, BATCH, BURST, Known, PROGRESS_PAGES, QUIET_PAGES, REFILL_SHIFT, Run, SLOT_ADDED,
-    ThreadState,
-};
+use agent_common::state::{ACCESS_SLOTS, BATCH, PROGRESS_PAGES, QUIET_PAGES, Run, SLOT_ADDED, ThreadState};
 
-use crate::emit::{close, now, send, tell};
+use crate::emit::{close, now, send, tell, tell_at};
 use crate::inode::Inode;
-use crate::name::{self, Sighted};
+use crate::known::{self, Standing};
 use crate::{residency, thread};
 
 /// Where a thread waited that did not wait for a page of this file.
@@ -139,12 +136,11 @@ fn proceed(
 /// wanted again, so that a new run must begin.
 #[inline(always)]
 fn take_over(run: &mut Run, inode: &Inode) -> bool {
-    // Forgotten meanwhile: a new run names it again.
-    let Some(known) = crate::maps::KNOWN.get_ptr(name::key(inode.dev, inode.ino)) else {
+    // Pushed out meanwhile: a new run names it again.
+    let Some(known) = known::find(inode.dev, inode.ino) else {
         return false;
     };
-    // SAFETY: a map value; one word is read.
-    let quiet = unsafe { (*known).quiet } != 0;
+    let quiet = known.quiet != 0;
     let ends = run.quiet != 0 && !quiet;
     run.quiet = quiet as u8;
     !ends
@@ -153,38 +149,18 @@ fn take_over(run: &mut Run, inode: &Inode) -> bool {
 /// Begins a run in a slot: told at once where the inode's allowance lasts.
 #[inline(always)]
 fn begin(state: &mut ThreadState, slot: usize, inode: &Inode, how: u8, start: u64, end: u64, id: u64) {
-    let (quiet, told) = match name::standing(inode, id) {
-        Sighted::Known(known) => (known.quiet != 0, known.quiet == 0 && take(known)),
-        Sighted::New | Sighted::Unnamed => (false, true),
+    let (quiet, told, named) = match known::standing(inode, id) {
+        Standing::Known(known) => (known.quiet != 0, known.quiet == 0 && known::take(known), 0),
+        Standing::New(at) => (false, true, at),
+        Standing::Unnamed => (false, true, 0),
     };
     residency::open(state, slot, inode, how, start, end);
     let run = &mut state.runs[slot];
     run.quiet = quiet as u8;
     run.flags = if told || quiet { 0 } else { FLAG_SAMPLED };
     if told {
-        tell(state, slot as u32, id, 0);
+        tell_at(state, slot as u32, id, 0, if named == 0 { now() } else { named });
     }
-}
-
-/// Takes one record from an inode's allowance.
-#[inline(always)]
-fn take(known: &mut Known) -> bool {
-    if known.allowance < BURST / 2 {
-        let now = now();
-        let more = now.wrapping_sub(known.refilled_at) >> REFILL_SHIFT;
-        if more != 0 {
-            let sum = u64::from(known.allowance) + more;
-            known.allowance = if sum > u64::from(BURST) { BURST } else { sum as u32 };
-            known.refilled_at = now;
-        }
-    } else if known.allowance == BURST {
-        known.refilled_at = now();
-    }
-    if known.allowance == 0 {
-        return false;
-    }
-    known.allowance -= 1;
-    true
 }
 
 /// A batch of merged accesses is full: told if the allowance has grown meanwhile, else it goes on.
@@ -195,17 +171,17 @@ fn end_batch(state: *mut ThreadState, slot: u32, id: u64) -> u32 {
     }
     // SAFETY: the running thread's own state, a map value.
     let state = unsafe { &mut *state };
-    let (run, origin) = (&mut state.runs[slot as usize], &state.origins[slot as usize]);
+    let (run, origin) = (&state.runs[slot as usize], &state.origins[slot as usize]);
     if run.quiet != 0 {
         if run.count.wrapping_sub(origin.told) >= QUIET_PAGES as u32 {
             tell(state, slot, id, 0);
         }
         return 0;
     }
-    let Some(known) = name::allowance(origin.dev, origin.ino, run.epoch) else {
+    let Some(known) = known::find(origin.dev, origin.ino) else {
         return 0;
     };
-    if take(known) && tell(state, slot, id, u32::from(FLAG_CLOSED)) != 0 {
+    if known::take(known) && tell(state, slot, id, u32::from(FLAG_CLOSED)) != 0 {
         // Nothing is of this run any more: the next access begins another, told by itself.
         state.runs[slot as usize].ident = 0;
     }

@@ -10,6 +10,9 @@ use crate::memory::Memory;
 const FORMAT: u16 = 0o170_000;
 const REGULAR: u16 = 0o100_000;
 
+/// 2^64 over the golden ratio: spreads numbers over all bits.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
 pub struct Inode {
     pub address: *const u8,
     pub sb: *const u8,
@@ -17,10 +20,13 @@ pub struct Inode {
     pub ino: u64,
     /// Bytes.
     pub size: u64,
+    /// Seconds since the epoch.
+    pub mtime: i64,
     /// Tells one life of the number from the next, and a changed or renamed file from before: made of
     /// i_ctime, which every such change moves, and i_generation, which tells a new inode made within
-    /// the clock's tick.
+    /// the clock's tick. Moved by `Bucket::life` too.
     pub stamp: u64,
+    pub generation: u32,
     /// `Bucket::epoch` of its device.
     pub epoch: u32,
 }
@@ -34,7 +40,7 @@ impl Inode {
         let host = M::host(mapping, &mut head);
         let sb = M::field_pointer(&head, host, at!(inode_sb));
         let dev = M::load(sb, at!(sb_dev));
-        let epoch = filter::watched(dev)?;
+        let (epoch, life) = filter::watched(dev)?;
         if M::field::<u16>(&head, host, at!(inode_mode)) & FORMAT != REGULAR {
             return None;
         }
@@ -47,18 +53,22 @@ impl Inode {
             dev,
             ino: M::field(&head, host, at!(inode_ino)),
             size: M::field(&head, host, at!(inode_size)),
+            mtime: M::field(&head, host, at!(inode_mtime)),
             // 30 bits of nanoseconds leave the seconds distinct for 500 years.
+            stamp: ((ctime << 30) | u64::from(nsec & 0x3fff_ffff))
+                ^ (u64::from(generation) << 32)
+                ^ u64::from(life).wrapping_mul(SPREAD),
+            generation,
             epoch,
-            stamp: ((ctime << 30) | u64::from(nsec & 0x3fff_ffff)) ^ (u64::from(generation) << 32),
         })
     }
 
     /// `Run::ident` of an access in this way.
     #[inline(always)]
     pub fn ident(&self, how: u8) -> u64 {
-        // 2^64 over the golden ratio spreads inode numbers over all bits; stamps differ in theirs.
         let name = self.ino ^ u64::from(self.dev) << 32 ^ u64::from(how) << 60;
-        name.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.stamp | 1
+        // Stamps differ in their own bits.
+        name.wrapping_mul(SPREAD) ^ self.stamp | 1
     }
 
     /// The page after the file's last.

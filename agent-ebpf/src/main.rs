@@ -24,6 +24,8 @@ mod inode;
 
 mod name;
 
+mod known;
+
 mod thread;
 
 mod calibrate;

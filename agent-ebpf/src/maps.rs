@@ -2,9 +2,7 @@
 //! ring's by the machine's memory.
 
 use agent_common::record::SightBuffer;
-use agent_common::state::{
-    BUCKETS, Bucket, COUNTERS, FAMILIARS, Familiar, InodeKey, Known, SEATS, ThreadState,
-};
+use agent_common::state::{BUCKETS, Bucket, COUNTERS, SEATS, SETS, Set, ThreadState};
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
@@ -30,13 +28,9 @@ pub static THREADS: LruHashMap<u32, ThreadState> = LruHashMap::with_max_entries(
 #[map]
 pub static BLANK: Array<ThreadState> = Array::with_max_entries(1, 0);
 
-/// Inodes that have been named. Room for 100,000 files and the approximation of the LRU.
+/// Inodes that have been named. Mappable for the alignment, as `SEATED`.
 #[map]
-pub static KNOWN: LruHashMap<InodeKey, Known> = LruHashMap::with_max_entries(131_072, 0);
-
-/// What is known of inodes read lately. Mappable for the alignment, as `SEATED`: a place never lies in two cache lines.
-#[map]
-pub static FAMILIAR: Array<Familiar> = Array::with_max_entries(FAMILIARS, BPF_F_MMAPABLE);
+pub static KNOWN: Array<Set> = Array::with_max_entries(SETS, BPF_F_MMAPABLE);
 
 /// Processes that have read a watched device and whose end is to be told.
 #[map]

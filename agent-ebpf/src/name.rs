@@ -4,112 +4,47 @@
 //! Every step is a probe read, so a dentry that is freed or renamed meanwhile gives a wrong or a cut
 //! path at the worst. Names keep their bytes; each ends with NUL, the file's own comes first.
 
+use core::mem::MaybeUninit;
+
 use agent_common::record::{
     FLAG_TRUNCATED, FLAG_UNNAMED, Head, KIND_SIGHT, NAME_BYTES, PATH_BYTES, PATH_DEPTH, Sight, SightBuffer,
 };
-use agent_common::state::{
-    BURST, COUNT_LOST, COUNT_PUT_OFF, Familiar, InodeKey, Known, familiar_name, familiar_place,
-};
-use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_ringbuf_output};
+use agent_common::state::{COUNT_LOST, COUNT_PUT_OFF};
+use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_ringbuf_output};
 
-use crate::emit::{count, now, wake_flags};
+use crate::emit::{count, now};
 use crate::inode::Inode;
 use crate::layout::at;
-use crate::maps::{FAMILIAR, KNOWN, NAMES, RING};
+use crate::maps::{NAMES, RING};
 use crate::memory::{Memory as _, Probed};
 use crate::trouble;
 
+/// On every kernel from 5.10 to 7.3 what is wanted of a dentry lies in its first 64 bytes: one probe read instead of two.
+const DENTRY: usize = 64;
+type Dentry = [u64; DENTRY / 8];
+
+/// A dentry's parent and where its name is.
 #[inline(always)]
-pub fn key(dev: u32, ino: u64) -> InodeKey {
-    InodeKey { ino, dev, reserved: 0 }
+fn names(dentry: *const u8, head: &mut MaybeUninit<Dentry>) -> (*const u8, *const u8) {
+    // SAFETY: the helper checks the address, fills exactly `DENTRY` bytes, and zeroes them on a fault.
+    unsafe { bpf_probe_read_kernel(head.as_mut_ptr().cast(), DENTRY as u32, dentry.cast()) };
+    (pointer(head, dentry, at!(dentry_parent)), pointer(head, dentry, at!(dentry_name)))
 }
 
-/// What the look-up of an inode gave.
-pub enum Sighted {
-    Known(&'static mut Known),
-    /// Named just now; one record of its allowance is taken.
-    New,
-    /// Its name could not be sent: to be tried again at the next access.
-    Unnamed,
-}
-
-/// What is known of an inode that a run begins on: from its place where it is familiar, else as `known` says, and
-/// it is familiar from then on.
 #[inline(always)]
-pub fn standing(inode: &Inode, id: u64) -> Sighted {
-    let name = familiar_name(inode.dev, inode.ino, inode.epoch);
-    let place = FAMILIAR.get_ptr_mut(familiar_place(inode.dev, inode.ino));
-    if let Some(place) = place {
-        // SAFETY: a map value; races of CPUs on the allowance cost a record more or less.
-        let place = unsafe { &mut *place };
-        if place.name == name && place.known.stamp == inode.stamp {
-            return Sighted::Known(&mut place.known);
-        }
+fn pointer(head: &MaybeUninit<Dentry>, dentry: *const u8, offset: u32) -> *const u8 {
+    if offset as usize <= DENTRY - size_of::<u64>() {
+        // SAFETY: within the head, which `names` has filled; the kernel aligns its pointers.
+        return unsafe { head.as_ptr().cast::<u8>().add(offset as usize).cast::<u64>().read_volatile() }
+            as *const u8;
     }
-    let sighted = known(inode, id);
-    if let Some(place) = place {
-        // SAFETY: as above. Another CPU that looks meanwhile finds the name gone.
-        let place = unsafe { &mut *place };
-        match &sighted {
-            // Its allowance is drawn on this time, so that files that take turns at a place stay within theirs.
-            Sighted::Known(known) => fill(place, name, known),
-            Sighted::New => fill(place, name, &fresh(inode)),
-            Sighted::Unnamed => {}
-        }
-    }
-    sighted
+    Probed::pointer(dentry, offset)
 }
 
-#[inline(always)]
-fn fill(place: &mut Familiar, name: u64, known: &Known) {
-    // SAFETY: a field of a live reference, here and below.
-    unsafe { core::ptr::write_volatile(&raw mut place.name, 0) };
-    place.known = *known;
-    // SAFETY: as above.
-    unsafe { core::ptr::write_volatile(&raw mut place.name, name) };
-}
-
-/// What a run's allowance is taken from.
-#[inline(always)]
-pub fn allowance(dev: u32, ino: u64, epoch: u32) -> Option<&'static mut Known> {
-    if let Some(place) = FAMILIAR.get_ptr_mut(familiar_place(dev, ino)) {
-        // SAFETY: a map value; races of CPUs on the allowance cost a record more or less.
-        let place = unsafe { &mut *place };
-        if place.name == familiar_name(dev, ino, epoch) {
-            return Some(&mut place.known);
-        }
-    }
-    // SAFETY: as above.
-    KNOWN.get_ptr_mut(key(dev, ino)).map(|known| unsafe { &mut *known })
-}
-
-#[inline(always)]
-fn fresh(inode: &Inode) -> Known {
-    Known { stamp: inode.stamp, refilled_at: now(), allowance: BURST - 1, quiet: 0 }
-}
-
-/// What is known of an inode; names it first where it is new or has changed.
-#[inline(always)]
-pub fn known(inode: &Inode, id: u64) -> Sighted {
-    let key = key(inode.dev, inode.ino);
-    if let Some(known) = KNOWN.get_ptr_mut(key) {
-        // SAFETY: a map value; races of CPUs on the allowance cost a record more or less.
-        let known = unsafe { &mut *known };
-        if known.stamp == inode.stamp {
-            return Sighted::Known(known);
-        }
-    }
-    if sight(inode.address, inode.sb, inode.dev, inode.ino, id) == 0 {
-        return Sighted::Unnamed;
-    }
-    // Not looked up again: what was put in is known, and the look-up misses the caches.
-    let _ = KNOWN.insert(key, fresh(inode), 0);
-    Sighted::New
-}
-
-/// Sends the inode's name; 0 when it has to be tried again at the next access.
+/// Sends the inode's name and says when; 0 when it has to be tried again at the next access.
 #[inline(never)]
-fn sight(inode: *const u8, sb: *const u8, dev: u32, ino: u64, id: u64) -> u32 {
+pub fn sight(inode: &Inode, id: u64) -> u64 {
     let Some(scratch) = NAMES.get_ptr_mut(0) else {
         return 0;
     };
@@ -120,24 +55,17 @@ fn sight(inode: *const u8, sb: *const u8, dev: u32, ino: u64, id: u64) -> u32 {
         return 0;
     }
     scratch.busy = 1;
-    let sent = fill_and_send(&raw mut scratch.buffer, inode, sb, dev, ino, id);
+    let sent = fill_and_send(&raw mut scratch.buffer, inode, id);
     scratch.busy = 0;
     sent
 }
 
 #[inline(always)]
-fn fill_and_send(
-    buffer: *mut SightBuffer,
-    inode: *const u8,
-    sb: *const u8,
-    dev: u32,
-    ino: u64,
-    id: u64,
-) -> u32 {
+fn fill_and_send(buffer: *mut SightBuffer, inode: &Inode, id: u64) -> u64 {
     // SAFETY: `sight` holds the buffer for us alone.
     let buffer = unsafe { &mut *buffer };
-    let root = Probed::pointer(sb, at!(sb_root));
-    let alias = Probed::pointer(inode, at!(inode_alias));
+    let root = Probed::pointer(inode.sb, at!(sb_root));
+    let alias = Probed::pointer(inode.address, at!(inode_alias));
     let mut dentry = alias.wrapping_sub(at!(dentry_alias) as usize);
     let mut flags = FLAG_TRUNCATED;
     // The length lives in the buffer: the verifier does not follow what is in maps, so every round looks
@@ -149,17 +77,22 @@ fn fill_and_send(
         flags = FLAG_UNNAMED;
     } else {
         for _ in 0..PATH_DEPTH {
-            let parent = Probed::pointer(dentry, at!(dentry_parent));
             // SAFETY: as above.
             let offset = unsafe { len.read_volatile() };
-            if dentry == root || parent == dentry {
-                flags = if offset == 0 { FLAG_UNNAMED } else { 0 };
+            let ended = if offset == 0 { FLAG_UNNAMED } else { 0 };
+            if dentry == root {
+                flags = ended;
+                break;
+            }
+            let mut head = MaybeUninit::uninit();
+            let (parent, name) = names(dentry, &mut head);
+            if parent == dentry {
+                flags = ended;
                 break;
             }
             if offset >= PATH_BYTES as u32 {
                 break;
             }
-            let name = Probed::pointer(dentry, at!(dentry_name));
             // SAFETY: `offset` < PATH_BYTES and the array has NAME_BYTES behind it; the helper checks `name`.
             let written = unsafe {
                 bpf_probe_read_kernel_str(
@@ -179,7 +112,7 @@ fn fill_and_send(
     // SAFETY: as above.
     let len = unsafe { len.read_volatile() };
     if flags == FLAG_TRUNCATED {
-        trouble::path_cut(dev, ino, len);
+        trouble::path_cut(inode.dev, inode.ino, len);
     }
     let at = now();
     buffer.sight = Sight {
@@ -190,14 +123,14 @@ fn fill_and_send(
             flags,
             tid: id as u32,
             tgid: (id >> 32) as u32,
-            dev,
-            ino,
+            dev: inode.dev,
+            ino: inode.ino,
             at,
         },
-        size: Probed::load(inode, at!(inode_size)),
-        mtime: Probed::load(inode, at!(inode_mtime)),
+        size: inode.size,
+        mtime: inode.mtime,
         len,
-        generation: Probed::load(inode, at!(inode_generation)),
+        generation: inode.generation,
     };
     // The compiler knows this bound and would leave the check out; the verifier wants to see it.
     let bytes = core::hint::black_box(u64::from(len) + size_of::<Sight>() as u64);
@@ -210,12 +143,13 @@ fn fill_and_send(
             core::ptr::from_ref(&RING).cast_mut().cast(),
             core::ptr::from_mut(buffer).cast(),
             bytes,
-            wake_flags(false, at),
+            // A run is always told next, which wakes the agent where the ring fills.
+            u64::from(BPF_RB_NO_WAKEUP),
         )
     };
     if failed != 0 {
         count(COUNT_LOST);
         return 0;
     }
-    1
+    at
 }

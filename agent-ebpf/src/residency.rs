@@ -11,7 +11,7 @@ use crate::emit::{WAKE, close, now, tell};
 use crate::inode::Inode;
 use crate::layout::at;
 use crate::memory::{Memory, Probed};
-use crate::{name, thread};
+use crate::{known, thread};
 
 /// `PF_MEMALLOC` and `PF_KSWAPD` of include/linux/sched.h, unchanged from 5.10 to 6.18.
 const RECLAIMS: u32 = 0x0000_0800 | 0x0002_0000;
@@ -54,7 +54,7 @@ pub fn added(inode: &Inode, start: u64, end: u64) {
         return;
     }
     close(state, SLOT_ADDED as u32, id);
-    name::known(inode, id);
+    known::standing(inode, id);
     open(state, SLOT_ADDED, inode, how, start, end);
     let mut flags = 0;
     if waits {

@@ -70,12 +70,14 @@ pub struct Layout {
     pub iter_source: u32,
     /// Unread bytes in the ring from which the agent is woken whatever happens.
     pub ring_quarter: u32,
+    /// Sets of inodes in `KNOWN`, a power of two.
+    pub sets: u32,
 }
 
-// SAFETY: 42 consecutive u32, no padding.
+// SAFETY: 43 consecutive u32, no padding.
 unsafe impl Plain for Layout {}
 
-const _: () = assert!(size_of::<Layout>() == 42 * 4);
+const _: () = assert!(size_of::<Layout>() == 43 * 4);
 
 impl Layout {
     /// What the object file carries until the agent fills it in.
@@ -122,5 +124,6 @@ impl Layout {
         iter_count: 0,
         iter_source: 0,
         ring_quarter: 0,
+        sets: 0,
     };
 }

@@ -36,7 +36,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use agent_common::plain::Plain as _;
 use agent_common::record::{FLAG_TRUNCATED, KIND_EXIT, KIND_HIT, KIND_MISS, KIND_SIGHT, Record, Sight};
-use agent_common::state::{Bucket, COUNT_LOST, InodeKey, Known, bucket_of};
+use agent_common::state::{Bucket, COUNT_LOST, SETS, Set, bucket_of, set_of};
 use agent_core::units::{FileKey, Nanos, Reader};
 use operator_api::causes::chain;
 use rustc_hash::FxHashSet;
@@ -66,6 +66,8 @@ pub struct ProbeConfig {
     pub object: Option<Vec<u8>>,
     /// Bytes of the ring buffer, a power of two of at least a page; otherwise 1 to 4 MiB by memory.
     pub ring_bytes: Option<u32>,
+    /// Sets of inodes that names are kept for, a power of two; otherwise `SETS`: how tests fill them.
+    pub sets: Option<u32>,
     /// The process whose reads are the agent's own; otherwise this one. Tests read in this one.
     pub own_tgid: Option<u32>,
 }
@@ -79,6 +81,7 @@ pub struct Probe {
     drains: u32,
     batch: Vec<ReadEvent>,
     trouble: Option<Trouble>,
+    sets: u32,
     // Last: the programs go after the maps' handles, the kernel keeps what they use.
     ebpf: aya::Ebpf,
     plan: Plan,
@@ -113,7 +116,7 @@ pub fn changed_prototypes(btf: Vec<u8>) -> Result<Vec<String>, ProbeError> {
 impl Probe {
     /// Loads and attaches the best plan. Nothing is told until a device is watched.
     pub fn start(config: ProbeConfig) -> Result<(Self, PlanReport), ProbeError> {
-        let ProbeConfig { plan: wanted, btf, object, ring_bytes, own_tgid } = config;
+        let ProbeConfig { plan: wanted, btf, object, ring_bytes, sets, own_tgid } = config;
         let object = object.as_deref().unwrap_or(object::OBJECT);
         raise_memlock();
         object::may_load()?;
@@ -126,10 +129,12 @@ impl Probe {
             aya::Btf::from_sys_fs().map_err(|error| ProbeError::Object { reason: chain(&error) })?;
         let words = Wanted::by_log_level();
         let ring = ring_bytes.unwrap_or_else(ring_size);
-        let sizes = Sizes { ring, threads: 4096, inodes: 131_072, words };
+        let sets = sets.unwrap_or(SETS);
+        let sizes = Sizes { ring, threads: 4096, sets, words };
         let mut offsets = layout::find(&btf, page_size() as u64);
         offsets.layout.agent_tgid = own_tgid.unwrap_or_else(std::process::id);
         offsets.layout.ring_quarter = sizes.ring / 4;
+        offsets.layout.sets = sets;
         let mut report = PlanReport::default();
         match calibrate::last_is_exclusive(object, &offsets)? {
             Some(exclusive) => offsets.layout.last_exclusive = u32::from(exclusive),
@@ -170,6 +175,7 @@ impl Probe {
             drains: 0,
             batch: Vec::new(),
             trouble,
+            sets,
             ebpf,
             plan,
         };
@@ -203,39 +209,31 @@ impl Probe {
     }
 
     /// Unwatches a device and forgets its inodes: they are named anew at the next sight (a device number
-    /// is given to the next file system that is mounted).
+    /// is given to the next file system that is mounted). So are those of devices in the same bucket, which costs
+    /// a record for each.
     pub fn forget(&mut self, dev: u32) -> Result<(), ProbeError> {
         self.unwatch(dev)?;
-        let of_dev = |key: &[u8; 16]| InodeKey::from_bytes(key).is_some_and(|key| key.dev == dev);
-        let keys: Vec<_> = self.maps.known.keys().filter_map(Result::ok).filter(of_dev).collect();
-        for key in keys {
-            // Pushed out meanwhile is forgotten too.
-            let _ = self.maps.known.remove(&key);
-        }
-        self.unsettle(dev)
+        let mut bucket = self.bucket(dev)?;
+        bucket.life = bucket.life.wrapping_add(1);
+        self.set_bucket(dev, bucket)
     }
 
     /// Whether single accesses of a file are wanted, or counters (told every megabyte) are enough. No
     /// effect on a file that has not been seen.
     pub fn detail(&mut self, file: FileKey, wanted: bool) -> Result<(), ProbeError> {
-        let key = InodeKey { ino: file.ino, dev: file.dev, reserved: 0 };
-        let mut bytes = [0; size_of::<InodeKey>()];
-        bytes.copy_from_slice(key.as_bytes());
-        let Ok(value) = self.maps.known.get(&bytes, 0) else {
+        let (dev, ino) = (file.dev, file.ino);
+        let index = set_of(dev, ino, self.sets);
+        let bytes = self.maps.known.get(&index, 0).map_err(map_error("KNOWN"))?;
+        let mut set = Set::from_bytes(&bytes).unwrap_or_default();
+        let Some(known) = set.known.iter_mut().find(|known| known.ino == ino && known.dev == dev) else {
             return Ok(());
         };
-        let Some(mut known) = Known::from_bytes(&value) else {
-            return Ok(());
-        };
-        known.quiet = u32::from(!wanted);
-        let mut value = [0; size_of::<Known>()];
-        value.copy_from_slice(known.as_bytes());
-        self.maps.known.insert(bytes, value, 0).map_err(map_error("KNOWN"))?;
-        self.unsettle(file.dev)
-    }
-
-    /// What the programs took over from `KNOWN` is asked for again.
-    fn unsettle(&mut self, dev: u32) -> Result<(), ProbeError> {
+        known.quiet = u16::from(!wanted);
+        let mut bytes = [0; size_of::<Set>()];
+        bytes.copy_from_slice(set.as_bytes());
+        // A neighbour that was named in this moment is named again: the programs write here as well.
+        self.maps.known.set(index, bytes, 0).map_err(map_error("KNOWN"))?;
+        // What the programs took over is asked for again.
         let mut bucket = self.bucket(dev)?;
         bucket.epoch = bucket.epoch.wrapping_add(1);
         self.set_bucket(dev, bucket)

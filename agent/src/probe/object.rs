@@ -2,7 +2,7 @@
 //! that speaks aya.
 
 use agent_common::plain::Plain as _;
-use agent_common::state::{Bucket, InodeKey, Known, ThreadState, seat_of};
+use agent_common::state::{Bucket, Set, ThreadState, seat_of};
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{ProgramError, ProgramType};
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
@@ -16,8 +16,7 @@ use super::trouble::Wanted;
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/headrace-ebpf"));
 
 type ThreadBytes = [u8; size_of::<ThreadState>()];
-type KeyBytes = [u8; size_of::<InodeKey>()];
-type KnownBytes = [u8; size_of::<Known>()];
+type SetBytes = [u8; size_of::<Set>()];
 type BucketBytes = [u8; size_of::<Bucket>()];
 
 /// Sizes of what is allocated at load.
@@ -25,13 +24,14 @@ type BucketBytes = [u8; size_of::<Bucket>()];
 pub struct Sizes {
     pub ring: u32,
     pub threads: u32,
-    pub inodes: u32,
+    /// Of inodes, as `Layout::sets`.
+    pub sets: u32,
     pub words: Wanted,
 }
 
 impl Sizes {
     /// For the short moment of calibration.
-    pub const SMALL: Self = Self { ring: 4096, threads: 64, inodes: 64, words: Wanted::NO };
+    pub const SMALL: Self = Self { ring: 4096, threads: 64, sets: 1, words: Wanted::NO };
 }
 
 pub struct Maps {
@@ -39,7 +39,7 @@ pub struct Maps {
     pub devices: Array<MapData, BucketBytes>,
     pub seated: Array<MapData, ThreadBytes>,
     pub threads: HashMap<MapData, u32, ThreadBytes>,
-    pub known: HashMap<MapData, KeyBytes, KnownBytes>,
+    pub known: Array<MapData, SetBytes>,
     pub counts: PerCpuArray<MapData, u64>,
 }
 
@@ -64,7 +64,7 @@ pub fn load(object: &[u8], offsets: &Offsets, sizes: Sizes) -> Result<Ebpf, Prob
         .map_max_entries("RING", sizes.ring)
         .map_max_entries("THREADS", sizes.threads)
         .map_max_entries("READERS", sizes.threads * 4)
-        .map_max_entries("KNOWN", sizes.inodes)
+        .map_max_entries("KNOWN", sizes.sets)
         .load(object)
         .map_err(|error| match error {
             EbpfError::MapError(MapError::CreateError { io_error, .. }) if denied(&io_error) => {
@@ -104,7 +104,7 @@ impl Maps {
             devices: Array::try_from(take(ebpf, "DEVICES")?).map_err(map_error("DEVICES"))?,
             seated: Array::try_from(take(ebpf, "SEATED")?).map_err(map_error("SEATED"))?,
             threads: HashMap::try_from(take(ebpf, "THREADS")?).map_err(map_error("THREADS"))?,
-            known: HashMap::try_from(take(ebpf, "KNOWN")?).map_err(map_error("KNOWN"))?,
+            known: Array::try_from(take(ebpf, "KNOWN")?).map_err(map_error("KNOWN"))?,
             counts: PerCpuArray::try_from(take(ebpf, "COUNTS")?).map_err(map_error("COUNTS"))?,
         })
     }

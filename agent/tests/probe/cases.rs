@@ -42,7 +42,7 @@ pub enum Case {
 
 use Case::{Long, Own, Shared};
 
-const EACH: [(&str, Case); 36] = [
+const EACH: [(&str, Case); 37] = [
     ("read", Shared(ways::read)),
     ("pread", Shared(ways::pread)),
     ("readv", Shared(ways::readv)),
@@ -71,6 +71,7 @@ const EACH: [(&str, Case); 36] = [
     ("residency", Shared(residency::miss)),
     ("hit-latency", Shared(residency::hit_latency)),
     ("large-folios", Shared(residency::large_folios)),
+    ("full-register", Own(identity::full_register)),
     ("trouble-is-said", Own(identity::trouble_is_said)),
     ("own-reads", Own(residency::own_reads)),
     ("sequential", Shared(merging::sequential)),
@@ -111,6 +112,21 @@ fn set(pages: std::ops::Range<u64>) -> PageSet {
     pages.collect()
 }
 
+/// Reads by another thread. It can be joined before it has come to the tracepoint of its end, which tells the rest
+/// of what it read: this waits for that.
+fn by_another(read: impl FnOnce() + Send) {
+    let task = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            read();
+            rustix::thread::gettid().as_raw_nonzero()
+        });
+        reader.join().expect("a reader")
+    });
+    while Path::new(&format!("/proc/self/task/{task}")).exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Does `read` on a resident file and on one that has to be fetched, and expects exactly these pages of
 /// exactly this file; where the plan says that it sees no hits, of the second only what was added.
 fn way(scene: &mut Scene, path: &Path, pages: PageSet, read: impl Fn(&File)) -> Verdict {
@@ -118,24 +134,16 @@ fn way(scene: &mut Scene, path: &Path, pages: PageSet, read: impl Fn(&File)) -> 
     let expected = if hits { pages.clone() } else { PageSet::default() };
     let file = File::open(path).expect("opening");
     let total = file.metadata().expect("metadata").len().div_ceil(4096);
-    // By another thread: what this one reads next must not pass for the end of the same read.
-    let task = std::thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            fs::read(path).expect("reading");
-            rustix::thread::gettid().as_raw_nonzero()
-        });
-        reader.join().expect("a reader")
+    // What this thread reads next must not pass for the end of the same read.
+    by_another(|| {
+        fs::read(path).expect("reading");
     });
-    // It can be joined before it has come to the tracepoint of its end, which tells the rest.
-    while Path::new(&format!("/proc/self/task/{task}")).exists() {
-        std::thread::sleep(Duration::from_millis(1));
-    }
     scene.told();
     read(&file);
     let told = scene.told();
     assert_eq!(told.pages(path, Via::Read), expected, "resident: {:?}", told.events);
     assert!(told.accessed().iter().all(|file| *file == key_of(path)), "other files: {:?}", told.events);
-    assert_eq!(told.resident(path), set(0..0), "pages that were there were told as added");
+    assert_eq!(told.resident(path), set(0..0), "pages that were there, told as added: {:?}", told.events);
 
     chill(&file);
     scene.told();

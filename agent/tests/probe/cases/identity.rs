@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use agent::probe::{Plan, ReadEvent};
+use agent::probe::{Plan, ProbeConfig, ReadEvent};
 use agent_core::observation::Actor;
 
 use super::{reached, set, verdict, whole_file};
@@ -193,6 +193,36 @@ impl Write for Lines {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+/// Files in turns, more than the probe keeps names of: who was pushed out is named again, and nothing of it is lost.
+pub fn full_register(plan: Plan) -> Verdict {
+    const FILES: usize = 40;
+    // In one set.
+    const PLACES: usize = 4;
+    let config = ProbeConfig { sets: Some(1), own_tgid: Some(1), ..ProbeConfig::default() };
+    let mut scene = Scene::with(plan, config);
+    let paths: Vec<_> = (0..FILES).map(|n| scene.disk.file(format!("many/{n}"), 8192)).collect();
+    scene.forget(scene.disk.dev);
+    for turn in 0..3 {
+        if !scene.sees_hits() {
+            paths.iter().for_each(|path| chill(&File::open(path).expect("opening")));
+        }
+        scene.told();
+        for path in &paths {
+            fs::read(path).expect("reading");
+        }
+        let told = scene.told();
+        for path in &paths {
+            assert_eq!(reached(&scene, &told, path), set(0..2), "{turn}: {:?}", told.events);
+            let name = told.path(path).unwrap_or(below(path, &scene.disk.root));
+            assert_eq!(name, below(path, &scene.disk.root));
+        }
+        let named = paths.iter().filter(|path| told.path(path).is_some()).count();
+        let least = if turn == 0 { FILES } else { FILES - PLACES };
+        assert!(named >= least, "{turn}: {named} of {FILES} were named");
+    }
+    verdict(&scene)
 }
 
 /// With the log at debug, the programs say in words what they could not do: here, that a path was too deep.

@@ -10,7 +10,7 @@ use agent::probe::{Plan, ProbeConfig, ReadEvent};
 use agent_core::observation::Via;
 use agent_core::units::FileKey;
 
-use super::{reached, set, verdict, whole_file};
+use super::{by_another, reached, set, verdict, whole_file};
 use crate::scene::{Scene, Told, key_of};
 use crate::verdict::Verdict;
 
@@ -129,12 +129,10 @@ pub fn quiet(scene: &mut Scene) -> Verdict {
     let records = accesses(&told);
     assert!(records <= 8, "{records} records without details");
     // A thread that has not read it yet begins anew, from what is known of the file.
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for page in (0..1000).rev() {
-                file.read_exact_at(&mut [0; 10], page * 4096).expect("pread");
-            }
-        });
+    by_another(|| {
+        for page in (0..1000).rev() {
+            file.read_exact_at(&mut [0; 10], page * 4096).expect("pread");
+        }
     });
     let records = accesses(&scene.told());
     assert!(records <= 8, "{records} records of another thread without details");
