@@ -5,6 +5,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Result;
 
@@ -13,20 +15,29 @@ const LARGEST: usize = 1 << 20;
 
 const NAMES: &[u8] = br#""NodeNames":"#;
 
-/// Its port on loopback; it ends with this process.
-pub fn open() -> Result<u16> {
+/// Its port on loopback, and how many questions it has answered; it ends with this process.
+#[derive(Debug)]
+pub struct Floor {
+    pub port: u16,
+    pub answered: Arc<AtomicUsize>,
+}
+
+pub fn open() -> Result<Floor> {
+    let answered = Arc::new(AtomicUsize::new(0));
+    let counter = answered.clone();
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
     std::thread::Builder::new().name("floor".to_owned()).spawn(move || {
         for client in listener.incoming().flatten() {
-            std::thread::spawn(move || converse(&client));
+            let counter = counter.clone();
+            std::thread::spawn(move || converse(&client, &counter));
         }
     })?;
-    Ok(port)
+    Ok(Floor { port, answered })
 }
 
 /// Until the scheduler goes.
-fn converse(client: &TcpStream) -> std::io::Result<()> {
+fn converse(client: &TcpStream, answered: &AtomicUsize) -> std::io::Result<()> {
     client.set_nodelay(true)?;
     let (mut asked, mut to) = (BufReader::with_capacity(64 << 10, client), client);
     let mut body = Vec::new();
@@ -57,6 +68,7 @@ fn converse(client: &TcpStream) -> std::io::Result<()> {
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             answer.len()
         );
+        answered.fetch_add(1, Ordering::Relaxed);
         to.write_all(&[head.as_bytes(), &answer].concat())?;
     }
 }
@@ -81,7 +93,8 @@ mod tests {
 
     #[test]
     fn questions_on_one_connection_are_answered_in_turn() {
-        let mut client = TcpStream::connect(("127.0.0.1", open().unwrap())).unwrap();
+        let floor = open().unwrap();
+        let mut client = TcpStream::connect(("127.0.0.1", floor.port)).unwrap();
         let mut heard = BufReader::new(client.try_clone().unwrap());
         for (path, wanted) in [("filter", r#"{"NodeNames":["a"]}"#), ("prioritize", "[]")] {
             let body = r#"{"NodeNames":["a"]}"#;
@@ -100,5 +113,6 @@ mod tests {
             heard.read_exact(&mut answer).unwrap();
             assert_eq!(answer, wanted.as_bytes(), "{path}");
         }
+        assert_eq!(floor.answered.load(Ordering::Relaxed), 2);
     }
 }
