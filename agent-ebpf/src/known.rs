@@ -1,7 +1,8 @@
 //! The register of inodes that have been named: who is in it is told by number alone, who is not is named first.
 //!
 //! It is an array of sets, and whoever finds its set full pushes another out: that one is named again when it
-//! is read again, which costs a record and a microsecond, and nothing is ever wrong.
+//! is read again, which costs a record and a microsecond. Its allowance is then full again, and single accesses are
+//! told of it even where counters were enough.
 
 use agent_common::state::{BURST, Known, REFILL_SHIFT, Set, WAYS, set_of};
 

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use agent::probe::{Plan, ProbeConfig, ReadEvent};
+use agent_common::state::WAYS;
 use agent_core::observation::Actor;
 
 use super::{reached, set, verdict, whole_file};
@@ -198,8 +199,6 @@ impl Write for Lines {
 /// Files in turns, more than the probe keeps names of: who was pushed out is named again, and nothing of it is lost.
 pub fn full_register(plan: Plan) -> Verdict {
     const FILES: usize = 40;
-    // In one set.
-    const PLACES: usize = 4;
     let config = ProbeConfig { sets: Some(1), own_tgid: Some(1), ..ProbeConfig::default() };
     let mut scene = Scene::with(plan, config);
     let paths: Vec<_> = (0..FILES).map(|n| scene.disk.file(format!("many/{n}"), 8192)).collect();
@@ -219,7 +218,7 @@ pub fn full_register(plan: Plan) -> Verdict {
             assert_eq!(name, below(path, &scene.disk.root));
         }
         let named = paths.iter().filter(|path| told.path(path).is_some()).count();
-        let least = if turn == 0 { FILES } else { FILES - PLACES };
+        let least = if turn == 0 { FILES } else { FILES - WAYS };
         assert!(named >= least, "{turn}: {named} of {FILES} were named");
     }
     verdict(&scene)
