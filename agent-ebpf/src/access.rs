@@ -6,19 +6,22 @@
 //! in batches: span, number and pages touched are kept, only the single places are not.
 
 use agent_common::record::{FLAG_CLOSED, FLAG_SAMPLED, Head, KIND_MISS, Record, VIA_FAULT, VIA_READ};
-use agent_common::state::{ACCESS_SLOTS, BATCH, PROGRESS_PAGES, QUIET_PAGES, Run, SLOT_ADDED, ThreadState};
+use agent_common::state::{
+    ACCESS_SLOTS, BATCH, PROGRESS_PAGES, QUIET, QUIET_PAGES, Run, SLOT_ADDED, ThreadState,
+};
 
 use crate::emit::{close, now, send, tell, tell_at};
 use crate::inode::Inode;
 use crate::known::{self, Standing};
-use crate::{residency, thread};
+use crate::memory::Memory;
+use crate::{name, residency, thread};
 
 /// Where a thread waited that did not wait for a page of this file.
 const NOWHERE: u32 = u32::MAX;
 
 /// Pages `start..end` (not yet cut to the file's size) of `inode` were reached by the running thread.
 #[inline(always)]
-pub fn access(inode: &Inode, how: u8, start: u64, end: u64) {
+pub fn access<M: Memory>(inode: &Inode, how: u8, start: u64, end: u64) {
     let end = if end > inode.pages() { inode.pages() } else { end };
     if start >= end {
         return;
@@ -42,7 +45,7 @@ pub fn access(inode: &Inode, how: u8, start: u64, end: u64) {
     }
     let slot = current(state);
     close(state, slot as u32, id);
-    begin(state, slot, inode, how, start, end, id);
+    begin::<M>(state, slot, inode, how, start, end, id);
 }
 
 /// The slot in use, read anew: the verifier then forgets on which path it was found, and follows what
@@ -140,7 +143,7 @@ fn take_over(run: &mut Run, inode: &Inode) -> bool {
     let Some(known) = known::find(inode.dev, inode.ino) else {
         return false;
     };
-    let quiet = known.quiet != 0;
+    let quiet = known.allowance == QUIET;
     let ends = run.quiet != 0 && !quiet;
     run.quiet = quiet as u8;
     !ends
@@ -148,18 +151,29 @@ fn take_over(run: &mut Run, inode: &Inode) -> bool {
 
 /// Begins a run in a slot: told at once where the inode's allowance lasts.
 #[inline(always)]
-fn begin(state: &mut ThreadState, slot: usize, inode: &Inode, how: u8, start: u64, end: u64, id: u64) {
-    let (quiet, told, named) = match known::standing(inode, id) {
-        Standing::Known(known) => (known.quiet != 0, known.quiet == 0 && known::take(known), 0),
-        Standing::New(at) => (false, true, at),
-        Standing::Unnamed => (false, true, 0),
-    };
+fn begin<M: Memory>(
+    state: &mut ThreadState,
+    slot: usize,
+    inode: &Inode,
+    how: u8,
+    start: u64,
+    end: u64,
+    id: u64,
+) {
     residency::open(state, slot, inode, how, start, end);
     let run = &mut state.runs[slot];
-    run.quiet = quiet as u8;
-    run.flags = if told || quiet { 0 } else { FLAG_SAMPLED };
-    if told {
-        tell_at(state, slot as u32, id, 0, if named == 0 { now() } else { named });
+    match known::standing(inode) {
+        Some(Standing::Known(known)) if known.allowance == QUIET => run.quiet = 1,
+        Some(Standing::Known(known)) => {
+            let at = now();
+            if known::take(known, at) {
+                tell_at(state, slot as u32, id, 0, at);
+            } else {
+                run.flags = FLAG_SAMPLED;
+            }
+        }
+        Some(Standing::New(way)) => name::introduce::<M>(state, slot, inode, way, id, 0),
+        None => {}
     }
 }
 
@@ -181,7 +195,7 @@ fn end_batch(state: *mut ThreadState, slot: u32, id: u64) -> u32 {
     let Some(known) = known::find(origin.dev, origin.ino) else {
         return 0;
     };
-    if known::take(known) && tell(state, slot, id, u32::from(FLAG_CLOSED)) != 0 {
+    if known::take(known, now()) && tell(state, slot, id, u32::from(FLAG_CLOSED)) != 0 {
         // Nothing is of this run any more: the next access begins another, told by itself.
         state.runs[slot as usize].ident = 0;
     }

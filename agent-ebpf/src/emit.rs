@@ -5,7 +5,7 @@
 //! ring that fills.
 
 use agent_common::record::{FLAG_CLOSED, Head, KIND_ACCESS, KIND_ADDED, KIND_REMOVED, Record};
-use agent_common::state::{ACCESS_SLOTS, COUNT_LOST, SLOT_ADDED, SLOTS, ThreadState};
+use agent_common::state::{ACCESS_SLOTS, COUNT_LOST, Origin, Run, SLOT_ADDED, SLOTS, ThreadState};
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 
@@ -31,7 +31,7 @@ pub fn count(counter: u32) {
 
 /// Flags for a submit: whether to wake the agent with it.
 #[inline(always)]
-fn wake_flags(wake: bool, now: u64) -> u64 {
+pub fn wake_flags(wake: bool, now: u64) -> u64 {
     if wake {
         return u64::from(BPF_RB_FORCE_WAKEUP);
     }
@@ -86,7 +86,18 @@ pub fn tell_at(state: *mut ThreadState, slot: u32, id: u64, flags: u32, at: u64)
     } else {
         KIND_REMOVED
     };
-    let record = Record {
+    if send(record(run, origin, kind, slot, id, flags, at), flags & WAKE != 0) {
+        origin.told = run.count;
+        run.told_end = run.end as u32;
+        return 1;
+    }
+    0
+}
+
+/// The run so far, as it is told.
+#[inline(always)]
+pub fn record(run: &Run, origin: &Origin, kind: u8, slot: u32, id: u64, flags: u32, at: u64) -> Record {
+    Record {
         head: Head {
             kind,
             how: origin.how,
@@ -105,13 +116,7 @@ pub fn tell_at(state: *mut ThreadState, slot: u32, id: u64, flags: u32, at: u64)
         reserved: 0,
         seq: origin.seq,
         count: run.count,
-    };
-    if send(record, flags & WAKE != 0) {
-        origin.told = run.count;
-        run.told_end = run.end as u32;
-        return 1;
     }
-    0
 }
 
 /// Tells what has not been told of a run that ends.

@@ -2,6 +2,8 @@
 
 use core::mem::MaybeUninit;
 
+use agent_common::state::ident_of;
+
 use crate::filter;
 use crate::layout::at;
 use crate::memory::Memory;
@@ -10,14 +12,23 @@ use crate::memory::Memory;
 const FORMAT: u16 = 0o170_000;
 const REGULAR: u16 = 0o100_000;
 
-/// 2^64 over the golden ratio: spreads numbers over all bits.
-const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+#[inline(always)]
+pub fn seed() -> u64 {
+    u64::from(at!(seed_high)) << 32 | u64::from(at!(seed_low))
+}
+
+#[inline(always)]
+pub fn number_of(dev: u32, ino: u64) -> u64 {
+    ident_of(dev, ino, seed())
+}
 
 pub struct Inode {
     pub address: *const u8,
     pub sb: *const u8,
     pub dev: u32,
     pub ino: u64,
+    /// `number_of` both.
+    pub number: u64,
     /// Bytes.
     pub size: u64,
     /// Seconds since the epoch.
@@ -47,17 +58,19 @@ impl Inode {
         let ctime: u64 = M::field(&head, host, at!(inode_ctime));
         let nsec: u32 = M::field(&head, host, at!(inode_ctime_nsec));
         let generation: u32 = M::field(&head, host, at!(inode_generation));
+        let ino = M::field(&head, host, at!(inode_ino));
         Some(Self {
             address: host,
             sb,
             dev,
-            ino: M::field(&head, host, at!(inode_ino)),
+            ino,
+            number: number_of(dev, ino),
             size: M::field(&head, host, at!(inode_size)),
             mtime: M::field(&head, host, at!(inode_mtime)),
             // 30 bits of nanoseconds leave the seconds distinct for 500 years.
             stamp: ((ctime << 30) | u64::from(nsec & 0x3fff_ffff))
                 ^ (u64::from(generation) << 32)
-                ^ u64::from(life).wrapping_mul(SPREAD),
+                ^ u64::from(life).wrapping_mul(seed() | 1),
             generation,
             epoch,
         })
@@ -66,9 +79,7 @@ impl Inode {
     /// `Run::ident` of an access in this way.
     #[inline(always)]
     pub fn ident(&self, how: u8) -> u64 {
-        let name = self.ino ^ u64::from(self.dev) << 32 ^ u64::from(how) << 60;
-        // Stamps differ in their own bits.
-        name.wrapping_mul(SPREAD) ^ self.stamp | 1
+        (self.number ^ self.stamp ^ u64::from(how) << 1) | 1
     }
 
     /// The page after the file's last.

@@ -1,24 +1,20 @@
 //! The register of inodes that have been named: who is in it is told by number alone, who is not is named first.
 //!
 //! It is an array of sets, and whoever finds its set full pushes another out: that one is named again when it
-//! is read again, which costs a record and a microsecond. Its allowance is then full again, and single accesses are
+//! is read again, which costs half a microsecond. Its allowance is then full again, and single accesses are
 //! told of it even where counters were enough.
 
-use agent_common::state::{BURST, Known, REFILL_SHIFT, Set, WAYS, set_of};
+use agent_common::state::{BURST, Known, QUIET, REFILL_SHIFT, Set, WAYS, digest_of, set_of};
 
-use crate::emit::now;
-use crate::inode::Inode;
+use crate::inode::{Inode, number_of, seed};
 use crate::layout::at;
 use crate::maps::KNOWN;
-use crate::name;
 
 /// What the register says of an inode.
 pub enum Standing {
     Known(&'static mut Known),
-    /// Named at this moment; one record of its allowance is taken.
-    New(u64),
-    /// Its name could not be sent: to be tried again at the next access.
-    Unnamed,
+    /// To be named, then entered here.
+    New(usize),
 }
 
 #[inline(always)]
@@ -31,69 +27,77 @@ fn set(dev: u32, ino: u64) -> Option<&'static mut Set> {
 /// The inode's place, whatever life of the number was named.
 #[inline(always)]
 pub fn find(dev: u32, ino: u64) -> Option<&'static mut Known> {
-    set(dev, ino)?.known.iter_mut().find(|known| known.ino == ino && known.dev == dev)
+    let number = number_of(dev, ino);
+    set(dev, ino)?.known.iter_mut().find(|known| known.ident == number)
 }
 
-/// Names the inode first where it is new or has changed.
+/// Whether the inode has been named as it is now.
 #[inline(always)]
-pub fn standing(inode: &Inode, id: u64) -> Standing {
-    let Some(set) = set(inode.dev, inode.ino) else {
-        return Standing::Unnamed;
-    };
-    let mut place = WAYS;
+pub fn standing(inode: &Inode) -> Option<Standing> {
+    let set = set(inode.dev, inode.ino)?;
     let mut way = 0;
     while way < WAYS {
         let known = &mut set.known[way];
-        if known.ino == inode.ino && known.dev == inode.dev {
-            if known.stamp == inode.stamp {
-                return Standing::Known(&mut set.known[way]);
+        if known.ident == inode.number {
+            if known.stamp == digest_of(inode.stamp, seed()) {
+                return Some(Standing::Known(&mut set.known[way]));
             }
-            place = way;
             break;
         }
-        if known.dev == 0 {
+        if known.ident == 0 {
             // Places are taken in order and never given back: behind an empty one there is nobody.
-            place = way;
             break;
         }
         way += 1;
     }
-    let now = name::sight(inode, id);
-    if now == 0 {
-        return Standing::Unnamed;
-    }
-    // A full set loses any of its inodes: of those that are read in turns, the longest unread would be the very next.
-    let place = if place == WAYS { (now >> 4) as usize } else { place };
-    let known = &mut set.known[place & (WAYS - 1)];
-    // SAFETY: a field of a live reference, here and below. Another CPU that looks meanwhile finds the place empty.
-    unsafe { core::ptr::write_volatile(&raw mut known.dev, 0) };
-    known.ino = inode.ino;
-    known.stamp = inode.stamp;
-    known.refilled_at = now;
-    known.allowance = BURST - 1;
-    known.quiet = 0;
-    // SAFETY: as above.
-    unsafe { core::ptr::write_volatile(&raw mut known.dev, inode.dev) };
-    Standing::New(now)
+    Some(Standing::New(way))
 }
 
-/// Takes one record from an inode's allowance.
+/// Enters an inode that has been named at `now`. Its allowance lacks the record that named it.
 #[inline(always)]
-pub fn take(known: &mut Known) -> bool {
-    if known.allowance < BURST / 2 {
-        let now = now();
-        let more = now.wrapping_sub(known.refilled_at) >> REFILL_SHIFT;
-        if more != 0 {
-            let sum = u64::from(known.allowance) + more;
-            known.allowance = if sum > u64::from(BURST) { BURST } else { sum as u16 };
-            known.refilled_at = now;
-        }
-    } else if known.allowance == BURST {
-        known.refilled_at = now();
-    }
-    if known.allowance == 0 {
+pub fn enter(inode: &Inode, way: usize, now: u64) {
+    let Some(set) = set(inode.dev, inode.ino) else {
+        return;
+    };
+    // A full set loses any of its inodes: of those that are read in turns, the longest unread would be the very next.
+    let way = if way == WAYS { (now >> 4) as usize } else { way };
+    let known = &mut set.known[way & (WAYS - 1)];
+    // SAFETY: a field of a live reference, here and below. Another CPU that looks meanwhile finds the place empty.
+    unsafe { core::ptr::write_volatile(&raw mut known.ident, 0) };
+    known.stamp = digest_of(inode.stamp, seed());
+    known.refilled_at = steps(now);
+    known.allowance = BURST - 1;
+    // SAFETY: as above.
+    unsafe { core::ptr::write_volatile(&raw mut known.ident, inode.number) };
+}
+
+/// A moment as `Known::refilled_at` has it.
+#[inline(always)]
+fn steps(at: u64) -> u16 {
+    (at >> REFILL_SHIFT) as u16
+}
+
+/// Takes one record from an inode's allowance at `now`; none where counters are enough.
+#[inline(always)]
+pub fn take(known: &mut Known, now: u64) -> bool {
+    let allowance = known.allowance;
+    if allowance == QUIET {
         return false;
     }
-    known.allowance -= 1;
+    let mut left = allowance;
+    if left < BURST / 2 {
+        let more = steps(now).wrapping_sub(known.refilled_at);
+        if more != 0 {
+            let sum = u32::from(left) + u32::from(more);
+            left = if sum > u32::from(BURST) { BURST } else { sum as u16 };
+            known.refilled_at = steps(now);
+        }
+    } else if left == BURST {
+        known.refilled_at = steps(now);
+    }
+    if left == 0 {
+        return false;
+    }
+    known.allowance = left - 1;
     true
 }

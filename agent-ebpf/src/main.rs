@@ -22,9 +22,9 @@ mod memory;
 
 mod inode;
 
-mod name;
-
 mod known;
+
+mod name;
 
 mod thread;
 

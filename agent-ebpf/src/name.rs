@@ -1,5 +1,5 @@
 //! First sight of an inode: its path, walked from a dentry up to the root of its file system, sent
-//! before anything else is told of it. A small file is closed again before user space could ask /proc.
+//! with the first run that is told of it. A small file is closed again before user space could ask /proc.
 //!
 //! Every step is a probe read, so a dentry that is freed or renamed meanwhile gives a wrong or a cut
 //! path at the worst. Names keep their bytes; each ends with NUL, the file's own comes first.
@@ -7,18 +7,17 @@
 use core::mem::MaybeUninit;
 
 use agent_common::record::{
-    FLAG_TRUNCATED, FLAG_UNNAMED, Head, KIND_SIGHT, NAME_BYTES, PATH_BYTES, PATH_DEPTH, Sight, SightBuffer,
+    FLAG_TRUNCATED, FLAG_UNNAMED, KIND_SIGHT, NAME_BYTES, PATH_BYTES, PATH_DEPTH, Sight, SightBuffer,
 };
-use agent_common::state::{COUNT_LOST, COUNT_PUT_OFF};
-use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
+use agent_common::state::{COUNT_LOST, COUNT_PUT_OFF, SLOTS, ThreadState};
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_ringbuf_output};
 
-use crate::emit::{count, now};
+use crate::emit::{WAKE, count, now, record, tell, wake_flags};
 use crate::inode::Inode;
 use crate::layout::at;
 use crate::maps::{NAMES, RING};
-use crate::memory::{Memory as _, Probed};
-use crate::trouble;
+use crate::memory::{Memory, Probed};
+use crate::{known, trouble};
 
 /// On every kernel from 5.10 to 7.3 what is wanted of a dentry lies in its first 64 bytes: one probe read instead of two.
 const DENTRY: usize = 64;
@@ -42,9 +41,31 @@ fn pointer(head: &MaybeUninit<Dentry>, dentry: *const u8, offset: u32) -> *const
     Probed::pointer(dentry, offset)
 }
 
-/// Sends the inode's name and says when; 0 when it has to be tried again at the next access.
+/// Tells a run that has just begun together with the name of its inode, which the register did not have, and enters
+/// it there. Where the name cannot be sent the run is told alone, and the name tried again at the next one.
+#[inline(always)]
+pub fn introduce<M: Memory>(
+    state: &mut ThreadState,
+    slot: usize,
+    inode: &Inode,
+    way: usize,
+    id: u64,
+    flags: u32,
+) {
+    let at = sight::<M>(state, slot as u32, inode, id, flags);
+    if at == 0 {
+        tell(state, slot as u32, id, flags);
+    } else {
+        known::enter(inode, way, at);
+    }
+}
+
+/// Sends the inode's name with the run in this slot, and says when; 0 where it could not.
 #[inline(never)]
-pub fn sight(inode: &Inode, id: u64) -> u64 {
+fn sight<M: Memory>(state: *mut ThreadState, slot: u32, inode: &Inode, id: u64, flags: u32) -> u64 {
+    if slot >= SLOTS as u32 {
+        return 0;
+    }
     let Some(scratch) = NAMES.get_ptr_mut(0) else {
         return 0;
     };
@@ -55,84 +76,82 @@ pub fn sight(inode: &Inode, id: u64) -> u64 {
         return 0;
     }
     scratch.busy = 1;
-    let sent = fill_and_send(&raw mut scratch.buffer, inode, id);
+    let cut = gather::<M>(&raw mut scratch.buffer, inode);
+    // SAFETY: the running thread's own state, a map value; `busy` holds the buffer for us alone.
+    let sent = unsafe { send_named(&mut scratch.buffer, &mut *state, slot, inode, id, flags | cut) };
     scratch.busy = 0;
     sent
 }
 
+/// Fills in the names and their length. Returns what is to be said of them, as `Head::flags`.
 #[inline(always)]
-fn fill_and_send(buffer: *mut SightBuffer, inode: &Inode, id: u64) -> u64 {
+fn gather<M: Memory>(buffer: *mut SightBuffer, inode: &Inode) -> u32 {
     // SAFETY: `sight` holds the buffer for us alone.
     let buffer = unsafe { &mut *buffer };
-    let root = Probed::pointer(inode.sb, at!(sb_root));
-    let alias = Probed::pointer(inode.address, at!(inode_alias));
+    let root = M::pointer(inode.sb, at!(sb_root));
+    let alias = M::pointer(inode.address, at!(inode_alias));
     let mut dentry = alias.wrapping_sub(at!(dentry_alias) as usize);
-    let mut flags = FLAG_TRUNCATED;
     // The length lives in the buffer: the verifier does not follow what is in maps, so every round looks
     // to it like the one before, and is not checked again.
     let len = &raw mut buffer.sight.len;
     // SAFETY: a field of the buffer, here and below.
     unsafe { len.write_volatile(0) };
     if alias.is_null() {
-        flags = FLAG_UNNAMED;
-    } else {
-        for _ in 0..PATH_DEPTH {
-            // SAFETY: as above.
-            let offset = unsafe { len.read_volatile() };
-            let ended = if offset == 0 { FLAG_UNNAMED } else { 0 };
-            if dentry == root {
-                flags = ended;
-                break;
-            }
-            let mut head = MaybeUninit::uninit();
-            let (parent, name) = names(dentry, &mut head);
-            if parent == dentry {
-                flags = ended;
-                break;
-            }
-            if offset >= PATH_BYTES as u32 {
-                break;
-            }
-            // SAFETY: `offset` < PATH_BYTES and the array has NAME_BYTES behind it; the helper checks `name`.
-            let written = unsafe {
-                bpf_probe_read_kernel_str(
-                    buffer.names.as_mut_ptr().add(offset as usize).cast(),
-                    NAME_BYTES as u32,
-                    name.cast(),
-                )
-            };
-            if written <= 1 || written > NAME_BYTES as i64 {
-                break;
-            }
-            // SAFETY: as above.
-            unsafe { len.write_volatile(offset + written as u32) };
-            dentry = parent;
+        return u32::from(FLAG_UNNAMED);
+    }
+    for _ in 0..PATH_DEPTH {
+        // SAFETY: as above.
+        let offset = unsafe { len.read_volatile() };
+        let ended = if offset == 0 { u32::from(FLAG_UNNAMED) } else { 0 };
+        if dentry == root {
+            return ended;
         }
+        let mut head = MaybeUninit::uninit();
+        let (parent, name) = names(dentry, &mut head);
+        if parent == dentry {
+            return ended;
+        }
+        if offset >= PATH_BYTES as u32 {
+            break;
+        }
+        // SAFETY: `offset` < PATH_BYTES and the array has NAME_BYTES behind it; the helper checks `name`.
+        let written = unsafe {
+            bpf_probe_read_kernel_str(
+                buffer.names.as_mut_ptr().add(offset as usize).cast(),
+                NAME_BYTES as u32,
+                name.cast(),
+            )
+        };
+        if written <= 1 || written > NAME_BYTES as i64 {
+            break;
+        }
+        // SAFETY: as above.
+        unsafe { len.write_volatile(offset + written as u32) };
+        dentry = parent;
     }
     // SAFETY: as above.
-    let len = unsafe { len.read_volatile() };
-    if flags == FLAG_TRUNCATED {
-        trouble::path_cut(inode.dev, inode.ino, len);
-    }
+    trouble::path_cut(inode.dev, inode.ino, unsafe { len.read_volatile() });
+    u32::from(FLAG_TRUNCATED)
+}
+
+#[inline(always)]
+fn send_named(
+    buffer: &mut SightBuffer,
+    state: &mut ThreadState,
+    slot: u32,
+    inode: &Inode,
+    id: u64,
+    flags: u32,
+) -> u64 {
+    let (run, origin) = (&mut state.runs[slot as usize], &mut state.origins[slot as usize]);
     let at = now();
-    buffer.sight = Sight {
-        head: Head {
-            kind: KIND_SIGHT,
-            how: 0,
-            slot: 0,
-            flags,
-            tid: id as u32,
-            tgid: (id >> 32) as u32,
-            dev: inode.dev,
-            ino: inode.ino,
-            at,
-        },
-        size: inode.size,
-        mtime: inode.mtime,
-        len,
-        generation: inode.generation,
-    };
-    // The compiler knows this bound and would leave the check out; the verifier wants to see it.
+    let sight = &mut buffer.sight;
+    sight.run = record(run, origin, KIND_SIGHT, slot, id, flags, at);
+    sight.mtime = inode.mtime;
+    sight.generation = inode.generation;
+    // SAFETY: a field of the buffer. The compiler knows the bound below and would leave the check out; the verifier
+    // wants to see it.
+    let len = unsafe { (&raw const sight.len).read_volatile() };
     let bytes = core::hint::black_box(u64::from(len) + size_of::<Sight>() as u64);
     if bytes > size_of::<SightBuffer>() as u64 {
         return 0;
@@ -143,13 +162,14 @@ fn fill_and_send(buffer: *mut SightBuffer, inode: &Inode, id: u64) -> u64 {
             core::ptr::from_ref(&RING).cast_mut().cast(),
             core::ptr::from_mut(buffer).cast(),
             bytes,
-            // A run is always told next, which wakes the agent where the ring fills.
-            u64::from(BPF_RB_NO_WAKEUP),
+            wake_flags(flags & WAKE != 0, at),
         )
     };
     if failed != 0 {
         count(COUNT_LOST);
         return 0;
     }
+    origin.told = run.count;
+    run.told_end = run.end as u32;
     at
 }

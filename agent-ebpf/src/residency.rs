@@ -9,9 +9,10 @@ use aya_ebpf::helpers::bpf_get_current_task;
 
 use crate::emit::{WAKE, close, now, tell};
 use crate::inode::Inode;
+use crate::known::{self, Standing};
 use crate::layout::at;
 use crate::memory::{Memory, Probed};
-use crate::{known, thread};
+use crate::{name, thread};
 
 /// `PF_MEMALLOC` and `PF_KSWAPD` of include/linux/sched.h, unchanged from 5.10 to 6.18.
 const RECLAIMS: u32 = 0x0000_0800 | 0x0002_0000;
@@ -37,7 +38,7 @@ pub fn folio<M: Memory>(folio: *const u8) -> Option<(Inode, u64, u64)> {
 }
 
 #[inline(always)]
-pub fn added(inode: &Inode, start: u64, end: u64) {
+pub fn added<M: Memory>(inode: &Inode, start: u64, end: u64) {
     let id = thread::id();
     let Some(state) = thread::find_or_begin(id) else {
         return;
@@ -54,7 +55,6 @@ pub fn added(inode: &Inode, start: u64, end: u64) {
         return;
     }
     close(state, SLOT_ADDED as u32, id);
-    known::standing(inode, id);
     open(state, SLOT_ADDED, inode, how, start, end);
     let mut flags = 0;
     if waits {
@@ -66,7 +66,11 @@ pub fn added(inode: &Inode, start: u64, end: u64) {
             flags = WAKE;
         }
     }
-    tell(state, SLOT_ADDED as u32, id, flags);
+    if let Some(Standing::New(way)) = known::standing(inode) {
+        name::introduce::<M>(state, SLOT_ADDED, inode, way, id, flags);
+    } else {
+        tell(state, SLOT_ADDED as u32, id, flags);
+    }
 }
 
 /// The running thread holds the inode's lock for writing: it fills the page itself and waits for no

@@ -34,7 +34,7 @@ pub fn btf_map_pages(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "mm_filemap_add_to_page_cache")]
 pub fn btf_added(ctx: BtfTracePointContext) -> i32 {
     if let Some((inode, start, end)) = residency::folio::<Direct>(ctx.arg(0)) {
-        residency::added(&inode, start, end);
+        residency::added::<Direct>(&inode, start, end);
     }
     0
 }

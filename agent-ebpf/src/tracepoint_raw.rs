@@ -15,7 +15,7 @@ use crate::{exit, residency};
 fn reach<M: Memory>(mapping: *const u8, how: u8, start: u64, end: u64) {
     if let Some(inode) = Inode::watched::<M>(mapping) {
         let scale = at!(page_scale) & 15;
-        access(&inode, how, start << scale, end << scale);
+        access::<M>(&inode, how, start << scale, end << scale);
     }
 }
 
@@ -56,7 +56,7 @@ pub fn raw_map_pages(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "mm_filemap_add_to_page_cache")]
 pub fn raw_added(ctx: RawTracePointContext) -> i32 {
     if let Some((inode, start, end)) = residency::folio::<Probed>(ctx.arg(0)) {
-        residency::added(&inode, start, end);
+        residency::added::<Probed>(&inode, start, end);
     }
     0
 }

@@ -72,12 +72,15 @@ pub struct Layout {
     pub ring_quarter: u32,
     /// Sets of inodes in `KNOWN`, a power of two.
     pub sets: u32,
+    /// The two halves of `ident_of`'s seed.
+    pub seed_low: u32,
+    pub seed_high: u32,
 }
 
-// SAFETY: 43 consecutive u32, no padding.
+// SAFETY: 45 consecutive u32, no padding.
 unsafe impl Plain for Layout {}
 
-const _: () = assert!(size_of::<Layout>() == 43 * 4);
+const _: () = assert!(size_of::<Layout>() == 45 * 4);
 
 impl Layout {
     /// What the object file carries until the agent fills it in.
@@ -125,5 +128,7 @@ impl Layout {
         iter_source: 0,
         ring_quarter: 0,
         sets: 0,
+        seed_low: 0,
+        seed_high: 0,
     };
 }

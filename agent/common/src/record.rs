@@ -1,5 +1,5 @@
 //! What the ring buffer carries: one fixed record for everything that is a run of pages, a miss or an
-//! exit, and one of variable length for the first sight of an inode.
+//! exit, and one of variable length for the first sight of an inode, with the run that it was met by.
 //!
 //! A run is told more than once while it grows. Each telling carries the whole run so far (`seq` names
 //! it within its slot), so that telling it twice, or reading it from the map, does no harm: the agent
@@ -69,13 +69,12 @@ pub struct Record {
     pub count: u32,
 }
 
-/// `KIND_SIGHT`: followed by `len` bytes of names, each ended by NUL, the file's own first, then its
-/// folder's, up to but without the root.
+/// `KIND_SIGHT`: an inode is met by an access or by pages that came (`run.head.slot` says which), followed by `len`
+/// bytes of names, each ended by NUL, the file's own first, then its folder's, up to but without the root.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sight {
-    pub head: Head,
-    pub size: u64,
+    pub run: Record,
     /// Seconds since the epoch.
     pub mtime: i64,
     pub len: u32,
@@ -91,7 +90,7 @@ unsafe impl Plain for Sight {}
 
 const _: () = assert!(size_of::<Head>() == 32);
 const _: () = assert!(size_of::<Record>() == 32 + 4 * 8 + 8);
-const _: () = assert!(size_of::<Sight>() == 32 + 2 * 8 + 8);
+const _: () = assert!(size_of::<Sight>() == 72 + 8 + 8);
 
 /// Longest path taken from the kernel, as PATH_MAX.
 pub const PATH_BYTES: usize = 4096;
@@ -109,7 +108,7 @@ pub struct SightBuffer {
     pub names: [u8; PATH_BYTES + NAME_BYTES],
 }
 
-// SAFETY: as above; 56 + 4352 bytes, a multiple of 8.
+// SAFETY: as above; 88 + 4352 bytes, a multiple of 8.
 unsafe impl Plain for SightBuffer {}
 
-const _: () = assert!(size_of::<SightBuffer>() == 56 + 4352);
+const _: () = assert!(size_of::<SightBuffer>() == 88 + 4352);

@@ -46,7 +46,7 @@ pub struct Run {
     /// Pages touched by all accesses together; may wrap.
     pub touched: u32,
     pub count: u32,
-    /// Which `Known::quiet` the run has taken over, see `Bucket::epoch`.
+    /// Which `Known::allowance` of `QUIET` the run has taken over, see `Bucket::epoch`.
     pub epoch: u32,
     /// `Head::flags`: `FLAG_SAMPLED`.
     pub flags: u8,
@@ -105,24 +105,26 @@ pub const fn seat_of(tid: u32) -> u32 {
     tid & (SEATS - 1)
 }
 
-/// An inode that has been named, and what it may still cause. Half a cache line.
+/// An inode that has been named, and what it may still cause. A quarter of a cache line.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Known {
-    pub ino: u64,
-    /// Which life of the number, under which name, and since when its device is watched.
-    pub stamp: u64,
-    pub refilled_at: u64,
-    /// 0 in an empty place.
-    pub dev: u32,
-    /// Records that it may cause at once.
+    /// `ident_of`; 0 in an empty place.
+    pub ident: u64,
+    /// Which life of the number, under which name, and since when its device is watched: half of a `digest_of`.
+    pub stamp: u32,
+    /// When its allowance was last filled up, in steps of 2^`REFILL_SHIFT` ns. After 17 s it begins anew: an inode
+    /// that comes back just then is given less than it is due.
+    pub refilled_at: u16,
+    /// Records that it may cause at once, or `QUIET`.
     pub allowance: u16,
-    /// Only counters are wanted.
-    pub quiet: u16,
 }
 
+/// As an allowance: only counters are wanted.
+pub const QUIET: u16 = u16::MAX;
+
 /// Inodes that share their place.
-pub const WAYS: usize = 4;
+pub const WAYS: usize = 8;
 
 /// The places of those inodes whose number gives this set: two cache lines side by side, the second in use only
 /// where the first is full, and found without a hash table's chains. Each miss of the processor's caches costs
@@ -133,19 +135,30 @@ pub struct Set {
     pub known: [Known; WAYS],
 }
 
-/// 8 MiB of places. Of 100,000 files one in sixty finds all of its set taken and pushes another out, which is
-/// named again when it is read again.
+/// 8 MiB of places. Of 100,000 files whose numbers follow each other one in fifty finds all of its set taken and
+/// pushes another out, which is named again when it is read again; of others fewer do.
 pub const SETS: u32 = 65_536;
 
-/// Where an inode's set is, of `sets`, a power of two. Numbers that follow each other, as those of a folder's files
-/// mostly do, have sets that follow each other: who walks a folder has the next one in its caches already. Beyond
-/// that, numbers are spread over all sets, whatever bits they differ in.
+/// Where an inode's set is, of `sets`, a power of two. Four numbers that follow each other, as those of a folder's
+/// files mostly do, share a set, which is one miss of the caches for four of them, and the next four have the next
+/// set. Beyond 256, numbers are spread over all sets, whatever bits they differ in.
 pub const fn set_of(dev: u32, ino: u64, sets: u32) -> u32 {
     // 2^64 over the golden ratio; once alone leaves numbers that are a power of two apart in few sets.
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let once = ((ino >> 6) ^ (dev as u64) << 32).wrapping_mul(SPREAD);
+    let once = ((ino >> 8) ^ (dev as u64) << 32).wrapping_mul(SPREAD);
     let block = (once ^ once >> 32).wrapping_mul(SPREAD) >> 40;
-    (block as u32).wrapping_add(ino as u32 & 63) & sets.wrapping_sub(1)
+    (block as u32).wrapping_add(ino as u32 >> 2 & 63) & sets.wrapping_sub(1)
+}
+
+/// An inode in 8 bytes: no two of one device have the same, two of different devices by no more than chance. The
+/// seed is the agent's own and secret, so that whoever makes up inode numbers (a FUSE server) cannot aim at another's.
+pub const fn ident_of(dev: u32, ino: u64, seed: u64) -> u64 {
+    ino.wrapping_mul(seed | 1) ^ (dev as u64).wrapping_mul(seed.rotate_left(32) | 1)
+}
+
+/// `value` spread over the upper half, for where half of it has to do.
+pub const fn digest_of(value: u64, seed: u64) -> u32 {
+    (value.wrapping_mul(seed | 1) >> 32) as u32
 }
 
 /// Watched devices, four to a bucket; 0 is no device. Half a cache line.
@@ -153,7 +166,7 @@ pub const fn set_of(dev: u32, ino: u64, sets: u32) -> u32 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bucket {
     pub devs: [u32; 4],
-    /// Raised by the agent whenever it has changed a `Known::quiet` of these devices.
+    /// Raised by the agent whenever it has made a file of these devices `QUIET`, or ended that.
     pub epoch: u32,
     /// Raised by the agent to have all their inodes named anew.
     pub life: u32,
@@ -190,12 +203,14 @@ const _: () = assert!(size_of::<Run>() == 64);
 const _: () = assert!(size_of::<Origin>() == 24);
 const _: () = assert!(size_of::<ThreadState>() == 64 + SLOTS * (64 + 24) + 48);
 const _: () = assert!(size_of::<ThreadState>().is_multiple_of(64));
-const _: () = assert!(size_of::<Known>() == 32);
+const _: () = assert!(size_of::<Known>() == 16);
 const _: () = assert!(size_of::<Set>() == 128);
 const _: () = assert!(size_of::<Bucket>() == 32);
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     /// Of so many numbers, `step` apart, those that find their set full.
@@ -216,7 +231,20 @@ mod tests {
 
     #[test]
     fn neighbours_are_neighbours() {
-        let apart = |ino| set_of(7, ino + 1, SETS).wrapping_sub(set_of(7, ino, SETS)) & (SETS - 1);
-        assert!((0..63).all(|ino| apart(64 * 12_345 + ino) == 1));
+        let apart = |ino| set_of(7, ino + 4, SETS).wrapping_sub(set_of(7, ino, SETS)) & (SETS - 1);
+        assert!((0..252).all(|ino| apart(256 * 12_345 + ino) == 1));
+        assert!((0..256).all(|ino| set_of(7, ino, SETS) == set_of(7, ino & !3, SETS)));
+    }
+
+    #[test]
+    fn an_inode_is_nobody_else() {
+        for seed in [0, 1, 0x0123_4567_89ab_cdef, u64::MAX] {
+            let numbers = (0..1000).chain((0..64).map(|bit| 1 << bit)).collect::<BTreeSet<u64>>();
+            let idents = numbers.iter().map(|ino| ident_of(7, *ino, seed)).collect::<BTreeSet<_>>();
+            assert_eq!(idents.len(), numbers.len(), "seed {seed:x}");
+        }
+        let seed = 0x0123_4567_89ab_cdef;
+        let devices = (0..100).flat_map(|dev| (0..100).map(move |ino| ident_of(dev, ino, seed)));
+        assert_eq!(devices.collect::<BTreeSet<_>>().len(), 10_000);
     }
 }

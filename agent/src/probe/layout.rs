@@ -37,7 +37,8 @@ impl Search<'_> {
     }
 }
 
-/// Everything but what the agent decides itself (`agent_tgid`, `last_exclusive`, `ring_quarter`).
+/// Everything but what the agent decides itself (`agent_tgid`, `last_exclusive`, `ring_quarter`, `sets`, the
+/// seed).
 pub fn find(btf: &Btf, page_size: u64) -> Offsets {
     let mut of = Search { btf, missing: None };
     let head_bit = btf.enumerator("PG_head").unwrap_or(ABSENT);

@@ -32,11 +32,16 @@ mod plan;
 
 mod told;
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use agent_common::plain::Plain as _;
-use agent_common::record::{FLAG_TRUNCATED, KIND_EXIT, KIND_HIT, KIND_MISS, KIND_SIGHT, Record, Sight};
-use agent_common::state::{Bucket, COUNT_LOST, SETS, Set, bucket_of, set_of};
+use agent_common::record::{
+    FLAG_TRUNCATED, KIND_ACCESS, KIND_ADDED, KIND_EXIT, KIND_HIT, KIND_MISS, KIND_SIGHT, Record, Sight,
+};
+use agent_common::state::{
+    ACCESS_SLOTS, BURST, Bucket, COUNT_LOST, QUIET, SETS, Set, bucket_of, ident_of, set_of,
+};
 use agent_core::units::{FileKey, Nanos, Reader};
 use operator_api::causes::chain;
 use rustc_hash::FxHashSet;
@@ -82,6 +87,7 @@ pub struct Probe {
     batch: Vec<ReadEvent>,
     trouble: Option<Trouble>,
     sets: u32,
+    seed: u64,
     // Last: the programs go after the maps' handles, the kernel keeps what they use.
     ebpf: aya::Ebpf,
     plan: Plan,
@@ -135,6 +141,9 @@ impl Probe {
         offsets.layout.agent_tgid = own_tgid.unwrap_or_else(std::process::id);
         offsets.layout.ring_quarter = sizes.ring / 4;
         offsets.layout.sets = sets;
+        // The standard library's random keys.
+        let seed = RandomState::new().build_hasher().finish();
+        (offsets.layout.seed_low, offsets.layout.seed_high) = (seed as u32, (seed >> 32) as u32);
         let mut report = PlanReport::default();
         match calibrate::last_is_exclusive(object, &offsets)? {
             Some(exclusive) => offsets.layout.last_exclusive = u32::from(exclusive),
@@ -176,6 +185,7 @@ impl Probe {
             batch: Vec::new(),
             trouble,
             sets,
+            seed,
             ebpf,
             plan,
         };
@@ -215,7 +225,9 @@ impl Probe {
         self.unwatch(dev)?;
         let mut bucket = self.bucket(dev)?;
         bucket.life = bucket.life.wrapping_add(1);
-        self.set_bucket(dev, bucket)
+        self.set_bucket(dev, bucket)?;
+        self.told.forget_device(dev);
+        Ok(())
     }
 
     /// Whether single accesses of a file are wanted, or counters (told every megabyte) are enough. No
@@ -225,10 +237,14 @@ impl Probe {
         let index = set_of(dev, ino, self.sets);
         let bytes = self.maps.known.get(&index, 0).map_err(map_error("KNOWN"))?;
         let mut set = Set::from_bytes(&bytes).unwrap_or_default();
-        let Some(known) = set.known.iter_mut().find(|known| known.ino == ino && known.dev == dev) else {
+        let ident = ident_of(dev, ino, self.seed);
+        let Some(known) = set.known.iter_mut().find(|known| known.ident == ident) else {
             return Ok(());
         };
-        known.quiet = u16::from(!wanted);
+        if wanted != (known.allowance == QUIET) {
+            return Ok(());
+        }
+        known.allowance = if wanted { BURST } else { QUIET };
         let mut bytes = [0; size_of::<Set>()];
         bytes.copy_from_slice(set.as_bytes());
         // A neighbour that was named in this moment is named again: the programs write here as well.
@@ -255,6 +271,7 @@ impl Probe {
                 break;
             };
             taken += 1;
+            batch.extend(sight(&item));
             let event = decode(&item, &mut self.told, now);
             if let Some(ReadEvent::Access { file, .. }) = &event {
                 accessed.insert(*file);
@@ -331,10 +348,11 @@ impl Probe {
 
 /// One record of the ring; `None` for what is no news, or cut.
 fn decode(bytes: &[u8], told: &mut Told, now: Nanos) -> Option<ReadEvent> {
-    if bytes.first() == Some(&KIND_SIGHT) {
-        return sight(bytes);
+    let mut record = Record::from_bytes(bytes)?;
+    if record.head.kind == KIND_SIGHT {
+        let met_by_access = usize::from(record.head.slot) < ACCESS_SLOTS;
+        record.head.kind = if met_by_access { KIND_ACCESS } else { KIND_ADDED };
     }
-    let record = Record::from_bytes(bytes)?;
     let head = record.head;
     let file = FileKey { dev: head.dev, ino: head.ino };
     let reader = Reader { tgid: head.tgid, tid: head.tid };
@@ -361,8 +379,11 @@ fn decode(bytes: &[u8], told: &mut Told, now: Nanos) -> Option<ReadEvent> {
     }
 }
 
-/// Names come the file's own first, each ended by NUL.
+/// The name that comes with a record, if one does. Names come the file's own first, each ended by NUL.
 fn sight(bytes: &[u8]) -> Option<ReadEvent> {
+    if bytes.first() != Some(&KIND_SIGHT) {
+        return None;
+    }
     let sight = Sight::from_bytes(bytes)?;
     let names = bytes.get(size_of::<Sight>()..)?.get(..sight.len as usize)?;
     let mut path = Vec::with_capacity(names.len());
@@ -372,11 +393,11 @@ fn sight(bytes: &[u8]) -> Option<ReadEvent> {
         }
         path.extend_from_slice(name);
     }
-    let head = sight.head;
+    let head = sight.run.head;
     Some(ReadEvent::Sight {
         file: FileKey { dev: head.dev, ino: head.ino },
         path: path.into(),
-        size: sight.size,
+        size: sight.run.size,
         mtime: sight.mtime,
         truncated: head.flags & FLAG_TRUNCATED != 0,
         reader: Reader { tgid: head.tgid, tid: head.tid },

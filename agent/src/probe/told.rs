@@ -147,6 +147,16 @@ impl Told {
         slot.advance(&as_record(run, origin, SLOT_ADDED, tid, state.tgid, now))
     }
 
+    /// Nothing more is passed on of runs of this device: its number may be another file system's next, whose files
+    /// have the same inode numbers, and a thread keeps its runs until it reads or ends.
+    pub fn forget_device(&mut self, dev: u32) {
+        let slots = self.threads.values_mut().flat_map(|thread| &mut thread.slots);
+        for slot in slots.filter(|slot| slot.file.is_some_and(|file| file.dev == dev)) {
+            slot.count = u32::MAX;
+            slot.end = u64::MAX;
+        }
+    }
+
     pub fn forget_process(&mut self, tgid: u32) {
         let ended = self.threads.iter().filter(|(_, thread)| thread.tgid == tgid);
         for tid in ended.map(|(tid, _)| *tid).collect::<Vec<_>>() {

@@ -83,6 +83,22 @@ fn looks_grow_rarer_while_nothing_happens() {
 }
 
 #[test]
+fn runs_of_a_forgotten_device_are_over() {
+    let mut told = Told::default();
+    told.record(&record(1, 1, 0..2), NOW);
+    told.forget_device(2);
+    assert_eq!(access(told.record(&record(1, 2, 0..4), NOW)), Some((2..4, 1)), "another device's");
+    told.forget_device(1);
+    // What the thread had read and not told yet, from the ring and from the map.
+    assert_eq!(access(told.record(&record(1, 5, 0..10), NOW)), None);
+    let mut found = Vec::new();
+    told.state(7, Some(&state(1, 2, &record(1, 9, 0..12))), NOW, &mut found);
+    assert_eq!(found, []);
+    // Its next run is of the file system that has the number now.
+    assert_eq!(access(told.record(&record(2, 1, 0..1), NOW)), Some((0..1, 1)));
+}
+
+#[test]
 fn memory_is_bounded() {
     let mut told = Told::default();
     for tid in 1..40_000 {
