@@ -135,7 +135,7 @@ pub struct Set {
     pub known: [Known; WAYS],
 }
 
-/// 8 MiB of places. Of 100,000 files whose numbers follow each other one in fifty finds all of its set taken and
+/// 8 MiB of places. Of 100,000 files whose numbers follow each other one in sixty finds all of its set taken and
 /// pushes another out, which is named again when it is read again; of others fewer do.
 pub const SETS: u32 = 65_536;
 
