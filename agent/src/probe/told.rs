@@ -147,8 +147,9 @@ impl Told {
         slot.advance(&as_record(run, origin, SLOT_ADDED, tid, state.tgid, now))
     }
 
-    /// Nothing more is passed on of runs of this device: its number may be another file system's next, whose files
-    /// have the same inode numbers, and a thread keeps its runs until it reads or ends.
+    /// Nothing more is passed on of this device's runs that have been told: its number may be another file system's
+    /// next, whose files have the same inode numbers, and a thread keeps its runs until it reads or ends. (A run
+    /// whose first record still lies in the ring is passed on, as of a device that nobody watches.)
     pub fn forget_device(&mut self, dev: u32) {
         let slots = self.threads.values_mut().flat_map(|thread| &mut thread.slots);
         for slot in slots.filter(|slot| slot.file.is_some_and(|file| file.dev == dev)) {
