@@ -101,7 +101,7 @@ fn proceed(
     }
     if run.epoch != inode.epoch {
         run.epoch = inode.epoch;
-        if !take_over(run, inode) {
+        if !take_over(run, inode, &mut state.way) {
             return true;
         }
     }
@@ -138,9 +138,9 @@ fn proceed(
 /// The agent has changed a switch of this device: asks again for the run's file. False where details are
 /// wanted again, so that a new run must begin.
 #[inline(always)]
-fn take_over(run: &mut Run, inode: &Inode) -> bool {
+fn take_over(run: &mut Run, inode: &Inode, way: &mut u32) -> bool {
     // Pushed out meanwhile: a new run names it again.
-    let Some(known) = known::find(inode.dev, inode.ino) else {
+    let Some(known) = known::find(inode.dev, inode.ino, way) else {
         return false;
     };
     let quiet = known.allowance == QUIET;
@@ -162,9 +162,9 @@ fn begin<M: Memory>(
 ) {
     residency::open(state, slot, inode, how, start, end);
     let run = &mut state.runs[slot];
-    match known::standing(inode) {
-        Some(Standing::Known(known)) if known.allowance == QUIET => run.quiet = 1,
-        Some(Standing::Known(known)) => {
+    match known::standing(inode, &mut state.way) {
+        Standing::Known(known) if known.allowance == QUIET => run.quiet = 1,
+        Standing::Known(known) => {
             let at = now();
             if known::take(known, at) {
                 tell_at(state, slot as u32, id, 0, at);
@@ -172,8 +172,7 @@ fn begin<M: Memory>(
                 run.flags = FLAG_SAMPLED;
             }
         }
-        Some(Standing::New(way)) => name::introduce::<M>(state, slot, inode, way, id, 0),
-        None => {}
+        Standing::New(way) => name::introduce::<M>(state, slot, inode, way, id, 0),
     }
 }
 
@@ -192,10 +191,11 @@ fn end_batch(state: *mut ThreadState, slot: u32, id: u64) -> u32 {
         }
         return 0;
     }
-    let Some(known) = known::find(origin.dev, origin.ino) else {
+    let Some(known) = known::find(origin.dev, origin.ino, &mut state.way) else {
         return 0;
     };
-    if known::take(known, now()) && tell(state, slot, id, u32::from(FLAG_CLOSED)) != 0 {
+    let at = now();
+    if known::take(known, at) && tell_at(state, slot, id, u32::from(FLAG_CLOSED), at) != 0 {
         // Nothing is of this run any more: the next access begins another, told by itself.
         state.runs[slot as usize].ident = 0;
     }

@@ -24,33 +24,50 @@ fn set(dev: u32, ino: u64) -> Option<&'static mut Set> {
     KNOWN.get_ptr_mut(set_of(dev, ino, at!(sets))).map(|set| unsafe { &mut *set })
 }
 
-/// The inode's place, whatever life of the number was named.
+/// The inode's place in its set, else the first empty one, else `WAYS`. Found in turns, and read back from
+/// memory: the verifier does not follow what is in maps, so that what comes after is checked once instead of
+/// once for every place.
 #[inline(always)]
-pub fn find(dev: u32, ino: u64) -> Option<&'static mut Known> {
-    let number = number_of(dev, ino);
-    set(dev, ino)?.known.iter_mut().find(|known| known.ident == number)
-}
-
-/// Whether the inode has been named as it is now.
-#[inline(always)]
-pub fn standing(inode: &Inode) -> Option<Standing> {
-    let set = set(inode.dev, inode.ino)?;
+fn place(set: &Set, number: u64, found: &mut u32) -> usize {
     let mut way = 0;
     while way < WAYS {
-        let known = &mut set.known[way];
-        if known.ident == inode.number {
-            if known.stamp == digest_of(inode.stamp, seed()) {
-                return Some(Standing::Known(&mut set.known[way]));
-            }
-            break;
-        }
-        if known.ident == 0 {
-            // Places are taken in order and never given back: behind an empty one there is nobody.
+        // Places are taken in order and never given back: behind an empty one there is nobody.
+        if set.known[way].ident == number || set.known[way].ident == 0 {
             break;
         }
         way += 1;
     }
-    Some(Standing::New(way))
+    let found = &raw mut *found;
+    // SAFETY: a live reference's own place.
+    unsafe {
+        found.write_volatile(way as u32);
+        found.read_volatile() as usize
+    }
+}
+
+/// What the register has under the inode's number, whatever life of it was named. `found` is room for the
+/// answer, `ThreadState::way`, as everywhere here.
+#[inline(always)]
+pub fn find(dev: u32, ino: u64, found: &mut u32) -> Option<&'static mut Known> {
+    let number = number_of(dev, ino);
+    let set = set(dev, ino)?;
+    let way = place(set, number, found);
+    set.known.get_mut(way).filter(|known| known.ident == number)
+}
+
+/// Whether the inode has been named as it is now.
+#[inline(always)]
+pub fn standing(inode: &Inode, found: &mut u32) -> Standing {
+    let Some(set) = set(inode.dev, inode.ino) else {
+        return Standing::New(WAYS);
+    };
+    let way = place(set, inode.number, found);
+    match set.known.get_mut(way) {
+        Some(known) if known.ident == inode.number && known.stamp == digest_of(inode.stamp, seed()) => {
+            Standing::Known(known)
+        }
+        _ => Standing::New(way),
+    }
 }
 
 /// Enters an inode that has been named at `now`. Its allowance lacks the record that named it.

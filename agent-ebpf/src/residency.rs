@@ -66,7 +66,7 @@ pub fn added<M: Memory>(inode: &Inode, start: u64, end: u64) {
             flags = WAKE;
         }
     }
-    if let Some(Standing::New(way)) = known::standing(inode) {
+    if let Standing::New(way) = known::standing(inode, &mut state.way) {
         name::introduce::<M>(state, SLOT_ADDED, inode, way, id, flags);
     } else {
         tell(state, SLOT_ADDED as u32, id, flags);

@@ -90,7 +90,9 @@ pub struct ThreadState {
     pub entered_at: u64,
     /// Reads that the thread has begun.
     pub entries: u64,
-    pub reserved: u64,
+    /// Where in its set the inode was found that was looked for last.
+    pub way: u32,
+    pub reserved: u32,
     pub runs: [Run; SLOTS],
     pub origins: [Origin; SLOTS],
     pub padding: [u64; 6],
