@@ -238,18 +238,17 @@ impl Probe {
         let bytes = self.maps.known.get(&index, 0).map_err(map_error("KNOWN"))?;
         let mut set = Set::from_bytes(&bytes).unwrap_or_default();
         let ident = ident_of(dev, ino, self.seed);
-        let Some(known) = set.known.iter_mut().find(|known| known.ident == ident) else {
-            return Ok(());
-        };
-        if wanted == (known.allowance == QUIET) {
+        if let Some(known) = set.known.iter_mut().find(|known| known.ident == ident)
+            && wanted == (known.allowance == QUIET)
+        {
             known.allowance = if wanted { BURST } else { QUIET };
             let mut bytes = [0; size_of::<Set>()];
             bytes.copy_from_slice(set.as_bytes());
             // A neighbour that was named in this moment is named again: the programs write here as well.
             self.maps.known.set(index, bytes, 0).map_err(map_error("KNOWN"))?;
         }
-        // What the programs took over is asked for again, here too where the register has it already: an inode that
-        // was pushed out and named anew has lost its wish, and runs from before have not.
+        // What the programs took over is asked for again, whatever the register says: an inode that was pushed out has
+        // lost its wish, and runs from before have not.
         let mut bucket = self.bucket(dev)?;
         bucket.epoch = bucket.epoch.wrapping_add(1);
         self.set_bucket(dev, bucket)

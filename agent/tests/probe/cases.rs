@@ -42,7 +42,7 @@ pub enum Case {
 
 use Case::{Long, Own, Shared};
 
-const EACH: [(&str, Case); 37] = [
+const EACH: [(&str, Case); 38] = [
     ("read", Shared(ways::read)),
     ("pread", Shared(ways::pread)),
     ("readv", Shared(ways::readv)),
@@ -78,6 +78,7 @@ const EACH: [(&str, Case); 37] = [
     ("interleaved", Shared(merging::interleaved)),
     ("flood", Shared(merging::flood)),
     ("without-details", Shared(merging::quiet)),
+    ("details-again", Own(merging::quiet_pushed_out)),
     ("unwatched", Shared(merging::unwatched)),
     ("full-ring", Own(merging::full_ring)),
 ];

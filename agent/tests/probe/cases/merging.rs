@@ -146,6 +146,51 @@ pub fn quiet(scene: &mut Scene) -> Verdict {
     Verdict::Seen
 }
 
+/// A file without details is pushed out of the register, and details are wanted again: its runs from before go on
+/// in single accesses, whether or not another thread has named it meanwhile.
+pub fn quiet_pushed_out(plan: Plan) -> Verdict {
+    let config = ProbeConfig { sets: Some(1), own_tgid: Some(1), ..ProbeConfig::default() };
+    let mut scene = Scene::with(plan, config);
+    let path = scene.disk.file("lost-wish", 4 << 20);
+    let others: Vec<_> = (0..40).map(|n| scene.disk.file(format!("crowd/{n}"), 4096)).collect();
+    fs::read(&path).expect("reading");
+    let file = File::open(&path).expect("opening");
+    let (dev, ino) = key_of(&path);
+    let backwards = |pages: std::ops::Range<u64>| {
+        for page in pages.rev() {
+            file.read_exact_at(&mut [0; 10], page * 4096).expect("pread");
+        }
+    };
+    scene.told();
+    for named_by_another in [false, true] {
+        backwards(900..910);
+        scene.probe.detail(FileKey { dev, ino }, false).expect("switching");
+        backwards(500..600);
+        let told = scene.told();
+        if let Some(verdict) = invisible(&scene, &told) {
+            return verdict;
+        }
+        let records = accesses(&told);
+        assert!(records < 20, "{records} records of 10 and 100 reads, of the latter none by itself");
+        // Each of these takes the place of one of eight, by chance: of 400 the file survives none.
+        by_another(|| {
+            for path in (0..10).flat_map(|_| &others) {
+                fs::read(path).expect("reading");
+            }
+            if named_by_another {
+                file.read_exact_at(&mut [0; 10], 0).expect("pread");
+            }
+        });
+        scene.told();
+        scene.probe.detail(FileKey { dev, ino }, true).expect("switching");
+        backwards(100..150);
+        let told = scene.told();
+        assert_eq!(told.count(&path), 50);
+        assert_eq!(accesses(&told), 50, "details again, named by another: {named_by_another}");
+    }
+    Verdict::Seen
+}
+
 pub fn unwatched(scene: &mut Scene) -> Verdict {
     let path = scene.disk.file("unwatched", 1 << 20);
     let dev = scene.disk.dev;
