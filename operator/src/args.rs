@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use crate::config::{AgentsConfig, CertificatesConfig, Config};
+use crate::config::{AgentsConfig, CertificatesConfig, Config, LogFormat};
 
 /// Places caches and steers pods by measured bytes.
 #[derive(Debug, Parser)]
@@ -46,6 +46,9 @@ struct Args {
     /// How much is logged: error, warn, info, debug, trace, or a filter such as operator=debug.
     #[arg(long, value_name = "LEVEL", default_value = "info", env = "HEADRACE_LOG")]
     log: String,
+    /// How a line of the log is written: text, or json for collectors.
+    #[arg(long, value_name = "FORMAT", default_value = "text", env = "HEADRACE_LOG_FORMAT", value_parser = log_format)]
+    log_format: LogFormat,
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -60,6 +63,14 @@ fn ip(text: &str) -> Result<IpAddr, String> {
     parsed.ok_or_else(|| {
         "it must be the IP address of this pod, such as 10.0.0.7: status.podIP has it".to_owned()
     })
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("it must be text or json".to_owned()),
+    }
 }
 
 fn word(text: &str) -> Result<String, String> {
@@ -87,6 +98,7 @@ fn config(args: Args) -> Config {
         certificates,
         agents_account,
         log,
+        log_format,
     } = args;
     let service = "headrace-operator";
     let mut names =
@@ -100,7 +112,18 @@ fn config(args: Args) -> Config {
         let id: u64 = instance();
         format!("{host}_{id:016x}")
     });
-    Config { namespace, identity, health, worker_image, log, agents, scheduling, address, certificates }
+    Config {
+        namespace,
+        identity,
+        health,
+        worker_image,
+        log,
+        log_format,
+        agents,
+        scheduling,
+        address,
+        certificates,
+    }
 }
 
 /// The process, and when it started: no two of a cluster have both.
@@ -135,6 +158,10 @@ mod tests {
         assert_ne!(one.identity, two.identity);
         assert_eq!(one.namespace, "headrace-system");
         assert_eq!((one.agents, one.scheduling), (None, None), "nothing listens unasked");
+        assert_eq!(one.log_format, LogFormat::Text);
+        let json = parse("headrace-operator --log-format json").unwrap();
+        assert_eq!(json.log_format, LogFormat::Json);
+        assert!(parse("headrace-operator --log-format xml").unwrap_err().contains("text or json"));
         let named = parse("headrace-operator --name 10.0.0.1 --scheduling [::]:9444").unwrap();
         assert_eq!(named.reached_at(), None, "any address is none");
         let reached = parse("headrace-operator --address 10.0.0.7 --scheduling [::]:9444").unwrap();

@@ -15,6 +15,7 @@ pub struct Config {
     /// Image of movers and backups.
     pub worker_image: Option<String>,
     pub log: String,
+    pub log_format: LogFormat,
     /// None: agents are not listened to.
     pub agents: Option<AgentsConfig>,
     /// Where webhooks and extender are served; none: pods are scheduled as they would be anyway.
@@ -22,6 +23,16 @@ pub struct Config {
     /// Where the other replicas reach this one; none: what `scheduling` listens at, where that is one address.
     pub address: Option<IpAddr>,
     pub certificates: CertificatesConfig,
+}
+
+/// How a line of the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people: time, level, words, then fields as name=value.
+    #[default]
+    Text,
+    /// For collectors: an object a line.
+    Json,
 }
 
 impl Config {

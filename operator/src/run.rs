@@ -4,6 +4,7 @@
 //! once and stands again.
 
 use std::collections::HashMap;
+use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::agents;
-use crate::config::Config;
+use crate::config::{Config, LogFormat};
 use crate::doors::{DoorError, Doors, Inside};
 use crate::health::{self, Health, HealthError};
 use crate::ingest::{Hub, Limits};
@@ -65,7 +66,16 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log);
     let filter = filter.map_err(|error| RunError::Log(error.to_string()))?;
     // A second one in one process, as in tests, changes nothing.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        // What cannot be logged would be told on stderr, by a macro that panics when that fails too.
+        .log_internal_errors(false);
+    let _ = match config.log_format {
+        LogFormat::Text => subscriber.try_init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+    };
     let runtime = tokio::runtime::Runtime::new().map_err(RunError::Runtime)?;
     let ended = runtime.block_on(life(config));
     // What hangs in a blocking call must not keep the process.
@@ -98,6 +108,7 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
         health: addr,
         worker_image,
         log: _,
+        log_format: _,
         agents,
         scheduling,
         address: _,

@@ -14,7 +14,7 @@ use kube::core::discovery::Scope;
 use kube::{Api, Client, ResourceExt};
 use operator::certs::vault::obtain;
 use operator::certs::{Authority, KubeVault};
-use operator::config::{AgentsConfig, CertificatesConfig, Config};
+use operator::config::{AgentsConfig, CertificatesConfig, Config, LogFormat};
 use operator_api::crd::Dataset;
 use operator_api::report::v1 as wire;
 use serde_json::{Value, json};
@@ -129,6 +129,7 @@ impl Stage {
             health,
             worker_image: None,
             log: "info".into(),
+            log_format: LogFormat::Text,
             agents: Some(AgentsConfig { listen: agents, account: "headrace-agent".into() }),
             scheduling: Some(scheduling),
             address: None,

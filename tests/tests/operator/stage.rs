@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, ServiceAccoun
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::discovery::Scope;
 use kube::{Api, Client, ResourceExt};
-use operator::config::{AgentsConfig, CertificatesConfig, Config};
+use operator::config::{AgentsConfig, CertificatesConfig, Config, LogFormat};
 use operator_api::crd::Dataset;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -160,6 +160,7 @@ impl Replica {
             health,
             worker_image: Some("registry.invalid/worker".into()),
             log: "info".into(),
+            log_format: LogFormat::Text,
             agents: doors.map(|[listen, _]| AgentsConfig { listen, account: AGENTS.into() }),
             scheduling: doors.map(|[_, listen]| listen),
             address: None,
