@@ -61,7 +61,8 @@ pub enum Follow {
     /// The newest version that was found in the stores.
     #[default]
     Latest,
-    /// One version, named in `version`, whatever the stores hold by now.
+    /// One version, named in `version`: status speaks of it, whatever the stores hold by now. What pods read is what
+    /// the stores hold, until the data path keeps versions.
     Pinned,
 }
 
@@ -79,7 +80,8 @@ pub struct VersionPolicy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-zA-Z0-9:._-]+$"))]
     pub version: Option<String>,
-    /// How often the stores are asked for changes, in seconds.
+    /// How often the stores are to be asked for changes, in seconds. Today agents tell of changes when they see
+    /// them on a mount, and this is kept for the data path to come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 31_536_000))]
     pub interval_seconds: Option<i64>,
@@ -128,9 +130,9 @@ pub enum MediumType {
     validation = Rule::new("!has(self.low) || !has(self.high) || double(self.low) <= double(self.high)").message("low must not be above high: the cache is emptied from high down to low"),
 )]
 pub struct Level {
-    /// `MEM`, `SSD` or `HDD`.
+    /// `MEM`, `SSD` or `HDD`. Today bytes are kept in memory alone; the others count by their quota.
     pub mediumtype: MediumType,
-    /// Folder of the node that holds the tier. A MEM tier needs none: it is the page cache.
+    /// Folder of the node that holds the tier, for the data path to come. A MEM tier needs none: it is the page cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub path: Option<String>,
@@ -140,11 +142,11 @@ pub struct Level {
         regex(pattern = r"^(0|[1-9][0-9]{0,14})(\.[0-9]{1,3})?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$")
     )]
     pub quota: String,
-    /// Share of the quota at which space is made, such as `0.95`.
+    /// Share of the quota at which space is made, such as `0.95`; for the data path to come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8), regex(pattern = r"^(0\.[0-9]{1,4}|1(\.0{1,4})?)$"))]
     pub high: Option<String>,
-    /// Share of the quota down to which space is made, such as `0.7`.
+    /// Share of the quota down to which space is made, such as `0.7`; for the data path to come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8), regex(pattern = r"^(0\.[0-9]{1,4}|1(\.0{1,4})?)$"))]
     pub low: Option<String>,
@@ -249,12 +251,12 @@ pub struct Sharing {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Retention {
-    /// How many versions are kept in the cache, the current one among them. Default 2.
+    /// How many versions are to be kept in the cache, the current one among them; for the data path to come. Default 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 16))]
     pub versions: Option<i32>,
-    /// Seconds without a reader after which the Dataset counts as idle: operations on the event
-    /// DatasetIdle run, and its space is given back first. Default 600.
+    /// Seconds without a reader after which the Dataset counts as idle, and operations on the event DatasetIdle run.
+    /// Space that nobody reads is given back first whatever this says. Default 600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 31_536_000))]
     pub idle_seconds: Option<i64>,
