@@ -67,6 +67,10 @@ impl Agents for Hub {
     fn withdraw(&self, node: &str, id: &str) {
         Hub::withdraw(self, node, id);
     }
+
+    fn unasked(&self, prefix: &str) -> Vec<(Name, Box<str>)> {
+        Hub::unasked(self, prefix).into_iter().map(|(node, id, _)| (node, id)).collect()
+    }
 }
 
 fn standing(stands: Stands) -> Standing {

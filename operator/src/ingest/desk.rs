@@ -10,7 +10,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::inventory::{CHUNK, Name};
 
-use super::work::{LONGEST_ID, Progress, State, Wish, Work};
+use super::work::{LONGEST_ID, MOST_IN_HAND, Progress, State, Wish, Work};
 
 /// Wishes for one node that have not ended.
 const OPEN: usize = 4_096;
@@ -49,10 +49,13 @@ pub enum DeskError {
 
 #[derive(Debug)]
 struct Entry {
-    /// None where only the agent's word is known.
+    /// None where only the agent's word is known, and where it is not wanted any more.
     wish: Option<Arc<Wish>>,
     standing: Standing,
+    /// The agent is to be told that it is not wanted.
     withdrawn: bool,
+    /// Nobody here wants it: if its agent comes again and still has it, that word was lost.
+    dismissed: bool,
     /// Order of arrival.
     turn: u64,
 }
@@ -88,6 +91,7 @@ impl Desk {
         if let Some(entry) = orders.entries.get_mut(&wish.id) {
             let standing = entry.standing.clone();
             entry.wish.get_or_insert_with(|| Arc::new(wish));
+            (entry.withdrawn, entry.dismissed) = (false, false);
             return Ok(Placed::Known(standing));
         }
         if orders.open >= OPEN {
@@ -95,28 +99,27 @@ impl Desk {
         }
         orders.open += 1;
         let id = wish.id.clone();
-        let entry = Entry {
-            wish: Some(Arc::new(wish)),
-            standing: Standing::Waiting,
-            withdrawn: false,
-            turn: self.turn,
-        };
+        let entry = Entry { wish: Some(Arc::new(wish)), ..Entry::new(Standing::Waiting, self.turn) };
         orders.entries.insert(id, entry);
         Ok(Placed::New)
     }
 
-    /// It is not wanted any more. What was not sent ends here, the rest when the agent says so.
+    /// It is not wanted any more. What was not sent ends here, the rest when the agent says so. A pin that is being
+    /// held is DONE and goes on: its agent is told even where its end was long ago and is forgotten here.
     pub fn withdraw(&mut self, node: &str, id: &str) {
         let Some(orders) = self.nodes.get_mut(node) else { return };
-        let Some(entry) = orders.entries.get_mut(id) else { return };
-        match entry.standing {
-            Standing::Waiting => {
-                let ended = Progress { state: State::Dropped, ..Progress::default() };
-                orders.end(id, ended);
+        let dropped = || Progress { state: State::Dropped, ..Progress::default() };
+        if let Some(entry) = orders.entries.get_mut(id) {
+            (entry.wish, entry.dismissed) = (None, true);
+            match entry.standing {
+                Standing::Waiting => orders.end(id, dropped()),
+                Standing::Sent | Standing::Going(_) | Standing::Ended(_) => entry.withdrawn = true,
             }
-            Standing::Sent | Standing::Going(_) => entry.withdrawn = true,
-            // A pin that is being held is DONE and goes on.
-            Standing::Ended(_) => entry.withdrawn = true,
+            return;
+        }
+        orders.note(id.into(), dropped(), self.turn);
+        if let Some(entry) = orders.entries.get_mut(id) {
+            (entry.withdrawn, entry.dismissed) = (true, true);
         }
     }
 
@@ -151,11 +154,14 @@ impl Desk {
         entries.collect()
     }
 
-    /// What agents say they have in hand, or have done, and nobody here has asked for: (node, identity, standing).
+    /// What agents say they have in hand, or have done, and nobody here has asked for, or told them to let go of:
+    /// (node, identity, standing).
     pub fn unasked(&self, prefix: &str) -> Vec<(Name, Box<str>, Standing)> {
         let all = self.nodes.iter().flat_map(|(node, orders)| {
-            let unasked =
-                orders.entries.iter().filter(|(id, entry)| entry.wish.is_none() && id.starts_with(prefix));
+            let unasked = orders
+                .entries
+                .iter()
+                .filter(|(id, entry)| entry.wish.is_none() && !entry.dismissed && id.starts_with(prefix));
             unasked.map(|(id, entry)| (node.clone(), id.clone(), entry.standing.clone()))
         });
         all.collect()
@@ -188,19 +194,23 @@ impl Desk {
         }
     }
 
-    /// An agent has come and told what it has in hand: what was sent and is not there got lost on its way and
-    /// waits again; what is there and was forgotten here is known again. Returns how many it had.
+    /// An agent has come and told what it has in hand: what was sent and is not there got lost on its way, or with
+    /// the agent's former life, and waits again, pins that were held too; what is there and was forgotten here is known
+    /// again, and what is there against our word may be told again. Returns how many it had.
     pub fn attach(&mut self, node: &Name, in_hand: Vec<(Box<str>, Progress)>) -> usize {
         let held: FxHashSet<&str> = in_hand.iter().map(|(id, _)| &**id).collect();
-        for (id, entry) in self.nodes.get_mut(node).into_iter().flat_map(|orders| &mut orders.entries) {
-            if matches!(entry.standing, Standing::Sent | Standing::Going(_)) && !held.contains(&**id) {
-                entry.standing = Standing::Waiting;
-            }
+        // An agent with more than it may name has not said that the rest is lost.
+        let all = in_hand.len() < MOST_IN_HAND;
+        if let Some(orders) = self.nodes.get_mut(node) {
+            orders.lost(|id| !held.contains(id), all);
         }
         let count = in_hand.len();
         for (id, progress) in in_hand {
             self.turn += 1;
             let orders = self.nodes.entry(node.clone()).or_default();
+            if let Some(entry) = orders.entries.get_mut(&id) {
+                entry.dismissed = entry.withdrawn;
+            }
             orders.note(id, progress, self.turn);
         }
         count
@@ -242,13 +252,45 @@ impl Desk {
     }
 }
 
+impl Entry {
+    fn new(standing: Standing, turn: u64) -> Self {
+        Self { wish: None, standing, withdrawn: false, dismissed: false, turn }
+    }
+
+    fn is_held_pin(&self) -> bool {
+        let done = matches!(&self.standing, Standing::Ended(progress) if progress.state == State::Done);
+        done && self.wish.as_ref().is_some_and(|wish| matches!(wish.work, Work::Pin(..)))
+    }
+}
+
 impl Orders {
+    /// The agent does not have these: those that are wanted wait again, the others are over.
+    fn lost(&mut self, lost: impl Fn(&str) -> bool, pins: bool) {
+        let mut over = Vec::new();
+        for (id, entry) in &mut self.entries {
+            let open = matches!(entry.standing, Standing::Sent | Standing::Going(_));
+            let pin = pins && entry.is_held_pin();
+            if !(open || pin) || !lost(id) {
+                continue;
+            }
+            if entry.wish.is_none() {
+                over.push(id.clone());
+                continue;
+            }
+            self.open += usize::from(pin);
+            entry.standing = Standing::Waiting;
+        }
+        for id in over {
+            let detail = "its agent has begun anew and does not know it".into();
+            self.end(&id, Progress { state: State::Dropped, detail, ..Progress::default() });
+        }
+    }
+
     fn note(&mut self, id: Box<str>, progress: Progress, turn: u64) {
         if progress.state.is_end() {
             if !self.entries.contains_key(&id) {
                 self.open += 1;
-                let standing = Standing::Sent;
-                self.entries.insert(id.clone(), Entry { wish: None, standing, withdrawn: false, turn });
+                self.entries.insert(id.clone(), Entry::new(Standing::Sent, turn));
             }
             self.end(&id, progress);
             return;
@@ -259,8 +301,7 @@ impl Orders {
             Some(entry) => entry.standing = Standing::Going(progress),
             None if self.open < OPEN => {
                 self.open += 1;
-                let standing = Standing::Going(progress);
-                self.entries.insert(id, Entry { wish: None, standing, withdrawn: false, turn });
+                self.entries.insert(id, Entry::new(Standing::Going(progress), turn));
             }
             None => {}
         }
@@ -277,7 +318,10 @@ impl Orders {
         self.open = self.open.saturating_sub(1);
         self.ended.push_back(id.into());
         while self.ended.len() > ENDED {
-            if let Some(oldest) = self.ended.pop_front() {
+            // A pin that waits again has ended before, and will again.
+            if let Some(oldest) = self.ended.pop_front()
+                && self.entries.get(&oldest).is_some_and(|e| matches!(e.standing, Standing::Ended(_)))
+            {
                 self.entries.remove(&oldest);
             }
         }
@@ -285,134 +329,4 @@ impl Orders {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ingest::work::Extent;
-    use crate::inventory::{Tier, Version};
-
-    fn wish(id: &str, priority: u32) -> Wish {
-        let extent = Extent { dataset: "a/b".into(), path: Box::default(), chunks: None };
-        let work = Work::Fetch(extent, Tier::Ram);
-        Wish { id: id.into(), node: "n1".into(), work, reason: "test".into(), useful_ms: 0, priority }
-    }
-
-    fn progress(state: State) -> Progress {
-        Progress { state, bytes: 7, ..Progress::default() }
-    }
-
-    fn sent(desk: &mut Desk) -> Vec<String> {
-        let name = |due| match due {
-            Due::Instruct(wish) => wish.id.to_string(),
-            Due::Withdraw(id) => format!("-{id}"),
-        };
-        desk.due("n1", 10).into_iter().map(name).collect()
-    }
-
-    #[test]
-    fn agents_that_have_nothing_in_hand_take_no_room() {
-        let mut desk = Desk::default();
-        assert_eq!(desk.attach(&"n1".into(), Vec::new()), 0);
-        assert!(desk.nodes.is_empty());
-        assert_eq!(desk.attach(&"n1".into(), vec![("a".into(), progress(State::Running))]), 1);
-        assert_eq!(desk.nodes.len(), 1);
-    }
-
-    #[test]
-    fn the_same_wish_is_sent_once() {
-        let mut desk = Desk::default();
-        assert_eq!(desk.instruct(wish("a", 0)), Ok(Placed::New));
-        assert_eq!(desk.instruct(wish("b", 5)), Ok(Placed::New));
-        assert_eq!(desk.instruct(wish("a", 0)), Ok(Placed::Known(Standing::Waiting)));
-        assert_eq!(sent(&mut desk), ["b", "a"]);
-        assert_eq!(desk.instruct(wish("a", 0)), Ok(Placed::Known(Standing::Sent)));
-        assert!(sent(&mut desk).is_empty());
-        assert!(!desk.progress(&"n1".into(), "a".into(), progress(State::Running)));
-        assert!(desk.progress(&"n1".into(), "a".into(), progress(State::Done)));
-        // Late words change nothing.
-        assert!(!desk.progress(&"n1".into(), "a".into(), progress(State::Running)));
-        assert_eq!(desk.standing("n1", "a"), Some(&Standing::Ended(progress(State::Done))));
-        desk.forget("n1", "a");
-        assert_eq!(desk.standing("n1", "a"), None);
-    }
-
-    #[test]
-    fn after_a_restart_what_the_agent_has_is_not_sent_again() {
-        // Made again before the agent comes, and after.
-        let mut desk = Desk::default();
-        desk.instruct(wish("before", 0)).unwrap();
-        desk.instruct(wish("fresh", 0)).unwrap();
-        let in_hand = ["before", "after", "done"]
-            .map(|id| (id.into(), progress(if id == "done" { State::Done } else { State::Running })));
-        assert_eq!(desk.attach(&"n1".into(), in_hand.to_vec()), 3);
-        assert!(matches!(desk.instruct(wish("after", 0)), Ok(Placed::Known(Standing::Going(_)))));
-        assert!(matches!(desk.instruct(wish("done", 0)), Ok(Placed::Known(Standing::Ended(_)))));
-        assert_eq!(sent(&mut desk), ["fresh"]);
-    }
-
-    #[test]
-    fn what_got_lost_on_its_way_is_sent_again() {
-        let mut desk = Desk::default();
-        desk.instruct(wish("a", 0)).unwrap();
-        assert_eq!(sent(&mut desk), ["a"]);
-        desk.attach(&"n1".into(), vec![]);
-        assert_eq!(sent(&mut desk), ["a"]);
-    }
-
-    #[test]
-    fn a_withdrawal_reaches_what_was_sent() {
-        let mut desk = Desk::default();
-        desk.instruct(wish("a", 0)).unwrap();
-        sent(&mut desk);
-        desk.instruct(wish("b", 0)).unwrap();
-        desk.withdraw("n1", "a");
-        desk.withdraw("n1", "b");
-        desk.withdraw("n1", "c");
-        assert_eq!(sent(&mut desk), ["-a"]);
-        assert!(sent(&mut desk).is_empty());
-        assert_eq!(
-            desk.standing("n1", "b"),
-            Some(&Standing::Ended(Progress { state: State::Dropped, ..Progress::default() }))
-        );
-    }
-
-    #[test]
-    fn what_is_under_way_is_known_until_it_ends() {
-        let mut desk = Desk::default();
-        let mut part = wish("a", 0);
-        part.work = Work::Fetch(
-            Extent {
-                dataset: "a/b".into(),
-                path: Box::default(),
-                chunks: Some((Version(1), vec![2..4, 9..10])),
-            },
-            Tier::Ram,
-        );
-        desk.instruct(part).unwrap();
-        desk.instruct(wish("of unknown size", 0)).unwrap();
-        let one = |bytes| vec![(Name::from("n1"), Name::from("a/b"), bytes)];
-        assert_eq!(desk.under_way(), one(3 * CHUNK));
-        sent(&mut desk);
-        desk.progress(&"n1".into(), "a".into(), progress(State::Running));
-        assert_eq!(desk.under_way(), one(3 * CHUNK - 7));
-        desk.progress(&"n1".into(), "a".into(), progress(State::Done));
-        assert_eq!(desk.under_way(), []);
-        let going = Progress { bytes_total: 100, ..progress(State::Running) };
-        desk.progress(&"n1".into(), "of unknown size".into(), going);
-        assert_eq!(desk.under_way(), one(93));
-    }
-
-    #[test]
-    fn everything_is_bounded() {
-        let mut desk = Desk::default();
-        for n in 0..OPEN {
-            desk.instruct(wish(&n.to_string(), 0)).unwrap();
-        }
-        assert_eq!(desk.instruct(wish("more", 0)), Err(DeskError::Full("n1".into())));
-        assert_eq!(desk.instruct(wish("", 0)), Err(DeskError::Identity(0)));
-        for n in 0..OPEN {
-            desk.progress(&"n1".into(), n.to_string().into(), progress(State::Done));
-        }
-        assert_eq!(desk.nodes["n1"].entries.len(), ENDED);
-        assert_eq!(desk.instruct(wish("more", 0)), Ok(Placed::New));
-    }
-}
+mod tests;

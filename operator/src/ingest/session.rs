@@ -19,16 +19,13 @@ use super::desk::Due;
 use super::directory::Bound;
 use super::hub::{Hub, Seat, lock};
 use super::profiles::Pattern;
-use super::work::Progress;
+use super::work::{MOST_IN_HAND, Progress};
 
 /// The versions of the protocol that this operator speaks.
 pub const VERSIONS: std::ops::RangeInclusive<u32> = 1..=1;
 
 /// As many as an agent may watch.
 const MOST_SOURCES: usize = 256;
-
-/// As many as Hello may name.
-const MOST_IN_HAND: usize = 1_024;
 
 /// Instructions sent in one go.
 const BATCH: usize = 64;

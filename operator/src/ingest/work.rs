@@ -8,6 +8,8 @@ use super::directory::Directory;
 
 /// The wire's bounds.
 pub const LONGEST_ID: usize = 128;
+/// Instructions that an agent may name when it comes.
+pub const MOST_IN_HAND: usize = 1_024;
 const LONGEST_REASON: usize = 512;
 
 /// One thing for one node.

@@ -54,6 +54,10 @@ pub trait Agents: Send + Sync + 'static {
 
     /// It is not wanted any more, a pin ends.
     fn withdraw(&self, node: &str, id: &str);
+
+    /// What agents have in hand, or hold, of identities that begin so, and nobody has asked for in this life:
+    /// (node, identity).
+    fn unasked(&self, prefix: &str) -> Vec<(Name, Box<str>)>;
 }
 
 /// No agents are listened to.
@@ -74,4 +78,7 @@ impl Agents for Nobody {
         Vec::new()
     }
     fn withdraw(&self, _: &str, _: &str) {}
+    fn unasked(&self, _: &str) -> Vec<(Name, Box<str>)> {
+        Vec::new()
+    }
 }

@@ -52,9 +52,10 @@ pub async fn run(context: Arc<operation::reconcile::Context>, counts: Arc<dyn Co
     let backups = operations::<DataBackup>(&context, stores.backups.clone(), &counts);
     let processes = operations::<DataProcess>(&context, stores.processes.clone(), &counts);
     let orphans = orphans::run(context.datasets.clone());
+    let leftovers = operation::leftovers::run(context.clone());
     // All listen by now.
     stores.wake_all();
-    futures::join!(datasets, loads, migrates, backups, processes, orphans);
+    futures::join!(datasets, loads, migrates, backups, processes, orphans, leftovers);
 }
 
 fn operations<K: Work>(

@@ -19,7 +19,7 @@ use super::dataset::volumes::{self, Act};
 use super::write::WriteError;
 use crate::marks;
 
-const LOOK: Duration = Duration::from_secs(10);
+pub(super) const LOOK: Duration = Duration::from_secs(10);
 
 /// Datasets swept at one look; the rest waits for the next.
 const AT_ONCE: usize = 64;
@@ -29,11 +29,15 @@ const PROFILES_AT_ONCE: usize = 64;
 
 /// Who was missing at the last look, by uid.
 #[derive(Debug, Default)]
-struct Missing(BTreeSet<String>);
+pub(super) struct Missing(BTreeSet<String>);
 
 impl Missing {
     /// Those that are missing for the second time in a row.
-    fn look(&mut self, owners: impl IntoIterator<Item = String>, there: &BTreeSet<String>) -> Vec<String> {
+    pub(super) fn look(
+        &mut self,
+        owners: impl IntoIterator<Item = String>,
+        there: &BTreeSet<String>,
+    ) -> Vec<String> {
         let missing: BTreeSet<String> = owners.into_iter().filter(|uid| !there.contains(uid)).collect();
         let again = missing.intersection(&self.0).cloned().collect();
         self.0 = missing;

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::PersistentVolume;
 use kube::api::{DeleteParams, ListParams};
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use operator_api::crd::Dataset;
 use serde_json::json;
+use tests::cluster::kubelet::RUN_SECONDS;
 use tests::cluster::proxy::{Proxy, Rule, Trouble};
 use tests::cluster::wait::{Seen, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::stage::{LIMIT, Replica, Stage, api, dataset, gone, make, namespace, phase_is};
+use super::stage::{LIMIT, Replica, Stage, api, apply, dataset, gone, make, namespace, operation, phase_is};
 
 /// The whole answer to a plain GET.
 async fn get(address: std::net::SocketAddr, path: &str) -> std::io::Result<String> {
@@ -30,6 +32,39 @@ async fn answers(replica: &Replica, words: &str) {
     })
     .await
     .unwrap();
+}
+
+/// Its Dataset goes while it runs, the run is given up, and the apiserver does not let its Job be deleted at first.
+async fn a_job_that_cannot_be_stopped_is_stopped_later(client: &Client, proxy: &Proxy) {
+    let datasets: Api<Dataset> = api(client, "faults");
+    make(&datasets, dataset("halted", json!({}))).await;
+    phase_is(&datasets, "halted", "Bound").await;
+    let template = json!({"containers": [{"name": "main", "image": "registry.invalid/none"}]});
+    let process = json!({"apiVersion": "headrace.io/v1alpha1", "kind": "DataProcess",
+        "metadata": {"name": "endless", "namespace": "faults"},
+        "spec": {"dataset": {"name": "halted", "mountPath": "/data"},
+                 "processor": {"podMetadata": {"annotations": {RUN_SECONDS: "3600"}}, "job": {"podSpec": template}}}});
+    apply(client, &process).await;
+    let jobs: Api<Job> = api(client, "faults");
+    let has = async |wanted: usize| {
+        until(&format!("{wanted} Jobs are there"), LIMIT, async || {
+            let there = jobs.list(&ListParams::default()).await?.items.len();
+            Ok(if there == wanted { Seen::Done(()) } else { Seen::NotYet(format!("{there} are")) })
+        })
+        .await
+        .unwrap();
+    };
+    has(1).await;
+    // The namespace's Jobs by name: only their deletion.
+    proxy.spoil([Rule::new("/namespaces/faults/jobs/", Trouble::Status(500)).times(3)]);
+    let before = proxy.spoiled();
+    datasets.delete("halted", &DeleteParams::default()).await.unwrap();
+    let over = |status: &serde_json::Value| status["phase"] == "Failed";
+    operation(client, "DataProcess", "faults", "endless", "is given up", over).await;
+    has(0).await;
+    assert!(proxy.spoiled() >= before + 3, "{} requests were spoiled", proxy.spoiled() - before);
+    proxy.spoil([]);
+    gone(&datasets, "halted").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,7 +123,7 @@ async fn trouble_is_outlived_and_said() {
     stage.plane.pause_etcd(Duration::from_secs(30)).await.unwrap();
     datasets.delete("after", &DeleteParams::default()).await.unwrap();
     gone(&datasets, "after").await;
-    proxy.spoil([]);
+    a_job_that_cannot_be_stopped_is_stopped_later(&client, &proxy).await;
     datasets.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
     for number in 0..10 {
         gone(&datasets, &format!("d-{number}")).await;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Event;
+use k8s_openapi::api::core::v1::{Event, Node};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt};
 use operator_api::crd::{AccessProfile, DataBackup, DataLoad, DataMigrate, DataProcess, Dataset};
@@ -51,7 +51,7 @@ pub async fn jobs(client: &Client) {
     apply(client, &process("second", "0", after("first"))).await;
     // A person's own program may mean anything by 2.
     apply(client, &process("bad", "2", json!({"backoffLimit": 1, "ttlSecondsAfterFinished": 3}))).await;
-    tokio::join!(given_up(client), one_after_another(client, &datasets));
+    tokio::join!(given_up(client), one_after_another(client, &datasets), at_its_time(client));
 
     let processes: Api<DataProcess> = api(client, NAMESPACE);
     for name in ["first", "second", "third"] {
@@ -66,6 +66,36 @@ pub async fn jobs(client: &Client) {
     .unwrap();
     datasets.delete(DATASET, &DeleteParams::default()).await.unwrap();
     gone(&datasets, DATASET).await;
+}
+
+/// By the clock, and when a node has come; a node that goes is no event.
+async fn at_its_time(client: &Client) {
+    let timing = json!({"policy": "OnEvent", "on": ["NodeAdded"]});
+    apply(client, &process("on-node", "0", timing)).await;
+    apply(client, &process("minutely", "0", json!({"policy": "Cron", "schedule": "* * * * *"}))).await;
+    let nodes: Api<Node> = Api::all(client.clone());
+    for (number, name) in ["newcomer", "latecomer"].into_iter().enumerate() {
+        // The apiserver's times are whole seconds.
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        make(&nodes, json!({"metadata": {"name": name}})).await;
+        let ran = |status: &Value| status["run"] == number + 1 && status["phase"] == "Pending";
+        let status = operation(client, "DataProcess", NAMESPACE, "on-node", "has run", ran).await;
+        assert!(status["lastSuccessfulTime"].is_string(), "{status}");
+    }
+    nodes.delete("latecomer", &DeleteParams::default()).await.unwrap();
+    let ran = |status: &Value| status["lastSuccessfulTime"].is_string();
+    let status = operation(client, "DataProcess", NAMESPACE, "minutely", "has run", ran).await;
+    assert!(status["lastScheduleTime"].as_str().unwrap().ends_with(":00Z"), "{status}");
+    let processes: Api<DataProcess> = api(client, NAMESPACE);
+    assert_eq!(
+        processes.get("on-node").await.unwrap().status.unwrap().run,
+        2,
+        "a node that went is no event"
+    );
+    for name in ["on-node", "minutely"] {
+        processes.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    nodes.delete("newcomer", &DeleteParams::default()).await.unwrap();
 }
 
 async fn one_after_another(client: &Client, datasets: &Api<Dataset>) {
@@ -191,7 +221,7 @@ pub async fn loads(client: &Client, folder: &Path, listen: SocketAddr) {
     let spec = json!({"mounts": [{"mountPoint": "nfs://nas/export", "name": "x"}],
         "sharing": {"grants": [{"namespace": GUEST}]}});
     make(&datasets, dataset("loaded", spec)).await;
-    let load = json!({"dataset": {"name": "loaded"}, "pin": true, "ttlSecondsAfterFinished": 1});
+    let load = json!({"dataset": {"name": "loaded"}, "pin": true});
     apply(client, &of("DataLoad", "load", load)).await;
     let waits = |status: &Value| status.to_string().contains("the agents of 0 have Dataset");
     operation(client, "DataLoad", NAMESPACE, "load", "waits for agents", waits).await;
@@ -202,9 +232,14 @@ pub async fn loads(client: &Client, folder: &Path, listen: SocketAddr) {
     let status = complete(client, "DataLoad", "load").await;
     assert_eq!(status["progress"]["percentage"], "100%", "{status}");
     assert_eq!(status["progress"]["bytesDone"], BYTES, "{status}");
-    let instructed = node.heard().iter().filter(|told| matches!(told, Told::Instruction(_))).count();
-    assert_eq!(instructed, 1, "one node, one piece");
-    gone(&api::<DataLoad>(client, NAMESPACE), "load").await;
+    let instructed = instructed(&node);
+    assert_eq!(instructed.len(), 1, "one node, one piece");
+    // Its pin is held as long as it is there.
+    let loads: Api<DataLoad> = api(client, NAMESPACE);
+    assert!(!node.heard().iter().any(|told| matches!(told, Told::Withdrawal(_))), "{:?}", node.heard());
+    loads.delete("load", &DeleteParams::default()).await.unwrap();
+    gone(&loads, "load").await;
+    let_go(&node, &instructed[0]).await;
 
     // What the agent told is in the status.
     let known = said(&datasets, "loaded", "Observed", "True AgentsReport: reported by one agent").await;
@@ -259,11 +294,7 @@ pub async fn deleted_while_loading(client: &Client, stuck: &Obedient) {
     let loads = |status: &Value| status["phase"] == "Executing" && status.to_string().contains("Unknown");
     operation(client, "DataLoad", NAMESPACE, "endless", "is at work", loads).await;
     let told = until("the agent is told to load", LIMIT, async || {
-        let told = stuck.heard().into_iter().find_map(|told| match told {
-            Told::Instruction(told) => Some(told.id),
-            _ => None,
-        });
-        Ok(told.map_or(Seen::NotYet("nothing was told".into()), Seen::Done))
+        Ok(instructed(stuck).pop().map_or(Seen::NotYet("nothing was told".into()), Seen::Done))
     })
     .await
     .unwrap();
@@ -275,9 +306,22 @@ pub async fn deleted_while_loading(client: &Client, stuck: &Obedient) {
     let why = ["Dataset b/halted is being deleted", "Dataset b/halted does not exist"];
     assert!(why.iter().any(|why| text.contains(&format!("run 1 is given up: {why}"))), "{text}");
     gone(&datasets, "halted").await;
+    let_go(stuck, &told).await;
+}
+
+/// The identities of what an agent was told to do.
+fn instructed(agent: &Obedient) -> Vec<String> {
+    let id = |told| match told {
+        Told::Instruction(told) => Some(told.id),
+        _ => None,
+    };
+    agent.heard().into_iter().filter_map(id).collect()
+}
+
+async fn let_go(agent: &Obedient, id: &str) {
     until("the agent is told to let it be", LIMIT, async || {
-        let let_be = |heard: &Told| matches!(heard, Told::Withdrawal(withdrawal) if withdrawal.id == told);
-        let heard = stuck.heard();
+        let let_be = |heard: &Told| matches!(heard, Told::Withdrawal(withdrawal) if withdrawal.id == id);
+        let heard = agent.heard();
         Ok(if heard.iter().any(let_be) { Seen::Done(()) } else { Seen::NotYet(format!("{heard:?}")) })
     })
     .await

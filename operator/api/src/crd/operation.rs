@@ -222,7 +222,7 @@ pub struct OperationStatus {
 pub struct ServedEvent {
     /// The event.
     pub event: Event,
-    /// Which one: the version, the time since when the Dataset was idle, the newest node's time.
+    /// Which one: the version, `idle`, the newest node's time.
     #[schemars(length(max = 128))]
     pub mark: String,
 }

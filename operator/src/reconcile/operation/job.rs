@@ -18,12 +18,8 @@ use operator_api::validate::pod::VOLUME;
 use super::kind::Operation;
 use super::pod::{Mount, claim, mount, template, verbatim};
 use super::task;
-use super::timing::Outcome;
+use super::timing::{DEADLINE, Outcome};
 use crate::marks;
-
-/// Seconds after which Kubernetes ends the pods of a Job whose operator is away; the operator's own limit is the
-/// operation's and comes first.
-const LONGEST: i64 = 31_536_000;
 
 /// Why a Job has failed whose [`policy`] said so: the batch controller's word.
 const BY_POLICY: &str = "PodFailurePolicy";
@@ -156,7 +152,8 @@ pub fn job<K: Work>(operation: &K, template: PodTemplateSpec, run: i64, attempt:
         },
         spec: Some(JobSpec {
             backoff_limit: Some(0),
-            active_deadline_seconds: Some(operation.timing().active_deadline_seconds.unwrap_or(LONGEST)),
+            // The operator's own limit: Kubernetes keeps it where the operator is away.
+            active_deadline_seconds: Some(operation.timing().active_deadline_seconds.unwrap_or(DEADLINE)),
             // What a person's own pod means by an exit status, nobody but they know.
             pod_failure_policy: operation.answers().then(policy),
             template,
@@ -179,6 +176,11 @@ fn policy() -> PodFailurePolicy {
         ..PodFailurePolicyRule::default()
     };
     PodFailurePolicy { rules: vec![rule] }
+}
+
+/// Whether it has not ended, and nobody has told it to.
+pub fn goes_on(job: &Job) -> bool {
+    matches!(outcome(Some(job)), Outcome::Running(_))
 }
 
 /// What a Job's state says of its try. How far the work is, a Job does not say.

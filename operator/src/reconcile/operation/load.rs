@@ -7,12 +7,15 @@
 
 use kube::ResourceExt;
 use operator_api::crd::DataLoad;
-use operator_api::crd::operation::Progress;
+use operator_api::crd::operation::{OperationPhase, Progress};
 use operator_api::validate::quantity;
 
 use super::timing::Outcome;
 use crate::inventory::{Name, Version, chunks_in};
 use crate::reconcile::agents::{Standing, Wish};
+
+/// Of the identities of all instructions that come from DataLoads.
+pub const PREFIX: &str = "load/";
 
 /// Pieces that one target is cut into: enough for every node of a large load to take part, and few enough for
 /// each to be worth an instruction.
@@ -101,7 +104,7 @@ pub fn plan(load: &DataLoad, run: i64, attempt: i32, ground: &Ground<'_>) -> Vec
                 }
                 wishes.push(Wish {
                     id: format!(
-                        "{uid}/{run}/{attempt}/{index}/{}/{copy}",
+                        "{PREFIX}{uid}/{run}/{attempt}/{index}/{}/{copy}",
                         piece.as_ref().map_or(0, |p| p.start)
                     ),
                     node: (*node).clone(),
@@ -117,6 +120,21 @@ pub fn plan(load: &DataLoad, run: i64, attempt: i32, ground: &Ground<'_>) -> Vec
         }
     }
     wishes
+}
+
+/// The uid and the run that an identity is of.
+pub fn owner(id: &str) -> Option<(&str, i64)> {
+    let mut parts = id.strip_prefix(PREFIX)?.split('/');
+    Some((parts.next()?, parts.next()?.parse().ok()?))
+}
+
+/// Whether a run's instructions may still be under way, or held: a failed one's are taken back.
+pub fn wants(load: &DataLoad, run: i64) -> bool {
+    load.metadata.deletion_timestamp.is_none()
+        && load.status.as_ref().is_some_and(|status| {
+            // What is written may be older than what was asked.
+            run > status.run || run == status.run && status.phase != OperationPhase::Failed
+        })
 }
 
 /// The pieces of a target; one without chunks where it cannot be cut.

@@ -3,6 +3,8 @@
 
 pub mod kind;
 
+pub mod events;
+
 pub mod timing;
 
 pub mod pod;
@@ -14,6 +16,8 @@ pub mod job;
 pub mod load;
 
 pub mod reconcile;
+
+pub mod leftovers;
 
 #[cfg(test)]
 mod job_tests;

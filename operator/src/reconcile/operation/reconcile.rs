@@ -15,6 +15,7 @@ use operator_api::crd::dataset_status::LastOperation;
 use operator_api::crd::operation::{Event, OperationKind, OperationPhase, OperationRef, OperationStatus};
 use operator_api::crd::{AccessProfile, DataLoad, Dataset};
 
+use super::events::{self, Happened, Known};
 use super::job::{self, Needs, Work, Worker};
 use super::load::{self, Ground};
 use super::task::{self, Profiles, Said};
@@ -92,6 +93,9 @@ pub async fn reconcile<K: Work>(operation: Arc<K>, context: Arc<Context>) -> Res
             context.grounded(&namespace, load, |ground| load::obstacle(load, ground)).map_or(Ok(()), Err)
         }
     };
+    if matches!(worker, Worker::Pod(_)) && old.phase != OperationPhase::Executing {
+        context.stop_strays::<K>(&namespace, &uid).await?;
+    }
     let mut outcome = if old.phase == OperationPhase::Executing {
         context.outcome(&*operation, &namespace, &worker, &old)
     } else {
@@ -203,7 +207,7 @@ impl Context {
         same == *old && written.get(uid).is_some_and(|(at, _)| at.elapsed() < PROGRESS_INTERVAL)
     }
 
-    fn let_go(&self, uid: &str) {
+    pub(super) fn let_go(&self, uid: &str) {
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
         for wish in asked.into_iter().flat_map(|asked| asked.wishes) {
             self.agents.withdraw(&wish.node, &wish.id);
@@ -400,6 +404,16 @@ impl Context {
         Ok(())
     }
 
+    /// Jobs that go on although no run does: who wrote down its end could not stop it any more.
+    async fn stop_strays<K: Work>(&self, namespace: &str, uid: &str) -> Result<(), WriteError> {
+        let writer = &self.datasets.writer;
+        for stray in self.datasets.stores.jobs.of(uid).iter().filter(|stray| job::goes_on(stray)) {
+            let api = writer.namespaced::<Job>(namespace);
+            writer.delete(&api, &stray.name_any(), &stray.uid().unwrap_or_default()).await?;
+        }
+        Ok(())
+    }
+
     fn before(&self, namespace: &str, before: &OperationRef) -> Before {
         let stores = &self.datasets.stores;
         let name = before.name.as_str();
@@ -420,36 +434,20 @@ impl Context {
         Before { operation: before.clone(), status: status.map(Option::unwrap_or_default) }
     }
 
-    /// The events that are there now.
-    fn events<K: Work>(&self, operation: &K, needed: &[(String, String)]) -> Vec<(Event, String)> {
+    /// What has happened that the operation waits for; of what it does not wait for nothing is asked.
+    fn events<K: Work>(&self, operation: &K, needed: &[(String, String)]) -> Happened {
         let wanted = &operation.timing().on;
         let Some((namespace, name)) = needed.first().filter(|_| !wanted.is_empty()) else {
-            return Vec::new();
+            return Happened::default();
         };
-        let mut events = Vec::new();
-        let measure = self.datasets.measured.dataset(namespace, name);
-        if let Some(version) = measure.as_ref().and_then(|measure| measure.version.clone()) {
-            events.push((Event::NewVersion, version));
-        }
-        let idle = self.datasets.stores.dataset(namespace, name).map(|dataset| dataset.spec.idle_seconds());
-        if let (Some(limit), Some(idle)) = (idle, measure.and_then(|measure| measure.idle_seconds))
-            && idle >= limit
-        {
-            events.push((Event::DatasetIdle, "idle".into()));
-        }
-        if wanted.contains(&Event::NodeAdded) {
-            let created = operation.meta().creation_timestamp.as_ref().map(|time| time.0);
-            let nodes = self.datasets.stores.nodes.state();
-            let newest = nodes
-                .iter()
-                .filter_map(|node| node.metadata.creation_timestamp.as_ref())
-                .map(|time| time.0)
-                .max();
-            if let Some(newest) = newest.filter(|newest| Some(*newest) > created) {
-                events.push((Event::NodeAdded, newest.to_string()));
-            }
-        }
-        events
+        let nodes = wanted.contains(&Event::NodeAdded).then(|| self.datasets.stores.nodes.state());
+        let came = nodes.iter().flatten().filter_map(|node| node.metadata.creation_timestamp.as_ref());
+        events::happened(&Known {
+            measure: self.datasets.measured.dataset(namespace, name),
+            idle_limit: self.datasets.stores.dataset(namespace, name).map(|found| found.spec.idle_seconds()),
+            created: operation.meta().creation_timestamp.as_ref().map(|time| time.0),
+            newest_node: came.map(|time| time.0).max(),
+        })
     }
 
     /// What the Datasets' status will say of the operation.

@@ -11,6 +11,7 @@ use operator_api::crd::operation::{
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::events::Happened;
 use super::load::{self, Ground};
 use super::timing::{Act, Before, Decision, Outcome, Seen, backoff, decide};
 use crate::inventory::{CHUNK, Name, Version};
@@ -26,7 +27,7 @@ struct Life {
     status: OperationStatus,
     now: Timestamp,
     outcome: Outcome,
-    events: Vec<(Event, String)>,
+    events: Happened,
     before: Vec<Before>,
     invalid: Option<String>,
     ready: Result<(), String>,
@@ -40,7 +41,7 @@ impl Life {
             status: OperationStatus::default(),
             now: start(),
             outcome: Outcome::Absent,
-            events: Vec::new(),
+            events: Happened::default(),
             before: Vec::new(),
             invalid: None,
             ready: Ok(()),
@@ -220,23 +221,37 @@ fn cron_serves_each_time_once_and_the_last_of_those_missed() {
 fn events_are_served_once_each() {
     let on = vec![Event::NewVersion, Event::DatasetIdle];
     let mut life = Life::new(Timing { on, ..timing(Policy::OnEvent) });
-    life.events = vec![(Event::NodeAdded, "n".into())];
+    life.events.there = vec![(Event::NodeAdded, "n".into())];
     assert_eq!(life.look().act, None, "not asked for");
-    life.events = vec![(Event::NewVersion, "v1".into())];
+    life.events.there = vec![(Event::NewVersion, "v1".into())];
     assert!(life.look().act.is_some());
     life.end(done());
     assert_eq!(life.look().act, None);
-    life.events.push((Event::DatasetIdle, "idle".into()));
+    life.events.there.push((Event::DatasetIdle, "idle".into()));
     assert_eq!(life.look().act, Some(Act::Start { run: 2, attempt: 0 }));
     life.end(done());
-    // Read again, and idle again.
-    life.events.pop();
+    // A new life of the operator, in which nobody has told of anything yet.
+    let told = std::mem::take(&mut life.events);
     assert_eq!(life.look().act, None);
-    life.events.push((Event::DatasetIdle, "idle".into()));
+    life.events = told;
+    assert_eq!(life.look().act, None, "served before");
+    // Read again, and idle again.
+    life.events.there.pop();
+    life.events.over.push(Event::DatasetIdle);
+    assert_eq!(life.look().act, None);
+    life.events.over.clear();
+    life.events.there.push((Event::DatasetIdle, "idle".into()));
     assert_eq!(life.look().act, Some(Act::Start { run: 3, attempt: 0 }));
+    // The same while a run is under way.
+    life.events.over.push(life.events.there.pop().unwrap().0);
+    life.look();
+    life.events.over.clear();
     life.end(done());
-    life.events[0].1 = "v2".into();
+    life.events.there.push((Event::DatasetIdle, "idle".into()));
     assert_eq!(life.look().act, Some(Act::Start { run: 4, attempt: 0 }));
+    life.end(done());
+    life.events.there[0].1 = "v2".into();
+    assert_eq!(life.look().act, Some(Act::Start { run: 5, attempt: 0 }));
 }
 
 #[test]
@@ -309,7 +324,7 @@ proptest! {
             match step {
                 0 if life.status.phase == OperationPhase::Executing => life.outcome = done(),
                 1 if life.status.phase == OperationPhase::Executing => life.outcome = failed(),
-                2 => life.events = vec![(Event::NewVersion, seconds.to_string())],
+                2 => life.events.there = vec![(Event::NewVersion, seconds.to_string())],
                 3 => life.ready = Err("no".into()),
                 4 => life.ready = Ok(()),
                 5 if life.status.phase == OperationPhase::Executing => life.outcome = hopeless(),

@@ -9,9 +9,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use operator_api::crd::common::set_condition;
 use operator_api::crd::operation::{
-    Event, OperationPhase, OperationRef, OperationStatus, Policy, Progress, ServedEvent, Timing, condition,
+    OperationPhase, OperationRef, OperationStatus, Policy, Progress, ServedEvent, Timing, condition,
 };
 use operator_api::validate::schedule::Schedule;
+
+use super::events::{Happened, is_another};
 
 /// Tries after the first, unless the operation says otherwise.
 const BACKOFF_LIMIT: i32 = 3;
@@ -21,7 +23,7 @@ const FIRST_BACKOFF: Duration = Duration::from_secs(10);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(360);
 
 /// Seconds after which a run that has not ended has failed, unless the operation says otherwise.
-const DEADLINE: i64 = 86_400;
+pub const DEADLINE: i64 = 86_400;
 
 /// How often what cannot be watched (events, a run's progress) is looked at.
 const LOOK: Duration = Duration::from_secs(5);
@@ -69,8 +71,7 @@ pub struct Seen<'a> {
     pub generation: Option<i64>,
     pub created: Timestamp,
     pub before: Vec<Before>,
-    /// Events that are there now, each with which one it is.
-    pub events: Vec<(Event, String)>,
+    pub events: Happened,
     /// What speaks against the operation as it is written.
     pub invalid: Option<String>,
     /// What is needed to start; a sentence where it is not there.
@@ -121,6 +122,8 @@ pub fn backoff(failures: i32) -> Duration {
 pub fn decide(seen: &Seen<'_>) -> Decision {
     let mut status = seen.status.clone();
     status.observed_generation = seen.generation;
+    // It may come again, also where it was over while a run was under way.
+    status.served_events.retain(|served| !seen.events.over.contains(&served.event));
     let decision = Decision { status, act: None, look_again: None, news: None };
     match seen.status.phase {
         OperationPhase::Executing => running(seen, decision),
@@ -248,6 +251,8 @@ fn pending(seen: &Seen<'_>, mut decision: Decision) -> Decision {
             Err(why) => wait(seen, decision, "NotReady", why.clone(), Some(LOOK)),
         };
     }
+    // What waits is not yet served.
+    let unserved = decision.clone();
     let due = match seen.timing.policy {
         Policy::Once => Due::Now,
         Policy::Cron => cron(seen, &mut decision.status),
@@ -276,8 +281,6 @@ fn pending(seen: &Seen<'_>, mut decision: Decision) -> Decision {
         }
         Due::Now => {}
     }
-    // What waits is not yet served.
-    let unserved = Decision { status: seen.status.clone(), ..decision.clone() };
     if let Some(why) = after(seen) {
         return wait(seen, unserved, "RunAfter", why, Some(LONGEST_SLEEP));
     }
@@ -328,14 +331,12 @@ fn cron(seen: &Seen<'_>, status: &mut OperationStatus) -> Due {
 
 /// Serves every event that is there and was not served.
 fn event(seen: &Seen<'_>, status: &mut OperationStatus) -> Due {
-    // An event that is over may come again.
-    status.served_events.retain(|served| seen.events.iter().any(|(event, _)| *event == served.event));
     let mut new = false;
-    for (event, mark) in seen.events.iter().filter(|(event, _)| seen.timing.on.contains(event)) {
+    for (event, mark) in seen.events.there.iter().filter(|(event, _)| seen.timing.on.contains(event)) {
         match status.served_events.iter_mut().find(|served| served.event == *event) {
-            Some(served) if served.mark == *mark => {}
+            Some(served) if !is_another(served, mark) => {}
             Some(served) => {
-                served.mark = mark.clone();
+                served.mark.clone_from(mark);
                 new = true;
             }
             None => {

@@ -1,0 +1,204 @@
+use super::*;
+use crate::ingest::work::Extent;
+use crate::inventory::{Tier, Version};
+
+fn wish(id: &str, priority: u32) -> Wish {
+    let extent = Extent { dataset: "a/b".into(), path: Box::default(), chunks: None };
+    let work = Work::Fetch(extent, Tier::Ram);
+    Wish { id: id.into(), node: "n1".into(), work, reason: "test".into(), useful_ms: 0, priority }
+}
+
+fn progress(state: State) -> Progress {
+    Progress { state, bytes: 7, ..Progress::default() }
+}
+
+fn sent(desk: &mut Desk) -> Vec<String> {
+    let name = |due| match due {
+        Due::Instruct(wish) => wish.id.to_string(),
+        Due::Withdraw(id) => format!("-{id}"),
+    };
+    desk.due("n1", 10).into_iter().map(name).collect()
+}
+
+#[test]
+fn agents_that_have_nothing_in_hand_take_no_room() {
+    let mut desk = Desk::default();
+    assert_eq!(desk.attach(&"n1".into(), Vec::new()), 0);
+    assert!(desk.nodes.is_empty());
+    assert_eq!(desk.attach(&"n1".into(), vec![("a".into(), progress(State::Running))]), 1);
+    assert_eq!(desk.nodes.len(), 1);
+}
+
+#[test]
+fn the_same_wish_is_sent_once() {
+    let mut desk = Desk::default();
+    assert_eq!(desk.instruct(wish("a", 0)), Ok(Placed::New));
+    assert_eq!(desk.instruct(wish("b", 5)), Ok(Placed::New));
+    assert_eq!(desk.instruct(wish("a", 0)), Ok(Placed::Known(Standing::Waiting)));
+    assert_eq!(sent(&mut desk), ["b", "a"]);
+    assert_eq!(desk.instruct(wish("a", 0)), Ok(Placed::Known(Standing::Sent)));
+    assert!(sent(&mut desk).is_empty());
+    assert!(!desk.progress(&"n1".into(), "a".into(), progress(State::Running)));
+    assert!(desk.progress(&"n1".into(), "a".into(), progress(State::Done)));
+    // Late words change nothing.
+    assert!(!desk.progress(&"n1".into(), "a".into(), progress(State::Running)));
+    assert_eq!(desk.standing("n1", "a"), Some(&Standing::Ended(progress(State::Done))));
+    desk.forget("n1", "a");
+    assert_eq!(desk.standing("n1", "a"), None);
+}
+
+#[test]
+fn after_a_restart_what_the_agent_has_is_not_sent_again() {
+    // Made again before the agent comes, and after.
+    let mut desk = Desk::default();
+    desk.instruct(wish("before", 0)).unwrap();
+    desk.instruct(wish("fresh", 0)).unwrap();
+    let in_hand = ["before", "after", "done"]
+        .map(|id| (id.into(), progress(if id == "done" { State::Done } else { State::Running })));
+    assert_eq!(desk.attach(&"n1".into(), in_hand.to_vec()), 3);
+    assert!(matches!(desk.instruct(wish("after", 0)), Ok(Placed::Known(Standing::Going(_)))));
+    assert!(matches!(desk.instruct(wish("done", 0)), Ok(Placed::Known(Standing::Ended(_)))));
+    assert_eq!(sent(&mut desk), ["fresh"]);
+}
+
+#[test]
+fn what_got_lost_on_its_way_is_sent_again() {
+    let mut desk = Desk::default();
+    desk.instruct(wish("a", 0)).unwrap();
+    assert_eq!(sent(&mut desk), ["a"]);
+    desk.attach(&"n1".into(), vec![]);
+    assert_eq!(sent(&mut desk), ["a"]);
+}
+
+#[test]
+fn a_withdrawal_reaches_what_was_sent() {
+    let mut desk = Desk::default();
+    desk.instruct(wish("a", 0)).unwrap();
+    sent(&mut desk);
+    desk.instruct(wish("b", 0)).unwrap();
+    desk.withdraw("n1", "a");
+    desk.withdraw("n1", "b");
+    desk.withdraw("n1", "c");
+    let mut told = sent(&mut desk);
+    told.sort();
+    assert_eq!(told, ["-a", "-c"], "what is not known here may be known there");
+    assert!(sent(&mut desk).is_empty());
+    assert!(desk.unasked("").is_empty(), "{:?}", desk.unasked(""));
+    assert_eq!(
+        desk.standing("n1", "b"),
+        Some(&Standing::Ended(Progress { state: State::Dropped, ..Progress::default() }))
+    );
+}
+
+#[test]
+fn what_is_under_way_is_known_until_it_ends() {
+    let mut desk = Desk::default();
+    let mut part = wish("a", 0);
+    part.work = Work::Fetch(
+        Extent { dataset: "a/b".into(), path: Box::default(), chunks: Some((Version(1), vec![2..4, 9..10])) },
+        Tier::Ram,
+    );
+    desk.instruct(part).unwrap();
+    desk.instruct(wish("of unknown size", 0)).unwrap();
+    let one = |bytes| vec![(Name::from("n1"), Name::from("a/b"), bytes)];
+    assert_eq!(desk.under_way(), one(3 * CHUNK));
+    sent(&mut desk);
+    desk.progress(&"n1".into(), "a".into(), progress(State::Running));
+    assert_eq!(desk.under_way(), one(3 * CHUNK - 7));
+    desk.progress(&"n1".into(), "a".into(), progress(State::Done));
+    assert_eq!(desk.under_way(), []);
+    let going = Progress { bytes_total: 100, ..progress(State::Running) };
+    desk.progress(&"n1".into(), "of unknown size".into(), going);
+    assert_eq!(desk.under_way(), one(93));
+}
+
+#[test]
+fn everything_is_bounded() {
+    let mut desk = Desk::default();
+    for n in 0..OPEN {
+        desk.instruct(wish(&n.to_string(), 0)).unwrap();
+    }
+    assert_eq!(desk.instruct(wish("more", 0)), Err(DeskError::Full("n1".into())));
+    assert_eq!(desk.instruct(wish("", 0)), Err(DeskError::Identity(0)));
+    for n in 0..OPEN {
+        desk.progress(&"n1".into(), n.to_string().into(), progress(State::Done));
+    }
+    assert_eq!(desk.nodes["n1"].entries.len(), ENDED);
+    assert_eq!(desk.instruct(wish("more", 0)), Ok(Placed::New));
+}
+
+fn pin(id: &str) -> Wish {
+    let fetch = wish(id, 0);
+    Wish { work: Work::Pin(fetch.work.extent().clone(), Tier::Ram), ..fetch }
+}
+
+fn hand(ids: &[&str], state: State) -> Vec<(Box<str>, Progress)> {
+    ids.iter().map(|id| ((*id).into(), progress(state))).collect()
+}
+
+#[test]
+fn a_pin_outlives_its_agent() {
+    let mut desk = Desk::default();
+    desk.instruct(pin("pin")).unwrap();
+    desk.instruct(wish("fetch", 0)).unwrap();
+    sent(&mut desk);
+    for id in ["pin", "fetch"] {
+        desk.progress(&"n1".into(), id.into(), progress(State::Done));
+    }
+    assert_eq!(desk.open(), 0);
+    desk.attach(&"n1".into(), hand(&["pin"], State::Done));
+    assert!(sent(&mut desk).is_empty(), "it is held");
+    desk.attach(&"n1".into(), vec![]);
+    assert_eq!((desk.open(), sent(&mut desk)), (1, vec!["pin".into()]));
+    desk.progress(&"n1".into(), "pin".into(), progress(State::Done));
+    assert_eq!(desk.open(), 0);
+    // That it has ended before must not make room of it.
+    desk.attach(&"n1".into(), vec![]);
+    for n in 0..ENDED {
+        desk.instruct(wish(&n.to_string(), 0)).unwrap();
+        desk.progress(&"n1".into(), n.to_string().into(), progress(State::Done));
+    }
+    assert_eq!(desk.standing("n1", "pin"), Some(&Standing::Waiting));
+}
+
+#[test]
+fn a_withdrawn_pin_ends_whatever_got_lost() {
+    let n1 = Name::from("n1");
+    let mut desk = Desk::default();
+    desk.instruct(pin("load/a")).unwrap();
+    sent(&mut desk);
+    desk.progress(&n1, "load/a".into(), progress(State::Done));
+    desk.withdraw("n1", "load/a");
+    assert_eq!(sent(&mut desk), ["-load/a"]);
+    assert!(desk.unasked("load/").is_empty(), "the agent was told");
+    // The stream broke before that was heard: whoever looks after what nobody asked for is told of it again.
+    desk.attach(&n1, hand(&["load/a"], State::Done));
+    assert_eq!(
+        desk.unasked("load/"),
+        [(n1.clone(), "load/a".into(), Standing::Ended(progress(State::Done)))]
+    );
+    desk.withdraw("n1", "load/a");
+    assert_eq!(sent(&mut desk), ["-load/a"]);
+    // What was withdrawn under way does not begin anew with the agent.
+    desk.instruct(pin("load/b")).unwrap();
+    sent(&mut desk);
+    desk.withdraw("n1", "load/b");
+    desk.attach(&n1, vec![]);
+    sent(&mut desk);
+    assert_eq!((desk.open(), sent(&mut desk)), (0, vec![]));
+}
+
+#[test]
+fn what_was_forgotten_is_withdrawn_all_the_same() {
+    let mut desk = Desk::default();
+    desk.instruct(pin("old")).unwrap();
+    desk.progress(&"n1".into(), "old".into(), progress(State::Done));
+    desk.forget("n1", "old");
+    desk.withdraw("n1", "old");
+    assert!(sent(&mut desk).is_empty(), "a node without anything");
+    desk.instruct(wish("new", 0)).unwrap();
+    sent(&mut desk);
+    desk.withdraw("n1", "old");
+    assert_eq!(sent(&mut desk), ["-old"]);
+    assert_eq!(desk.open(), 1);
+}

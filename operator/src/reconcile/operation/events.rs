@@ -1,0 +1,102 @@
+//! What an operation may run on: which events are there, and which are over. Pure.
+//!
+//! After a restart little is known for a while. What is not known is neither there nor over: a served event must not
+//! be served again because nobody has told of it yet.
+
+use k8s_openapi::jiff::Timestamp;
+use operator_api::crd::operation::{Event, ServedEvent};
+
+use crate::reconcile::measure::Measure;
+
+/// What is known of an operation's Dataset and of the nodes.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// None: no agent has told of the Dataset.
+    pub measure: Option<Measure>,
+    /// Seconds without a reader after which it is idle.
+    pub idle_limit: Option<i64>,
+    /// When the operation was made.
+    pub created: Option<Timestamp>,
+    /// When the newest node came.
+    pub newest_node: Option<Timestamp>,
+}
+
+/// Events that are there now, each with which one it is, and those that are known to be over and may come again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Happened {
+    pub there: Vec<(Event, String)>,
+    pub over: Vec<Event>,
+}
+
+pub fn happened(known: &Known) -> Happened {
+    let mut happened = Happened::default();
+    if let Some(version) = known.measure.as_ref().and_then(|measure| measure.version.clone()) {
+        happened.there.push((Event::NewVersion, version));
+    }
+    if let (Some(limit), Some(measure)) = (known.idle_limit, &known.measure) {
+        if measure.reader_count > 0 {
+            happened.over.push(Event::DatasetIdle);
+        } else if measure.idle_seconds.is_some_and(|idle| idle >= limit) {
+            happened.there.push((Event::DatasetIdle, "idle".into()));
+        }
+    }
+    // Nodes that were there before the operation are no news to it.
+    if let Some(newest) = known.newest_node.filter(|newest| Some(*newest) > known.created) {
+        happened.there.push((Event::NodeAdded, newest.to_string()));
+    }
+    happened
+}
+
+/// Whether an event is another one than the one that was served.
+pub fn is_another(served: &ServedEvent, mark: &str) -> bool {
+    match served.event {
+        Event::NewVersion | Event::DatasetIdle => served.mark != mark,
+        // The newest node has gone, and one that was there before is the newest again: nothing was added.
+        Event::NodeAdded => match (served.mark.parse::<Timestamp>(), mark.parse::<Timestamp>()) {
+            (Ok(served), Ok(mark)) => mark > served,
+            _ => served.mark != mark,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_790_000_000 + seconds).unwrap()
+    }
+
+    #[test]
+    fn what_is_not_known_is_neither_there_nor_over() {
+        let known = Known { idle_limit: Some(60), created: Some(at(0)), ..Known::default() };
+        assert_eq!(happened(&known), Happened::default());
+        let measure = Some(Measure { idle_seconds: Some(5), ..Measure::default() });
+        assert_eq!(happened(&Known { measure, ..known.clone() }), Happened::default());
+        let measure = Some(Measure { idle_seconds: Some(60), ..Measure::default() });
+        let idle = happened(&Known { measure: measure.clone(), ..known.clone() });
+        assert_eq!(idle.there, [(Event::DatasetIdle, "idle".to_owned())]);
+        assert_eq!(happened(&Known { measure, idle_limit: None, ..known.clone() }), Happened::default());
+        let measure = Some(Measure {
+            reader_count: 1,
+            idle_seconds: Some(0),
+            version: Some("v1".into()),
+            ..Measure::default()
+        });
+        let read = happened(&Known { measure, ..known });
+        assert_eq!(read.there, [(Event::NewVersion, "v1".to_owned())]);
+        assert_eq!(read.over, [Event::DatasetIdle]);
+    }
+
+    #[test]
+    fn only_a_node_that_came_later_is_news() {
+        let known = |newest| Known { created: Some(at(0)), newest_node: newest, ..Known::default() };
+        assert_eq!(happened(&known(Some(at(0)))).there, []);
+        let added = happened(&known(Some(at(9)))).there;
+        assert_eq!(added, [(Event::NodeAdded, at(9).to_string())]);
+        let served = ServedEvent { event: Event::NodeAdded, mark: at(9).to_string() };
+        assert!(is_another(&served, &at(10).to_string()));
+        assert!(!is_another(&served, &at(9).to_string()));
+        assert!(!is_another(&served, &at(5).to_string()), "the newest one has gone");
+    }
+}

@@ -1,0 +1,106 @@
+//! What is left of an operation that is gone. It carries no finalizer, so nobody is told of its end; what is remembered
+//! of it here is let go, and what agents were asked for it is taken back, pins above all.
+//!
+//! After a restart nothing is remembered, but agents tell what they have in hand, and an instruction's identity says
+//! whose it is: so whatever no DataLoad wants any more ends, whoever asked for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError};
+
+use kube::ResourceExt;
+use operator_api::crd::DataLoad;
+
+use super::load;
+use super::reconcile::Context;
+use crate::inventory::Name;
+use crate::reconcile::orphans::{LOOK, Missing};
+
+/// Runs until dropped. Only the leader calls it, when everything has been listed.
+pub async fn run(context: Arc<Context>) {
+    let (mut gone, mut over) = (Missing::default(), Missing::default());
+    loop {
+        let stores = &context.datasets.stores;
+        let loads = stores.loads.state();
+        let uids = loads.iter().filter_map(|one| one.uid());
+        let uids = uids.chain(stores.migrates.state().into_iter().filter_map(|one| one.uid()));
+        let uids = uids.chain(stores.backups.state().into_iter().filter_map(|one| one.uid()));
+        let there = uids.chain(stores.processes.state().into_iter().filter_map(|one| one.uid())).collect();
+        gone.look(context.remembered(), &there).iter().for_each(|uid| context.let_go(uid));
+        let in_hand = context.agents.unasked(load::PREFIX);
+        for (node, id) in unwanted(&in_hand, &loads, &mut over) {
+            tracing::info!(%node, id, "no DataLoad wants this any more; its agent is told to let go of it");
+            context.agents.withdraw(node, id);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Of what nobody has asked for in this life: what no DataLoad wants, at two looks in a row.
+fn unwanted<'a>(
+    in_hand: &'a [(Name, Box<str>)],
+    loads: &[Arc<DataLoad>],
+    over: &mut Missing,
+) -> Vec<(&'a Name, &'a str)> {
+    let loads: BTreeMap<String, &DataLoad> =
+        loads.iter().filter_map(|load| Some((load.uid()?, &**load))).collect();
+    let runs = in_hand.iter().filter_map(|(_, id)| load::owner(id)).collect::<BTreeSet<_>>();
+    let name = |uid: &str, run: i64| format!("{uid}/{run}");
+    let wanted = |(uid, run): &&(&str, i64)| loads.get(*uid).is_some_and(|load| load::wants(load, *run));
+    let wanted = runs.iter().filter(wanted).map(|(uid, run)| name(uid, *run)).collect();
+    let over: BTreeSet<String> =
+        over.look(runs.iter().map(|(uid, run)| name(uid, *run)), &wanted).into_iter().collect();
+    let of_these = |(node, id): &'a (Name, Box<str>)| {
+        let (uid, run) = load::owner(id)?;
+        over.contains(&name(uid, run)).then_some((node, &**id))
+    };
+    in_hand.iter().filter_map(of_these).collect()
+}
+
+impl Context {
+    /// Operations of which something is remembered, by uid.
+    fn remembered(&self) -> Vec<String> {
+        let keys = self.asked.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+        let mut all: Vec<String> = keys;
+        all.extend(self.refused.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned());
+        all.extend(self.written.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned());
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn load(uid: &str, status: &serde_json::Value) -> Arc<DataLoad> {
+        let load = json!({"apiVersion": "headrace.io/v1alpha1", "kind": "DataLoad",
+            "metadata": {"name": uid, "namespace": "a", "uid": uid},
+            "spec": {"dataset": {"name": "d"}, "pin": true}, "status": status});
+        Arc::new(serde_json::from_value(load).unwrap())
+    }
+
+    #[test]
+    fn what_no_load_wants_is_let_go() {
+        let hand = |ids: &[&str]| ids.iter().map(|id| ("n".into(), (*id).into())).collect::<Vec<_>>();
+        let in_hand = hand(&[
+            "load/gone/1/0/0/0/0",
+            "load/kept/2/0/0/0/0",
+            "load/kept/2/3/1/0/0",
+            "load/kept/1/0/0/0/0",
+            "load/failed/1/0/0/0/0",
+            "load/new/1/0/0/0/0",
+            "load/nonsense",
+        ]);
+        let loads = [
+            load("kept", &json!({"phase": "Complete", "run": 2})),
+            load("failed", &json!({"phase": "Failed", "run": 1})),
+            // Begun by who led before, and not seen here yet.
+            load("new", &json!({"phase": "Pending", "run": 0})),
+        ];
+        let mut over = Missing::default();
+        assert!(unwanted(&in_hand, &loads, &mut over).is_empty(), "two watches are never at the same moment");
+        let ids: Vec<&str> = unwanted(&in_hand, &loads, &mut over).into_iter().map(|(_, id)| id).collect();
+        assert_eq!(ids, ["load/gone/1/0/0/0/0", "load/kept/1/0/0/0/0", "load/failed/1/0/0/0/0"]);
+    }
+}
