@@ -61,6 +61,8 @@ tallies! {
     Silent,
     /// Streams ended because the node came again on another one.
     Replaced,
+    /// Streams ended because the node was deleted from the cluster.
+    Lost,
     /// Instructions sent.
     Instructions,
     /// Instructions that an agent had in hand already and was not sent again.

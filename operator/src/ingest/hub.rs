@@ -134,14 +134,18 @@ impl Hub {
         nodes
     }
 
-    /// What a node has on its mounts now, in place of what it had.
-    pub(super) fn mounts(&self, node: &Name, seat: &Seat, now: Vec<Name>) {
+    /// What a node has on its mounts now, in place of what it had, by the word of the stream of that number; by 0 of
+    /// one that has ended. Who does not speak for the node any more changes nothing.
+    pub(super) fn mounts(&self, node: &Name, seat: &Seat, number: u64, now: Vec<Name>) {
         let mut mounted = lock(&self.mounted);
+        let mut state = lock(&seat.state);
+        if state.stream != number {
+            return;
+        }
         for dataset in &now {
             mounted.entry(dataset.clone()).or_default().insert(node.clone());
         }
-        let former = std::mem::replace(&mut lock(&seat.state).mounts, now);
-        let state = lock(&seat.state);
+        let former = std::mem::replace(&mut state.mounts, now);
         for dataset in former.iter().filter(|dataset| state.mounts.binary_search(dataset).is_err()) {
             if let Some(nodes) = mounted.get_mut(dataset) {
                 nodes.remove(node);
@@ -195,10 +199,15 @@ impl Hub {
         self.ends.subscribe()
     }
 
-    /// A node is no more.
+    /// A node is no more. Its agent may live on, where only the Node object was deleted and kubelet makes it again:
+    /// its stream is ended, so that it comes back and is known anew.
     pub fn lose(&self, node: &str) {
         self.desk().lose(node);
-        lock(&self.seats).remove(node);
+        let Some((name, seat)) = lock(&self.seats).remove_entry(node) else { return };
+        lock(&seat.state).stream = 0;
+        self.mounts(&name, &seat, 0, Vec::new());
+        // The stream holds the seat, and looks who speaks when it is woken.
+        seat.wake.notify_one();
     }
 
     /// Learned profiles and patterns.
@@ -255,7 +264,7 @@ impl Hub {
             }
             state.stream = 0;
         }
-        self.mounts(node, seat, Vec::new());
+        self.mounts(node, seat, 0, Vec::new());
         let now = self.now();
         let mut inventory = self.inventory.write().unwrap_or_else(PoisonError::into_inner);
         inventory.apply(Fact::NodeSilent { node: node.clone() }, now);
@@ -276,12 +285,15 @@ mod tests {
         let hub = Hub::new(Limits::default(), 1, Arc::default());
         let mut names: Vec<Name> = (0..64).rev().map(|number| format!("n{number:02}").into()).collect();
         for node in &names {
-            hub.mounts(node, &hub.sit(node).0, vec!["a/b".into()]);
+            let (seat, number) = hub.sit(node);
+            hub.mounts(node, &seat, number, vec!["a/b".into()]);
         }
         names.sort_unstable();
         assert_eq!(hub.mounted("a/b"), names);
         for node in &names {
-            hub.mounts(node, &hub.sit(node).0, Vec::new());
+            let (seat, number) = hub.sit(node);
+            hub.mounts(node, &seat, number - 1, vec!["a/c".into()]);
+            hub.mounts(node, &seat, number, Vec::new());
         }
         assert!(lock(&hub.mounted).is_empty(), "no room is kept for what is on no mount");
     }

@@ -1,0 +1,131 @@
+//! One stream after the other, through what it is told and what it answers.
+
+use super::super::desk::Standing;
+use super::super::directory::Folder;
+use super::super::limits::Limits;
+use super::super::work::{Extent, Wish, Work};
+use super::*;
+use crate::inventory::Tier;
+
+fn hub(datasets: &[(&str, &str)]) -> Arc<Hub> {
+    let hub = Hub::new(Limits::default(), 1, Arc::default());
+    for (dataset, source) in datasets {
+        put(&hub, dataset, source);
+    }
+    hub
+}
+
+fn put(hub: &Hub, dataset: &str, source: &str) {
+    let folder = Folder { dataset: dataset.into(), source: source.into(), prefix: Name::default() };
+    hub.directory().put(&dataset.into(), vec![folder]);
+}
+
+/// A node's agent comes.
+fn come(hub: &Arc<Hub>, node: &str) -> Session {
+    let hello = wire::Hello {
+        least_version: 1,
+        greatest_version: 1,
+        node: node.into(),
+        session: 1,
+        ..Default::default()
+    };
+    Session::open(hub, &node.into(), hello).unwrap()
+}
+
+/// It has told what it has on its mounts.
+fn bound(hub: &Arc<Hub>, node: &str, sources: &[&str]) -> Session {
+    let mut session = come(hub, node);
+    said(&mut session, on(sources));
+    session
+}
+
+fn on(sources: &[&str]) -> Said {
+    let source = |(number, source): (u32, &&str)| wire::Source {
+        number,
+        source: (*source).into(),
+        fstype: "nfs4".into(),
+    };
+    Said::Sources(wire::Sources { sources: (1..).zip(sources).map(source).collect() })
+}
+
+/// What it says, and what is answered.
+fn said(session: &mut Session, kind: Said) -> Vec<Told> {
+    session.take(wire::Up { kind: Some(kind) }).unwrap();
+    session.out.drain(..).filter_map(|down| down.kind).collect()
+}
+
+fn report(sequence: u64) -> Said {
+    Said::Report(wire::Report { sequence, snapshot: sequence == 1, ..Default::default() })
+}
+
+fn wish(node: &str, dataset: &str) -> Wish {
+    let extent = Extent { dataset: dataset.into(), path: Box::default(), chunks: None };
+    Wish {
+        id: "w".into(),
+        node: node.into(),
+        work: Work::Fetch(extent, Tier::Ram),
+        reason: "test".into(),
+        useful_ms: 0,
+        priority: 0,
+    }
+}
+
+#[test]
+fn bindings_are_told_again_where_they_have_changed_and_only_there() {
+    let hub = hub(&[("a/b", "nas:/x")]);
+    let mut session = come(&hub, "n1");
+    let mut told = |kind: Said| -> Vec<Vec<String>> {
+        let bindings = said(&mut session, kind).into_iter().filter_map(|told| match told {
+            Told::Bindings(told) => Some(told.bindings.into_iter().map(|one| one.name).collect()),
+            _ => None,
+        });
+        bindings.collect()
+    };
+    assert_eq!(told(on(&["nas:/x"])), [["a/b"]]);
+    put(&hub, "a/elsewhere", "other:/y");
+    assert!(told(report(1)).is_empty(), "not on this agent's mounts");
+    put(&hub, "a/c", "nas:/x");
+    assert_eq!(told(report(2)), [["a/b", "a/c"]]);
+    assert_eq!(hub.mounted("a/c"), ["n1".into()]);
+    hub.directory().remove("a/b");
+    assert_eq!(told(report(3)), [["a/c"]]);
+    assert!(hub.mounted("a/b").is_empty());
+}
+
+#[test]
+fn the_agent_of_a_node_that_was_deleted_comes_again_and_is_told_what_to_do() {
+    let hub = hub(&[("a/b", "nas:/x")]);
+    let mut deaf = bound(&hub, "n1", &["nas:/x"]);
+    assert_eq!(hub.mounted("a/b"), ["n1".into()]);
+    hub.lose("n1");
+    assert!(hub.mounted("a/b").is_empty(), "nobody is asked who would not answer");
+    assert_eq!(deaf.wake().unwrap_err().code(), tonic::Code::Aborted);
+    assert_eq!(deaf.take(wire::Up { kind: Some(report(1)) }).unwrap_err().code(), tonic::Code::Aborted);
+    assert_eq!((hub.counts().get(Tally::Lost), hub.counts().get(Tally::Replaced)), (2, 0));
+
+    hub.instruct(wish("n1", "a/b")).unwrap();
+    let mut again = bound(&hub, "n1", &["nas:/x"]);
+    drop(deaf);
+    assert_eq!(hub.standing("n1", "w"), Some(Standing::Sent));
+    assert_eq!(hub.mounted("a/b"), ["n1".into()], "the former stream's end takes nothing from it");
+    assert_eq!(again.wake().map_err(|status| status.code()), Ok(()));
+}
+
+#[test]
+fn a_replica_that_does_not_lead_takes_nothing_in() {
+    let hub = hub(&[("a/b", "nas:/x")]);
+    let mut one = bound(&hub, "n1", &["nas:/x"]);
+    let mut lost = bound(&hub, "n2", &["nas:/x"]);
+    hub.lose("n2");
+    hub.admit(false);
+    for session in [&mut one, &mut lost] {
+        let refused = session.take(wire::Up { kind: Some(report(1)) }).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused}");
+        assert_eq!(session.wake().unwrap_err().code(), tonic::Code::Unavailable);
+    }
+    assert_eq!(hub.counts().get(Tally::Reports), 0);
+    let hello =
+        wire::Hello { least_version: 1, greatest_version: 1, node: "n3".into(), ..Default::default() };
+    let refused = Session::open(&hub, &"n3".into(), hello).unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unavailable, "it led when the connection came");
+}
