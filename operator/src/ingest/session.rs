@@ -271,12 +271,12 @@ impl Session {
 
     fn report(&mut self, told: wire::Report) -> Result<(), Status> {
         let (sequence, snapshot) = (told.sequence, told.snapshot);
-        let facts = facts(told, self.session, &self.names, &self.hub.limits)
+        let now = self.hub.now();
+        let facts = facts(told, self.session, &self.names, &self.hub.limits, now)
             .map_err(|error| self.nonsense(&error.to_string()))?;
         let counts = &self.hub.counts;
         counts.add(Tally::UnknownDatasets, facts.unknown.into());
         let fact = Fact::Report { node: self.node.clone(), report: facts.report };
-        let now = self.hub.now();
         let applied = {
             let mut inventory = self.hub.inventory.write().unwrap_or_else(PoisonError::into_inner);
             inventory.apply(fact, now)

@@ -58,6 +58,85 @@ fn report(sequence: u64) -> Said {
     Said::Report(wire::Report { sequence, snapshot: sequence == 1, ..Default::default() })
 }
 
+/// With when its agent looked, and what its clock shows as it tells.
+fn told_version(session: &mut Session, sequence: u64, version_low: u64, seen_ms: u64, clock_ms: u64) {
+    let version =
+        wire::Version { dataset: 1, version_low, bytes: 5, files: 1, seen_ms, ..Default::default() };
+    let snapshot = sequence == 1;
+    let report = wire::Report { sequence, snapshot, versions: vec![version], clock_ms, ..Default::default() };
+    said(session, Said::Report(report));
+}
+
+fn current(hub: &Hub) -> u128 {
+    let inventory = hub.inventory().read().unwrap();
+    let dataset = inventory.dataset(inventory.dataset_id("a/b").unwrap()).unwrap();
+    dataset.current().unwrap().version.0
+}
+
+/// One Dataset that is declared, and agents of three nodes that have it on a mount.
+fn three() -> (Arc<Hub>, [Session; 3]) {
+    let hub = hub(&[("a/b", "nas:/x")]);
+    let fact = Fact::Dataset { dataset: "a/b".into(), spec: Default::default() };
+    hub.inventory().write().unwrap().apply(fact, hub.now());
+    let sessions = ["n1", "n2", "n3"].map(|node| bound(&hub, node, &["nas:/x"]));
+    (hub, sessions)
+}
+
+const MINUTE: u64 = 60_000;
+
+#[test]
+fn the_version_seen_last_is_current_whatever_agents_clocks_show() {
+    let (hub, [mut ahead, mut right, mut behind]) = three();
+    let now = hub.now().0;
+    told_version(&mut ahead, 1, 1, now + 60 * MINUTE, now + 60 * MINUTE);
+    told_version(&mut right, 1, 2, now + 5, now + 5);
+    assert_eq!(current(&hub), 2, "one node's clock is an hour ahead");
+    // Told by who is late and looked last.
+    told_version(&mut behind, 1, 3, now - 10 * MINUTE + 9, now - 10 * MINUTE + 9);
+    assert_eq!(current(&hub), 3, "one node's clock is ten minutes behind");
+}
+
+#[test]
+fn after_a_restart_versions_come_in_any_order() {
+    let now = Hub::new(Limits::default(), 1, Arc::default()).now().0;
+    // Seen so long ago, and how wrong the clock is: the first one's version is the latest.
+    let told = [(1, 5, -10), (2, 15, 60), (3, 25, 0)];
+    for rotation in 0..told.len() {
+        for backwards in [false, true] {
+            let (hub, sessions) = three();
+            let mut order: Vec<_> = sessions.into_iter().zip(told).collect();
+            order.rotate_left(rotation);
+            if backwards {
+                order.reverse();
+            }
+            for (session, (version, ago, wrong)) in &mut order {
+                let clock = now.checked_add_signed(*wrong * MINUTE as i64).unwrap();
+                told_version(session, 1, *version, clock - *ago * MINUTE, clock);
+            }
+            assert_eq!(current(&hub), 1, "{rotation} {backwards}");
+        }
+    }
+}
+
+#[test]
+fn nobody_claims_a_version_for_good() {
+    for clock_ms in [0, 1, u64::MAX] {
+        let (hub, [mut liar, mut honest, _]) = three();
+        told_version(&mut honest, 1, 999, hub.now().0, hub.now().0);
+        told_version(&mut liar, 1, 666, u64::MAX, clock_ms);
+        told_version(&mut honest, 2, 999, hub.now().0, hub.now().0);
+        assert_eq!(current(&hub), 999, "found again {clock_ms}");
+    }
+}
+
+#[test]
+fn an_agent_of_before_is_not_believed_about_the_future() {
+    let (hub, [mut ahead, mut right, _]) = three();
+    told_version(&mut ahead, 1, 1, hub.now().0 + 60 * MINUTE, 0);
+    told_version(&mut right, 1, 2, hub.now().0, 0);
+    assert_eq!(current(&hub), 2);
+}
+
 fn wish(node: &str, dataset: &str) -> Wish {
     let extent = Extent { dataset: dataset.into(), path: Box::default(), chunks: None };
     Wish {
