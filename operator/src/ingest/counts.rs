@@ -45,6 +45,8 @@ tallies! {
     Resyncs,
     /// Parts about Datasets that are not bound to the agent: left out.
     UnknownDatasets,
+    /// Profiles of file systems that the node has not got, or of Datasets that no pod there uses: left out.
+    ProfilesRefused,
     /// Ranges the inventory had no room for, or that lie outside of their version.
     RangesRefused,
     /// Streams ended because a message made no sense.

@@ -205,13 +205,7 @@ impl Session {
             Said::Sources(sources) => self.bind(sources.sources)?,
             Said::Report(report) => self.report(report)?,
             Said::Progress(told) => self.progress(told.progress)?,
-            Said::Learned(told) => {
-                let wire::ProfileLearned { workload, source, profile, first } = told;
-                let (first, unknown) =
-                    firsts(first, &self.names).map_err(|nonsense| self.nonsense(&nonsense.to_string()))?;
-                self.hub.counts.add(Tally::UnknownDatasets, u64::from(unknown));
-                self.hub.profiles(|profiles| profiles.put(&workload, &source, profile, first));
-            }
+            Said::Learned(told) => self.learned(told)?,
             Said::Wanted(wire::ProfileWanted { workload, source }) => {
                 let profile = self
                     .hub
@@ -236,6 +230,7 @@ impl Session {
                 self.nonsense(&format!("{} sources, at most {MOST_SOURCES} are allowed", sources.len()))
             );
         }
+        lock(&self.seat.state).declare(sources.iter().map(|source| source.source.as_str()));
         self.sources = Some(sources);
         self.rebind();
         self.send_due();
@@ -311,6 +306,23 @@ impl Session {
         }
         if self.hub.directory.revision() != self.bound_at {
             self.rebind();
+        }
+        Ok(())
+    }
+
+    /// Others are given what this agent says, so it must be of something that it can have seen.
+    fn learned(&mut self, told: wire::ProfileLearned) -> Result<(), Status> {
+        let wire::ProfileLearned { workload, source, profile, first } = told;
+        let (first, unknown) =
+            firsts(first, &self.names).map_err(|nonsense| self.nonsense(&nonsense.to_string()))?;
+        self.hub.counts.add(Tally::UnknownDatasets, u64::from(unknown));
+        let declared = lock(&self.seat.state).has_declared(&source);
+        if declared && self.hub.may_teach(&self.node, &source) {
+            let node = Some(&self.node);
+            self.hub.profiles(|profiles| profiles.put(node, &workload, &source, profile, first));
+        } else {
+            self.hub.counts.add(Tally::ProfilesRefused, 1);
+            tracing::debug!(node = %self.node, declared, "a profile of what the node does not read was left out");
         }
         Ok(())
     }

@@ -208,3 +208,58 @@ fn a_replica_that_does_not_lead_takes_nothing_in() {
     let refused = Session::open(&hub, &"n3".into(), hello).unwrap_err();
     assert_eq!(refused.code(), tonic::Code::Unavailable, "it led when the connection came");
 }
+
+fn learned(workload: &str, source: &str) -> Said {
+    let (workload, source, profile) = (workload.into(), source.into(), vec![7; 9]);
+    Said::Learned(wire::ProfileLearned { workload, source, profile, first: Vec::new() })
+}
+
+#[test]
+fn an_agent_teaches_only_of_file_systems_that_it_has_or_had() {
+    let hub = hub(&[("a/b", "nas:/x")]);
+    let known = |workload: &str| hub.profiles(|profiles| profiles.get(workload, "nas:/x").is_some());
+    let mut liar = bound(&hub, "n1", &["nas:/else"]);
+    said(&mut liar, learned("w", "nas:/x"));
+    assert!(!known("w"));
+    assert_eq!(hub.counts().get(Tally::ProfilesRefused), 1);
+
+    let mut honest = bound(&hub, "n2", &["nas:/x"]);
+    said(&mut honest, learned("w", "nas:/x"));
+    assert!(known("w"));
+    // The pod has ended, its volume is unmounted, and then its run is over; also on another stream.
+    said(&mut honest, on(&[]));
+    said(&mut honest, learned("late", "nas:/x"));
+    assert!(known("late"));
+    let mut honest = bound(&hub, "n2", &[]);
+    said(&mut honest, learned("later", "nas:/x"));
+    assert!(known("later"));
+}
+
+#[test]
+fn where_pods_are_watched_an_agent_teaches_of_datasets_that_its_pods_use() {
+    let hub = hub(&[("a/b", "nas:/x"), ("a/c", "nas:/x/c")]);
+    hub.watch_pods();
+    let known =
+        |workload: &str, source: &str| hub.profiles(|profiles| profiles.get(workload, source).is_some());
+    let tell = |fact| hub.inventory().write().unwrap().apply(fact, hub.now());
+    let mut session = bound(&hub, "n1", &["nas:/x", "nas:/x/c", "other:/y"]);
+    said(&mut session, learned("owner namespace=kube-system kind=Job name=j", "nas:/x"));
+    assert!(!known("owner namespace=kube-system kind=Job name=j", "nas:/x"));
+
+    let node = Fact::Node { node: "n1".into(), facts: Default::default() };
+    tell(node);
+    tell(Fact::PodBound { pod: "p".into(), node: "n1".into(), datasets: vec!["a/b".into()] });
+    said(&mut session, learned("w", "nas:/x"));
+    said(&mut session, learned("w", "nas:/x/c"));
+    assert!(known("w", "nas:/x") && !known("w", "nas:/x/c"), "no pod there uses a/c");
+    tell(Fact::PodEnded { pod: "p".into() });
+    said(&mut session, learned("late", "nas:/x"));
+    assert!(known("late", "nas:/x"));
+    // Where no Dataset lies nobody knows who uses it.
+    said(&mut session, learned("w", "other:/y"));
+    assert!(known("w", "other:/y"));
+
+    let mut elsewhere = bound(&hub, "n2", &["nas:/x"]);
+    said(&mut elsewhere, learned("w2", "nas:/x"));
+    assert!(!known("w2", "nas:/x"), "the pod was on another node");
+}

@@ -39,7 +39,7 @@ pub async fn keep(hub: &Hub, stores: &Stores, writer: &Writer) {
         let due = hub.profiles(|profiles| turns.due(profiles, now(), AT_ONCE));
         for key in due {
             let (workload, source) = (&*key.0, &*key.1);
-            let Some(dataset) = hub.directory().found_on(source) else { continue };
+            let Some(dataset) = hub.directory().found_on(source).into_iter().next() else { continue };
             let Some((bytes, known)) = known(hub, workload, source, &dataset) else { continue };
             let Some(dataset) = dataset.split_once('/') else { continue };
             // What is learned of one that is gone would be left behind.

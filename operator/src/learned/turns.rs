@@ -68,14 +68,14 @@ mod tests {
     #[test]
     fn a_few_at_a_time_and_each_seldom() {
         let mut profiles = Profiles::default();
-        profiles.put("before", "s", vec![1], Vec::new());
+        profiles.put(None, "before", "s", vec![1], Vec::new());
         let mut turns = Turns::begin(profiles.revision());
         assert!(due(&mut turns, &profiles, 0).is_empty());
         for name in ["c", "b", "a"] {
-            profiles.put(name, "s", vec![1], Vec::new());
+            profiles.put(None, name, "s", vec![1], Vec::new());
         }
         assert_eq!(due(&mut turns, &profiles, 1), ["c", "b"]);
-        profiles.put("c", "s", vec![2], Vec::new());
+        profiles.put(None, "c", "s", vec![2], Vec::new());
         assert_eq!(due(&mut turns, &profiles, 2), ["a"]);
         assert!(due(&mut turns, &profiles, 600).is_empty());
         assert_eq!(due(&mut turns, &profiles, 601), ["c"]);
@@ -87,7 +87,7 @@ mod tests {
         let mut profiles = Profiles::default();
         let mut turns = Turns::begin(0);
         for number in 0..MOST + 10 {
-            profiles.put(&format!("w{number}"), "s", vec![1], Vec::new());
+            profiles.put(None, &format!("w{number}"), "s", vec![1], Vec::new());
         }
         let mut count = 0;
         for second in 0..MOST as u64 {
