@@ -11,8 +11,8 @@ pub type Key = (Box<str>, Box<str>);
 /// A profile is written again after this at the soonest: what one run adds to many is little.
 const SELDOM: Duration = Duration::from_secs(600);
 
-/// Profiles kept in the cluster in one term. As many as the hub holds of a usual size, and with 64 KiB each still
-/// within what etcd is made for.
+/// Profiles that wait: as many as the hub holds of a usual size. How many are kept in the cluster follows from how many
+/// one Dataset may have (`few`).
 const MOST: usize = 4_096;
 
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub struct Turns {
     /// Those that came up to this revision have been looked at.
     seen: u64,
     waiting: BTreeMap<Key, u64>,
+    /// Lately.
     written: BTreeMap<Key, Duration>,
 }
 
@@ -34,12 +35,12 @@ impl Turns {
         for (workload, source, _, revision) in profiles.since(self.seen) {
             self.seen = self.seen.max(revision);
             let key = (workload.into(), source.into());
-            let known = self.waiting.contains_key(&key) || self.written.contains_key(&key);
-            if known || self.waiting.len() + self.written.len() < MOST {
+            if self.waiting.len() < MOST || self.waiting.contains_key(&key) {
                 self.waiting.entry(key).or_insert(revision);
             }
         }
-        let rests = |key: &Key| self.written.get(key).is_some_and(|at| now.saturating_sub(*at) < SELDOM);
+        self.written.retain(|_, at| now.saturating_sub(*at) < SELDOM);
+        let rests = |key: &Key| self.written.contains_key(key);
         let mut due: Vec<(u64, Key)> = self
             .waiting
             .iter()
@@ -80,6 +81,17 @@ mod tests {
         assert!(due(&mut turns, &profiles, 600).is_empty());
         assert_eq!(due(&mut turns, &profiles, 601), ["c"]);
         assert!(due(&mut turns, &profiles, 10_000).is_empty(), "nothing new was learned");
+    }
+
+    #[test]
+    fn many_that_were_written_do_not_keep_the_next_out() {
+        let mut profiles = Profiles::default();
+        let mut turns = Turns::begin(0);
+        for number in 0..2 * MOST as u64 {
+            profiles.put(None, &format!("w{number}"), "s", vec![1], Vec::new());
+            assert_eq!(due(&mut turns, &profiles, number).len(), 1, "{number}");
+        }
+        assert!(turns.written.len() <= 2 * SELDOM.as_secs() as usize);
     }
 
     #[test]
