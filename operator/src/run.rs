@@ -146,6 +146,7 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
         written: Mutex::new(HashMap::new()),
     });
     let told = inventory.clone();
+    hub.watch_pods();
     steering.start(client.clone(), stores.clone(), hub.clone(), move |fact| tell(&told, fact), &mut tasks);
     let candidate = Candidate::new(client.clone(), &namespace, LEASE, &identity, reached_at);
     let (leads, leader, metrics_too) = (leading.changes(), candidate.leader(), metrics.clone());

@@ -18,7 +18,7 @@ use super::credential::{CredentialError, Credentials, Means};
 use super::errands::{Do, Errands};
 use super::picture::{Mounted, Picture};
 use super::speaker::{SpeakError, Speaker};
-use super::survey::{Surveyed, Surveyor};
+use super::survey::{Surveyed, Surveyor, clock_ms};
 use crate::api::query::{Errand, ErrandEnd, Link, OutsideQuery, Query};
 
 /// Files asked of the engine at once: a few milliseconds of its time.
@@ -306,8 +306,11 @@ impl Reporter {
 
     async fn tell(&mut self, stream: &Stream) -> Result<(), Ended> {
         let mut told = false;
-        while let Some(report) = self.speaker.report() {
+        while let Some(mut report) = self.speaker.report() {
             let more = report.more;
+            if !report.versions.is_empty() {
+                report.clock_ms = clock_ms();
+            }
             told = true;
             self.say(stream, Said::Report(report)).await?;
             if !more {

@@ -93,10 +93,15 @@ fn work(jobs: &Receiver<Job>, done: &mpsc::Sender<Surveyed>) {
     }
 }
 
+/// The clock of surveys: milliseconds since 1970 as this node has it, right or wrong.
+pub fn clock_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Walks the roots.
 pub fn survey(roots: &[Root]) -> Result<Manifest, SurveyError> {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let seen_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    let seen_ms = clock_ms();
     let mut found = Vec::new();
     let mut pace = Pace { names: 0, since: Instant::now() };
     for root in roots {

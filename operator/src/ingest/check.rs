@@ -60,11 +60,13 @@ pub fn ranges(report: &wire::Report) -> usize {
     report.residency.iter().map(|r| (r.added.len() + r.removed.len()) / 2).sum()
 }
 
+/// `now` is this operator's.
 pub fn facts(
     told: wire::Report,
     session: u64,
     bound: &FxHashMap<u32, Name>,
     limits: &Limits,
+    now: Millis,
 ) -> Result<Facts, Nonsense> {
     let found = told.residency.len() + told.versions.len() + told.demand.len() + told.patterns.len();
     if found > limits.entries as usize {
@@ -84,6 +86,7 @@ pub fn facts(
         patterns,
         capacity,
         pressure,
+        clock_ms,
     } = told;
     let mut parts = Parts { bound, parts: Vec::new(), places: FxHashMap::default(), unknown: 0 };
     for entry in residency {
@@ -95,8 +98,8 @@ pub fn facts(
     for entry in versions {
         let version = version(entry.version_high, entry.version_low)?;
         let bytes = bytes("a version", entry.bytes)?;
-        let facts =
-            VersionFacts { version, bytes: Some(bytes), files: Some(entry.files), at: Millis(entry.seen_ms) };
+        let at = seen_at(entry.seen_ms, clock_ms, now);
+        let facts = VersionFacts { version, bytes: Some(bytes), files: Some(entry.files), at };
         if let Some(part) = parts.of(entry.dataset) {
             part.learned = Some(facts);
         }
@@ -188,6 +191,16 @@ fn change(told: &wire::Residency) -> Result<Change, Nonsense> {
     Ok(Change { version, tier, removed: chunks(&told.removed)?, added: chunks(&told.added)? })
 }
 
+/// When an agent saw a version, by this operator's clock: as long ago as by the agent's own, which may be wrong by
+/// any amount. Of an agent that does not say what its clock shows it is what that showed, but never to come: who is
+/// ahead would be believed until everybody's clock is there.
+fn seen_at(seen_ms: u64, clock_ms: u64, now: Millis) -> Millis {
+    if clock_ms == 0 {
+        return Millis(seen_ms).min(now);
+    }
+    Millis(now.0.saturating_sub(clock_ms.saturating_sub(seen_ms)))
+}
+
 fn version(high: u64, low: u64) -> Result<Version, Nonsense> {
     let version = u128::from(high) << 64 | u128::from(low);
     if version == 0 { Err(Nonsense::Version) } else { Ok(Version(version)) }
@@ -212,6 +225,24 @@ fn chunks(pairs: &[u32]) -> Result<Vec<Chunks>, Nonsense> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_version_is_as_old_as_its_agent_says_and_never_of_the_future() {
+        let (now, hour) = (1_700_000_000_000, 3_600_000);
+        for (seen, clock, at, why) in [
+            (now - 5, now, now - 5, "a clock that is right"),
+            (now + hour - 5, now + hour, now - 5, "one that is ahead"),
+            (now - hour - 5, now - hour, now - 5, "one that is behind"),
+            (now + 5, now, now, "one that was set back between"),
+            (u64::MAX, 1, now, "a lie"),
+            (0, u64::MAX, 0, "another"),
+            (now - 5, 0, now - 5, "an agent of before"),
+            (now + hour, 0, now, "an agent of before, ahead"),
+            (u64::MAX, 0, now, "an agent of before, a lie"),
+        ] {
+            assert_eq!(seen_at(seen, clock, Millis(now)), Millis(at), "{why}");
+        }
+    }
 
     #[test]
     fn what_is_read_first_is_bounded_and_of_known_datasets() {

@@ -45,6 +45,8 @@ tallies! {
     Resyncs,
     /// Parts about Datasets that are not bound to the agent: left out.
     UnknownDatasets,
+    /// Profiles of file systems that the node has not got, or of Datasets that no pod there uses: left out.
+    ProfilesRefused,
     /// Ranges the inventory had no room for, or that lie outside of their version.
     RangesRefused,
     /// Streams ended because a message made no sense.
@@ -61,6 +63,8 @@ tallies! {
     Silent,
     /// Streams ended because the node came again on another one.
     Replaced,
+    /// Streams ended because the node was deleted from the cluster.
+    Lost,
     /// Instructions sent.
     Instructions,
     /// Instructions that an agent had in hand already and was not sent again.

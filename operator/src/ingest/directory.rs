@@ -124,12 +124,13 @@ impl Directory {
         known.datasets.get(dataset).map(|(number, _)| *number)
     }
 
-    /// A Dataset on a file system: one that is there as a whole before one that lies in a folder of it, then by name.
-    pub fn found_on(&self, source: &str) -> Option<Name> {
+    /// The Datasets on a file system: one that is there as a whole before one that lies in a folder of it, then by name.
+    pub fn found_on(&self, source: &str) -> Vec<Name> {
         let source = Source { number: 0, source: source.to_owned(), fstype: String::new() };
         let (bound, _) = self.bind(&[source]);
-        let best = bound.bindings.into_iter().min_by(|a, b| (&a.path, &a.name).cmp(&(&b.path, &b.name)));
-        best.map(|binding| binding.name.into())
+        let mut found = bound.bindings;
+        found.sort_unstable_by(|a, b| (&a.path, &a.name).cmp(&(&b.path, &b.name)));
+        found.into_iter().map(|binding| binding.name.into()).collect()
     }
 
     /// The Datasets on an agent's file systems, with the revision they are of.
@@ -260,9 +261,9 @@ mod tests {
         assert_eq!(bind("s3://bucket/x"), [of("a/bucket", "", "")]);
         assert_eq!(bind("nas"), []);
         assert_eq!(bind(""), []);
-        assert_eq!(directory.found_on("nas:/export").as_deref(), Some("a/whole"));
-        assert_eq!(directory.found_on("nas:/"), Some("a/whole".into()));
-        assert_eq!(directory.found_on("nas:/none"), None);
+        assert_eq!(directory.found_on("nas:/export"), ["a/whole".into(), "a/part".into()]);
+        assert_eq!(directory.found_on("nas:/").first(), Some(&"a/whole".into()));
+        assert_eq!(directory.found_on("nas:/none"), []);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What all streams share, and the rest of the operator's door to the agents.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
@@ -7,6 +8,7 @@ use std::time::{Instant, SystemTime};
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::{Notify, broadcast};
 
+use crate::inventory::hash::hash64;
 use crate::inventory::{Fact, Inventory, Millis, Name};
 
 use super::counts::Counts;
@@ -25,6 +27,10 @@ const MOST_SEATS: usize = 16_384;
 /// Ends of instructions kept for a slow listener; it can always ask for the standing.
 const ENDS: usize = 4_096;
 
+/// Sources remembered of a node, also those that are not on it any more: what was learned of one is told when its run
+/// is over, and by then the volume may be unmounted. Four times as many as are watched at once.
+const MOST_DECLARED: usize = 1_024;
+
 /// A node's place: outlives its streams.
 #[derive(Debug)]
 pub(super) struct Seat {
@@ -42,6 +48,25 @@ pub(super) struct SeatState {
     pub applied: Option<(u64, u64)>,
     /// Datasets on its mounts, sorted.
     pub mounts: Vec<Name>,
+    /// Sources that its agent has, or had, by hash: thousands of nodes have them. The latest come last.
+    declared: VecDeque<u64>,
+}
+
+impl SeatState {
+    pub fn declare<'a>(&mut self, sources: impl IntoIterator<Item = &'a str>) {
+        for source in sources {
+            let source = hash64(source);
+            self.declared.retain(|known| *known != source);
+            if self.declared.len() >= MOST_DECLARED {
+                self.declared.pop_front();
+            }
+            self.declared.push_back(source);
+        }
+    }
+
+    pub fn has_declared(&self, source: &str) -> bool {
+        self.declared.contains(&hash64(source))
+    }
 }
 
 #[derive(Debug)]
@@ -58,6 +83,7 @@ pub struct Hub {
     /// Nodes with a stream whose agents have a Dataset on a mount.
     mounted: Mutex<FxHashMap<Name, FxHashSet<Name>>>,
     admits: AtomicBool,
+    pods_watched: AtomicBool,
     ends: broadcast::Sender<(Name, Box<str>)>,
 }
 
@@ -77,6 +103,7 @@ impl Hub {
             streams: Mutex::new(0),
             mounted: Mutex::default(),
             admits: AtomicBool::new(true),
+            pods_watched: AtomicBool::new(false),
             ends,
         })
     }
@@ -126,6 +153,22 @@ impl Hub {
         self.admits.load(Ordering::Acquire)
     }
 
+    /// The inventory is told from now on which pods use Datasets where.
+    pub fn watch_pods(&self) {
+        self.pods_watched.store(true, Ordering::Release);
+    }
+
+    /// Whether a node's agent can have learned how a file system is read: where Datasets lie on it, a pod that uses one
+    /// of them is there, or was lately.
+    pub(super) fn may_teach(&self, node: &str, source: &str) -> bool {
+        if !self.pods_watched.load(Ordering::Acquire) {
+            return true;
+        }
+        let datasets = self.directory.found_on(source);
+        let inventory = self.inventory.read().unwrap_or_else(PoisonError::into_inner);
+        datasets.is_empty() || datasets.iter().any(|dataset| inventory.used_on(node, dataset))
+    }
+
     /// Nodes whose agents are here and have the Dataset on a mount, sorted.
     pub fn mounted(&self, dataset: &str) -> Vec<Name> {
         let mut nodes: Vec<Name> =
@@ -134,14 +177,18 @@ impl Hub {
         nodes
     }
 
-    /// What a node has on its mounts now, in place of what it had.
-    pub(super) fn mounts(&self, node: &Name, seat: &Seat, now: Vec<Name>) {
+    /// What a node has on its mounts now, in place of what it had, by the word of the stream of that number; by 0 of
+    /// one that has ended. Who does not speak for the node any more changes nothing.
+    pub(super) fn mounts(&self, node: &Name, seat: &Seat, number: u64, now: Vec<Name>) {
         let mut mounted = lock(&self.mounted);
+        let mut state = lock(&seat.state);
+        if state.stream != number {
+            return;
+        }
         for dataset in &now {
             mounted.entry(dataset.clone()).or_default().insert(node.clone());
         }
-        let former = std::mem::replace(&mut lock(&seat.state).mounts, now);
-        let state = lock(&seat.state);
+        let former = std::mem::replace(&mut state.mounts, now);
         for dataset in former.iter().filter(|dataset| state.mounts.binary_search(dataset).is_err()) {
             if let Some(nodes) = mounted.get_mut(dataset) {
                 nodes.remove(node);
@@ -195,10 +242,15 @@ impl Hub {
         self.ends.subscribe()
     }
 
-    /// A node is no more.
+    /// A node is no more. Its agent may live on, where only the Node object was deleted and kubelet makes it again:
+    /// its stream is ended, so that it comes back and is known anew.
     pub fn lose(&self, node: &str) {
         self.desk().lose(node);
-        lock(&self.seats).remove(node);
+        let Some((name, seat)) = lock(&self.seats).remove_entry(node) else { return };
+        lock(&seat.state).stream = 0;
+        self.mounts(&name, &seat, 0, Vec::new());
+        // The stream holds the seat, and looks who speaks when it is woken.
+        seat.wake.notify_one();
     }
 
     /// Learned profiles and patterns.
@@ -234,7 +286,8 @@ impl Hub {
         }
         let seat = seats.entry(node.clone()).or_insert_with(|| {
             let allowance = Allowance::new(Instant::now());
-            let state = SeatState { stream: 0, allowance, applied: None, mounts: Vec::new() };
+            let (mounts, declared) = (Vec::new(), VecDeque::new());
+            let state = SeatState { stream: 0, allowance, applied: None, mounts, declared };
             Arc::new(Seat { wake: Notify::new(), state: Mutex::new(state) })
         });
         let seat = seat.clone();
@@ -255,7 +308,7 @@ impl Hub {
             }
             state.stream = 0;
         }
-        self.mounts(node, seat, Vec::new());
+        self.mounts(node, seat, 0, Vec::new());
         let now = self.now();
         let mut inventory = self.inventory.write().unwrap_or_else(PoisonError::into_inner);
         inventory.apply(Fact::NodeSilent { node: node.clone() }, now);
@@ -276,12 +329,15 @@ mod tests {
         let hub = Hub::new(Limits::default(), 1, Arc::default());
         let mut names: Vec<Name> = (0..64).rev().map(|number| format!("n{number:02}").into()).collect();
         for node in &names {
-            hub.mounts(node, &hub.sit(node).0, vec!["a/b".into()]);
+            let (seat, number) = hub.sit(node);
+            hub.mounts(node, &seat, number, vec!["a/b".into()]);
         }
         names.sort_unstable();
         assert_eq!(hub.mounted("a/b"), names);
         for node in &names {
-            hub.mounts(node, &hub.sit(node).0, Vec::new());
+            let (seat, number) = hub.sit(node);
+            hub.mounts(node, &seat, number - 1, vec!["a/c".into()]);
+            hub.mounts(node, &seat, number, Vec::new());
         }
         assert!(lock(&hub.mounted).is_empty(), "no room is kept for what is on no mount");
     }

@@ -1,9 +1,10 @@
 //! What agents have learned, for the next replica on any node; and how workloads read, for people.
 //!
-//! Bounded by bytes: the profile that came longest ago goes first. Whoever writes AccessProfiles takes what
-//! changed and puts back what was kept.
+//! Bounded by bytes: of what the node that told most has told, the profile that came longest ago goes first, so that
+//! an agent that tells without end pushes out its own. Whoever writes AccessProfiles takes what changed and puts back
+//! what was kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::inventory::{First, Name};
 
@@ -29,14 +30,24 @@ type Key = (Box<str>, Box<str>);
 struct Known {
     bytes: Vec<u8>,
     age: u64,
+    /// The node that told it; none of what was kept in the cluster.
+    teller: Option<Name>,
     /// By Dataset.
     first: BTreeMap<Name, First>,
+}
+
+/// What one node has told.
+#[derive(Debug, Default)]
+struct Share {
+    ages: BTreeSet<u64>,
+    bytes: usize,
 }
 
 #[derive(Debug, Default)]
 pub struct Profiles {
     known: BTreeMap<Key, Known>,
     ages: BTreeMap<u64, Key>,
+    shares: BTreeMap<Option<Name>, Share>,
     bytes: usize,
     revision: u64,
     patterns: BTreeMap<(Name, Box<str>), Pattern>,
@@ -51,19 +62,24 @@ pub struct Pattern {
 }
 
 impl Profiles {
-    /// Takes a profile over, with what it says of Datasets; of those that it does not name, what was said before stays.
-    /// False when it is larger than it may be.
-    pub fn put(&mut self, workload: &str, source: &str, bytes: Vec<u8>, first: Vec<(Name, First)>) -> bool {
+    /// Takes a profile over from a node, with what it says of Datasets; of those that it does not name, what was said
+    /// before stays. False when it is larger than it may be.
+    pub fn put(
+        &mut self,
+        teller: Option<&Name>,
+        workload: &str,
+        source: &str,
+        bytes: Vec<u8>,
+        first: Vec<(Name, First)>,
+    ) -> bool {
         let too_long = workload.len() > LONGEST_KEY || source.len() > LONGEST_KEY || workload.is_empty();
         if too_long || bytes.len() > LARGEST || bytes.is_empty() {
             return false;
         }
         let key = (Box::from(workload), Box::from(source));
         self.revision += 1;
-        let mut known = Known { bytes, age: self.revision, first: BTreeMap::new() };
-        if let Some(former) = self.known.remove(&key) {
-            self.bytes -= cost(&key, &former);
-            self.ages.remove(&former.age);
+        let mut known = Known { bytes, age: self.revision, teller: teller.cloned(), first: BTreeMap::new() };
+        if let Some(former) = self.take(&key) {
             known.first = former.first;
         }
         for (dataset, first) in first {
@@ -71,23 +87,46 @@ impl Profiles {
                 known.first.insert(dataset, first);
             }
         }
-        self.bytes += cost(&key, &known);
-        self.known.insert(key.clone(), known);
-        self.ages.insert(self.revision, key);
-        while self.bytes > MOST_BYTES
-            && let Some((_, oldest)) = self.ages.pop_first()
-        {
-            if let Some(known) = self.known.remove(&oldest) {
-                self.bytes -= cost(&oldest, &known);
+        self.keep(key, known);
+        while self.bytes > MOST_BYTES {
+            let most = self.shares.values().max_by_key(|share| share.bytes);
+            let oldest = most.and_then(|share| self.ages.get(share.ages.first()?).cloned());
+            if oldest.and_then(|oldest| self.take(&oldest)).is_none() {
+                break;
             }
         }
         true
     }
 
+    fn keep(&mut self, key: Key, known: Known) {
+        let cost = cost(&key, &known);
+        self.bytes += cost;
+        let share = self.shares.entry(known.teller.clone()).or_default();
+        share.bytes += cost;
+        share.ages.insert(known.age);
+        self.ages.insert(known.age, key.clone());
+        self.known.insert(key, known);
+    }
+
+    fn take(&mut self, key: &Key) -> Option<Known> {
+        let known = self.known.remove(key)?;
+        let cost = cost(key, &known);
+        self.bytes = self.bytes.saturating_sub(cost);
+        self.ages.remove(&known.age);
+        if let Some(share) = self.shares.get_mut(&known.teller) {
+            share.bytes = share.bytes.saturating_sub(cost);
+            share.ages.remove(&known.age);
+            if share.ages.is_empty() {
+                self.shares.remove(&known.teller);
+            }
+        }
+        Some(known)
+    }
+
     /// Takes a kept profile over, unless agents have told of a later one.
     pub fn restore(&mut self, workload: &str, source: &str, bytes: Vec<u8>, first: Vec<(Name, First)>) {
         if self.get(workload, source).is_none() {
-            self.put(workload, source, bytes, first);
+            self.put(None, workload, source, bytes, first);
         }
     }
 
@@ -131,11 +170,12 @@ impl Profiles {
     /// The Dataset is gone.
     pub fn forget(&mut self, dataset: &str) {
         self.patterns.retain(|(name, _), _| **name != *dataset);
-        for (key, known) in &mut self.known {
-            if known.first.contains_key(dataset) {
-                self.bytes -= cost(key, known);
+        let named = self.known.iter().filter(|(_, known)| known.first.contains_key(dataset));
+        let named: Vec<Key> = named.map(|(key, _)| key.clone()).collect();
+        for key in named {
+            if let Some(mut known) = self.take(&key) {
                 known.first.remove(dataset);
-                self.bytes += cost(key, known);
+                self.keep(key, known);
             }
         }
     }
@@ -158,21 +198,43 @@ mod tests {
         let mut profiles = Profiles::default();
         let first = |start| First::new(Version(1), [start..start + 1]).unwrap();
         let told = |profiles: &Profiles, dataset| profiles.first("w", "s", dataset).cloned();
-        profiles.put("w", "s", vec![1], vec![("a/x".into(), first(0)), ("a/y".into(), first(5))]);
+        profiles.put(None, "w", "s", vec![1], vec![("a/x".into(), first(0)), ("a/y".into(), first(5))]);
         // As an agent of before says it, or one that has not found the files yet.
-        profiles.put("w", "s", vec![2], Vec::new());
+        profiles.put(None, "w", "s", vec![2], Vec::new());
         assert_eq!((told(&profiles, "a/x"), told(&profiles, "a/y")), (Some(first(0)), Some(first(5))));
-        profiles.put("w", "s", vec![3], vec![("a/x".into(), first(9))]);
+        profiles.put(None, "w", "s", vec![3], vec![("a/x".into(), first(9))]);
         assert_eq!((told(&profiles, "a/x"), told(&profiles, "a/y")), (Some(first(9)), Some(first(5))));
         profiles.restore("w", "s", vec![4], vec![("a/x".into(), first(7))]);
         assert_eq!(told(&profiles, "a/x"), Some(first(9)), "what agents said is later");
         profiles.forget("a/x");
         assert_eq!((told(&profiles, "a/x"), told(&profiles, "a/y")), (None, Some(first(5))));
         for number in 0..2 * MOST_FIRSTS {
-            profiles.put("w", "s", vec![1], vec![(format!("a/{number}").into(), first(1))]);
+            profiles.put(None, "w", "s", vec![1], vec![(format!("a/{number}").into(), first(1))]);
         }
         let key = ("w".into(), "s".into());
         assert_eq!(profiles.known.get(&key).unwrap().first.len(), MOST_FIRSTS);
         assert_eq!(profiles.bytes, cost(&key, profiles.known.get(&key).unwrap()), "what is counted is there");
+    }
+
+    #[test]
+    fn who_tells_without_end_pushes_out_its_own() {
+        let mut profiles = Profiles::default();
+        let [honest, liar] = ["n1", "n2"].map(Name::from);
+        profiles.restore("kept", "s", vec![0; LARGEST], Vec::new());
+        profiles.put(Some(&honest), "w", "s", vec![0; LARGEST], Vec::new());
+        let many = 2 * MOST_BYTES / LARGEST;
+        for number in 0..many {
+            profiles.put(Some(&liar), &format!("lie {number}"), "s", vec![0; LARGEST], Vec::new());
+        }
+        assert!(profiles.get("w", "s").is_some() && profiles.get("kept", "s").is_some());
+        assert!(profiles.get("lie 0", "s").is_none(), "the oldest goes first");
+        assert!(profiles.get(&format!("lie {}", many - 1), "s").is_some());
+        assert!(profiles.bytes <= MOST_BYTES && profiles.bytes > MOST_BYTES - 2 * LARGEST);
+        let (mut bytes, mut ages) = (0, 0);
+        for share in profiles.shares.values() {
+            bytes += share.bytes;
+            ages += share.ages.len();
+        }
+        assert_eq!((bytes, ages), (profiles.bytes, profiles.known.len()), "what is counted is there");
     }
 }

@@ -99,6 +99,10 @@ impl Session {
                 format!("Hello names {} instructions, at most {MOST_IN_HAND} are allowed", in_hand.len());
             return Err(Status::invalid_argument(text));
         }
+        // It may have ceased to lead since the connection came.
+        if !hub.admits() {
+            return Err(not_leading());
+        }
         let (seat, number) = hub.sit(node);
         let resumed = {
             let mut state = lock(&seat.state);
@@ -147,20 +151,36 @@ impl Session {
 
     /// Something may have to be sent; also whether this stream still speaks for its node.
     pub fn wake(&mut self) -> Result<(), Status> {
-        if lock(&self.seat.state).stream != self.number {
-            self.hub.counts.add(Tally::Replaced, 1);
-            return Err(Status::aborted(format!(
-                "the agent of node {} has come on another stream, and this one is ended",
-                self.node
-            )));
-        }
-        if !self.hub.admits() {
-            return Err(not_leading());
-        }
+        self.speaks()?;
         if self.sources.is_some() {
             self.send_due();
         }
         Ok(())
+    }
+
+    /// Whether what this stream says counts: it is the node's, and this replica is the one that listens.
+    fn speaks(&self) -> Result<(), Status> {
+        if !self.hub.admits() {
+            return Err(not_leading());
+        }
+        match lock(&self.seat.state).stream {
+            number if number == self.number => Ok(()),
+            0 => {
+                self.hub.counts.add(Tally::Lost, 1);
+                Err(Status::aborted(format!(
+                    "node {} was deleted from the cluster, and the stream of its agent is ended; if it is there again \
+                     the agent comes again by itself",
+                    self.node
+                )))
+            }
+            _ => {
+                self.hub.counts.add(Tally::Replaced, 1);
+                Err(Status::aborted(format!(
+                    "the agent of node {} has come on another stream, and this one is ended",
+                    self.node
+                )))
+            }
+        }
     }
 
     /// Folds one message in; what is to be answered is in `out` afterwards.
@@ -173,28 +193,16 @@ impl Session {
             Said::Report(report) => u32::try_from(ranges(report)).unwrap_or(u32::MAX),
             _ => 0,
         };
-        {
-            let mut state = lock(&self.seat.state);
-            if state.stream != self.number {
-                drop(state);
-                return self.wake();
-            }
-            if !state.allowance.take(weight, now) {
-                return Err(flood(&self.hub));
-            }
+        self.speaks()?;
+        if !lock(&self.seat.state).allowance.take(weight, now) {
+            return Err(flood(&self.hub));
         }
         match kind {
             Said::Hello(_) => return Err(self.nonsense("Hello came a second time")),
             Said::Sources(sources) => self.bind(sources.sources)?,
             Said::Report(report) => self.report(report)?,
             Said::Progress(told) => self.progress(told.progress)?,
-            Said::Learned(told) => {
-                let wire::ProfileLearned { workload, source, profile, first } = told;
-                let (first, unknown) =
-                    firsts(first, &self.names).map_err(|nonsense| self.nonsense(&nonsense.to_string()))?;
-                self.hub.counts.add(Tally::UnknownDatasets, u64::from(unknown));
-                self.hub.profiles(|profiles| profiles.put(&workload, &source, profile, first));
-            }
+            Said::Learned(told) => self.learned(told)?,
             Said::Wanted(wire::ProfileWanted { workload, source }) => {
                 let profile = self
                     .hub
@@ -219,6 +227,7 @@ impl Session {
                 self.nonsense(&format!("{} sources, at most {MOST_SOURCES} are allowed", sources.len()))
             );
         }
+        lock(&self.seat.state).declare(sources.iter().map(|source| source.source.as_str()));
         self.sources = Some(sources);
         self.rebind();
         self.send_due();
@@ -249,17 +258,17 @@ impl Session {
             let mut inventory = self.hub.inventory.write().unwrap_or_else(PoisonError::into_inner);
             inventory.apply(fact, now);
         }
-        self.hub.mounts(&self.node, &self.seat, mounted);
+        self.hub.mounts(&self.node, &self.seat, self.number, mounted);
     }
 
     fn report(&mut self, told: wire::Report) -> Result<(), Status> {
         let (sequence, snapshot) = (told.sequence, told.snapshot);
-        let facts = facts(told, self.session, &self.names, &self.hub.limits)
+        let now = self.hub.now();
+        let facts = facts(told, self.session, &self.names, &self.hub.limits, now)
             .map_err(|error| self.nonsense(&error.to_string()))?;
         let counts = &self.hub.counts;
         counts.add(Tally::UnknownDatasets, facts.unknown.into());
         let fact = Fact::Report { node: self.node.clone(), report: facts.report };
-        let now = self.hub.now();
         let applied = {
             let mut inventory = self.hub.inventory.write().unwrap_or_else(PoisonError::into_inner);
             inventory.apply(fact, now)
@@ -294,6 +303,23 @@ impl Session {
         }
         if self.hub.directory.revision() != self.bound_at {
             self.rebind();
+        }
+        Ok(())
+    }
+
+    /// Others are given what this agent says, so it must be of something that it can have seen.
+    fn learned(&mut self, told: wire::ProfileLearned) -> Result<(), Status> {
+        let wire::ProfileLearned { workload, source, profile, first } = told;
+        let (first, unknown) =
+            firsts(first, &self.names).map_err(|nonsense| self.nonsense(&nonsense.to_string()))?;
+        self.hub.counts.add(Tally::UnknownDatasets, u64::from(unknown));
+        let declared = lock(&self.seat.state).has_declared(&source);
+        if declared && self.hub.may_teach(&self.node, &source) {
+            let node = Some(&self.node);
+            self.hub.profiles(|profiles| profiles.put(node, &workload, &source, profile, first));
+        } else {
+            self.hub.counts.add(Tally::ProfilesRefused, 1);
+            tracing::debug!(node = %self.node, declared, "a profile of what the node does not read was left out");
         }
         Ok(())
     }
@@ -368,46 +394,5 @@ fn flood(hub: &Hub) -> Status {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::directory::Folder;
-    use super::super::limits::Limits;
-    use super::*;
-
-    #[test]
-    fn bindings_are_told_again_where_they_have_changed_and_only_there() {
-        let hub = Hub::new(Limits::default(), 1, Arc::default());
-        let put = |dataset: &str, source: &str| {
-            let folder = Folder { dataset: dataset.into(), source: source.into(), prefix: Name::default() };
-            hub.directory().put(&dataset.into(), vec![folder]);
-        };
-        put("a/b", "nas:/x");
-        let hello = wire::Hello {
-            least_version: 1,
-            greatest_version: 1,
-            node: "n1".into(),
-            session: 1,
-            ..Default::default()
-        };
-        let mut session = Session::open(&hub, &"n1".into(), hello).unwrap();
-        let mut told = |kind: Said| -> Vec<Vec<String>> {
-            session.take(wire::Up { kind: Some(kind) }).unwrap();
-            let bindings = session.out.drain(..).filter_map(|down| match down.kind? {
-                Told::Bindings(told) => Some(told.bindings.into_iter().map(|one| one.name).collect()),
-                _ => None,
-            });
-            bindings.collect()
-        };
-        let source = wire::Source { number: 1, source: "nas:/x".into(), fstype: "nfs4".into() };
-        assert_eq!(told(Said::Sources(wire::Sources { sources: vec![source] })), [["a/b"]]);
-        let report =
-            |sequence| Said::Report(wire::Report { sequence, snapshot: sequence == 1, ..Default::default() });
-        put("a/elsewhere", "other:/y");
-        assert!(told(report(1)).is_empty(), "not on this agent's mounts");
-        put("a/c", "nas:/x");
-        assert_eq!(told(report(2)), [["a/b", "a/c"]]);
-        assert_eq!(hub.mounted("a/c"), ["n1".into()]);
-        hub.directory().remove("a/b");
-        assert_eq!(told(report(3)), [["a/c"]]);
-        assert!(hub.mounted("a/b").is_empty());
-    }
-}
+#[path = "session_tests.rs"]
+mod tests;

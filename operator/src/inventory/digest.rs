@@ -1,7 +1,7 @@
 //! One number for the whole content: equal for equal content, whoever was heard first and when.
 //!
-//! A sum of hashes, one for each thing known. Sessions, sequence numbers and times of hearing are left out:
-//! after a restart the same content comes with others.
+//! A sum of hashes, one for each thing known. Sessions, sequence numbers and times of hearing are left out, and when a
+//! version was seen but for the order: after a restart the same content comes with others.
 
 use std::hash::Hash;
 
@@ -20,7 +20,8 @@ impl Inventory {
         }
         for (_, dataset) in self.datasets.iter() {
             let name = &dataset.name;
-            add(&mut sum, ("dataset", name, &dataset.spec, &dataset.versions));
+            let versions: Vec<_> = dataset.versions.iter().map(|v| (v.version, v.bytes, v.files)).collect();
+            add(&mut sum, ("dataset", name, &dataset.spec, versions));
             for (node, presence) in &dataset.nodes {
                 let node = self.node(*node).map(|n| &n.name);
                 add(&mut sum, ("demand", name, node, presence.demand));

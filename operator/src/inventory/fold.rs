@@ -80,6 +80,15 @@ impl Inventory {
         self.nodes().filter(move |(_, node)| node.revision > revision)
     }
 
+    /// Whether a pod that uses a Dataset is on a node, or was lately.
+    pub fn used_on(&self, node: &str, dataset: &str) -> bool {
+        let Some((id, node)) = self.node_id(node).and_then(|id| Some((id, self.node(id)?))) else {
+            return false;
+        };
+        let presence = self.dataset_id(dataset).and_then(|dataset| self.dataset(dataset)?.on(id));
+        presence.is_some_and(|presence| presence.pods > 0) || node.lately(dataset)
+    }
+
     /// Nodes, Datasets and pods that anything is known of: what memory is made of.
     pub fn counts(&self) -> (usize, usize, usize) {
         (self.nodes.count(), self.datasets.count(), self.pods.len())
@@ -373,6 +382,11 @@ impl Inventory {
             dataset.revision = revision;
             let Some(presence) = dataset.nodes.get_mut(&pod.node) else { continue };
             presence.pods = presence.pods.saturating_sub(1);
+            if presence.pods == 0
+                && let Some(node) = self.nodes.get_mut(pod.node.0)
+            {
+                node.was_used(&dataset.name);
+            }
             if presence.is_empty() {
                 dataset.nodes.remove(&pod.node);
                 if let Some(node) = self.nodes.get_mut(pod.node.0) {

@@ -1,6 +1,6 @@
 //! What is known of one node.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::fact::{Capacity, NodeFacts, Pressure};
 use super::hash::hash64;
@@ -10,6 +10,10 @@ use super::units::{DatasetId, Labels, Millis, Name};
 const ZONE: &str = "topology.kubernetes.io/zone";
 const REGION: &str = "topology.kubernetes.io/region";
 const RACKS: [&str; 2] = ["headrace.io/rack", "topology.kubernetes.io/rack"];
+
+/// Datasets remembered whose last pod on a node has ended: what its agent learned of one is told when its run is over,
+/// minutes later. A node has some dozens of pods; the one that ended first is forgotten first.
+const MAX_LATELY: usize = 64;
 
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -26,6 +30,8 @@ pub struct Node {
     /// Sorted.
     pub(super) mounted: Option<Box<[Name]>>,
     pub(super) datasets: BTreeSet<DatasetId>,
+    /// Datasets whose last pod here has ended, the latest last.
+    pub(super) lately: VecDeque<Name>,
     /// Runs of chunks that all its sets are made of: what the bound counts.
     pub(super) spans: usize,
     pub(super) revision: u64,
@@ -66,6 +72,7 @@ impl Node {
             pressure: None,
             mounted: None,
             datasets: BTreeSet::new(),
+            lately: VecDeque::new(),
             spans: 0,
             revision: 0,
         }
@@ -131,6 +138,19 @@ impl Node {
     /// Datasets that it holds something of, that are read there, or that pods there use.
     pub fn datasets(&self) -> impl Iterator<Item = DatasetId> + '_ {
         self.datasets.iter().copied()
+    }
+
+    /// The last pod here that used a Dataset has ended.
+    pub(super) fn was_used(&mut self, dataset: &Name) {
+        self.lately.retain(|known| known != dataset);
+        if self.lately.len() >= MAX_LATELY {
+            self.lately.pop_front();
+        }
+        self.lately.push_back(dataset.clone());
+    }
+
+    pub(super) fn lately(&self, dataset: &str) -> bool {
+        self.lately.iter().any(|known| **known == *dataset)
     }
 
     /// The revision of the inventory in which something of it changed last.

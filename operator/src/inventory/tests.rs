@@ -206,3 +206,14 @@ fn a_silent_node_is_old_news_until_it_speaks() {
     assert_eq!(inventory.node(id).unwrap().silent(), None);
     assert_eq!(inventory.node(id).unwrap().heard(), Some(Millis(12)));
 }
+
+#[test]
+fn who_uses_a_dataset_is_known_a_while_longer() {
+    let used = |inventory: &Inventory, node| inventory.used_on(node, "x/d");
+    let mut inventory = fold(sample());
+    assert!(used(&inventory, "n4") && !used(&inventory, "n1") && !used(&inventory, "n9"));
+    inventory.apply(Fact::PodEnded { pod: name("p") }, Millis(2));
+    assert!(used(&inventory, "n4"), "what its agent learned is told when the run is over");
+    inventory.apply(Fact::NodeGone { node: name("n4") }, Millis(3));
+    assert!(!used(&inventory, "n4"));
+}

@@ -2,13 +2,16 @@
 //! every operator was restarted.
 //!
 //! The leader writes, a few a second and each seldom: a profile grows with every run, and etcd is no place for what
-//! changes often. `profile` (pure) says what an AccessProfile says, `turns` (pure) which is written next. Every
-//! replica takes over what it sees of them.
+//! changes often. `profile` (pure) says what an AccessProfile says, `turns` (pure) which is written next, `few` (pure)
+//! which have to go. Every replica takes over what it sees of them.
 
 mod profile;
 
+mod few;
+
 mod turns;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::jiff::Timestamp;
@@ -39,19 +42,23 @@ pub async fn keep(hub: &Hub, stores: &Stores, writer: &Writer) {
         let due = hub.profiles(|profiles| turns.due(profiles, now(), AT_ONCE));
         for key in due {
             let (workload, source) = (&*key.0, &*key.1);
-            let Some(dataset) = hub.directory().found_on(source) else { continue };
-            let Some((bytes, known)) = known(hub, workload, source, &dataset) else { continue };
-            let Some(dataset) = dataset.split_once('/') else { continue };
-            // What is learned of one that is gone would be left behind.
-            let uid = stores.dataset(dataset.0, dataset.1).and_then(|dataset| dataset.uid());
-            let Some(uid) = uid else { continue };
+            let found = hub.directory().found_on(source);
+            // What is learned of one that is gone would be left behind; and an agent says of itself whose workload it was.
+            let found = found.iter().find_map(|found| {
+                let (home, name) = found.split_once('/')?;
+                let dataset = stores.dataset(home, name)?;
+                let admitted = profile::admitted(workload, home, &dataset.spec);
+                admitted.then_some((found, (home, name), dataset.uid()?))
+            });
+            let Some((found, dataset, uid)) = found else { continue };
+            let Some((bytes, known)) = known(hub, workload, source, found) else { continue };
             let told = ProfileLearned {
                 workload: workload.into(),
                 source: source.into(),
                 profile: bytes,
                 first: Vec::new(),
             };
-            let written = profile::write(&told, dataset, uid, known, Timestamp::now());
+            let written = profile::write(&told, dataset, uid.clone(), known, Timestamp::now());
             let Some((namespace, object)) = written else { continue };
             match writer.profile(&namespace, &object).await {
                 Ok(()) => {}
@@ -62,6 +69,23 @@ pub async fn keep(hub: &Hub, stores: &Stores, writer: &Writer) {
                     tracing::warn!("AccessProfile {namespace}/{name} was not written: {error}");
                 }
             }
+            thin(&stores.profiles.of(&uid), writer).await;
+        }
+    }
+}
+
+/// Lets go of what a Dataset has too many of: as many at once as are written, so that there are never more again.
+async fn thin(all: &[Arc<AccessProfile>], writer: &Writer) {
+    for profile in few::surplus(all).into_iter().take(AT_ONCE) {
+        let (Some(namespace), Some(uid)) = (profile.namespace(), profile.uid()) else { continue };
+        let name = profile.name_any();
+        let api = writer.namespaced::<AccessProfile>(&namespace);
+        match writer.delete(&api, &name, &uid).await {
+            Ok(()) => tracing::info!(
+                "AccessProfile {namespace}/{name} is let go: its Dataset has more than are kept, and it was learned longest ago"
+            ),
+            // Tried again when the next one is written.
+            Err(error) => tracing::warn!("AccessProfile {namespace}/{name} could not be let go: {error}"),
         }
     }
 }

@@ -10,6 +10,7 @@ use kube::api::ObjectMeta;
 use operator_api::crd::AccessProfile;
 use operator_api::crd::access_profile::{AccessProfileSpec, ChunkRange, MAX_DATA, MAX_FIRST, WorkloadRef};
 use operator_api::crd::common::DatasetRef;
+use operator_api::crd::dataset_kind::DatasetSpec;
 use operator_api::report::v1::ProfileLearned;
 use prost::Message;
 
@@ -98,6 +99,11 @@ pub fn read(profile: &AccessProfile) -> Option<ProfileLearned> {
     ProfileLearned::decode(bytes.as_slice()).ok()
 }
 
+/// Whether a workload may have learned anything of a Dataset that lives in `home`: its namespace may use it.
+pub fn admitted(key: &str, home: &str, spec: &DatasetSpec) -> bool {
+    workload(key, home).is_some_and(|(namespace, _)| spec.admits(home, &namespace))
+}
+
 /// Its namespace, and what it is to a person. An agent's key is `owner namespace=… kind=… name=… container=…`, or
 /// where the process runs and what it is: `pod exe=… script=…`. No path is written in the clear.
 fn workload(key: &str, home: &str) -> Option<(String, WorkloadRef)> {
@@ -173,6 +179,21 @@ mod tests {
             Some("u"),
             "to be found by when it goes"
         );
+    }
+
+    #[test]
+    fn nothing_is_kept_in_a_namespace_that_may_not_use_the_dataset() {
+        let spec: DatasetSpec = serde_json::from_value(
+            serde_json::json!({"mounts": [], "sharing": {"grants": [{"namespace": "web"}]}}),
+        )
+        .unwrap();
+        let admitted = |namespace: &str| {
+            admitted(&format!("owner namespace={namespace} kind=Job name=t container=main"), "ml", &spec)
+        };
+        assert!(admitted("ml") && admitted("web"));
+        assert!(!admitted("kube-system"));
+        assert!(super::admitted("pod exe=/x", "ml", &spec), "it is kept beside the Dataset");
+        assert!(!super::admitted("host exe=/x", "ml", &spec));
     }
 
     #[test]

@@ -11,8 +11,8 @@ pub type Key = (Box<str>, Box<str>);
 /// A profile is written again after this at the soonest: what one run adds to many is little.
 const SELDOM: Duration = Duration::from_secs(600);
 
-/// Profiles kept in the cluster in one term. As many as the hub holds of a usual size, and with 64 KiB each still
-/// within what etcd is made for.
+/// Profiles that wait: as many as the hub holds of a usual size. How many are kept in the cluster follows from how many
+/// one Dataset may have (`few`).
 const MOST: usize = 4_096;
 
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub struct Turns {
     /// Those that came up to this revision have been looked at.
     seen: u64,
     waiting: BTreeMap<Key, u64>,
+    /// Lately.
     written: BTreeMap<Key, Duration>,
 }
 
@@ -34,12 +35,12 @@ impl Turns {
         for (workload, source, _, revision) in profiles.since(self.seen) {
             self.seen = self.seen.max(revision);
             let key = (workload.into(), source.into());
-            let known = self.waiting.contains_key(&key) || self.written.contains_key(&key);
-            if known || self.waiting.len() + self.written.len() < MOST {
+            if self.waiting.len() < MOST || self.waiting.contains_key(&key) {
                 self.waiting.entry(key).or_insert(revision);
             }
         }
-        let rests = |key: &Key| self.written.get(key).is_some_and(|at| now.saturating_sub(*at) < SELDOM);
+        self.written.retain(|_, at| now.saturating_sub(*at) < SELDOM);
+        let rests = |key: &Key| self.written.contains_key(key);
         let mut due: Vec<(u64, Key)> = self
             .waiting
             .iter()
@@ -68,14 +69,14 @@ mod tests {
     #[test]
     fn a_few_at_a_time_and_each_seldom() {
         let mut profiles = Profiles::default();
-        profiles.put("before", "s", vec![1], Vec::new());
+        profiles.put(None, "before", "s", vec![1], Vec::new());
         let mut turns = Turns::begin(profiles.revision());
         assert!(due(&mut turns, &profiles, 0).is_empty());
         for name in ["c", "b", "a"] {
-            profiles.put(name, "s", vec![1], Vec::new());
+            profiles.put(None, name, "s", vec![1], Vec::new());
         }
         assert_eq!(due(&mut turns, &profiles, 1), ["c", "b"]);
-        profiles.put("c", "s", vec![2], Vec::new());
+        profiles.put(None, "c", "s", vec![2], Vec::new());
         assert_eq!(due(&mut turns, &profiles, 2), ["a"]);
         assert!(due(&mut turns, &profiles, 600).is_empty());
         assert_eq!(due(&mut turns, &profiles, 601), ["c"]);
@@ -83,11 +84,22 @@ mod tests {
     }
 
     #[test]
+    fn many_that_were_written_do_not_keep_the_next_out() {
+        let mut profiles = Profiles::default();
+        let mut turns = Turns::begin(0);
+        for number in 0..2 * MOST as u64 {
+            profiles.put(None, &format!("w{number}"), "s", vec![1], Vec::new());
+            assert_eq!(due(&mut turns, &profiles, number).len(), 1, "{number}");
+        }
+        assert!(turns.written.len() <= 2 * SELDOM.as_secs() as usize);
+    }
+
+    #[test]
     fn there_is_a_bound() {
         let mut profiles = Profiles::default();
         let mut turns = Turns::begin(0);
         for number in 0..MOST + 10 {
-            profiles.put(&format!("w{number}"), "s", vec![1], Vec::new());
+            profiles.put(None, &format!("w{number}"), "s", vec![1], Vec::new());
         }
         let mut count = 0;
         for second in 0..MOST as u64 {

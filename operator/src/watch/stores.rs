@@ -59,7 +59,7 @@ pub struct Stores {
     pub claims: Owned<PersistentVolumeClaim>,
     pub volumes: Owned<PersistentVolume>,
     pub jobs: Owned<Job>,
-    /// What was learned of Datasets of other namespaces, without what was learned: [`bare`].
+    /// What was learned of Datasets, without what was learned: [`bare`].
     pub profiles: Owned<AccessProfile>,
     pub wakes: Wakes,
     pub listings: Listings,
@@ -208,9 +208,10 @@ async fn profiles(client: Client, kept: Owned<AccessProfile>, listing: Listing, 
     .await;
 }
 
-/// Some hundred KiB of a profile are not needed to know whose it is.
+/// Some hundred KiB of a profile are not needed to know whose it is, and when it was learned. In its Dataset's own
+/// namespace that is its owner, elsewhere a label says it: here it is the label for both.
 fn bare(profile: &AccessProfile) -> AccessProfile {
-    let AccessProfileSpec { workload, dataset, .. } = &profile.spec;
+    let AccessProfileSpec { workload, dataset, learned_at, .. } = &profile.spec;
     let spec = AccessProfileSpec {
         workload: workload.clone(),
         dataset: dataset.clone(),
@@ -218,9 +219,15 @@ fn bare(profile: &AccessProfile) -> AccessProfile {
         pattern: None,
         first: Vec::new(),
         data: String::new(),
-        learned_at: None,
+        learned_at: learned_at.clone(),
     };
-    AccessProfile { metadata: profile.metadata.clone(), spec }
+    let mut metadata = profile.metadata.clone();
+    let owner = profile.owner_references().iter().find(|owner| owner.kind == Dataset::kind(&()));
+    if let Some(owner) = owner {
+        let labels = metadata.labels.get_or_insert_default();
+        labels.entry(marks::DATASET_UID.to_owned()).or_insert_with(|| owner.uid.clone());
+    }
+    AccessProfile { metadata, spec }
 }
 
 fn operations<K>(

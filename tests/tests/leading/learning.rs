@@ -2,7 +2,7 @@
 //! next replica is steered to the bytes that the first one read, not to most bytes.
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use operator_api::crd::AccessProfile;
 use operator_api::report::v1::{First, ProfileLearned, ProfileWanted, down, up};
 use serde_json::{Value, json};
@@ -23,11 +23,16 @@ async fn what_was_learned_outlives_the_operator() {
         let (source, profile) = (source.clone(), profile.clone());
         up::Kind::Learned(ProfileLearned { workload: workload.into(), source, profile, first: Vec::new() })
     };
-    first.say(told(&workload));
-    first.say(told("host exe=/usr/bin/duckdb"));
+    // An agent teaches of Datasets that a pod on its node uses, or used; this one is not to steer anybody.
+    let mut reader = stage.pod("reader", "train");
+    reader.metadata.annotations = Some([("headrace.io/scheduling".into(), "disabled".into())].into());
+    reader.spec.get_or_insert_default().node_name = Some("led-0".into());
+    stage.make(&reader).await;
 
     let api = stage.api::<AccessProfile>();
     let kept = until("an AccessProfile is there", LIMIT, async || {
+        first.say(told(&workload));
+        first.say(told("host exe=/usr/bin/duckdb"));
         let mut all = api.list(&ListParams::default()).await?.items;
         Ok(all.pop().map_or(Seen::NotYet("none".into()), Seen::Done))
     })
@@ -38,6 +43,8 @@ async fn what_was_learned_outlives_the_operator() {
     assert_eq!((spec.dataset.name.as_str(), spec.workload.container.as_deref()), ("train", Some("main")));
     assert_eq!(kept.metadata.owner_references.as_ref().unwrap()[0].kind, "Dataset");
 
+    let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+    stage.api::<Pod>().delete("reader", &now).await.unwrap();
     // Learned again at once, it is not written again at once.
     first.say(told(&workload));
     tokio::time::sleep(std::time::Duration::from_secs(4)).await;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Event, Node};
+use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt};
 use operator_api::crd::{AccessProfile, DataBackup, DataLoad, DataMigrate, DataProcess, Dataset};
@@ -250,18 +250,26 @@ pub async fn loads(client: &Client, folder: &Path, listen: SocketAddr) {
     assert!(version["firstSeen"].is_string(), "{status}");
 
     // What it learned is kept as long as the Dataset is, also of a workload in a namespace where that owns nothing.
-    for namespace in [NAMESPACE, GUEST] {
+    // An agent teaches of Datasets that a pod on its node uses, or used; this one has nothing fetched for it.
+    let pods: Api<Pod> = api(client, NAMESPACE);
+    let reader = json!({"metadata": {"name": "reader", "annotations": {"headrace.io/scheduling": "disabled"}},
+        "spec": {"nodeName": "life-0", "containers": [{"name": "main", "image": "registry.invalid/none"}],
+                 "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "loaded"}}]}});
+    make(&pods, reader).await;
+    let teach = |namespace: &str| {
         node.say(up::Kind::Learned(ProfileLearned {
             workload: format!("owner namespace={namespace} kind=Job name=trainer container=main"),
             source: "nas:/export".into(),
             profile: vec![7; 100],
             first: Vec::new(),
         }));
-    }
+    };
     let mut kept = Vec::new();
     for namespace in [NAMESPACE, GUEST] {
         let profiles: Api<AccessProfile> = api(client, namespace);
         let learned = until("an AccessProfile is there", LIMIT, async || {
+            // The operator may not have heard of the pod yet.
+            teach(namespace);
             // Those that a backup is given stand here for a while, too.
             let all = profiles.list(&ListParams::default()).await?.items;
             let ours = all.into_iter().find(|profile| profile.spec.dataset.name == "loaded");
@@ -272,6 +280,8 @@ pub async fn loads(client: &Client, folder: &Path, listen: SocketAddr) {
         assert_eq!(learned.owner_references().len(), usize::from(namespace == NAMESPACE), "{learned:?}");
         kept.push((profiles, learned.name_any()));
     }
+    let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+    pods.delete("reader", &now).await.unwrap();
     // As long as two sweeps and some: the Dataset is there.
     tokio::time::sleep(Duration::from_secs(25)).await;
     for (profiles, name) in &kept {
