@@ -188,10 +188,6 @@ impl Picture {
         };
         dataset.trouble = None;
         if dataset.manifest.as_ref().is_some_and(|known| known.version == manifest.version) {
-            // Told again: the version seen last is the current one, so whoever has claimed another is overruled.
-            if let Some(known) = speaker.facts.versions.get_mut(&told.dataset) {
-                known.seen_ms = manifest.seen_ms;
-            }
             return false;
         }
         if let Some(former) = &dataset.manifest {

@@ -111,22 +111,6 @@ fn files_become_chunks_and_instructions_become_pieces() {
 }
 
 #[test]
-fn a_version_that_is_found_again_is_told_again() {
-    let (mut picture, mut speaker) = (Picture::default(), speaker());
-    bound(&mut picture, &mut speaker);
-    let mut told = |seen_ms| {
-        let manifest = Ok(Manifest::new(vec![found("in/a")], seen_ms));
-        let anew =
-            picture.surveyed(Surveyed { dataset: "a/b".into(), manifest }, &mut speaker, Nanos(seen_ms));
-        let report = speaker.report().unwrap();
-        speaker.acked(report.sequence);
-        (anew, report.versions.iter().map(|version| version.seen_ms).collect::<Vec<_>>())
-    };
-    assert_eq!(told(5), (true, vec![5]));
-    assert_eq!(told(9), (false, vec![9]), "who claims another version meanwhile is not the last");
-}
-
-#[test]
 fn a_profile_is_told_by_the_chunks_of_the_dataset_that_lies_there() {
     let (mut picture, mut speaker) = (Picture::default(), speaker());
     bound(&mut picture, &mut speaker);
