@@ -15,6 +15,9 @@ pub const MAX_READERS: usize = 16;
 pub const MAX_VOLUMES: usize = 65;
 pub const MAX_VERSIONS: usize = 16;
 
+/// Bytes of a reader's `workload`: a kind of 63, a slash and a name of 253, as the apiserver allows, and some spare.
+pub const MAX_WORKLOAD: usize = 320;
+
 /// The state of a Dataset in one word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DatasetPhase {
