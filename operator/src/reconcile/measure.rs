@@ -22,7 +22,7 @@ pub struct Measure {
     /// The nodes that hold most, bounded.
     pub nodes: Vec<NodeStatus>,
     pub node_count: i32,
-    /// Bounded.
+    /// Workloads with pods where it is read, those on most nodes first, bounded.
     pub readers: Vec<ReaderStatus>,
     pub reader_count: i32,
     /// Seconds since somebody was last seen reading; none: not known.

@@ -98,18 +98,19 @@ pub struct NodeStatus {
     pub percent: Option<i32>,
 }
 
-/// Who reads the Dataset.
+/// A workload that has a pod which uses the Dataset on a node where it is being read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReaderStatus {
-    /// The workload: kind and name of the pods' owner, or the pod.
+    /// Kind and name of the pods' owner, such as `Job/train`, as it was when the pods got their nodes; of a pod that
+    /// nothing owns `Pod/` and its name.
     #[schemars(length(max = 320))]
     pub workload: String,
     /// Namespace of the workload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub namespace: Option<String>,
-    /// Nodes it reads on.
+    /// On how many such nodes it has such pods.
     #[serde(default)]
     pub nodes: i32,
 }
@@ -211,7 +212,10 @@ pub struct DatasetStatus {
     /// How many nodes hold something of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_count: Option<i32>,
-    /// Who reads it, at most 16.
+    /// Who reads it, as far as pods tell: workloads with a pod that uses it on a node whose agent tells that it is
+    /// being read there. Those on most such nodes come first, then by namespace, kind and name, at most 16. Agents tell
+    /// how many read, not who: a pod beside one that reads is among them before it has read itself. A pod that has
+    /// ended, and one whose agent is silent, is not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub readers: Vec<ReaderStatus>,
