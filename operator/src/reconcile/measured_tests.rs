@@ -165,3 +165,35 @@ fn of_many_readers_those_on_most_nodes_are_named() {
     assert_eq!(readers[1], reader("ns", "Job/00", 1));
     assert_eq!(readers[MAX_READERS - 1], reader("ns", "Job/14", 1));
 }
+
+#[test]
+fn a_workload_on_several_nodes_is_one_reader() {
+    let mut world = World::new();
+    let count = |world: &World| world.measure().reader_count;
+    world.reads("n1", 1);
+    world.reads("n2", 1);
+    assert_eq!(count(&world), 1, "two agents see one each: it may be the same");
+    world.bound("1", "n1", "ns/Job/j");
+    world.bound("2", "n2", "ns/Job/j");
+    assert_eq!(count(&world), 1);
+    world.bound("3", "n2", "ns/Pod/alone");
+    assert_eq!(count(&world), 2, "pods tell of two");
+    world.reads("n1", 3);
+    assert_eq!(count(&world), 3, "one agent sees three, two of them in no pod");
+    world.silent("n1");
+    assert_eq!(count(&world), 2);
+    for node in ["n1", "n2"] {
+        world.reads(node, 0);
+    }
+    assert_eq!(count(&world), 0);
+}
+
+#[test]
+fn readers_beyond_the_list_are_counted() {
+    let mut world = World::new();
+    world.reads("n1", 1);
+    for at in 0..MAX_READERS + 4 {
+        world.bound(&format!("p{at}"), "n1", &format!("ns/Job/{at}"));
+    }
+    assert_eq!(world.measure().reader_count, MAX_READERS as i32 + 4);
+}

@@ -219,7 +219,9 @@ pub struct DatasetStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub readers: Vec<ReaderStatus>,
-    /// How many workloads read it.
+    /// How many workloads read it: the number of workloads that `readers` is made of, those beyond 16 among them, or the
+    /// most that one agent counts on its node, whichever is greater. A workload on several nodes counts once. Silent
+    /// agents do not count; absent where all are silent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reader_count: Option<i32>,
     /// Its claims, one a namespace that may use it.
