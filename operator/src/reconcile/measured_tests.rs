@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::{Arc, RwLock};
 
-use operator_api::crd::dataset_status::{MAX_READERS, ReaderStatus};
+use operator_api::crd::dataset_status::{MAX_NODES, MAX_READERS, NodeStatus, ReaderStatus};
 
 use super::measure::{Measure, Measured};
 use super::measured::Ledger;
@@ -196,4 +196,104 @@ fn readers_beyond_the_list_are_counted() {
         world.bound(&format!("p{at}"), "n1", &format!("ns/Job/{at}"));
     }
     assert_eq!(world.measure().reader_count, MAX_READERS as i32 + 4);
+}
+
+fn signed(chunks: u64) -> i64 {
+    i64::try_from(chunks * CHUNK).unwrap()
+}
+
+#[test]
+fn nodes_are_told_with_their_bytes_those_with_most_first() {
+    let mut world = World::new();
+    world.told("n1", Told { ram: vec![0..4], ..Told::default() });
+    // In both tiers: there once.
+    world.told("n2", Told { ram: vec![0..4], cache: vec![2..7], ..Told::default() });
+    world.told("n3", Told { cache: vec![6..10], ..Told::default() });
+    world.told("former", Told { former: vec![0..10], ..Told::default() });
+    world.told("empty", Told::default());
+    let node = |node: &str, chunks: u64, percent| NodeStatus {
+        node: node.into(),
+        cached_bytes: signed(chunks),
+        percent: Some(percent),
+    };
+    let measure = world.measure();
+    assert_eq!(measure.nodes, [node("n2", 7, 70), node("n1", 4, 40), node("n3", 4, 40)]);
+    assert_eq!((measure.node_count, measure.reporting), (3, 5));
+    world.silent("n2");
+    let measure = world.measure();
+    assert_eq!((measure.nodes.len(), measure.node_count, measure.reporting), (3, 3, 4), "old news is kept");
+}
+
+#[test]
+fn the_number_of_nodes_goes_beyond_the_list() {
+    let mut world = World::new();
+    for at in 0..MAX_NODES + 3 {
+        world.told(&format!("n{at:02}"), Told { ram: vec![0..1], ..Told::default() });
+    }
+    world.told("zz", Told { ram: vec![0..2], ..Told::default() });
+    let measure = world.measure();
+    assert_eq!((measure.nodes.len(), measure.node_count), (MAX_NODES, MAX_NODES as i32 + 4));
+    assert_eq!((&*measure.nodes[0].node, &*measure.nodes[1].node), ("zz", "n00"));
+}
+
+#[test]
+fn bytes_on_two_nodes_are_cached_once() {
+    let mut world = World::new();
+    for node in ["n1", "n2"] {
+        world.told(node, Told { ram: vec![0..4], former: vec![0..10], ..Told::default() });
+    }
+    let measure = world.measure();
+    assert_eq!(measure.cached_bytes, Some(signed(4)));
+    assert_eq!((measure.total_bytes, measure.file_num), (Some(signed(10)), Some(3)));
+    assert_eq!(measure.versions[0].cached_bytes, measure.cached_bytes);
+    assert_eq!(measure.version, Some(CURRENT.text()));
+    world.told("n2", Told { cache: vec![3..6], ..Told::default() });
+    assert_eq!(world.measure().cached_bytes, Some(signed(6)));
+}
+
+#[test]
+fn a_quota_bounds_what_each_node_may_hold() {
+    let mut world = World::new();
+    let room = |ram: u64, cache: u64| Told {
+        capacity: Some(Capacity { ram: ram * CHUNK, cache: cache * CHUNK }),
+        ..Told::default()
+    };
+    world.told("small", room(1, 1));
+    world.told("large", room(4, 4));
+    assert_eq!(world.measure().capacity_bytes, Some(signed(10)));
+    world.spec(Some(3 * CHUNK));
+    assert_eq!(world.measure().capacity_bytes, Some(signed(5)));
+    world.told("untold", Told::default());
+    assert_eq!(world.measure().capacity_bytes, None, "one node's room is unknown, and so is the sum");
+    world.told("untold", room(0, 0));
+    for node in ["small", "large", "untold"] {
+        assert_eq!(world.measure().capacity_bytes, Some(signed(5)));
+        world.silent(node);
+    }
+    assert_eq!(world.measure().capacity_bytes, None, "nobody tells any more");
+}
+
+#[test]
+fn hits_are_a_share_of_what_all_nodes_read() {
+    let mut world = World::new();
+    world.told("n1", Told::default());
+    assert_eq!(world.measure().hit_share, None, "nobody reads");
+    world.told("n1", Told { readers: 1, hit: 90, miss: 10, ..Told::default() });
+    assert_eq!(world.measure().hit_share, Some(0.9));
+    world.told("n2", Told { readers: 1, hit: 0, miss: 100, ..Told::default() });
+    assert_eq!(world.measure().hit_share, Some(0.45));
+}
+
+#[test]
+fn of_what_nobody_told_nothing_is_measured() {
+    let inventory: Arc<RwLock<Inventory>> = Arc::default();
+    let ledger = Ledger::new(inventory.clone());
+    assert_eq!(ledger.dataset("ns", "d"), None);
+    let declared = Fact::Dataset { dataset: "ns/d".into(), spec: DatasetSpec::default() };
+    let workload = "ns/Job/j".into();
+    let pod = Fact::PodBound { pod: "1".into(), node: "n1".into(), workload, datasets: vec!["ns/d".into()] };
+    for fact in [declared, pod] {
+        inventory.write().unwrap().apply(fact, Millis(1));
+        assert_eq!(ledger.dataset("ns", "d"), None);
+    }
 }
