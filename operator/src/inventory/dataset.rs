@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::chunk_set::ChunkSet;
 use super::fact::{DatasetSpec, Demand, VersionFacts};
 use super::hash::hash64;
-use super::units::{CHUNK, Chunks, Name, NodeId, Tier, Version, chunks_in};
+use super::units::{CHUNK, Chunks, Name, NodeId, Tier, Version, WorkloadId, chunks_in};
 
 /// Versions remembered: the one in use, the one before while readers of it end, and two for stores that
 /// change faster than that.
@@ -19,6 +19,9 @@ pub struct Dataset {
     /// The one learned last comes first.
     pub(super) versions: Vec<VersionFacts>,
     pub(super) nodes: BTreeMap<NodeId, Presence>,
+    /// Pods that use it, by whom they work for and where they are. Beside `nodes` and not in it: most rows there
+    /// have no pod, and every one would carry an empty list.
+    pub(super) users: BTreeMap<(WorkloadId, NodeId), u32>,
     pub(super) revision: u64,
     pub(super) bound: u64,
 }
@@ -53,7 +56,7 @@ pub struct Summary {
     pub cache: u64,
     /// Nodes that hold something.
     pub holders: u32,
-    /// Workloads that read, pods that may.
+    /// Workloads that read, each once on each of its nodes; pods that may.
     pub readers: u32,
     pub pods: u32,
     /// Bytes read a second.
@@ -133,7 +136,16 @@ impl Presence {
 impl Dataset {
     pub(super) fn new(name: Name) -> Self {
         let key = hash64(&*name);
-        Self { name, key, spec: None, versions: Vec::new(), nodes: BTreeMap::new(), revision: 0, bound: 0 }
+        Self {
+            name,
+            key,
+            spec: None,
+            versions: Vec::new(),
+            nodes: BTreeMap::new(),
+            users: BTreeMap::new(),
+            revision: 0,
+            bound: 0,
+        }
     }
 
     pub fn name(&self) -> &Name {
@@ -171,6 +183,12 @@ impl Dataset {
     /// Nodes that hold something of it, read it, or have pods that use it.
     pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &Presence)> {
         self.nodes.iter().map(|(id, presence)| (*id, presence))
+    }
+
+    /// Workloads whose pods use it, with each node that such a pod is bound to; a workload's nodes come one after
+    /// the other.
+    pub fn users(&self) -> impl Iterator<Item = (WorkloadId, NodeId)> + '_ {
+        self.users.keys().copied()
     }
 
     pub fn on(&self, node: NodeId) -> Option<&Presence> {

@@ -1,7 +1,8 @@
 //! One number for the whole content: equal for equal content, whoever was heard first and when.
 //!
 //! A sum of hashes, one for each thing known. Sessions, sequence numbers and times of hearing are left out, and when a
-//! version was seen but for the order: after a restart the same content comes with others.
+//! version was seen but for the order: after a restart the same content comes with others. So is the workload of a pod:
+//! an owner may let a pod go, or take one in, and who began later has heard another one.
 
 use std::hash::Hash;
 

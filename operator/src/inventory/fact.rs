@@ -24,8 +24,8 @@ pub enum Fact {
     Version { dataset: Name, facts: VersionFacts },
     /// What an agent tells of its node.
     Report { node: Name, report: Report },
-    /// A pod that uses Datasets has a node.
-    PodBound { pod: Name, node: Name, datasets: Vec<Name> },
+    /// A pod that uses Datasets has a node. The workload is whom a person takes it to work for.
+    PodBound { pod: Name, node: Name, workload: Name, datasets: Vec<Name> },
     /// A pod is no more, or has ended.
     PodEnded { pod: Name },
 }

@@ -4,6 +4,8 @@
 //! by side, and neither waits for the other: a report on a Dataset not yet declared is kept, within a
 //! bound, so that the content does not depend on who was heard first.
 
+use std::collections::btree_map::Entry;
+
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::chunk_set::ChunkSet;
@@ -11,7 +13,7 @@ use super::dataset::{Dataset, Held, MAX_VERSIONS, Presence};
 use super::fact::{Applied, Change, DatasetReport, DatasetSpec, Fact, Fate, NodeFacts, Report, VersionFacts};
 use super::node::{Node, Place};
 use super::table::Table;
-use super::units::{Chunks, DatasetId, Millis, Name, NodeId, chunks_in};
+use super::units::{Chunks, DatasetId, Millis, Name, NodeId, WorkloadId, chunks_in};
 
 /// Runs of chunks that all sets of one node may be made of: half a MiB of them. An agent that floods takes
 /// no more than that.
@@ -28,13 +30,23 @@ pub struct Inventory {
     pub(super) nodes: Table<Node>,
     pub(super) datasets: Table<Dataset>,
     pub(super) pods: FxHashMap<Name, Pod>,
+    /// Those that a pod is of: a thousand pods of a workload, on as many nodes, have its name once.
+    pub(super) workloads: Table<Workload>,
     revision: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pod {
     pub node: NodeId,
+    pub workload: WorkloadId,
     pub datasets: Vec<DatasetId>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Workload {
+    name: Name,
+    /// Without any it is forgotten.
+    pods: u32,
 }
 
 impl Inventory {
@@ -62,6 +74,11 @@ impl Inventory {
 
     pub fn dataset(&self, id: DatasetId) -> Option<&Dataset> {
         self.datasets.get(id.0)
+    }
+
+    /// The name of a workload that has pods.
+    pub fn workload(&self, id: WorkloadId) -> Option<&Name> {
+        self.workloads.get(id.0).map(|workload| &workload.name)
     }
 
     /// The Datasets that are declared.
@@ -105,7 +122,7 @@ impl Inventory {
             Fact::DatasetGone { dataset } => self.lose_dataset(&dataset),
             Fact::Version { dataset, facts } => self.learn(&dataset, facts),
             Fact::Report { node, report } => return self.report(&node, report, now),
-            Fact::PodBound { pod, node, datasets } => self.bind(pod, &node, &datasets),
+            Fact::PodBound { pod, node, workload, datasets } => self.bind(pod, &node, &workload, &datasets),
             Fact::PodEnded { pod } => self.unbind(&pod),
         };
         Applied { fate, ..Applied::default() }
@@ -338,17 +355,19 @@ impl Inventory {
         }
     }
 
-    fn bind(&mut self, pod: Name, node: &Name, datasets: &[Name]) -> Fate {
+    fn bind(&mut self, pod: Name, node: &Name, workload: &Name, datasets: &[Name]) -> Fate {
         let (node_id, _) = self.nodes.entry(node, Node::new);
         let node_id = NodeId(node_id);
         let entries = datasets.iter().take(MAX_POD_DATASETS);
         let mut ids: Vec<_> = entries.map(|d| DatasetId(self.datasets.entry(d, Dataset::new).0)).collect();
         ids.sort_unstable();
         ids.dedup();
-        let bound = Pod { node: node_id, datasets: ids };
+        let (workload_id, workload) = self.workloads.entry(workload, |name| Workload { name, pods: 0 });
+        let bound = Pod { node: node_id, workload: WorkloadId(workload_id), datasets: ids };
         if self.pods.get(&pod) == Some(&bound) {
             return Fate::Known;
         }
+        workload.pods += 1;
         // Counted before the former place is given up, so that no row in both is forgotten between.
         let revision = self.next();
         for dataset_id in &bound.datasets {
@@ -356,6 +375,7 @@ impl Inventory {
                 dataset.revision = revision;
                 dataset.bound = revision;
                 dataset.nodes.entry(node_id).or_default().pods += 1;
+                *dataset.users.entry((bound.workload, node_id)).or_default() += 1;
             }
             if let Some(node) = self.nodes.get_mut(node_id.0) {
                 node.revision = revision;
@@ -380,6 +400,12 @@ impl Inventory {
         for dataset_id in &pod.datasets {
             let Some(dataset) = self.datasets.get_mut(dataset_id.0) else { continue };
             dataset.revision = revision;
+            if let Entry::Occupied(mut pods) = dataset.users.entry((pod.workload, pod.node)) {
+                *pods.get_mut() = pods.get().saturating_sub(1);
+                if *pods.get() == 0 {
+                    pods.remove();
+                }
+            }
             let Some(presence) = dataset.nodes.get_mut(&pod.node) else { continue };
             presence.pods = presence.pods.saturating_sub(1);
             if presence.pods == 0
@@ -396,6 +422,13 @@ impl Inventory {
             }
         }
         self.tidy_node(pod.node);
+        if let Some(workload) = self.workloads.get_mut(pod.workload.0) {
+            workload.pods = workload.pods.saturating_sub(1);
+            if workload.pods == 0 {
+                let name = workload.name.clone();
+                self.workloads.remove(pod.workload.0, &name);
+            }
+        }
     }
 
     fn tidy_node(&mut self, id: NodeId) {

@@ -38,7 +38,9 @@ pub use first::First;
 pub use fold::Inventory;
 pub use node::{Node, Place};
 pub use score::{Scoring, Standing, Want};
-pub use units::{CHUNK, Chunks, DatasetId, Labels, Millis, Name, NodeId, Tier, Version, chunks_in};
+pub use units::{
+    CHUNK, Chunks, DatasetId, Labels, Millis, Name, NodeId, Tier, Version, WorkloadId, chunks_in,
+};
 
 #[cfg(test)]
 mod tests;

@@ -41,6 +41,11 @@ fn report(node: &str, sequence: u64, dataset: &str, changes: Vec<Change>) -> Fac
     Fact::Report { node: name(node), report }
 }
 
+fn bound(pod: &str, node: &str, workload: &str, datasets: &[&str]) -> Fact {
+    let datasets = datasets.iter().map(|d| name(d)).collect();
+    Fact::PodBound { pod: name(pod), node: name(node), workload: name(workload), datasets }
+}
+
 fn fold(facts: impl IntoIterator<Item = Fact>) -> Inventory {
     let mut inventory = Inventory::default();
     for fact in facts {
@@ -59,7 +64,7 @@ fn sample() -> Vec<Fact> {
         version("x/d", 1, GIB),
         report("n1", 1, "x/d", vec![change(Tier::Ram, &[], &[0..64]), change(Tier::Cache, &[], &[32..128])]),
         report("n2", 1, "x/d", vec![change(Tier::Cache, &[], &[100..200])]),
-        Fact::PodBound { pod: name("p"), node: name("n4"), datasets: vec![name("x/d")] },
+        bound("p", "n4", "x/Job/j", &["x/d"]),
     ]
 }
 
@@ -154,6 +159,57 @@ fn what_is_gone_leaves_nothing() {
     inventory.apply(Fact::DatasetGone { dataset: name("x/d") }, Millis(2));
     assert_eq!(inventory.digest(), Inventory::default().digest());
     assert_eq!(inventory.counts(), (0, 0, 0));
+    assert_eq!(inventory.workloads.count(), 0);
+}
+
+/// Users of a Dataset, by names.
+fn users(inventory: &Inventory, dataset: &str) -> Vec<(String, String)> {
+    let dataset = inventory.dataset(inventory.dataset_id(dataset).unwrap()).unwrap();
+    let users = dataset.users().map(|(workload, node)| {
+        let node = inventory.node(node).unwrap().name().to_string();
+        (inventory.workload(workload).unwrap().to_string(), node)
+    });
+    users.collect()
+}
+
+#[test]
+fn a_workload_is_known_by_its_pods_and_as_long_as_they_are() {
+    let mut inventory = fold([
+        dataset("x/d"),
+        dataset("x/e"),
+        bound("1", "n1", "x/Job/j", &["x/d", "x/e"]),
+        bound("2", "n1", "x/Job/j", &["x/d"]),
+        bound("3", "n2", "x/Job/j", &["x/d"]),
+        bound("4", "n1", "x/Pod/4", &["x/d"]),
+    ]);
+    let pair = |workload: &str, node: &str| (workload.to_owned(), node.to_owned());
+    let (one, two) = (pair("x/Job/j", "n1"), pair("x/Job/j", "n2"));
+    assert_eq!(users(&inventory, "x/d"), [one.clone(), two.clone(), pair("x/Pod/4", "n1")]);
+    assert_eq!(users(&inventory, "x/e"), [one.clone()]);
+    assert_eq!(inventory.workloads.count(), 2);
+    // Told again: nothing is counted twice.
+    assert_eq!(inventory.apply(bound("4", "n1", "x/Pod/4", &["x/d"]), Millis(2)).fate, Fate::Known);
+    for (pod, left) in
+        [("4", vec![one.clone(), two.clone()]), ("1", vec![one, two.clone()]), ("2", vec![two])]
+    {
+        inventory.apply(Fact::PodEnded { pod: name(pod) }, Millis(2));
+        assert_eq!(users(&inventory, "x/d"), left, "without {pod}");
+    }
+    assert_eq!(users(&inventory, "x/e"), []);
+    // Another owner took the pod in; then its node is no more, and the pod a moment later.
+    inventory.apply(bound("3", "n2", "x/Job/heir", &["x/d"]), Millis(2));
+    assert_eq!(users(&inventory, "x/d"), [pair("x/Job/heir", "n2")]);
+    assert_eq!(inventory.workloads.count(), 1);
+    inventory.apply(Fact::NodeGone { node: name("n2") }, Millis(2));
+    inventory.apply(Fact::PodEnded { pod: name("3") }, Millis(2));
+    assert_eq!(users(&inventory, "x/d"), []);
+    assert_eq!((inventory.workloads.count(), inventory.counts()), (0, (0, 2, 0)));
+}
+
+#[test]
+fn a_pod_that_changed_hands_before_a_restart_does_not_change_the_digest() {
+    let digest = |workload| fold([dataset("x/d"), bound("p", "n1", workload, &["x/d"])]).digest();
+    assert_eq!(digest("x/ReplicaSet/r"), digest("x/Pod/p"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A node's name, or a Dataset's as `namespace/name`, or a pod's uid.
+/// A node's name, or a Dataset's as `namespace/name`, or a pod's uid, or a workload's as `namespace/Kind/name`.
 pub type Name = Arc<str>;
 
 /// Labels of a node, by key.
@@ -18,6 +18,10 @@ pub struct NodeId(pub u32);
 /// Stands for a Dataset's name, as [`NodeId`] does for a node's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DatasetId(pub u32);
+
+/// Stands for a workload's name as long as one of its pods is known, as [`NodeId`] does for a node's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkloadId(pub u32);
 
 /// What a version of a Dataset is known by: a digest of its manifest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

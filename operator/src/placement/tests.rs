@@ -135,6 +135,7 @@ impl World {
                     facts.push(Fact::PodBound {
                         pod: format!("p{at}-{dataset}-{pod}").into(),
                         node: format!("n{at}").into(),
+                        workload: "ns/Job/j".into(),
                         datasets: vec![format!("ns/d{dataset}").into()],
                     });
                 }

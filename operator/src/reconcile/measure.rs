@@ -22,8 +22,9 @@ pub struct Measure {
     /// The nodes that hold most, bounded.
     pub nodes: Vec<NodeStatus>,
     pub node_count: i32,
-    /// Bounded.
+    /// Workloads with pods where it is read, those on most nodes first, bounded.
     pub readers: Vec<ReaderStatus>,
+    /// Those workloads, or what one agent counts at most, where that is more: a workload on two nodes is one.
     pub reader_count: i32,
     /// Seconds since somebody was last seen reading; none: not known.
     pub idle_seconds: Option<i64>,

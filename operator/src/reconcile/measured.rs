@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
-use operator_api::crd::dataset_status::{MAX_NODES, MAX_VERSIONS, NodeStatus, VersionStatus};
+use operator_api::crd::dataset_status::{
+    MAX_NODES, MAX_READERS, MAX_VERSIONS, NodeStatus, ReaderStatus, VersionStatus,
+};
+use rustc_hash::FxHashSet;
 
 use super::measure::{Measure, Measured};
-use crate::inventory::{Dataset, Inventory, Name, Version};
+use crate::inventory::{Dataset, Inventory, Name, NodeId, Version, WorkloadId};
 use crate::watch::facts;
 
 /// Datasets of which the last reader is remembered.
@@ -45,11 +48,17 @@ impl Measured for Ledger {
         let inventory = self.inventory.read().unwrap_or_else(PoisonError::into_inner);
         let dataset = inventory.dataset(inventory.dataset_id(&name)?)?;
         let mut measure = measure(&inventory, dataset)?;
-        let reading = measure.reader_count > 0;
+        let reading = is_read(dataset);
         drop(inventory);
         measure.idle_seconds = Some(self.idle_seconds(&name, reading));
         Some(measure)
     }
+}
+
+/// Also by what an agent told last before it fell silent: that its readers have ended is not known, and what is idle
+/// gives its space back.
+fn is_read(dataset: &Dataset) -> bool {
+    dataset.nodes().any(|(_, presence)| presence.demand().is_some_and(|demand| demand.readers > 0))
 }
 
 /// None: no agent has told of it.
@@ -58,12 +67,19 @@ fn measure(inventory: &Inventory, dataset: &Dataset) -> Option<Measure> {
     let mut measure = Measure::default();
     let mut told = false;
     let mut capacity = Some(0_u64);
+    let mut read_on = FxHashSet::default();
+    let mut most_readers = 0;
     let quota = dataset.spec().and_then(|spec| spec.quota);
     for (id, presence) in dataset.nodes() {
         let Some(node) = inventory.node(id).filter(|node| node.told().is_some()) else { continue };
         told |= presence.demand().is_some() || presence.versions().next().is_some();
         if node.silent().is_none() {
             measure.reporting += 1;
+            let readers = presence.demand().map_or(0, |demand| demand.readers);
+            if readers > 0 {
+                read_on.insert(id);
+            }
+            most_readers = most_readers.max(readers);
         }
         let room = node.capacity().map(|c| c.ram.saturating_add(c.cache).min(quota.unwrap_or(u64::MAX)));
         capacity = capacity.zip(room).map(|(sum, room)| sum.saturating_add(room));
@@ -98,8 +114,37 @@ fn measure(inventory: &Inventory, dataset: &Dataset) -> Option<Measure> {
     measure.cached_bytes = Some(signed(summary.cached));
     measure.capacity_bytes = capacity.filter(|_| measure.reporting > 0).map(signed);
     measure.hit_share = summary.hit_share();
-    measure.reader_count = i32::try_from(summary.readers).unwrap_or(i32::MAX);
+    let by_pods;
+    (measure.readers, by_pods) = readers(inventory, dataset, &read_on);
+    // Not the agents' counts together: a workload on two nodes is in both.
+    measure.reader_count = count(by_pods).max(i32::try_from(most_readers).unwrap_or(i32::MAX));
     Some(measure)
+}
+
+/// Workloads with pods that use the Dataset on nodes where it is being read, those on most nodes first, and how many
+/// there are. Who reads there only the agent sees, and it tells how many, not who.
+fn readers(
+    inventory: &Inventory,
+    dataset: &Dataset,
+    read_on: &FxHashSet<NodeId>,
+) -> (Vec<ReaderStatus>, usize) {
+    let mut found: Vec<(WorkloadId, usize)> = Vec::new();
+    for (workload, _) in dataset.users().filter(|(_, node)| read_on.contains(node)) {
+        match found.last_mut() {
+            Some((last, nodes)) if *last == workload => *nodes += 1,
+            _ => found.push((workload, 1)),
+        }
+    }
+    let mut named: Vec<(&Name, usize)> =
+        found.into_iter().filter_map(|(id, nodes)| Some((inventory.workload(id)?, nodes))).collect();
+    named.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
+    let all = named.len();
+    let shown = named.into_iter().take(MAX_READERS).map(|(name, nodes)| {
+        let (namespace, workload) = name.split_once('/').unwrap_or(("", name));
+        let namespace = (!namespace.is_empty()).then(|| namespace.to_owned());
+        ReaderStatus { workload: workload.to_owned(), namespace, nodes: count(nodes) }
+    });
+    (shown.collect(), all)
 }
 
 fn signed(value: u64) -> i64 {

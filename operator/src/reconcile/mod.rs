@@ -21,3 +21,6 @@ pub mod operation;
 pub mod measured;
 
 pub mod controller;
+
+#[cfg(test)]
+mod measured_tests;

@@ -91,7 +91,8 @@ impl Bound {
         if let Some(listed) = &mut self.listed {
             listed.insert(uid.into());
         }
-        // A pod's node and claims never change; told once, all is said.
+        // A pod's node and claims never change; told once, all is said. Its owner may, though hardly ever does: it
+        // is shown as the one who had it when it got its node.
         if self.pods.contains_key(uid) || watched.metadata.deletion_timestamp.is_some() {
             return Vec::new();
         }
@@ -106,16 +107,17 @@ impl Bound {
         }
         let (uid, node): (Name, Name) = (uid.into(), spec.node_name.as_str().into());
         self.pods.insert(uid.clone(), node.clone());
+        let name = watched.metadata.name.as_deref().unwrap_or_default();
         let mut outcomes = vec![Outcome::Tell(Fact::PodBound {
             pod: uid.clone(),
             node: node.clone(),
+            workload: workload::shown(namespace, name, &pod).into(),
             datasets: datasets.clone(),
         })];
         // One that runs already is seen by its agent, read by read.
         let waits = watched.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Pending");
         if waits && !pod.opted_out() && !needs.opted_out(namespace) {
             let workload = workload::of(namespace, &pod);
-            let name = watched.metadata.name.as_deref().unwrap_or_default();
             outcomes.extend(datasets.into_iter().filter_map(|dataset| {
                 let (version, chunks) = needs.missing(&dataset, &node, workload.as_deref())?;
                 Some(Outcome::Begin(Begin {

@@ -1,4 +1,6 @@
-//! Which workload a pod belongs to: the key of what was learned of it.
+//! Which workload a pod belongs to: the key of what was learned of it, and what people are told.
+
+use operator_api::crd::dataset_status::MAX_WORKLOAD;
 
 use super::pod::Pod;
 
@@ -17,6 +19,19 @@ pub fn of(namespace: &str, pod: &Pod) -> Option<String> {
         Some(name) => format!("{namespace}/Deployment/{name}"),
         None => format!("{namespace}/{}/{}", owner.kind, owner.name),
     })
+}
+
+/// The same for people, and for each pod: one that nothing owns is `namespace/Pod/name`. No longer than a status
+/// takes: the apiserver bounds names, but not what an owner's reference says, and anybody who may make a pod
+/// writes that.
+pub fn shown(namespace: &str, name: &str, pod: &Pod) -> String {
+    let mut shown = of(namespace, pod).unwrap_or_else(|| format!("{namespace}/Pod/{name}"));
+    let most = namespace.len() + 1 + MAX_WORKLOAD;
+    if shown.len() > most {
+        shown.truncate(shown.floor_char_boundary(most.saturating_sub('…'.len_utf8())));
+        shown.push('…');
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -39,5 +54,22 @@ mod tests {
         assert_eq!(of_owner("ReplicaSet", "-5d9c", hash).as_deref(), Some("ns/ReplicaSet/-5d9c"));
         assert_eq!(of_owner("Job", "train", "null").as_deref(), Some("ns/Job/train"));
         assert_eq!(of("ns", &Pod::default()), None);
+    }
+
+    #[test]
+    fn what_people_are_told_fits_into_a_status() {
+        assert_eq!(shown("ns", "p", &Pod::default()), "ns/Pod/p");
+        let pod = |kind: &str| -> Pod {
+            let text = format!(
+                r#"{{"metadata":{{"ownerReferences":[{{"kind":"{kind}","name":"n","controller":true}}]}}}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        assert_eq!(shown("ns", "p", &pod("Job")), "ns/Job/n");
+        let widest = "ö".repeat((MAX_WORKLOAD - 2) / 2);
+        assert_eq!(shown("ns", "p", &pod(&widest)), format!("ns/{widest}/n"));
+        let flood = shown("ns", "p", &pod(&"ö".repeat(100_000)));
+        assert!(flood.starts_with("ns/öö") && flood.ends_with("ö…"), "{flood}");
+        assert!(flood.len() <= "ns/".len() + MAX_WORKLOAD, "{}", flood.len());
     }
 }

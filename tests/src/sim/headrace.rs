@@ -272,6 +272,7 @@ impl Policy for Headrace {
         let fact = Fact::PodBound {
             pod: format!("pod-{}", reader.pod).into(),
             node: node.clone(),
+            workload: format!("sim/Pod/pod-{}", reader.pod).into(),
             datasets: vec![dataset.clone()],
         };
         self.inventory.apply(fact, Self::now(world));

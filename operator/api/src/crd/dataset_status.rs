@@ -15,6 +15,9 @@ pub const MAX_READERS: usize = 16;
 pub const MAX_VOLUMES: usize = 65;
 pub const MAX_VERSIONS: usize = 16;
 
+/// Bytes of a reader's `workload`: a kind of 63, a slash and a name of 253, as the apiserver allows, and some spare.
+pub const MAX_WORKLOAD: usize = 320;
+
 /// The state of a Dataset in one word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DatasetPhase {
@@ -95,18 +98,19 @@ pub struct NodeStatus {
     pub percent: Option<i32>,
 }
 
-/// Who reads the Dataset.
+/// A workload that has a pod which uses the Dataset on a node where it is being read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReaderStatus {
-    /// The workload: kind and name of the pods' owner, or the pod.
+    /// Kind and name of the pods' owner, such as `Job/train`, as it was when the pods got their nodes; of a pod that
+    /// nothing owns `Pod/` and its name.
     #[schemars(length(max = 320))]
     pub workload: String,
     /// Namespace of the workload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub namespace: Option<String>,
-    /// Nodes it reads on.
+    /// On how many such nodes it has such pods.
     #[serde(default)]
     pub nodes: i32,
 }
@@ -208,11 +212,16 @@ pub struct DatasetStatus {
     /// How many nodes hold something of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_count: Option<i32>,
-    /// Who reads it, at most 16.
+    /// Who reads it, as far as pods tell: workloads with a pod that uses it on a node whose agent tells that it is
+    /// being read there. Those on most such nodes come first, then by namespace, kind and name, at most 16. Agents tell
+    /// how many read, not who: a pod beside one that reads is among them before it has read itself. A pod that has
+    /// ended, and one whose agent is silent, is not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub readers: Vec<ReaderStatus>,
-    /// How many workloads read it.
+    /// How many workloads read it: the number of workloads that `readers` is made of, those beyond 16 among them, or the
+    /// most that one agent counts on its node, whichever is greater. A workload on several nodes counts once. Silent
+    /// agents do not count; absent where all are silent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reader_count: Option<i32>,
     /// Its claims, one a namespace that may use it.

@@ -131,7 +131,8 @@ fn numbers(status: &mut DatasetStatus, dataset: &Dataset, measure: Option<&Measu
     status.readers = measure.readers.iter().take(MAX_READERS).cloned().collect();
     let told = *measure != unknown;
     status.node_count = told.then_some(measure.node_count);
-    status.reader_count = told.then_some(measure.reader_count);
+    // What was held may well be there still; who read last says nothing of who reads now.
+    status.reader_count = (measure.reporting > 0).then_some(measure.reader_count);
 
     let amount = |bytes: Option<i64>| {
         bytes.and_then(|bytes| u64::try_from(bytes).ok()).map_or_else(|| UNKNOWN.into(), quantity::words)

@@ -353,6 +353,10 @@ fn unknown_is_said_and_never_taken_for_nothing() {
         Measure { reporting: 2, total_bytes: Some(1000), cached_bytes: Some(999), ..Measure::default() };
     let status = status::status(&dataset, &Decision::default(), Some(&measure), None, now());
     assert_eq!(status.cache_states.unwrap().cached_percentage, "99%", "not whole");
+    assert_eq!((status.node_count, status.reader_count), (Some(0), Some(0)));
+    let silent = Measure { reporting: 0, ..measure };
+    let status = status::status(&dataset, &Decision::default(), Some(&silent), None, now());
+    assert_eq!((status.node_count, status.reader_count), (Some(0), None), "who reads now is not known");
     assert_eq!(status::percent(Some(0.0001)), "1%");
     assert_eq!(status::percent(Some(f64::NAN)), "Unknown");
 }

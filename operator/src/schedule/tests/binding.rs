@@ -21,7 +21,12 @@ fn watched(pod: Value) -> Watched {
 }
 
 fn told(uid: &str, node: &str) -> Outcome {
-    Outcome::Tell(Fact::PodBound { pod: uid.into(), node: node.into(), datasets: vec!["ml/train".into()] })
+    told_of(uid, node, "ml/Pod/p")
+}
+
+fn told_of(uid: &str, node: &str, workload: &str) -> Outcome {
+    let (pod, node, workload) = (uid.into(), node.into(), workload.into());
+    Outcome::Tell(Fact::PodBound { pod, node, workload, datasets: vec!["ml/train".into()] })
 }
 
 fn ended(uid: &str) -> Outcome {
@@ -73,6 +78,17 @@ fn who_opted_out_is_counted_but_not_fetched_for() {
     let mut quiet = pod("u1", "n1", "Pending", "train");
     quiet["metadata"]["labels"] = json!({"headrace.io/scheduling": "disabled"});
     assert_eq!(Bound::default().seen(&known, &watched(quiet)), [told("u1", "n1")]);
+}
+
+#[test]
+fn people_are_told_whom_a_pod_works_for() {
+    let known = Known::usual(4);
+    let mut owned = pod("u1", "n0", "Running", "train");
+    owned["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "u", "controller": true}]);
+    assert_eq!(Bound::default().seen(&known, &watched(owned)), [told_of("u1", "n0", "ml/Job/j")]);
+    let alone = pod("u2", "n0", "Running", "train");
+    assert_eq!(Bound::default().seen(&known, &watched(alone)), [told_of("u2", "n0", "ml/Pod/p")]);
 }
 
 #[test]

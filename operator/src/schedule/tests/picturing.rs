@@ -111,7 +111,8 @@ fn what_nodes_were_told_to_bring_in_counts_as_coming() {
     // Never more than it lacks.
     assert_eq!(holdings[1], Holding { node: 1, memory: 50 * CHUNK, coming: 50 * CHUNK, cache: 0 });
     // A pod that is bound reads all of it, and what was told on its account is not counted beside that.
-    let pod = Fact::PodBound { pod: "p".into(), node: "a".into(), datasets: train().to_vec() };
+    let workload = "ml/Job/t".into();
+    let pod = Fact::PodBound { pod: "p".into(), node: "a".into(), workload, datasets: train().to_vec() };
     inventory.write().unwrap().apply(pod, Millis(0));
     assert_eq!(picture.reach(&train(), None).holdings[0].coming, 100 * CHUNK);
     picture.set_coming([]);
