@@ -3,11 +3,12 @@
 
 use std::collections::VecDeque;
 
-use agent_core::{Door, Extent, Nanos, Observation, Order, OrderId};
+use agent_core::{Door, Extent, Observation, Order, OrderId};
 use tokio::sync::mpsc;
 
 use super::{Engine, now};
 use crate::api::query::{Errand, ErrandEnd, Exchange, OutsideQuery, Stirring};
+use crate::prefetch::NO_TIME;
 
 /// The core's own orders count from 1 and never come here.
 pub const FIRST_ERRAND: u64 = 1 << 63;
@@ -101,7 +102,7 @@ impl Engine {
                     }
                     let (door, extent) = (Door::Open, Extent::Ranges(pages));
                     // Readers' own predictions go first: their deadlines are sooner than never.
-                    let deadline = Nanos(u64::MAX);
+                    let deadline = NO_TIME;
                     self.prefetch.submit(Order::Fetch {
                         id,
                         mount,
