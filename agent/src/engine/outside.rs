@@ -92,8 +92,11 @@ impl Engine {
             OutsideQuery::Teach { workload, source, profile } => {
                 self.apply(&Observation::Profile { workload, source, bytes: profile.into() }, now());
             }
-            OutsideQuery::Errands { errands, ends } => {
+            OutsideQuery::Errands { errands, unwanted, ends } => {
                 self.outside.ends = Some(ends);
+                for id in unwanted {
+                    self.prefetch.submit(Order::Cancel { id: OrderId(id.0 | FIRST_ERRAND) });
+                }
                 for Errand { id, mount, path, pages, let_go } in errands {
                     let id = OrderId(id.0 | FIRST_ERRAND);
                     if let_go {

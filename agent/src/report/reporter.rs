@@ -395,7 +395,8 @@ impl Reporter {
         let now = self.now();
         let picture = &self.picture;
         let orders = self.errands.orders(now, |work| picture.plan(work), |piece| picture.holds(piece));
-        if orders.is_empty() {
+        let unwanted = self.errands.unwanted();
+        if orders.is_empty() && unwanted.is_empty() {
             return;
         }
         let ids = orders.iter().map(|order| match order {
@@ -413,7 +414,7 @@ impl Reporter {
                 }
             })
             .collect();
-        let query = Query::Outside(OutsideQuery::Errands { errands, ends: self.ends_to.clone() });
+        let query = Query::Outside(OutsideQuery::Errands { errands, unwanted, ends: self.ends_to.clone() });
         if self.link.tell(query).await.is_err() {
             for id in ids {
                 self.errands.ended(id, agent_core::Outcome::Dropped, now);

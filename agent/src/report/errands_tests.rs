@@ -1,0 +1,187 @@
+//! Instructions against an edge that only answers when told.
+
+use super::*;
+
+fn fetch(id: &str) -> wire::Instruction {
+    let extent = wire::Extent { dataset: 1, ..wire::Extent::default() };
+    let work = Work::Fetch(wire::Fetch { extent: Some(extent), tier: wire::Tier::PageCache.into() });
+    wire::Instruction { id: id.into(), work: Some(work), ..wire::Instruction::default() }
+}
+
+fn pieces(count: usize) -> Plan {
+    let piece =
+        |n: usize| Piece { mount: MountId(1), path: n.to_string().as_bytes().into(), pages: vec![0..2] };
+    Plan::Pieces((0..count).map(piece).collect())
+}
+
+fn piece(order: &Do) -> &Piece {
+    match order {
+        Do::Fetch(_, piece) | Do::LetGo(_, piece) => piece,
+    }
+}
+
+fn ids(orders: &[Do]) -> Vec<OrderId> {
+    let id = |order: &Do| match order {
+        Do::Fetch(id, _) | Do::LetGo(id, _) => *id,
+    };
+    orders.iter().map(id).collect()
+}
+
+fn states(words: &[wire::Progress]) -> Vec<State> {
+    words.iter().map(wire::Progress::state).collect()
+}
+
+#[test]
+fn an_instruction_is_done_once() {
+    let mut errands = Errands::default();
+    assert_eq!(errands.take(fetch("a"), Nanos(0)), None);
+    assert_eq!(states(&errands.words(Nanos(0))), [State::Accepted]);
+    assert!(errands.orders(Nanos(1), |_| Plan::Wait, |_| true).is_empty());
+    let orders = errands.orders(Nanos(1), |_| pieces(40), |_| true);
+    assert_eq!(orders.len(), UNDER_WAY);
+    let known = errands.take(fetch("a"), Nanos(1)).unwrap();
+    assert_eq!((known.state(), known.files_total, known.bytes_total), (State::Running, 40, 80 * PAGE));
+    for id in ids(&orders) {
+        errands.ended(id, Outcome::Done, Nanos(2));
+    }
+    let rest = errands.orders(Nanos(3), |_| panic!("planned twice"), |_| true);
+    assert_eq!(rest.len(), 8);
+    for (n, id) in ids(&rest).into_iter().enumerate() {
+        errands.ended(id, if n == 0 { Outcome::Absent } else { Outcome::Done }, Nanos(4));
+    }
+    let ends = errands.words(Nanos(4));
+    assert_eq!(states(&ends), [State::Partly]);
+    assert!(errands.words(Nanos(5)).is_empty(), "it has been said");
+    assert_eq!(errands.words(Nanos(4).plus(UNHEARD)), ends, "and is said again until it is heard");
+    assert_eq!((ends[0].files, ends[0].failed_files, ends[0].bytes), (39, 1, 78 * PAGE));
+    // Asked again: the same answer, no work.
+    assert_eq!(errands.take(fetch("a"), Nanos(5)), Some(ends[0].clone()));
+    assert!(errands.orders(Nanos(5), |_| panic!("done again"), |_| true).is_empty());
+    errands.acked("a");
+    errands.unheard();
+    assert!(errands.words(Nanos(6)).is_empty());
+    assert_eq!(errands.in_hand(), ends);
+}
+
+#[test]
+fn a_long_file_is_many_orders_and_one_file() {
+    let mut errands = Errands::default();
+    let most = ORDER_BYTES / PAGE;
+    let long =
+        |ranges: &[Pages]| Piece { mount: MountId(1), path: b"long"[..].into(), pages: ranges.to_vec() };
+    let whole = long(&[0..2 * most - 1, 3 * most..3 * most + 5]);
+    let Plan::Pieces(mut both) = pieces(1) else { panic!("no pieces") };
+    both.insert(0, whole.clone());
+    errands.take(fetch("a"), Nanos(0));
+    let orders = errands.orders(Nanos(1), |_| Plan::Pieces(both.clone()), |_| true);
+    let asked: Vec<Piece> = orders.iter().map(|order| piece(order).clone()).collect();
+    let parts = [long(&[0..most]), long(&[most..2 * most - 1, 3 * most..3 * most + 1])];
+    assert_eq!(asked, [&parts[..], &[long(&[3 * most + 1..3 * most + 5]), both[1].clone()]].concat());
+    let so_far = |errands: &Errands| {
+        let wire::Progress { bytes, files, failed_files, .. } = errands.in_hand()[0];
+        (bytes, files, failed_files)
+    };
+    for (order, told) in ids(&orders).into_iter().zip([(1, 0), (2, 0), (2, 1), (2, 2)]) {
+        errands.ended(order, Outcome::Done, Nanos(2));
+        let (bytes, files, failed) = so_far(&errands);
+        assert_eq!((bytes / ORDER_BYTES, files, failed), (told.0, told.1, 0));
+    }
+    let end = errands.words(Nanos(3)).remove(0);
+    assert_eq!((end.state(), end.bytes, end.bytes_total), (State::Done, whole.bytes() + 2 * PAGE, end.bytes));
+
+    // It fails once, and nothing more of it is asked for.
+    errands.take(fetch("b"), Nanos(4));
+    let endless = Plan::Pieces(vec![long(&[0..1_000 * most])]);
+    let orders = errands.orders(Nanos(4), |_| endless.clone(), |_| true);
+    assert_eq!(orders.len(), UNDER_WAY);
+    for (n, order) in ids(&orders).into_iter().enumerate() {
+        errands.ended(order, if n < 2 { Outcome::Failed } else { Outcome::Done }, Nanos(5));
+        assert!(errands.orders(Nanos(5), |_| panic!("planned twice"), |_| true).is_empty());
+    }
+    assert_eq!(so_far(&errands), (30 * ORDER_BYTES, 0, 1));
+    assert_eq!(states(&errands.words(Nanos(6))), [State::Failed]);
+}
+
+#[test]
+fn what_nobody_wants_any_more_is_taken_back() {
+    let mut errands = Errands::default();
+    errands.take(fetch("a"), Nanos(0));
+    let orders = errands.orders(Nanos(1), |_| pieces(2 * UNDER_WAY), |_| true);
+    assert!(errands.unwanted().is_empty());
+    errands.withdraw("a");
+    let mut unwanted = errands.unwanted();
+    unwanted.sort_unstable();
+    assert_eq!((unwanted, errands.unwanted()), (ids(&orders), vec![]));
+    errands.take(fetch("b"), Nanos(1));
+    assert!(errands.orders(Nanos(1), |_| pieces(9), |_| true).is_empty(), "the edge has them still");
+    for order in ids(&orders) {
+        errands.ended(order, Outcome::Dropped, Nanos(2));
+    }
+    assert_eq!(errands.orders(Nanos(2), |_| panic!("planned twice"), |_| true).len(), 9);
+    assert_eq!(errands.in_hand()[0].failed_files, 0, "what was another's");
+}
+
+#[test]
+fn what_cannot_be_done_is_said() {
+    let mut errands = Errands::default();
+    let unknown = wire::Instruction { id: "u".into(), ..wire::Instruction::default() };
+    assert_eq!(errands.take(unknown, Nanos(0)).unwrap().state(), State::Refused);
+    errands.take(fetch("changed"), Nanos(0));
+    errands.orders(Nanos(1), |_| Plan::No(State::Changed, "another version".into()), |_| true);
+    errands.take(fetch("empty"), Nanos(0));
+    errands.orders(Nanos(1), |_| pieces(0), |_| true);
+    errands.take(wire::Instruction { useful_ms: 5, ..fetch("late") }, Nanos(0));
+    errands.orders(Nanos::from_millis(6), |_| Plan::Wait, |_| true);
+    errands.take(fetch("all-failed"), Nanos(0));
+    for id in ids(&errands.orders(Nanos(1), |_| pieces(2), |_| true)) {
+        errands.ended(id, Outcome::Failed, Nanos(1));
+    }
+    errands.take(fetch("withdrawn"), Nanos(0));
+    errands.withdraw("withdrawn");
+    assert_eq!(
+        states(&errands.words(Nanos::from_millis(7))),
+        [State::Changed, State::Done, State::Dropped, State::Failed, State::Dropped]
+    );
+}
+
+#[test]
+fn a_pin_is_brought_in_again_when_its_pages_went() {
+    let mut errands = Errands::default();
+    let extent = Some(wire::Extent { dataset: 1, ..wire::Extent::default() });
+    let work = Some(Work::Pin(wire::Pin { extent, tier: wire::Tier::PageCache.into() }));
+    errands.take(wire::Instruction { work, ..fetch("pin") }, Nanos(0));
+    for id in ids(&errands.orders(Nanos(1), |_| pieces(3), |_| true)) {
+        errands.ended(id, Outcome::Done, Nanos(1));
+    }
+    assert_eq!(states(&errands.words(Nanos(2))), [State::Done]);
+    assert!(errands.words(Nanos(2)).is_empty(), "it goes on");
+    let soon = Nanos(2).plus(Nanos::from_millis(1_000));
+    assert!(errands.orders(soon, |_| pieces(3), |_| false).is_empty());
+    let later = Nanos(2).plus(AGAIN);
+    let again = errands.orders(later, |_| pieces(3), |piece| *piece.path != b"1"[..]);
+    assert_eq!(again.len(), 1);
+    let so_far = errands.in_hand().remove(0);
+    assert_eq!((so_far.files, so_far.bytes, so_far.files_total), (2, 4 * PAGE, 3), "one is gone");
+    let much_later = later.plus(AGAIN);
+    assert!(errands.orders(much_later, |_| panic!("it is under way"), |_| false).is_empty());
+    errands.ended(ids(&again)[0], Outcome::Done, much_later);
+    let so_far = errands.in_hand().remove(0);
+    assert_eq!((so_far.state(), so_far.files, so_far.bytes), (State::Done, 3, 6 * PAGE));
+    errands.unpin(1, b"");
+    assert_eq!(states(&errands.words(later)), [State::Dropped]);
+}
+
+#[test]
+fn everything_is_bounded() {
+    let mut errands = Errands::default();
+    for n in 0..OPEN {
+        assert_eq!(errands.take(fetch(&n.to_string()), Nanos(0)), None);
+    }
+    assert_eq!(errands.take(fetch("more"), Nanos(0)).unwrap().state(), State::Refused);
+    assert_eq!(errands.in_hand().len(), REMEMBERED);
+    for n in 0..OPEN {
+        errands.withdraw(&n.to_string());
+    }
+    assert_eq!(errands.ended.len(), REMEMBERED);
+    assert_eq!(errands.words(Nanos(1)).len(), WORDS);
+}
