@@ -276,6 +276,18 @@ impl Errands {
         }
     }
 
+    /// It has been found out that nothing can be brought in at a mount: what is in hand there ends.
+    pub fn close(&mut self, mount: MountId, why: &str) {
+        let fills = |errand: &Errand| {
+            !matches!(errand.work, Work::Drop(_)) && errand.waiting.iter().any(|(_, p)| p.mount == mount)
+        };
+        let ids: Vec<Box<str>> =
+            self.held.iter().filter(|(_, e)| fills(e)).map(|(id, _)| id.clone()).collect();
+        for id in ids {
+            self.end(&id, State::Refused, why);
+        }
+    }
+
     /// An order has ended.
     pub fn ended(&mut self, order: OrderId, outcome: Outcome, now: Nanos) {
         let Some(Given { errand: Some(id), file, bytes }) = self.orders.remove(&order) else { return };

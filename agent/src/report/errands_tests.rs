@@ -122,6 +122,19 @@ fn what_nobody_wants_any_more_is_taken_back() {
 }
 
 #[test]
+fn a_mount_that_turns_out_to_keep_nothing_ends_what_is_in_hand_there() {
+    let mut errands = Errands::default();
+    errands.take(fetch("a"), Nanos(0));
+    let orders = errands.orders(Nanos(1), |_| pieces(2 * UNDER_WAY), |_| true);
+    errands.close(MountId(2), "another");
+    assert!(errands.unwanted().is_empty());
+    errands.close(MountId(1), "its pages go");
+    assert_eq!(errands.unwanted().len(), orders.len());
+    let end = errands.words(Nanos(1)).remove(0);
+    assert_eq!((end.state(), &*end.detail), (State::Refused, "its pages go"));
+}
+
+#[test]
 fn what_cannot_be_done_is_said() {
     let mut errands = Errands::default();
     let unknown = wire::Instruction { id: "u".into(), ..wire::Instruction::default() };

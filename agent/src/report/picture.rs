@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use agent_core::view::Survival;
 use agent_core::{FileKey, MountId, Nanos, PAGE, Pages, Reading, Stir, StirredFile, Visited, pages_of};
 use operator_api::report::v1 as wire;
 use rustc_hash::FxHashMap;
@@ -31,6 +32,14 @@ const PATTERNS: usize = 512;
 
 /// Datasets told of one profile: a workload that reads more of one file system is told by those it reads first.
 const FIRSTS: usize = 16;
+
+/// Why nothing is brought in before its reader comes, where the core has found out that it cannot be.
+const PAGES_DROPPED: &str = "the kernel drops a file's pages at each open on this file system: what is brought in now \
+     would be gone when a pod opens the file, and bringing it in would take the pages of pods that read it; have its \
+     server set FOPEN_KEEP_CACHE, or leave it to the agent, which reads ahead of readers here too";
+const ROOT_REFUSED: &str = "root may not open files on this file system, so that nothing can be brought in before a \
+     pod reads it; mount it with allow_other (FUSE) or no_root_squash (NFS), or leave it to the agent, which reads \
+     ahead of readers here too";
 
 /// A watched file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +85,8 @@ pub struct Picture {
     counted: FxHashMap<FileKey, (u64, u64)>,
     /// Bytes that may be brought in.
     pub room: u64,
+    /// What the core has found out about the watched file systems.
+    pub survival: FxHashMap<MountId, Survival>,
 }
 
 fn strip(folder: &[u8], path: &[u8]) -> Option<Vec<u8>> {
@@ -376,9 +387,13 @@ impl Picture {
                 Some(Piece { mount: folder.mount, path: joined(&folder.path, &rest).into(), pages })
             })
             .collect();
+        let fills = !matches!(work, Work::Drop(_));
+        if fills && let Some(why) = pieces.iter().find_map(|piece| self.closed(piece.mount)) {
+            return no(State::Refused, why);
+        }
         let bytes: u64 =
             pieces.iter().flat_map(|p| &p.pages).map(|range| (range.end - range.start) * PAGE).sum();
-        if bytes > self.room && !matches!(work, Work::Drop(_)) {
+        if bytes > self.room && fills {
             let (need, room) = (bytes >> 20, self.room >> 20);
             return no(
                 State::Refused,
@@ -386,6 +401,20 @@ impl Picture {
             );
         }
         Plan::Pieces(pieces)
+    }
+
+    /// Why nothing can be brought in for readers to come at this mount.
+    fn closed(&self, mount: MountId) -> Option<&'static str> {
+        match self.survival.get(&mount)? {
+            Survival::Unknown | Survival::Kept => None,
+            Survival::Dropped => Some(PAGES_DROPPED),
+            Survival::Refused => Some(ROOT_REFUSED),
+        }
+    }
+
+    /// All mounts where that is so.
+    pub fn all_closed(&self) -> impl Iterator<Item = (MountId, &'static str)> {
+        self.survival.keys().filter_map(|mount| Some((*mount, self.closed(*mount)?)))
     }
 
     /// Whether a piece is resident as far as the engine has told.

@@ -110,6 +110,44 @@ fn files_become_chunks_and_instructions_become_pieces() {
     assert!(speaker.facts.versions.is_empty() && speaker.facts.demand.is_empty());
 }
 
+fn whole() -> Option<wire::Extent> {
+    Some(wire::Extent { dataset: 9, ..wire::Extent::default() })
+}
+
+fn why(plan: Plan) -> String {
+    match plan {
+        Plan::No(State::Refused, why) => why,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn where_pages_do_not_survive_nothing_is_brought_in() {
+    let (mut picture, mut speaker) = (Picture::default(), speaker());
+    bound(&mut picture, &mut speaker);
+    picture.room = 1 << 30;
+    let manifest = Manifest::new(vec![found("in/a")], 1);
+    picture.surveyed(Surveyed { dataset: "a/b".into(), manifest: Ok(manifest) }, &mut speaker, Nanos(2));
+    let tier = wire::Tier::PageCache.into();
+    let fills =
+        [Work::Fetch(wire::Fetch { extent: whole(), tier }), Work::Pin(wire::Pin { extent: whole(), tier })];
+    let drop = Work::Drop(wire::Drop { extent: whole(), tier });
+    for (survival, said) in [(Survival::Dropped, "FOPEN_KEEP_CACHE"), (Survival::Refused, "allow_other")] {
+        picture.survival.insert(MountId(3), survival);
+        for work in &fills {
+            let why = why(picture.plan(work));
+            assert!(why.contains(said) && why.len() <= 512, "{why}");
+        }
+        assert!(matches!(picture.plan(&drop), Plan::Pieces(_)));
+        assert_eq!(picture.all_closed().map(|(mount, _)| mount).collect::<Vec<_>>(), [MountId(3)]);
+    }
+    for survival in [Survival::Unknown, Survival::Kept] {
+        picture.survival.insert(MountId(3), survival);
+        assert!(fills.iter().all(|work| matches!(picture.plan(work), Plan::Pieces(_))));
+        assert_eq!(picture.all_closed().next(), None);
+    }
+}
+
 #[test]
 fn a_profile_is_told_by_the_chunks_of_the_dataset_that_lies_there() {
     let (mut picture, mut speaker) = (Picture::default(), speaker());

@@ -266,6 +266,10 @@ impl Reporter {
             })
         });
         let changed = self.picture.mounted(mounted.collect());
+        self.picture.survival = node.view.mounts.iter().map(|view| (view.mount, view.survival)).collect();
+        for (mount, why) in self.picture.all_closed() {
+            self.errands.close(mount, why);
+        }
         let room = node.view.memory_available / 100 * u64::from(self.config.memory_percent);
         self.picture.room = if self.config.observe_only { 0 } else { room };
         // In steps: what breathes is not worth a message.
