@@ -6,11 +6,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use agent_core::{MountId, Nanos, OrderId, Outcome, PAGE, Pages};
+use agent_core::{MountId, Nanos, OrderId, Outcome, PAGE};
 use operator_api::report::v1 as wire;
 use rustc_hash::FxHashMap;
 use wire::instruction::Work;
 use wire::progress::State;
+
+use super::claim::{Claim, Claims};
+use super::piece::Piece;
 
 /// Instructions in hand; more are refused.
 const OPEN: usize = 4_096;
@@ -41,35 +44,6 @@ const AGAIN: Nanos = Nanos::from_millis(30_000);
 
 /// What the edge is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Piece {
-    pub mount: MountId,
-    /// From the root of the file system.
-    pub path: Box<[u8]>,
-    pub pages: Vec<Pages>,
-}
-
-impl Piece {
-    fn bytes(&self) -> u64 {
-        self.pages.iter().map(|range| range.end.saturating_sub(range.start) * PAGE).sum()
-    }
-
-    /// Takes the first pages out of it, no more than `most`.
-    fn cut(&mut self, most: u64) -> Self {
-        let (mut left, mut pages) = (most, Vec::new());
-        self.pages.retain_mut(|range| {
-            let end = range.end.min(range.start.saturating_add(left));
-            if range.start < end {
-                pages.push(range.start..end);
-                left -= end - range.start;
-                range.start = end;
-            }
-            range.start < range.end
-        });
-        Self { mount: self.mount, path: self.path.clone(), pages }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Do {
     Fetch(OrderId, Piece),
     LetGo(OrderId, Piece),
@@ -80,7 +54,8 @@ pub enum Do {
 pub enum Plan {
     /// Not known yet.
     Wait,
-    Pieces(Vec<Piece>),
+    /// And what they take of the room.
+    Pieces(Vec<Piece>, Claim),
     /// It cannot be done; a sentence.
     No(State, String),
 }
@@ -96,6 +71,7 @@ struct Errand {
     waiting: VecDeque<(u64, Piece)>,
     begun: BTreeMap<u64, Begun>,
     planned: bool,
+    claim: Claim,
     bytes: u64,
     files: u64,
     failed: u64,
@@ -179,6 +155,7 @@ impl Errands {
             waiting: VecDeque::new(),
             begun: BTreeMap::new(),
             planned: false,
+            claim: Claim::default(),
             bytes: 0,
             files: 0,
             failed: 0,
@@ -214,12 +191,12 @@ impl Errands {
         open.chain(ended).take(REMEMBERED).collect()
     }
 
-    /// Plans what can be planned, and gives out orders. `plan` knows the Datasets, `holds` whether a pinned
-    /// piece is still there.
+    /// Plans what can be planned, and gives out orders. `plan` knows the Datasets, and is told what others have taken
+    /// of the room; `holds` knows whether a pinned piece is still there.
     pub fn orders(
         &mut self,
         now: Nanos,
-        plan: impl Fn(&Work) -> Plan,
+        plan: impl Fn(&Work, &Claims) -> Plan,
         holds: impl Fn(&Piece) -> bool,
     ) -> Vec<Do> {
         let late: Vec<Box<str>> = self.late(now);
@@ -232,20 +209,33 @@ impl Errands {
             .map(|(id, errand)| (u32::MAX - errand.priority, errand.turn, id.clone()))
             .collect();
         turns.sort_unstable();
+        // What is taken is counted only when somebody asks: an order's end comes many times a second.
+        let asks = self.held.values().any(|errand| errand.is_due(now));
+        let mut taken = Claims::default();
+        let planned = self.held.values().filter(|errand| asks && errand.planned);
+        planned.for_each(|errand| taken.add(&errand.claim));
+        // A pin that is looked at again has its room still, unless there is less by now: then those go that come last.
+        let mut before = Claims::default();
         let mut out = Vec::new();
         for (_, _, id) in turns {
             let Some(errand) = self.held.get_mut(&id) else { continue };
-            let due = errand.is_over() && errand.held_since.is_some_and(|since| now.since(since) >= AGAIN);
-            if !errand.planned || due {
+            if errand.is_due(now) {
                 let again = errand.planned;
-                match plan(&errand.work) {
+                match plan(&errand.work, if again { &before } else { &taken }) {
                     Plan::Wait => continue,
                     Plan::No(state, detail) => {
                         self.end(&id, state, &detail);
                         continue;
                     }
-                    Plan::Pieces(pieces) => errand.begin(pieces, again, &holds, now),
+                    Plan::Pieces(pieces, claim) => {
+                        taken.add(&claim);
+                        errand.claim = claim;
+                        errand.begin(pieces, again, &holds, now);
+                    }
                 }
+            }
+            if asks {
+                before.add(&errand.claim);
             }
             while self.orders.len() < UNDER_WAY
                 && let Some((file, piece)) = errand.next()
@@ -451,6 +441,12 @@ impl Errand {
             self.files += u64::from(!begun.failed);
             self.begun.remove(&file);
         }
+    }
+
+    /// It is to be planned: for the first time, or as a pin whose pages may have gone.
+    fn is_due(&self, now: Nanos) -> bool {
+        let again = self.held_since.is_some_and(|since| now.since(since) >= AGAIN);
+        !self.planned || (again && self.is_over())
     }
 
     /// Nothing waits, and nothing is under way.

@@ -13,10 +13,12 @@ use rustc_hash::FxHashMap;
 use wire::instruction::Work;
 use wire::progress::State;
 
-use super::errands::{Piece, Plan};
+use super::claim::{Claim, Claims};
+use super::errands::Plan;
 use super::first::{self, Files};
 use super::ledger::{Key, Tier};
 use super::manifest::{Coverage, Manifest};
+use super::piece::Piece;
 use super::speaker::{Demand, Speaker, Version};
 use super::survey::{Job, Root, Surveyed, joined};
 
@@ -335,8 +337,8 @@ impl Picture {
         told.take(FIRSTS).collect()
     }
 
-    /// What an instruction means here.
-    pub fn plan(&self, work: &Work) -> Plan {
+    /// What an instruction means here, beside what others have taken of the room.
+    pub fn plan(&self, work: &Work, taken: &Claims) -> Plan {
         let (extent, tier) = match work {
             Work::Fetch(wire::Fetch { extent, tier })
             | Work::Pin(wire::Pin { extent, tier })
@@ -362,6 +364,7 @@ impl Picture {
         if version != 0 && version != manifest.version {
             return no(State::Changed, "the Dataset is of another version on this node");
         }
+        let mut claim = Claim { of: (dataset.number, manifest.version), ..Claim::default() };
         let parts = if extent.chunks.is_empty() {
             let path = trimmed(&extent.path);
             let files = manifest.below(path);
@@ -377,6 +380,12 @@ impl Picture {
             manifest.pages(&runs)
         };
         let empty = |pages: &[Pages]| pages.iter().all(|range| range.start >= range.end);
+        for (at, pages) in &parts {
+            for range in pages {
+                let chunks = manifest.chunks(*at, range.start * PAGE..range.end * PAGE);
+                claim.chunks.insert(chunks.start, chunks.end);
+            }
+        }
         let pieces: Vec<Piece> = parts
             .into_iter()
             .filter(|(_, pages)| !empty(pages))
@@ -387,20 +396,23 @@ impl Picture {
                 Some(Piece { mount: folder.mount, path: joined(&folder.path, &rest).into(), pages })
             })
             .collect();
-        let fills = !matches!(work, Work::Drop(_));
-        if fills && let Some(why) = pieces.iter().find_map(|piece| self.closed(piece.mount)) {
+        if matches!(work, Work::Drop(_)) {
+            return Plan::Pieces(pieces, Claim::default());
+        }
+        if let Some(why) = pieces.iter().find_map(|piece| self.closed(piece.mount)) {
             return no(State::Refused, why);
         }
-        let bytes: u64 =
-            pieces.iter().flat_map(|p| &p.pages).map(|range| (range.end - range.start) * PAGE).sum();
-        if bytes > self.room && fills {
-            let (need, room) = (bytes >> 20, self.room >> 20);
-            return no(
-                State::Refused,
-                &format!("it needs {need} MiB, and this node has {room} MiB for such"),
+        claim.bytes = pieces.iter().map(Piece::bytes).sum();
+        let (need, left) = (taken.beyond(&claim), self.room.saturating_sub(taken.bytes()));
+        if need > left {
+            let (need, room, taken) = (need >> 20, self.room >> 20, taken.bytes() >> 20);
+            let why = format!(
+                "it needs {need} MiB, and of the {room} MiB that this node has for such {taken} MiB are taken by other \
+                 instructions in hand, which it would push out; ask for less, or withdraw another one first"
             );
+            return no(State::Refused, &why);
         }
-        Plan::Pieces(pieces)
+        Plan::Pieces(pieces, claim)
     }
 
     /// Why nothing can be brought in for readers to come at this mount.

@@ -398,7 +398,8 @@ impl Reporter {
     async fn work(&mut self) {
         let now = self.now();
         let picture = &self.picture;
-        let orders = self.errands.orders(now, |work| picture.plan(work), |piece| picture.holds(piece));
+        let orders =
+            self.errands.orders(now, |work, taken| picture.plan(work, taken), |piece| picture.holds(piece));
         let unwanted = self.errands.unwanted();
         if orders.is_empty() && unwanted.is_empty() {
             return;
