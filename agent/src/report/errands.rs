@@ -25,9 +25,9 @@ const REMEMBERED: usize = 1_024;
 /// predictions, which come first, never wait for long.
 const UNDER_WAY: usize = 32;
 
-/// Bytes of one order. Readers' predictions begin when an order ends, and should the operator be told that memory is
-/// scarce, so much of each order under way comes in still: little, then. But each costs an open and a way through the
-/// engine, milliseconds together, which is nothing beside the 80 ms in which 200 MB/s bring this.
+/// Bytes of one order. Readers' predictions begin when an order ends, and when memory gets scarce so much of each of a
+/// pin's orders under way comes in still: little, then. But each costs an open and a way through the engine,
+/// milliseconds together, which is nothing beside the 80 ms in which 200 MB/s bring this.
 const ORDER_BYTES: u64 = 16 << 20;
 
 /// Between two words about one instruction.
@@ -117,6 +117,7 @@ pub struct Errands {
     orders: FxHashMap<OrderId, Given>,
     /// Of instructions that have ended.
     unwanted: Vec<OrderId>,
+    scarce: bool,
     next: u64,
 }
 
@@ -219,6 +220,9 @@ impl Errands {
         let mut out = Vec::new();
         for (_, _, id) in turns {
             let Some(errand) = self.held.get_mut(&id) else { continue };
+            if self.scarce && !matches!(errand.work, Work::Drop(_)) {
+                continue;
+            }
             if errand.is_due(now) {
                 let again = errand.planned;
                 match plan(&errand.work, if again { &before } else { &taken }) {
@@ -256,13 +260,15 @@ impl Errands {
         out
     }
 
-    /// Memory is scarce: fetches in hand end with what they have.
-    pub fn stop_fetching(&mut self, why: &str) {
-        let fetching = |errand: &&Errand| matches!(errand.work, Work::Fetch(_)) && errand.planned;
+    /// Whether memory is scarce on the node. While it is nothing is brought in: fetches in hand end with what they
+    /// have, pins and what has not begun wait until it is not.
+    pub fn memory(&mut self, scarce: bool) {
+        self.scarce = scarce;
+        let stops = |errand: &&Errand| scarce && errand.planned && matches!(errand.work, Work::Fetch(_));
         let ids: Vec<Box<str>> =
-            self.held.iter().filter(|(_, e)| fetching(e)).map(|(id, _)| id.clone()).collect();
+            self.held.iter().filter(|(_, e)| stops(e)).map(|(id, _)| id.clone()).collect();
         for id in ids {
-            self.end(&id, State::Partly, why);
+            self.end(&id, State::Partly, "memory got scarce on the node; ask again when it is not");
         }
     }
 

@@ -195,6 +195,43 @@ fn instructions_do_not_push_out_each_others_bytes() {
 }
 
 #[test]
+fn while_memory_is_scarce_nothing_is_brought_in() {
+    let mut errands = Errands::default();
+    let nothing = |_: &Piece| false;
+    errands.take(fetch("begun"), Nanos(0));
+    let begun = errands.orders(Nanos(1), |_, _| pieces(UNDER_WAY - 1), nothing);
+    errands.take(pin("pin", 1), Nanos(0));
+    let first = errands.orders(Nanos(1), |_, _| pieces(3), nothing);
+    assert_eq!(first.len(), 1);
+    errands.memory(true);
+    assert_eq!(errands.words(Nanos(1))[0].state(), State::Partly, "it ends with what it has");
+    assert_eq!(errands.unwanted().len(), begun.len());
+    for order in ids(&begun).into_iter().chain(ids(&first)) {
+        errands.ended(order, Outcome::Done, Nanos(2));
+    }
+    errands.take(fetch("new"), Nanos(2));
+    assert!(errands.orders(Nanos(2), |_, _| pieces(3), nothing).is_empty(), "there is room at the edge");
+    // What frees memory goes on.
+    let work = Some(Work::Drop(wire::Drop { extent: None, tier: wire::Tier::PageCache.into() }));
+    errands.take(wire::Instruction { work, ..fetch("drop") }, Nanos(2));
+    let freed = errands.orders(Nanos(2), |_, _| pieces(1), nothing);
+    assert!(matches!(freed[..], [Do::LetGo(..)]));
+    errands.ended(ids(&freed)[0], Outcome::Done, Nanos(2));
+    errands.memory(false);
+    let rest = errands.orders(Nanos(3), |_, _| pieces(3), nothing);
+    assert_eq!(rest.len(), 2 + 3, "the pin goes on, and the fetch begins");
+    for order in ids(&rest) {
+        errands.ended(order, Outcome::Done, Nanos(3));
+    }
+    // Pages of a pin that went while memory was scarce are brought in later.
+    errands.memory(true);
+    let later = Nanos(3).plus(AGAIN);
+    assert!(errands.orders(later, |_, _| pieces(3), nothing).is_empty());
+    errands.memory(false);
+    assert_eq!(errands.orders(later, |_, _| pieces(3), nothing).len(), 3);
+}
+
+#[test]
 fn what_cannot_be_done_is_said() {
     let mut errands = Errands::default();
     let unknown = wire::Instruction { id: "u".into(), ..wire::Instruction::default() };

@@ -39,7 +39,8 @@ const STUCK: Duration = Duration::from_secs(20);
 /// A profile that fits the wire.
 const LARGEST_PROFILE: usize = 96 << 10;
 
-/// At which pressure of memory fetches for the operator end: where the core stops too (hundredths of a per cent).
+/// At which pressure of memory nothing is brought in for the operator: where the core stops too (hundredths of a per
+/// cent).
 const SCARCE: u32 = 1_000;
 
 /// Where the operator is, who this is.
@@ -281,9 +282,7 @@ impl Reporter {
             memory_permille: permille(node.memory_pressure),
             io_permille: permille(io),
         });
-        if node.memory_pressure >= SCARCE {
-            self.errands.stop_fetching("memory got scarce on the node");
-        }
+        self.errands.memory(node.memory_pressure >= SCARCE);
         for _ in 0..ROUNDS {
             let again = std::mem::take(&mut self.again);
             let asked =
