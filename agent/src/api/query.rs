@@ -73,8 +73,9 @@ pub enum OutsideQuery {
     Profiles { reply: oneshot::Sender<Exchange> },
     /// What others learned of a workload.
     Teach { workload: Box<str>, source: Box<str>, profile: Vec<u8> },
-    /// Work for the prefetch edge; each errand's end comes by `ends`, once.
-    Errands { errands: Vec<Errand>, ends: mpsc::Sender<ErrandEnd> },
+    /// Work for the prefetch edge, and what of earlier work is not wanted any more; each errand's end comes by `ends`,
+    /// once.
+    Errands { errands: Vec<Errand>, unwanted: Vec<OrderId>, ends: mpsc::Sender<ErrandEnd> },
 }
 
 #[derive(Clone, Debug, Default)]

@@ -3,11 +3,12 @@
 
 use std::collections::VecDeque;
 
-use agent_core::{Door, Extent, Nanos, Observation, Order, OrderId};
+use agent_core::{Door, Extent, Observation, Order, OrderId};
 use tokio::sync::mpsc;
 
 use super::{Engine, now};
 use crate::api::query::{Errand, ErrandEnd, Exchange, OutsideQuery, Stirring};
+use crate::prefetch::NO_TIME;
 
 /// The core's own orders count from 1 and never come here.
 pub const FIRST_ERRAND: u64 = 1 << 63;
@@ -91,8 +92,11 @@ impl Engine {
             OutsideQuery::Teach { workload, source, profile } => {
                 self.apply(&Observation::Profile { workload, source, bytes: profile.into() }, now());
             }
-            OutsideQuery::Errands { errands, ends } => {
+            OutsideQuery::Errands { errands, unwanted, ends } => {
                 self.outside.ends = Some(ends);
+                for id in unwanted {
+                    self.prefetch.submit(Order::Cancel { id: OrderId(id.0 | FIRST_ERRAND) });
+                }
                 for Errand { id, mount, path, pages, let_go } in errands {
                     let id = OrderId(id.0 | FIRST_ERRAND);
                     if let_go {
@@ -101,7 +105,7 @@ impl Engine {
                     }
                     let (door, extent) = (Door::Open, Extent::Ranges(pages));
                     // Readers' own predictions go first: their deadlines are sooner than never.
-                    let deadline = Nanos(u64::MAX);
+                    let deadline = NO_TIME;
                     self.prefetch.submit(Order::Fetch {
                         id,
                         mount,

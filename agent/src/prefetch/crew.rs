@@ -16,7 +16,7 @@ use super::work::{Bench, now};
 
 /// A thread without work ends after this; short bursts a few seconds apart find it still there.
 const LINGER: Duration = Duration::from_secs(10);
-/// How often the clerk looks for what is overdue; also the precision of an order's life.
+/// How often the clerk looks for what is overdue; also the precision of a task's life.
 const TICK: Duration = Duration::from_millis(250);
 /// Stack of a thread: `Nowhere` takes 4 KiB and its iovecs as much, the rest is paths and texts of /proc.
 const STACK: usize = 128 * 1024;
@@ -148,8 +148,8 @@ impl Crew {
                 if !answers.is_empty() {
                     self.answers.give(answers.drain(..), now());
                 }
-                let ended = started.map(|Started { ticket, task, stop }| {
-                    let ending = self.bench.carry_out(&task, &stop);
+                let ended = started.map(|Started { ticket, task, leash }| {
+                    let ending = self.bench.carry_out(&task, &leash);
                     (ticket, ending)
                 });
                 state = self.lock();

@@ -1,14 +1,12 @@
 //! The names of a directory, in the file system's own order, as far as they were asked for.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use agent_core::{Entry, EntryKind, Outcome};
 use rustix::fs::{FileType, OFlags, RawDir};
 
 use super::door::open_below;
 use super::outcome::outcome_of;
 use super::root::Root;
-use super::task::Ending;
+use super::task::{Ending, Leash};
 
 /// What one getdents64 brings at most; glibc's readdir takes as much.
 const BUFFER: usize = 32 * 1024;
@@ -16,7 +14,7 @@ const BUFFER: usize = 32 * 1024;
 /// More entries than this are not listed, whatever the order says: 64 MiB is all the agent has.
 const ENTRIES: usize = 1 << 17;
 
-pub fn list(root: &Root, directory: &[u8], limit: usize, stop: &AtomicBool) -> Ending {
+pub fn list(root: &Root, directory: &[u8], limit: usize, leash: &Leash) -> Ending {
     let Some(path) = root.below(directory) else {
         return Ending::of(Outcome::Absent);
     };
@@ -30,7 +28,7 @@ pub fn list(root: &Root, directory: &[u8], limit: usize, stop: &AtomicBool) -> E
     let mut names = RawDir::new(&directory, buffer.spare_capacity_mut());
     let mut ending = Ending::of(Outcome::Done);
     loop {
-        if stop.load(Ordering::Relaxed) {
+        if leash.is_stopped() {
             ending.outcome = Some(Outcome::Dropped);
             return ending;
         }
@@ -45,6 +43,7 @@ pub fn list(root: &Root, directory: &[u8], limit: usize, stop: &AtomicBool) -> E
                 return ending;
             }
         };
+        leash.step();
         let name = entry.file_name().to_bytes();
         if name == b"." || name == b".." {
             continue;

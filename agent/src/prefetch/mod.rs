@@ -50,6 +50,7 @@ use rustix::io::Errno;
 pub use answers::Outcomes;
 pub use descriptor::copy_of;
 pub use pages::resident;
+pub use queue::NO_TIME;
 pub use root::{MountPoint, MountResolver};
 
 use answers::Answers;
@@ -71,13 +72,13 @@ pub struct PrefetchConfig {
     pub orders: usize,
     /// Threads at most; each holds one task, and about 24 KiB while it does.
     pub threads: usize,
-    /// How long a task may run, and an order may wait.
+    /// How long a task may run without going on, and an order that has a time may wait.
     pub life: Duration,
     /// Bytes one fetch may have asked for and not yet seen.
     pub window: u64,
     /// How long a mount's root stays open after its last order; meanwhile umount finds it busy.
     pub root_idle: Duration,
-    /// Tasks that have outlived their life at a mount until it is left alone.
+    /// Tasks that have stood still for their life at a mount until it is left alone.
     pub stuck: u32,
 }
 
@@ -126,7 +127,7 @@ pub struct Statistics {
     pub outcomes: Outcomes,
     pub queued: usize,
     pub in_flight: usize,
-    /// Answered `Failed` for overtime, their thread still inside the kernel.
+    /// Answered `Failed` for standing still, their thread still inside the kernel.
     pub stuck: usize,
     pub threads: usize,
 }
@@ -177,7 +178,7 @@ impl Prefetch {
     /// fetch is.
     pub fn let_go(&self, id: OrderId, mount: MountId, path: Box<[u8]>, pages: Vec<Pages>) {
         let task = Task { mount, path, via: 0, what: What::LetGo { pages } };
-        self.crew.change(|queue, answers| answers.extend(queue.submit(id, task, Nanos(u64::MAX), now())));
+        self.crew.change(|queue, answers| answers.extend(queue.submit(id, task, NO_TIME, now())));
     }
 
     /// Appends the answers given since the last call, with the moment each was given.

@@ -1,8 +1,8 @@
 //! What is to be done next: orders wait here by deadline, run within their mount's depth, and are answered
 //! once. Pure: no thread, no clock; `crew` holds it under a lock.
 //!
-//! A task that outlives its life is answered `Failed` although its thread is still inside the kernel: it stays
-//! as stuck, and a mount with too many of those is left alone until half of them have come back.
+//! A task that has not gone on for its life is answered `Failed` although its thread is still inside the kernel: it
+//! stays as stuck, and a mount with too many of those is left alone until half of them have come back.
 
 mod lane;
 
@@ -10,12 +10,11 @@ use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use agent_core::{MountId, Nanos, OrderId, Outcome};
 use rustc_hash::{FxHashMap, FxHasher};
 
-use super::task::{Ending, Task};
+use super::task::{Ending, Leash, Task};
 use lane::{Job, Lane, State};
 
 /// Bounds, all of them hard.
@@ -29,11 +28,14 @@ pub struct Bounds {
     /// Listings under way at a mount, and in all.
     pub lists: u32,
     pub lists_in_all: u32,
-    /// How long a task may run, and how long an order may wait before it is stale.
+    /// How long a task may run without going on, and how long an order that has a time may wait before it is stale.
     pub life: Nanos,
     /// Stuck tasks at which a mount is left alone.
     pub stuck: u32,
 }
+
+/// The deadline of what nobody waits for.
+pub const NO_TIME: Nanos = Nanos(u64::MAX);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(u64);
@@ -43,8 +45,8 @@ pub struct Ticket(u64);
 pub struct Started {
     pub ticket: Ticket,
     pub task: Arc<Task>,
-    /// Set when nobody wants the task any more.
-    pub stop: Arc<AtomicBool>,
+    /// On which it tells that it goes on, and hears that nobody wants it any more.
+    pub leash: Arc<Leash>,
 }
 
 /// An order with its end, to be told to the core.
@@ -130,7 +132,10 @@ impl Queue {
         } else {
             lane.fetches.push(Reverse((deadline, ticket)));
         }
-        self.arrivals.push_back((now, ticket));
+        // An instruction's, which nobody waits for: it may stand behind readers for as long as they go on.
+        if deadline != NO_TIME {
+            self.arrivals.push_back((now, ticket));
+        }
         self.by_order.insert(id, ticket);
         self.alike.entry(alike).or_default().push(ticket);
         self.load.queued += 1;
@@ -156,11 +161,11 @@ impl Queue {
         } else {
             lane.fetching += 1;
         }
-        let stop = Arc::new(AtomicBool::new(false));
-        job.state = State::Running { since: now, stop: Arc::clone(&stop) };
+        let leash = Arc::new(Leash::default());
+        job.state = State::Running { since: now, steps: 0, leash: Arc::clone(&leash) };
         self.load.queued -= 1;
         self.load.in_flight += 1;
-        Some(Started { ticket, task: Arc::clone(&job.task), stop })
+        Some(Started { ticket, task: Arc::clone(&job.task), leash })
     }
 
     fn next_list(&mut self) -> Option<Ticket> {
@@ -290,7 +295,7 @@ impl Queue {
                     self.end(ticket, Ending::of(Outcome::Dropped), answers);
                     self.compact(mount);
                 }
-                State::Running { stop, .. } => stop.store(true, Ordering::Relaxed),
+                State::Running { leash, .. } => leash.stop(),
                 State::Stuck => {}
             }
             return;
@@ -327,13 +332,14 @@ impl Queue {
                     self.load.queued -= 1;
                     self.end(ticket, Ending::of(outcome), answers);
                 }
-                Some(State::Running { stop, .. }) => stop.store(true, Ordering::Relaxed),
+                Some(State::Running { leash, .. }) => leash.stop(),
                 Some(State::Stuck) | None => {}
             }
         }
     }
 
-    /// Answers what has waited or run for longer than its life.
+    /// Answers what has waited for longer than its life, or run for as long without going on. A long task is no
+    /// stuck one: ten gigabytes take a healthy store a minute.
     pub fn expire(&mut self, now: Nanos, answers: &mut Vec<Answer>) {
         let life = self.bounds.life;
         while let Some(&(arrived, ticket)) = self.arrivals.front() {
@@ -344,12 +350,18 @@ impl Queue {
             self.arrivals.pop_front();
             self.drop_all(if waits { vec![ticket] } else { Vec::new() }, Outcome::Dropped, answers);
         }
-        let late: Vec<Ticket> = self
-            .jobs
-            .iter()
-            .filter(|(_, job)| matches!(job.state, State::Running { since, .. } if now.since(since) >= life))
-            .map(|(ticket, _)| *ticket)
-            .collect();
+        let rests = |job: &mut Job| match &mut job.state {
+            State::Running { since, steps, leash } => {
+                let before = std::mem::replace(steps, leash.steps());
+                if before != *steps {
+                    *since = now;
+                }
+                now.since(*since) >= life
+            }
+            State::Waiting | State::Stuck => false,
+        };
+        let late: Vec<Ticket> =
+            self.jobs.iter_mut().filter_map(|(ticket, job)| rests(job).then_some(*ticket)).collect();
         for ticket in late {
             self.abandon(ticket, answers);
         }
@@ -362,8 +374,8 @@ impl Queue {
         let Some(job) = self.jobs.get_mut(&ticket) else {
             return;
         };
-        if let State::Running { stop, .. } = &job.state {
-            stop.store(true, Ordering::Relaxed);
+        if let State::Running { leash, .. } = &job.state {
+            leash.stop();
         }
         job.state = State::Stuck;
         self.load.stuck += 1;
@@ -385,8 +397,8 @@ impl Queue {
     /// Stops everything; nothing is answered any more.
     pub fn close(&mut self) {
         for job in self.jobs.values() {
-            if let State::Running { stop, .. } = &job.state {
-                stop.store(true, Ordering::Relaxed);
+            if let State::Running { leash, .. } = &job.state {
+                leash.stop();
             }
         }
         self.lanes.clear();

@@ -3,6 +3,8 @@
 //! An order becomes a `Task` when it is taken in and an `Observation` when it is answered; nothing else here
 //! knows the shape of either.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
 use agent_core::{Door, Entry, Extent, FileKey, MountId, Nanos, Observation, OrderId, Outcome, Pages};
 
 /// A `List` or a `Fetch` without its number: several orders may share one task.
@@ -29,6 +31,33 @@ pub enum What {
     LetGo {
         pages: Vec<Pages>,
     },
+}
+
+/// Between a task's thread and the queue: the one tells that it goes on, the other that nobody wants it any more.
+#[derive(Debug, Default)]
+pub struct Leash {
+    stop: AtomicBool,
+    steps: AtomicU64,
+}
+
+impl Leash {
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// A piece was looked at or has come in, an entry was listed. Each task has a bounded number of these, so that
+    /// none lives for ever.
+    pub fn step(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
+    }
 }
 
 /// How a task ended.

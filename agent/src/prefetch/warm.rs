@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use agent_core::{Outcome, PAGE, Pages, pages_of};
@@ -13,6 +12,7 @@ use rustix::io::Errno;
 
 use super::outcome::outcome_of;
 use super::pages::{Nowhere, ask, expect_random, filled, present};
+use super::task::Leash;
 
 /// How far a task has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub fn by_reading(
     size: u64,
     pieces: impl Iterator<Item = Pages>,
     window: usize,
-    stop: &AtomicBool,
+    leash: &Leash,
 ) -> Warmed {
     let mut nowhere = Nowhere::new();
     let mut bytes = 0;
@@ -65,8 +65,9 @@ pub fn by_reading(
     let mut pieces = pieces.peekable();
     let mut asked: VecDeque<Pages> = VecDeque::new();
     loop {
-        while asked.len() < window.max(1) && !stop.load(Ordering::Relaxed) {
+        while asked.len() < window.max(1) && !leash.is_stopped() {
             let Some(piece) = pieces.next() else { break };
+            leash.step();
             let absent = missing(file, &piece, Some(size));
             if absent == 0 {
                 continue;
@@ -80,7 +81,7 @@ pub fn by_reading(
             }
             asked.push_back(piece);
         }
-        if stop.load(Ordering::Relaxed) && !(asked.is_empty() && pieces.peek().is_none()) {
+        if leash.is_stopped() && !(asked.is_empty() && pieces.peek().is_none()) {
             return end(Outcome::Dropped, bytes);
         }
         let Some(piece) = asked.pop_front() else {
@@ -89,6 +90,7 @@ pub fn by_reading(
         if let Err(errno) = nowhere.read(file, &piece) {
             return end(outcome_of(errno), bytes);
         }
+        leash.step();
     }
 }
 
@@ -99,15 +101,16 @@ pub fn by_asking(
     size: Option<u64>,
     pieces: impl Iterator<Item = Pages>,
     window: usize,
-    stop: &AtomicBool,
+    leash: &Leash,
 ) -> Warmed {
     let mut bytes = 0;
     let mut pieces = pieces.peekable();
     let mut asked: VecDeque<Pages> = VecDeque::new();
     let mut ended = false;
     loop {
-        while !ended && asked.len() < window.max(1) && !stop.load(Ordering::Relaxed) {
+        while !ended && asked.len() < window.max(1) && !leash.is_stopped() {
             let Some(piece) = pieces.next() else { break };
+            leash.step();
             let before = missing(file, &piece, size);
             if before == 0 {
                 continue;
@@ -125,14 +128,14 @@ pub fn by_asking(
         }
         let Some(piece) = asked.pop_front() else {
             let outcome = match pieces.peek() {
-                Some(_) if !ended && stop.load(Ordering::Relaxed) => Outcome::Dropped,
+                Some(_) if !ended && leash.is_stopped() => Outcome::Dropped,
                 _ => Outcome::Done,
             };
             return Warmed { outcome, bytes };
         };
-        match settle(file, &piece, size, stop) {
+        match settle(file, &piece, size, leash) {
             Ok(true) => {}
-            Ok(false) if stop.load(Ordering::Relaxed) => {
+            Ok(false) if leash.is_stopped() => {
                 return Warmed { outcome: Outcome::Dropped, bytes };
             }
             Ok(false) => {
@@ -146,7 +149,7 @@ pub fn by_asking(
 }
 
 /// Waits until every page of the piece that is in the page cache is filled; false when that does not happen.
-fn settle(file: BorrowedFd<'_>, piece: &Pages, size: Option<u64>, stop: &AtomicBool) -> Result<bool, Errno> {
+fn settle(file: BorrowedFd<'_>, piece: &Pages, size: Option<u64>, leash: &Leash) -> Result<bool, Errno> {
     let end = size.map_or(piece.end, |size| piece.end.min(pages_of(size)));
     let piece = piece.start..end;
     let mut pause = SETTLE;
@@ -162,9 +165,10 @@ fn settle(file: BorrowedFd<'_>, piece: &Pages, size: Option<u64>, stop: &AtomicB
         if full > best {
             best = full;
             looks = 0;
+            leash.step();
         }
         looks += 1;
-        if stop.load(Ordering::Relaxed) {
+        if leash.is_stopped() {
             return Ok(false);
         }
         std::thread::sleep(pause);

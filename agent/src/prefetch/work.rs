@@ -1,7 +1,6 @@
 //! One task from its beginning to its end, on a thread that may block.
 
 use std::os::fd::AsFd;
-use std::sync::atomic::AtomicBool;
 
 use agent_core::{Door as By, Extent, FileKey, Nanos, Outcome, PAGE, Pages};
 use rustix::fs::{Advice, AtFlags, StatxFlags};
@@ -14,7 +13,7 @@ use super::listing::list;
 use super::outcome::outcome_of;
 use super::pages::present;
 use super::root::{Roots, piece_of};
-use super::task::{Ending, Task, What};
+use super::task::{Ending, Leash, Task, What};
 use super::warm::{Warmed, by_asking, by_reading};
 
 /// CLOCK_MONOTONIC, the clock of all observations.
@@ -35,15 +34,15 @@ pub struct Bench {
 }
 
 impl Bench {
-    pub fn carry_out(&self, task: &Task, stop: &AtomicBool) -> Ending {
+    pub fn carry_out(&self, task: &Task, leash: &Leash) -> Ending {
         match &task.what {
             What::List { limit } => match self.roots.get(task.mount, task.via, now()) {
-                Ok(root) => list(&root, &task.path, *limit, stop),
+                Ok(root) => list(&root, &task.path, *limit, leash),
                 Err(outcome) => Ending::of(outcome),
             },
-            What::Fetch { file, door: By::Open, extent } => self.open_and_read(task, *file, extent, stop),
+            What::Fetch { file, door: By::Open, extent } => self.open_and_read(task, *file, extent, leash),
             What::Fetch { file, door: By::Descriptor { tgid }, extent } => match file {
-                Some(file) => self.borrow_and_ask(*tgid, *file, extent, stop),
+                Some(file) => self.borrow_and_ask(*tgid, *file, extent, leash),
                 // A descriptor is found by its inode; a file nobody has seen is in nobody's hands.
                 None => Ending::of(Outcome::Absent),
             },
@@ -73,13 +72,7 @@ impl Bench {
         ending(Warmed { outcome: Outcome::Done, bytes: 0 }, file, size, start)
     }
 
-    fn open_and_read(
-        &self,
-        task: &Task,
-        file: Option<FileKey>,
-        extent: &Extent,
-        stop: &AtomicBool,
-    ) -> Ending {
+    fn open_and_read(&self, task: &Task, file: Option<FileKey>, extent: &Extent, leash: &Leash) -> Ending {
         let root = match self.roots.get(task.mount, task.via, now()) {
             Ok(root) => root,
             Err(outcome) => return Ending::of(outcome),
@@ -101,11 +94,11 @@ impl Bench {
         };
         let ranges = resolve(extent, Some(size)).unwrap_or_default();
         let window = self.window_of(root.piece);
-        let warmed = by_reading(descriptor.as_fd(), size, pieces(ranges, root.piece), window, stop);
+        let warmed = by_reading(descriptor.as_fd(), size, pieces(ranges, root.piece), window, leash);
         ending(warmed, file, size, start)
     }
 
-    fn borrow_and_ask(&self, tgid: u32, file: FileKey, extent: &Extent, stop: &AtomicBool) -> Ending {
+    fn borrow_and_ask(&self, tgid: u32, file: FileKey, extent: &Extent, leash: &Leash) -> Ending {
         let start = now();
         let known = |outcome| Ending { file: Some(file), ..Ending::of(outcome) };
         let copy = match copy_of(tgid, file) {
@@ -125,7 +118,7 @@ impl Bench {
         }
         let piece = piece_of(file.dev);
         let window = self.window_of(piece);
-        let warmed = by_asking(copy.as_fd(), size, pieces(ranges, piece), window, stop);
+        let warmed = by_asking(copy.as_fd(), size, pieces(ranges, piece), window, leash);
         ending(warmed, file, size.unwrap_or_default(), start)
     }
 

@@ -1,15 +1,19 @@
 //! The operator's instructions on this node: what is asked, how far it is, how it ended. Pure.
 //!
 //! An instruction is known by its identity. One that is in hand, or ended lately, is not begun again: the answer is
-//! what is known of it. Work becomes orders for the prefetch edge, a few at a time; each is answered once.
+//! what is known of it. Work becomes orders for the prefetch edge, a few at a time, of a part of a file each; each is
+//! answered once. A file is done when its last order is, and fails once.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use agent_core::{MountId, Nanos, OrderId, Outcome, PAGE, Pages};
+use agent_core::{MountId, Nanos, OrderId, Outcome, PAGE};
 use operator_api::report::v1 as wire;
 use rustc_hash::FxHashMap;
 use wire::instruction::Work;
 use wire::progress::State;
+
+use super::claim::{Claim, Claims};
+use super::piece::Piece;
 
 /// Instructions in hand; more are refused.
 const OPEN: usize = 4_096;
@@ -20,6 +24,11 @@ const REMEMBERED: usize = 1_024;
 /// Orders under way for all instructions together: enough to keep a store busy, few enough that readers' own
 /// predictions, which come first, never wait for long.
 const UNDER_WAY: usize = 32;
+
+/// Bytes of one order. Readers' predictions begin when an order ends, and when memory gets scarce so much of each of a
+/// pin's orders under way comes in still: little, then. But each costs an open and a way through the engine,
+/// milliseconds together, which is nothing beside the 80 ms in which 200 MB/s bring this.
+const ORDER_BYTES: u64 = 16 << 20;
 
 /// Between two words about one instruction.
 const EVERY: Nanos = Nanos::from_millis(1_000);
@@ -35,14 +44,6 @@ const AGAIN: Nanos = Nanos::from_millis(30_000);
 
 /// What the edge is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Piece {
-    pub mount: MountId,
-    /// From the root of the file system.
-    pub path: Box<[u8]>,
-    pub pages: Vec<Pages>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Do {
     Fetch(OrderId, Piece),
     LetGo(OrderId, Piece),
@@ -53,7 +54,8 @@ pub enum Do {
 pub enum Plan {
     /// Not known yet.
     Wait,
-    Pieces(Vec<Piece>),
+    /// And what they take of the room.
+    Pieces(Vec<Piece>, Claim),
     /// It cannot be done; a sentence.
     No(State, String),
 }
@@ -65,9 +67,11 @@ struct Errand {
     /// In greater priority first.
     priority: u32,
     until: Option<Nanos>,
-    waiting: VecDeque<Piece>,
-    under_way: usize,
+    /// With the number of the file; of the one in front a part may be under way.
+    waiting: VecDeque<(u64, Piece)>,
+    begun: BTreeMap<u64, Begun>,
     planned: bool,
+    claim: Claim,
     bytes: u64,
     files: u64,
     failed: u64,
@@ -78,6 +82,22 @@ struct Errand {
     /// A pin that holds: when it was last brought in.
     held_since: Option<Nanos>,
     turn: u64,
+}
+
+/// A file that has orders under way.
+#[derive(Debug, Default)]
+struct Begun {
+    orders: u32,
+    failed: bool,
+}
+
+/// An order that has not been answered.
+#[derive(Debug)]
+struct Given {
+    /// `None`: the instruction has ended before it.
+    errand: Option<Box<str>>,
+    file: u64,
+    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -94,7 +114,10 @@ pub struct Errands {
     held: BTreeMap<Box<str>, Errand>,
     /// In the order of their end.
     ended: VecDeque<End>,
-    orders: FxHashMap<OrderId, (Box<str>, u64)>,
+    orders: FxHashMap<OrderId, Given>,
+    /// Of instructions that have ended.
+    unwanted: Vec<OrderId>,
+    scarce: bool,
     next: u64,
 }
 
@@ -131,8 +154,9 @@ impl Errands {
             priority,
             until,
             waiting: VecDeque::new(),
-            under_way: 0,
+            begun: BTreeMap::new(),
             planned: false,
+            claim: Claim::default(),
             bytes: 0,
             files: 0,
             failed: 0,
@@ -168,12 +192,12 @@ impl Errands {
         open.chain(ended).take(REMEMBERED).collect()
     }
 
-    /// Plans what can be planned, and gives out orders. `plan` knows the Datasets, `holds` whether a pinned
-    /// piece is still there.
+    /// Plans what can be planned, and gives out orders. `plan` knows the Datasets, and is told what others have taken
+    /// of the room; `holds` knows whether a pinned piece is still there.
     pub fn orders(
         &mut self,
         now: Nanos,
-        plan: impl Fn(&Work) -> Plan,
+        plan: impl Fn(&Work, &Claims) -> Plan,
         holds: impl Fn(&Piece) -> bool,
     ) -> Vec<Do> {
         let late: Vec<Box<str>> = self.late(now);
@@ -186,69 +210,102 @@ impl Errands {
             .map(|(id, errand)| (u32::MAX - errand.priority, errand.turn, id.clone()))
             .collect();
         turns.sort_unstable();
+        // What is taken is counted only when somebody asks: an order's end comes many times a second.
+        let asks = self.held.values().any(|errand| errand.is_due(now));
+        let mut taken = Claims::default();
+        let planned = self.held.values().filter(|errand| asks && errand.planned);
+        planned.for_each(|errand| taken.add(&errand.claim));
+        // A pin that is looked at again has its room still, unless there is less by now: then those go that come last.
+        let mut before = Claims::default();
         let mut out = Vec::new();
         for (_, _, id) in turns {
             let Some(errand) = self.held.get_mut(&id) else { continue };
-            let due = errand.held_since.is_some_and(|since| now.since(since) >= AGAIN);
-            if !errand.planned || due {
+            if self.scarce && !matches!(errand.work, Work::Drop(_)) {
+                continue;
+            }
+            if errand.is_due(now) {
                 let again = errand.planned;
-                match plan(&errand.work) {
+                match plan(&errand.work, if again { &before } else { &taken }) {
                     Plan::Wait => continue,
                     Plan::No(state, detail) => {
                         self.end(&id, state, &detail);
                         continue;
                     }
-                    Plan::Pieces(pieces) => errand.begin(pieces, again, &holds, now),
+                    Plan::Pieces(pieces, claim) => {
+                        taken.add(&claim);
+                        errand.claim = claim;
+                        errand.begin(pieces, again, &holds, now);
+                    }
                 }
             }
+            if asks {
+                before.add(&errand.claim);
+            }
             while self.orders.len() < UNDER_WAY
-                && let Some(piece) = errand.waiting.pop_front()
+                && let Some((file, piece)) = errand.next()
             {
                 self.next += 1;
                 let order = OrderId(FIRST_ORDER + self.next);
-                let bytes = piece.pages.iter().map(|range| (range.end - range.start) * PAGE).sum();
-                self.orders.insert(order, (id.clone(), bytes));
-                errand.under_way += 1;
+                let given = Given { errand: Some(id.clone()), file, bytes: piece.bytes() };
+                self.orders.insert(order, given);
                 out.push(match errand.work {
                     Work::Drop(_) => Do::LetGo(order, piece),
                     Work::Fetch(_) | Work::Pin(_) => Do::Fetch(order, piece),
                 });
             }
-            if errand.waiting.is_empty() && errand.under_way == 0 && errand.held_since.is_none() {
+            if errand.is_over() && errand.held_since.is_none() {
                 self.finish(&id, now);
             }
         }
         out
     }
 
-    /// Memory is scarce: fetches in hand end with what they have.
-    pub fn stop_fetching(&mut self, why: &str) {
-        let fetching = |errand: &&Errand| matches!(errand.work, Work::Fetch(_)) && errand.planned;
+    /// Whether memory is scarce on the node. While it is nothing is brought in: fetches in hand end with what they
+    /// have, pins and what has not begun wait until it is not.
+    pub fn memory(&mut self, scarce: bool) {
+        self.scarce = scarce;
+        let stops = |errand: &&Errand| scarce && errand.planned && matches!(errand.work, Work::Fetch(_));
         let ids: Vec<Box<str>> =
-            self.held.iter().filter(|(_, e)| fetching(e)).map(|(id, _)| id.clone()).collect();
+            self.held.iter().filter(|(_, e)| stops(e)).map(|(id, _)| id.clone()).collect();
         for id in ids {
-            self.end(&id, State::Partly, why);
+            self.end(&id, State::Partly, "memory got scarce on the node; ask again when it is not");
+        }
+    }
+
+    /// It has been found out that nothing can be brought in at a mount: what is in hand there ends.
+    pub fn close(&mut self, mount: MountId, why: &str) {
+        let fills = |errand: &Errand| {
+            !matches!(errand.work, Work::Drop(_)) && errand.waiting.iter().any(|(_, p)| p.mount == mount)
+        };
+        let ids: Vec<Box<str>> =
+            self.held.iter().filter(|(_, e)| fills(e)).map(|(id, _)| id.clone()).collect();
+        for id in ids {
+            self.end(&id, State::Refused, why);
         }
     }
 
     /// An order has ended.
     pub fn ended(&mut self, order: OrderId, outcome: Outcome, now: Nanos) {
-        let Some((id, bytes)) = self.orders.remove(&order) else { return };
+        let Some(Given { errand: Some(id), file, bytes }) = self.orders.remove(&order) else { return };
         let Some(errand) = self.held.get_mut(&id) else { return };
-        errand.under_way = errand.under_way.saturating_sub(1);
         match outcome {
-            Outcome::Done => {
-                errand.bytes += bytes;
-                errand.files += 1;
+            Outcome::Done => errand.bytes += bytes,
+            Outcome::Absent => errand.miss(file, "some files are gone or have become others"),
+            Outcome::Refused => errand.miss(file, "root may not open some files here"),
+            Outcome::Failed => errand.miss(file, "the store failed or stood still at some files"),
+            Outcome::Dropped => {
+                errand.miss(file, "the prefetch queue was full, or the file system was unmounted");
             }
-            Outcome::Absent => errand.miss("some files are gone or have become others"),
-            Outcome::Refused => errand.miss("root may not open some files here"),
-            Outcome::Failed => errand.miss("the store failed or was too slow for some files"),
-            Outcome::Dropped => errand.miss("the prefetch queue was full"),
         }
-        if errand.waiting.is_empty() && errand.under_way == 0 {
+        errand.answered(file);
+        if errand.is_over() {
             self.finish(&id, now);
         }
+    }
+
+    /// Orders that nobody wants any more, each told once; they are answered still, and have their places until then.
+    pub fn unwanted(&mut self) -> Vec<OrderId> {
+        std::mem::take(&mut self.unwanted)
     }
 
     /// What is to be said now, `WORDS` at most: what changed, at most once a second each, and ends until they are
@@ -311,7 +368,11 @@ impl Errands {
         let Some(mut errand) = self.held.remove(id) else { return };
         errand.state = state;
         errand.detail = detail.into();
-        self.orders.retain(|_, (of, _)| &**of != id);
+        for (order, given) in &mut self.orders {
+            if given.errand.take_if(|of| &**of == id).is_some() {
+                self.unwanted.push(*order);
+            }
+        }
         self.ended.push_back(End { progress: errand.progress(id), acked: false, said: None });
         while self.ended.len() > REMEMBERED {
             self.ended.pop_front();
@@ -337,23 +398,66 @@ impl Errands {
 impl Errand {
     fn begin(&mut self, pieces: Vec<Piece>, again: bool, holds: impl Fn(&Piece) -> bool, now: Nanos) {
         self.planned = true;
-        self.state = State::Running;
-        if again {
-            self.held_since = Some(now);
-            self.state = State::Done;
-            self.waiting = pieces.into_iter().filter(|piece| !holds(piece)).collect();
+        self.bytes_total = pieces.iter().map(Piece::bytes).sum();
+        self.files_total = pieces.len() as u64;
+        (self.bytes, self.files, self.failed) = (0, 0, 0);
+        self.waiting = (0..).zip(pieces).collect();
+        if !again {
+            self.state = State::Running;
             return;
         }
-        let size =
-            |piece: &Piece| piece.pages.iter().map(|range| (range.end - range.start) * PAGE).sum::<u64>();
-        self.bytes_total = pieces.iter().map(size).sum();
-        self.files_total = pieces.len() as u64;
-        self.waiting = pieces.into();
+        self.held_since = Some(now);
+        self.waiting.retain(|(_, piece)| !holds(piece));
+        self.files = self.files_total.saturating_sub(self.waiting.len() as u64);
+        self.bytes =
+            self.bytes_total.saturating_sub(self.waiting.iter().map(|(_, piece)| piece.bytes()).sum());
+        if self.waiting.is_empty() {
+            self.state = State::Done;
+        }
     }
 
-    fn miss(&mut self, why: &str) {
+    /// What the next order is to do, and of which file. Letting go asks no store for anything, so that it is not cut.
+    fn next(&mut self) -> Option<(u64, Piece)> {
+        let most = if matches!(self.work, Work::Drop(_)) { u64::MAX } else { ORDER_BYTES / PAGE };
+        let (file, rest) = self.waiting.front_mut()?;
+        let (file, part) = (*file, rest.cut(most));
+        if rest.pages.is_empty() {
+            self.waiting.pop_front();
+        }
+        self.begun.entry(file).or_default().orders += 1;
+        Some((file, part))
+    }
+
+    /// An order has failed, and its file with it: no more of it is asked for.
+    fn miss(&mut self, file: u64, why: &str) {
+        if std::mem::replace(&mut self.begun.entry(file).or_default().failed, true) {
+            return;
+        }
         self.failed += 1;
         self.detail = why.into();
+        self.waiting.pop_front_if(|(in_front, _)| *in_front == file);
+    }
+
+    /// One order less is under way for a file.
+    fn answered(&mut self, file: u64) {
+        let Some(begun) = self.begun.get_mut(&file) else { return };
+        begun.orders = begun.orders.saturating_sub(1);
+        let waits = self.waiting.front().is_some_and(|(in_front, _)| *in_front == file);
+        if begun.orders == 0 && !waits {
+            self.files += u64::from(!begun.failed);
+            self.begun.remove(&file);
+        }
+    }
+
+    /// It is to be planned: for the first time, or as a pin whose pages may have gone.
+    fn is_due(&self, now: Nanos) -> bool {
+        let again = self.held_since.is_some_and(|since| now.since(since) >= AGAIN);
+        !self.planned || (again && self.is_over())
+    }
+
+    /// Nothing waits, and nothing is under way.
+    fn is_over(&self) -> bool {
+        self.waiting.is_empty() && self.begun.is_empty()
     }
 
     fn progress(&self, id: &str) -> wire::Progress {
@@ -371,119 +475,5 @@ impl Errand {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fetch(id: &str) -> wire::Instruction {
-        let extent = wire::Extent { dataset: 1, ..wire::Extent::default() };
-        let work = Work::Fetch(wire::Fetch { extent: Some(extent), tier: wire::Tier::PageCache.into() });
-        wire::Instruction { id: id.into(), work: Some(work), ..wire::Instruction::default() }
-    }
-
-    fn pieces(count: usize) -> Plan {
-        let piece =
-            |n: usize| Piece { mount: MountId(1), path: n.to_string().as_bytes().into(), pages: vec![0..2] };
-        Plan::Pieces((0..count).map(piece).collect())
-    }
-
-    fn ids(orders: &[Do]) -> Vec<OrderId> {
-        let id = |order: &Do| match order {
-            Do::Fetch(id, _) | Do::LetGo(id, _) => *id,
-        };
-        orders.iter().map(id).collect()
-    }
-
-    fn states(words: &[wire::Progress]) -> Vec<State> {
-        words.iter().map(wire::Progress::state).collect()
-    }
-
-    #[test]
-    fn an_instruction_is_done_once() {
-        let mut errands = Errands::default();
-        assert_eq!(errands.take(fetch("a"), Nanos(0)), None);
-        assert_eq!(states(&errands.words(Nanos(0))), [State::Accepted]);
-        assert!(errands.orders(Nanos(1), |_| Plan::Wait, |_| true).is_empty());
-        let orders = errands.orders(Nanos(1), |_| pieces(40), |_| true);
-        assert_eq!(orders.len(), UNDER_WAY);
-        let known = errands.take(fetch("a"), Nanos(1)).unwrap();
-        assert_eq!((known.state(), known.files_total, known.bytes_total), (State::Running, 40, 80 * PAGE));
-        for id in ids(&orders) {
-            errands.ended(id, Outcome::Done, Nanos(2));
-        }
-        let rest = errands.orders(Nanos(3), |_| panic!("planned twice"), |_| true);
-        assert_eq!(rest.len(), 8);
-        for (n, id) in ids(&rest).into_iter().enumerate() {
-            errands.ended(id, if n == 0 { Outcome::Absent } else { Outcome::Done }, Nanos(4));
-        }
-        let ends = errands.words(Nanos(4));
-        assert_eq!(states(&ends), [State::Partly]);
-        assert!(errands.words(Nanos(5)).is_empty(), "it has been said");
-        assert_eq!(errands.words(Nanos(4).plus(UNHEARD)), ends, "and is said again until it is heard");
-        assert_eq!((ends[0].files, ends[0].failed_files, ends[0].bytes), (39, 1, 78 * PAGE));
-        // Asked again: the same answer, no work.
-        assert_eq!(errands.take(fetch("a"), Nanos(5)), Some(ends[0].clone()));
-        assert!(errands.orders(Nanos(5), |_| panic!("done again"), |_| true).is_empty());
-        errands.acked("a");
-        errands.unheard();
-        assert!(errands.words(Nanos(6)).is_empty());
-        assert_eq!(errands.in_hand(), ends);
-    }
-
-    #[test]
-    fn what_cannot_be_done_is_said() {
-        let mut errands = Errands::default();
-        let unknown = wire::Instruction { id: "u".into(), ..wire::Instruction::default() };
-        assert_eq!(errands.take(unknown, Nanos(0)).unwrap().state(), State::Refused);
-        errands.take(fetch("changed"), Nanos(0));
-        errands.orders(Nanos(1), |_| Plan::No(State::Changed, "another version".into()), |_| true);
-        errands.take(fetch("empty"), Nanos(0));
-        errands.orders(Nanos(1), |_| pieces(0), |_| true);
-        errands.take(wire::Instruction { useful_ms: 5, ..fetch("late") }, Nanos(0));
-        errands.orders(Nanos::from_millis(6), |_| Plan::Wait, |_| true);
-        errands.take(fetch("all-failed"), Nanos(0));
-        for id in ids(&errands.orders(Nanos(1), |_| pieces(2), |_| true)) {
-            errands.ended(id, Outcome::Failed, Nanos(1));
-        }
-        errands.take(fetch("withdrawn"), Nanos(0));
-        errands.withdraw("withdrawn");
-        assert_eq!(
-            states(&errands.words(Nanos::from_millis(7))),
-            [State::Changed, State::Done, State::Dropped, State::Failed, State::Dropped]
-        );
-    }
-
-    #[test]
-    fn a_pin_is_brought_in_again_when_its_pages_went() {
-        let mut errands = Errands::default();
-        let extent = Some(wire::Extent { dataset: 1, ..wire::Extent::default() });
-        let work = Some(Work::Pin(wire::Pin { extent, tier: wire::Tier::PageCache.into() }));
-        errands.take(wire::Instruction { work, ..fetch("pin") }, Nanos(0));
-        for id in ids(&errands.orders(Nanos(1), |_| pieces(3), |_| true)) {
-            errands.ended(id, Outcome::Done, Nanos(1));
-        }
-        assert_eq!(states(&errands.words(Nanos(2))), [State::Done]);
-        assert!(errands.words(Nanos(2)).is_empty(), "it goes on");
-        let soon = Nanos(2).plus(Nanos::from_millis(1_000));
-        assert!(errands.orders(soon, |_| pieces(3), |_| false).is_empty());
-        let later = Nanos(2).plus(AGAIN);
-        let again = errands.orders(later, |_| pieces(3), |piece| *piece.path != b"1"[..]);
-        assert_eq!(again.len(), 1);
-        errands.unpin(1, b"");
-        assert_eq!(states(&errands.words(later)), [State::Dropped]);
-    }
-
-    #[test]
-    fn everything_is_bounded() {
-        let mut errands = Errands::default();
-        for n in 0..OPEN {
-            assert_eq!(errands.take(fetch(&n.to_string()), Nanos(0)), None);
-        }
-        assert_eq!(errands.take(fetch("more"), Nanos(0)).unwrap().state(), State::Refused);
-        assert_eq!(errands.in_hand().len(), REMEMBERED);
-        for n in 0..OPEN {
-            errands.withdraw(&n.to_string());
-        }
-        assert_eq!(errands.ended.len(), REMEMBERED);
-        assert_eq!(errands.words(Nanos(1)).len(), WORDS);
-    }
-}
+#[path = "errands_tests.rs"]
+mod tests;

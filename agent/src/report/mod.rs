@@ -20,6 +20,10 @@ pub mod first;
 
 pub mod survey;
 
+pub mod claim;
+
+pub mod piece;
+
 pub mod errands;
 
 pub mod picture;

@@ -6,16 +6,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use agent_core::view::Survival;
 use agent_core::{FileKey, MountId, Nanos, PAGE, Pages, Reading, Stir, StirredFile, Visited, pages_of};
 use operator_api::report::v1 as wire;
 use rustc_hash::FxHashMap;
 use wire::instruction::Work;
 use wire::progress::State;
 
-use super::errands::{Piece, Plan};
+use super::claim::{Claim, Claims};
+use super::errands::Plan;
 use super::first::{self, Files};
 use super::ledger::{Key, Tier};
 use super::manifest::{Coverage, Manifest};
+use super::piece::Piece;
 use super::speaker::{Demand, Speaker, Version};
 use super::survey::{Job, Root, Surveyed, joined};
 
@@ -31,6 +34,14 @@ const PATTERNS: usize = 512;
 
 /// Datasets told of one profile: a workload that reads more of one file system is told by those it reads first.
 const FIRSTS: usize = 16;
+
+/// Why nothing is brought in before its reader comes, where the core has found out that it cannot be.
+const PAGES_DROPPED: &str = "the kernel drops a file's pages at each open on this file system: what is brought in now \
+     would be gone when a pod opens the file, and bringing it in would take the pages of pods that read it; have its \
+     server set FOPEN_KEEP_CACHE, or leave it to the agent, which reads ahead of readers here too";
+const ROOT_REFUSED: &str = "root may not open files on this file system, so that nothing can be brought in before a \
+     pod reads it; mount it with allow_other (FUSE) or no_root_squash (NFS), or leave it to the agent, which reads \
+     ahead of readers here too";
 
 /// A watched file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +87,8 @@ pub struct Picture {
     counted: FxHashMap<FileKey, (u64, u64)>,
     /// Bytes that may be brought in.
     pub room: u64,
+    /// What the core has found out about the watched file systems.
+    pub survival: FxHashMap<MountId, Survival>,
 }
 
 fn strip(folder: &[u8], path: &[u8]) -> Option<Vec<u8>> {
@@ -324,8 +337,8 @@ impl Picture {
         told.take(FIRSTS).collect()
     }
 
-    /// What an instruction means here.
-    pub fn plan(&self, work: &Work) -> Plan {
+    /// What an instruction means here, beside what others have taken of the room.
+    pub fn plan(&self, work: &Work, taken: &Claims) -> Plan {
         let (extent, tier) = match work {
             Work::Fetch(wire::Fetch { extent, tier })
             | Work::Pin(wire::Pin { extent, tier })
@@ -351,6 +364,7 @@ impl Picture {
         if version != 0 && version != manifest.version {
             return no(State::Changed, "the Dataset is of another version on this node");
         }
+        let mut claim = Claim { of: (dataset.number, manifest.version), ..Claim::default() };
         let parts = if extent.chunks.is_empty() {
             let path = trimmed(&extent.path);
             let files = manifest.below(path);
@@ -366,6 +380,12 @@ impl Picture {
             manifest.pages(&runs)
         };
         let empty = |pages: &[Pages]| pages.iter().all(|range| range.start >= range.end);
+        for (at, pages) in &parts {
+            for range in pages {
+                let chunks = manifest.chunks(*at, range.start * PAGE..range.end * PAGE);
+                claim.chunks.insert(chunks.start, chunks.end);
+            }
+        }
         let pieces: Vec<Piece> = parts
             .into_iter()
             .filter(|(_, pages)| !empty(pages))
@@ -376,16 +396,37 @@ impl Picture {
                 Some(Piece { mount: folder.mount, path: joined(&folder.path, &rest).into(), pages })
             })
             .collect();
-        let bytes: u64 =
-            pieces.iter().flat_map(|p| &p.pages).map(|range| (range.end - range.start) * PAGE).sum();
-        if bytes > self.room && !matches!(work, Work::Drop(_)) {
-            let (need, room) = (bytes >> 20, self.room >> 20);
-            return no(
-                State::Refused,
-                &format!("it needs {need} MiB, and this node has {room} MiB for such"),
-            );
+        if matches!(work, Work::Drop(_)) {
+            return Plan::Pieces(pieces, Claim::default());
         }
-        Plan::Pieces(pieces)
+        if let Some(why) = pieces.iter().find_map(|piece| self.closed(piece.mount)) {
+            return no(State::Refused, why);
+        }
+        claim.bytes = pieces.iter().map(Piece::bytes).sum();
+        let (need, left) = (taken.beyond(&claim), self.room.saturating_sub(taken.bytes()));
+        if need > left {
+            let (need, room, taken) = (need >> 20, self.room >> 20, taken.bytes() >> 20);
+            let why = format!(
+                "it needs {need} MiB, and of the {room} MiB that this node has for such {taken} MiB are taken by other \
+                 instructions in hand, which it would push out; ask for less, or withdraw another one first"
+            );
+            return no(State::Refused, &why);
+        }
+        Plan::Pieces(pieces, claim)
+    }
+
+    /// Why nothing can be brought in for readers to come at this mount.
+    fn closed(&self, mount: MountId) -> Option<&'static str> {
+        match self.survival.get(&mount)? {
+            Survival::Unknown | Survival::Kept => None,
+            Survival::Dropped => Some(PAGES_DROPPED),
+            Survival::Refused => Some(ROOT_REFUSED),
+        }
+    }
+
+    /// All mounts where that is so.
+    pub fn all_closed(&self) -> impl Iterator<Item = (MountId, &'static str)> {
+        self.survival.keys().filter_map(|mount| Some((*mount, self.closed(*mount)?)))
     }
 
     /// Whether a piece is resident as far as the engine has told.

@@ -43,7 +43,7 @@ fn found(path: &str) -> Found {
 
 #[test]
 fn files_become_chunks_and_instructions_become_pieces() {
-    let (mut picture, mut speaker) = (Picture::default(), speaker());
+    let (mut picture, mut speaker, free) = (Picture::default(), speaker(), Claims::default());
     bound(&mut picture, &mut speaker);
     let jobs = picture.surveys(Nanos(1));
     assert_eq!(jobs[0].roots, [Root { at: "/mnt/x/data".into(), prefix: b"in"[..].into() }]);
@@ -59,7 +59,7 @@ fn files_become_chunks_and_instructions_become_pieces() {
         Work::Fetch(wire::Fetch { extent: Some(extent), tier: wire::Tier::PageCache.into() })
     };
     picture.room = 1 << 30;
-    assert_eq!(picture.plan(&fetch("", 0, vec![])), Plan::Wait);
+    assert_eq!(picture.plan(&fetch("", 0, vec![]), &free), Plan::Wait);
     let manifest = Manifest::new(vec![found("in/a"), found("in/b")], 5);
     let version = manifest.version;
     let told = Surveyed { dataset: "a/b".into(), manifest: Ok(manifest) };
@@ -84,14 +84,15 @@ fn files_become_chunks_and_instructions_become_pieces() {
     let piece =
         |path: &str, pages: Vec<Pages>| Piece { mount: MountId(3), path: path.as_bytes().into(), pages };
     let both = [piece("data/a", vec![0..2_048]), piece("data/b", vec![0..2_048])];
-    assert_eq!(picture.plan(&fetch("in", 0, vec![])), Plan::Pieces(both.to_vec()));
-    let chunks = Plan::Pieces(vec![piece("data/a", vec![1_024..2_048]), piece("data/b", vec![0..1_024])]);
-    assert_eq!(picture.plan(&fetch("", 0, vec![1, 2])), chunks);
+    assert_eq!(pieces(picture.plan(&fetch("in", 0, vec![]), &free)).0, both);
+    let (chunks, claim) = pieces(picture.plan(&fetch("", 0, vec![1, 2]), &free));
+    assert_eq!(chunks, [piece("data/a", vec![1_024..2_048]), piece("data/b", vec![0..1_024])]);
+    assert_eq!((claim.of, claim.bytes, claim.chunks.spans()), ((9, version), 2 * CHUNK, &[(1, 3)][..]));
     let state = |plan| if let Plan::No(state, _) = plan { Some(state) } else { None };
-    assert_eq!(state(picture.plan(&fetch("", 7, vec![0, 1]))), Some(State::Changed));
-    assert_eq!(state(picture.plan(&fetch("in/c", 0, vec![]))), Some(State::Failed));
+    assert_eq!(state(picture.plan(&fetch("", 7, vec![0, 1]), &free)), Some(State::Changed));
+    assert_eq!(state(picture.plan(&fetch("in/c", 0, vec![]), &free)), Some(State::Failed));
     picture.room = 1;
-    assert_eq!(state(picture.plan(&fetch("", 0, vec![]))), Some(State::Refused));
+    assert_eq!(state(picture.plan(&fetch("", 0, vec![]), &free)), Some(State::Refused));
     assert!(picture.holds(&piece("data/b", vec![5..6])) && !picture.holds(&piece("data/a", vec![5..6])));
 
     // Another file than the survey found: looked at again, but not at once.
@@ -108,6 +109,70 @@ fn files_become_chunks_and_instructions_become_pieces() {
     // The Dataset is gone.
     picture.bind(wire::Bindings::default(), &mut speaker);
     assert!(speaker.facts.versions.is_empty() && speaker.facts.demand.is_empty());
+}
+
+fn whole() -> Option<wire::Extent> {
+    Some(wire::Extent { dataset: 9, ..wire::Extent::default() })
+}
+
+fn pieces(plan: Plan) -> (Vec<Piece>, Claim) {
+    match plan {
+        Plan::Pieces(pieces, claim) => (pieces, claim),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_others_have_taken_is_not_given_again() {
+    let (mut picture, mut speaker, mut taken) = (Picture::default(), speaker(), Claims::default());
+    bound(&mut picture, &mut speaker);
+    let manifest = Manifest::new(vec![found("in/a"), found("in/b"), found("in/c")], 1);
+    picture.surveyed(Surveyed { dataset: "a/b".into(), manifest: Ok(manifest) }, &mut speaker, Nanos(2));
+    let pin = |path: &str| {
+        let extent = whole().map(|extent| wire::Extent { path: path.into(), ..extent });
+        Work::Pin(wire::Pin { extent, tier: wire::Tier::PageCache.into() })
+    };
+    // Each of the files takes 60 per cent of it.
+    picture.room = 2 * CHUNK * 100 / 60;
+    let (_, first) = pieces(picture.plan(&pin("in/a"), &taken));
+    taken.add(&first);
+    let sentence = why(picture.plan(&pin("in/b"), &taken));
+    assert!(sentence.starts_with("it needs 8 MiB, and of the 13 MiB") && sentence.len() <= 512, "{sentence}");
+    assert_eq!(pieces(picture.plan(&pin("in/a"), &taken)).1, first, "its bytes are taken already");
+}
+
+fn why(plan: Plan) -> String {
+    match plan {
+        Plan::No(State::Refused, why) => why,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn where_pages_do_not_survive_nothing_is_brought_in() {
+    let (mut picture, mut speaker, free) = (Picture::default(), speaker(), Claims::default());
+    bound(&mut picture, &mut speaker);
+    picture.room = 1 << 30;
+    let manifest = Manifest::new(vec![found("in/a")], 1);
+    picture.surveyed(Surveyed { dataset: "a/b".into(), manifest: Ok(manifest) }, &mut speaker, Nanos(2));
+    let tier = wire::Tier::PageCache.into();
+    let fills =
+        [Work::Fetch(wire::Fetch { extent: whole(), tier }), Work::Pin(wire::Pin { extent: whole(), tier })];
+    let drop = Work::Drop(wire::Drop { extent: whole(), tier });
+    for (survival, said) in [(Survival::Dropped, "FOPEN_KEEP_CACHE"), (Survival::Refused, "allow_other")] {
+        picture.survival.insert(MountId(3), survival);
+        for work in &fills {
+            let why = why(picture.plan(work, &free));
+            assert!(why.contains(said) && why.len() <= 512, "{why}");
+        }
+        assert!(matches!(picture.plan(&drop, &free), Plan::Pieces(..)));
+        assert_eq!(picture.all_closed().map(|(mount, _)| mount).collect::<Vec<_>>(), [MountId(3)]);
+    }
+    for survival in [Survival::Unknown, Survival::Kept] {
+        picture.survival.insert(MountId(3), survival);
+        assert!(fills.iter().all(|work| matches!(picture.plan(work, &free), Plan::Pieces(..))));
+        assert_eq!(picture.all_closed().next(), None);
+    }
 }
 
 #[test]

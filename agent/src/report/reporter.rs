@@ -39,7 +39,8 @@ const STUCK: Duration = Duration::from_secs(20);
 /// A profile that fits the wire.
 const LARGEST_PROFILE: usize = 96 << 10;
 
-/// At which pressure of memory fetches for the operator end: where the core stops too (hundredths of a per cent).
+/// At which pressure of memory nothing is brought in for the operator: where the core stops too (hundredths of a per
+/// cent).
 const SCARCE: u32 = 1_000;
 
 /// Where the operator is, who this is.
@@ -266,6 +267,10 @@ impl Reporter {
             })
         });
         let changed = self.picture.mounted(mounted.collect());
+        self.picture.survival = node.view.mounts.iter().map(|view| (view.mount, view.survival)).collect();
+        for (mount, why) in self.picture.all_closed() {
+            self.errands.close(mount, why);
+        }
         let room = node.view.memory_available / 100 * u64::from(self.config.memory_percent);
         self.picture.room = if self.config.observe_only { 0 } else { room };
         // In steps: what breathes is not worth a message.
@@ -277,9 +282,7 @@ impl Reporter {
             memory_permille: permille(node.memory_pressure),
             io_permille: permille(io),
         });
-        if node.memory_pressure >= SCARCE {
-            self.errands.stop_fetching("memory got scarce on the node");
-        }
+        self.errands.memory(node.memory_pressure >= SCARCE);
         for _ in 0..ROUNDS {
             let again = std::mem::take(&mut self.again);
             let asked =
@@ -397,8 +400,10 @@ impl Reporter {
     async fn work(&mut self) {
         let now = self.now();
         let picture = &self.picture;
-        let orders = self.errands.orders(now, |work| picture.plan(work), |piece| picture.holds(piece));
-        if orders.is_empty() {
+        let orders =
+            self.errands.orders(now, |work, taken| picture.plan(work, taken), |piece| picture.holds(piece));
+        let unwanted = self.errands.unwanted();
+        if orders.is_empty() && unwanted.is_empty() {
             return;
         }
         let ids = orders.iter().map(|order| match order {
@@ -416,7 +421,7 @@ impl Reporter {
                 }
             })
             .collect();
-        let query = Query::Outside(OutsideQuery::Errands { errands, ends: self.ends_to.clone() });
+        let query = Query::Outside(OutsideQuery::Errands { errands, unwanted, ends: self.ends_to.clone() });
         if self.link.tell(query).await.is_err() {
             for id in ids {
                 self.errands.ended(id, agent_core::Outcome::Dropped, now);

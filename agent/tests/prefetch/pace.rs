@@ -94,6 +94,25 @@ fn a_dead_store_costs_its_own_orders_only() {
 }
 
 #[test]
+fn a_long_fetch_that_goes_on_is_let_live() {
+    // 40 MiB at 20 MB/s: four times its life each, and the second shares the link.
+    let remote = Remote::new(Store { size: 40 << 20, bandwidth: 20_000_000, ..Store::default() });
+    let prefetch = start(remote.point(), |config| {
+        config.life = Duration::from_millis(500);
+        config.stuck = 0;
+        config.window = 1 << 20;
+    });
+    prefetch.submit(fetch(1, "f00001", whole()));
+    prefetch.submit(fetch(2, "f00002", whole()));
+    let mut given: Vec<_> = answers(&prefetch, 2).iter().map(told).collect();
+    given.sort_by_key(|(id, ..)| *id);
+    assert_eq!(given, vec![(1, Outcome::Done, 40 << 20), (2, Outcome::Done, 40 << 20)]);
+    // What does not go on is given up still.
+    assert_eq!(told(&ask(&prefetch, fetch(3, "stuck1", whole()))).1, Outcome::Failed);
+    assert_eq!(prefetch.statistics().stuck, 1);
+}
+
+#[test]
 fn many_small_files_fill_the_link() {
     const FILES: u64 = 4000;
     const LINK: u64 = 60_000_000;

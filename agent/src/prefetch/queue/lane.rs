@@ -3,12 +3,11 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use agent_core::{Nanos, OrderId};
 
 use super::Ticket;
-use crate::prefetch::task::Task;
+use crate::prefetch::task::{Leash, Task};
 
 #[derive(Debug)]
 pub struct Job {
@@ -23,9 +22,11 @@ pub struct Job {
 #[derive(Debug)]
 pub enum State {
     Waiting,
+    /// `since`: its start, or when it was last seen to have gone on, which was at `steps`.
     Running {
         since: Nanos,
-        stop: Arc<AtomicBool>,
+        steps: u64,
+        leash: Arc<Leash>,
     },
     /// Answered, but the kernel has not given the thread back.
     Stuck,
@@ -51,7 +52,7 @@ impl Job {
     pub fn wanted(&self) -> bool {
         match &self.state {
             State::Waiting => true,
-            State::Running { stop, .. } => !stop.load(Ordering::Relaxed),
+            State::Running { leash, .. } => !leash.is_stopped(),
             State::Stuck => false,
         }
     }

@@ -65,7 +65,7 @@ fn the_stuck_are_answered_once_and_a_mount_of_them_left_alone() {
     let mut told = ids(&mut answers);
     told.sort_by_key(|(id, _)| *id);
     assert_eq!(told, [1, 2, 3, 5].map(|id| (id, Outcome::Failed)));
-    assert!(started.iter().all(|started| started.stop.load(Ordering::Relaxed)));
+    assert!(started.iter().all(|started| started.leash.is_stopped()));
     assert_eq!(submit(&mut queue, 6, fetch(1, 6), 6), Some(Outcome::Failed));
     assert_eq!(submit(&mut queue, 7, fetch(2, 7), 7), None);
     for (returned, alone) in [(0, true), (1, false)] {
@@ -74,6 +74,30 @@ fn the_stuck_are_answered_once_and_a_mount_of_them_left_alone() {
         assert_eq!(submit(&mut queue, 10, fetch(1, 10), 6).is_some(), alone);
     }
     assert_eq!(queue.load().stuck, 1);
+}
+
+#[test]
+fn what_goes_on_lives_and_what_has_no_time_waits() {
+    let mut queue = Queue::new(BOUNDS);
+    let mut answers = Vec::new();
+    for (id, deadline) in [(1, 1), (2, 2), (3, u64::MAX), (4, 4)] {
+        assert_eq!(submit(&mut queue, id, fetch(1, id), deadline), None);
+    }
+    let started: Vec<Started> = std::iter::from_fn(|| queue.start(Nanos(0))).collect();
+    assert_eq!(started.len(), 2);
+    for (now, told) in [(90, vec![]), (180, vec![(4, Outcome::Dropped), (2, Outcome::Failed)]), (270, vec![])]
+    {
+        started[0].leash.step();
+        queue.expire(Nanos(now), &mut answers);
+        assert_eq!(ids(&mut answers), told, "at {now}");
+    }
+    queue.expire(Nanos(369), &mut answers);
+    assert_eq!(ids(&mut answers), []);
+    assert_eq!(names(&mut queue), ["3"], "what nobody waits for is not stale");
+    queue.expire(Nanos(370), &mut answers);
+    let mut told = ids(&mut answers);
+    told.sort_by_key(|(id, _)| *id);
+    assert_eq!(told, [(1, Outcome::Failed), (3, Outcome::Failed)], "they go on no more");
 }
 
 #[test]
@@ -87,11 +111,11 @@ fn one_of_two_like_orders_may_be_cancelled() {
     assert!(queue.start(Nanos(0)).is_none());
     queue.cancel(OrderId(1), &mut answers);
     assert_eq!(ids(&mut answers), [(1, Outcome::Dropped)]);
-    assert!(!started.stop.load(Ordering::Relaxed));
+    assert!(!started.leash.is_stopped());
     queue.cancel(OrderId(2), &mut answers);
     queue.cancel(OrderId(3), &mut answers);
     assert_eq!(ids(&mut answers), [(2, Outcome::Dropped)]);
-    assert!(started.stop.load(Ordering::Relaxed), "nobody wants it any more");
+    assert!(started.leash.is_stopped(), "nobody wants it any more");
     assert_eq!(submit(&mut queue, 4, fetch(1, 1), 3), None);
     assert!(queue.start(Nanos(0)).is_some(), "a stopped one is no twin");
     queue.finish(started.ticket, Ending::of(Outcome::Dropped), &mut answers);
@@ -104,6 +128,7 @@ enum Step {
     Cancel(u64),
     Start,
     Finish(usize),
+    GoOn(usize),
     Pass(u64),
     Depth { mount: u32, fetches: u32 },
     Forget(u32),
@@ -111,11 +136,12 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (0..6u64, 0..3u32, any::<bool>(), 0..50u64)
+        4 => (0..6u64, 0..3u32, any::<bool>(), prop_oneof![3 => 0..50u64, 1 => Just(u64::MAX)])
             .prop_map(|(name, mount, list, deadline)| Step::Submit { name, mount, list, deadline }),
         1 => (0..60u64).prop_map(Step::Cancel),
         4 => Just(Step::Start),
         3 => (0..8usize).prop_map(Step::Finish),
+        2 => (0..8usize).prop_map(Step::GoOn),
         1 => (0..60u64).prop_map(Step::Pass),
         1 => (0..3u32, 0..6u32).prop_map(|(mount, fetches)| Step::Depth { mount, fetches }),
         1 => (0..3u32).prop_map(Step::Forget),
@@ -146,6 +172,11 @@ proptest! {
                     queue.finish(started.ticket, Ending::of(Outcome::Done), &mut answers);
                 }
                 Step::Finish(_) => {}
+                Step::GoOn(which) => {
+                    if let Some(started) = running.get(which) {
+                        started.leash.step();
+                    }
+                }
                 Step::Pass(time) => {
                     now += time;
                     queue.expire(Nanos(now), &mut answers);
@@ -160,6 +191,10 @@ proptest! {
             queue.finish(started.ticket, Ending::of(Outcome::Done), &mut answers);
         }
         queue.expire(Nanos(now + 1000), &mut answers);
+        // What has no time waits for as long as its mount is there.
+        for mount in 0..3 {
+            queue.forget(MountId(mount), &mut answers);
+        }
         prop_assert_eq!(queue.load(), Load::default());
         let mut told: Vec<u64> = answers.iter().map(|answer| answer.id.0).collect();
         told.sort_unstable();
