@@ -17,6 +17,8 @@ mod initramfs;
 
 mod guest;
 
+mod allowed;
+
 mod cells;
 
 mod fleet;
@@ -30,9 +32,10 @@ use anyhow::Result;
 use crate::compile;
 use crate::place::Place;
 use crate::setup::{self, Purpose};
+use allowed::Terms;
 use arch::{AMD64, Arch};
 use initramfs::{Contents, END};
-use kernel::{LINES, Line};
+use kernel::{Kernel, LINES, Line};
 
 pub use fleet::{Booted, Fleet};
 
@@ -130,6 +133,16 @@ impl Options {
         }
         script.push_str(&format!("printf '{END}\\t%s\\n' $code > {results}\nsync\npoweroff -f\n"));
         script
+    }
+
+    /// What may be missing in this guest.
+    fn terms(&self, arch: Arch, kernel: &Kernel) -> Terms {
+        let append = self.append.as_deref().unwrap_or_default();
+        Terms {
+            lacks: arch.lacks(&kernel.name),
+            kernel: kernel.name.clone(),
+            confidential: append.split_whitespace().any(|word| word == "lockdown=confidentiality"),
+        }
     }
 
     /// Emulation on a busy machine takes its time (with a third of a core half an hour); a guest that hangs is noticed

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use agent::probe::{self, Case, Outcome, Plan, Probe, ProbeConfig, ProbeError, Seen};
 
+use crate::allowed;
 use crate::verdict::Verdict;
 
 /// The best plan that the kernel takes is the one chosen by itself, and the rest is accounted for.
@@ -103,6 +104,11 @@ pub fn damaged_btf() -> Verdict {
     let (_, report) = Probe::start(old).unwrap_or_else(|error| panic!("{error}"));
     assert!(matches!(report.sees(Case::Hit), Some(Seen::No(_))), "{report:?}");
     assert_eq!(report.sees(Case::Residency), Some(&Seen::Yes));
+    // Which passes on older kernels alone.
+    assert_eq!(allowed::owed(Plan::BtfTracepoint, (6, 11), &report), None);
+    let said =
+        allowed::owed(Plan::BtfTracepoint, (6, 12), &report).expect("a plan of 6.12 without hits passed");
+    assert!(said.contains("Linux 6.12, BTF tracepoints: ") && said.contains("hits"), "{said}");
     Verdict::Seen
 }
 
