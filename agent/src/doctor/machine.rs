@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::Check;
 use crate::mounts::{MountTable, escape};
-use crate::probe::{LOCKDOWN_PATH, lockdown_mode};
+use crate::probe::{LOCKDOWN_PATH, kernel_version, lockdown_mode};
 
 /// The first kernel whose page-cache tracepoints and ring buffer the agent can use.
 const OLDEST: (u32, u32) = (5, 8);
@@ -43,22 +43,21 @@ fn read(path: &str) -> String {
 
 fn kernel(release: &str) -> Check {
     let release = release.trim();
-    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
-    let (Some(major), Some(minor)) = (numbers.next(), numbers.next()) else {
+    let Some(version) = kernel_version(release) else {
         return Check::warn(
             "kernel",
             format!("its release {release:?} cannot be read"),
             "look at uname -r: Linux 5.8 or newer is needed",
         );
     };
-    if (major, minor) < OLDEST {
+    if version < OLDEST {
         return Check::fail(
             "kernel",
             format!("Linux {release} is too old to be watched"),
             "Linux 5.8 or newer is needed, 6.12 or newer is best",
         );
     }
-    if (major, minor) < CACHED_READS {
+    if version < CACHED_READS {
         return Check::warn(
             "kernel",
             format!("Linux {release}: its tracepoints tell misses, not cached reads"),

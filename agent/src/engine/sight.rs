@@ -70,3 +70,45 @@ fn summary(report: &PlanReport) -> PlanSummary {
         refused: refused.collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::State;
+    use crate::doctor::agent::{PlanFacts, checks};
+    use crate::probe::{Case, Plan};
+
+    #[test]
+    fn what_a_plan_cannot_see_is_a_finding_of_the_doctor() {
+        let report = PlanReport {
+            plans: vec![
+                (Plan::Function, Outcome::FellOut("no trampoline".into())),
+                (Plan::BtfTracepoint, Outcome::Chosen),
+                (Plan::RawTracepoint, Outcome::NotTried),
+            ],
+            cases: vec![
+                (Case::Read, Seen::Partly("the first pages alone")),
+                (Case::Direct, Seen::No("it passes by the page cache")),
+                (Case::Hit, Seen::Yes),
+            ],
+            notes: vec!["No read could be measured at start.".into()],
+        };
+        let PlanSummary { plan, hooks, unseen, refused } = &summary(&report);
+        let checks = checks(&Default::default(), PlanFacts { plan, hooks, unseen, refused }, false);
+        let of = |name: &str| -> Vec<&str> {
+            checks.iter().filter(|check| &*check.name == name).map(|check| &*check.finding).collect()
+        };
+        assert_eq!(of("probe plan"), ["BTF tracepoints"]);
+        assert_eq!(of("plan not taken"), ["fentry/fexit: no trampoline"]);
+        assert_eq!(
+            of("cannot be seen"),
+            [
+                "reads (read, pread, readv, io_uring, sendfile, splice): the first pages alone",
+                "direct I/O is not seen: it passes by the page cache",
+                "No read could be measured at start.",
+            ]
+        );
+        let gaps = checks.iter().filter(|check| &*check.name == "cannot be seen");
+        assert!(gaps.clone().all(|gap| gap.state == State::Warn && !gap.advice.is_empty()));
+    }
+}

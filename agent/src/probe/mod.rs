@@ -12,6 +12,8 @@ mod event;
 
 mod layout;
 
+mod release;
+
 mod prototype;
 
 mod report;
@@ -52,6 +54,7 @@ use tracing::debug;
 pub use error::ProbeError;
 pub use event::ReadEvent;
 pub use lockdown::{LOCKDOWN_PATH, is_confidential, lockdown_mode};
+pub use release::{running as running_kernel, version as kernel_version};
 pub use report::{Case, Outcome, Plan, PlanReport, Seen};
 
 use btf::Btf;
@@ -112,11 +115,11 @@ impl Drop for Probe {
 /// Looks at silent threads in one flush: a bound on its time, about a microsecond each.
 const LOOKS: usize = 1024;
 
-/// The kernel prototypes that are not as the programs expect them, by the kernel's BTF: a sentence for each. One that
-/// is absent is no change; the plans that need it say so.
-pub fn changed_prototypes(btf: Vec<u8>) -> Result<Vec<String>, ProbeError> {
+/// The kernel prototypes that are not as the programs expect them, by the BTF of a kernel of this version: a sentence
+/// for each. One that is absent counts where such a kernel is known to have it.
+pub fn changed_prototypes(btf: Vec<u8>, kernel: (u32, u32)) -> Result<Vec<String>, ProbeError> {
     let btf = Btf::parse(btf).map_err(|source| ProbeError::BadBtf { source })?;
-    Ok(prototype::changed(&btf))
+    Ok(prototype::changed(&btf, kernel))
 }
 
 impl Probe {

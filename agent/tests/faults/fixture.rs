@@ -144,8 +144,13 @@ impl Home {
 
     /// The check of this name in `headrace doctor`.
     pub fn check(&self, name: &str) -> Option<Value> {
+        self.checks(name).into_iter().next()
+    }
+
+    /// All checks of this name.
+    pub fn checks(&self, name: &str) -> Vec<Value> {
         let checks = self.ask("doctor")["checks"].as_array().unwrap().clone();
-        checks.into_iter().find(|check| check["name"] == name)
+        checks.into_iter().filter(|check| check["name"] == name).collect()
     }
 
     /// Files in the state folder with this suffix.

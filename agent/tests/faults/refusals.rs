@@ -58,6 +58,19 @@ fn assert_blind_and_serving(home: &Home, agent: &mut Agent, says: &str) {
     assert!(!home.log().contains("panicked"));
 }
 
+/// What the plan in use cannot see, `headrace doctor` names, each case in a line of its own, and so does the node's
+/// answer.
+fn assert_gaps_are_named(home: &Home, gaps: &[&str]) {
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let doctor: Vec<String> =
+        home.checks("cannot be seen").iter().map(|check| text(&check["finding"])).collect();
+    let node: Vec<String> = home.ask("node")["plan"]["unseen"].as_array().unwrap().iter().map(text).collect();
+    assert_eq!(doctor, node);
+    for gap in gaps {
+        assert_eq!(doctor.iter().filter(|line| line.starts_with(gap)).count(), 1, "{gap}{doctor:?}");
+    }
+}
+
 #[test]
 fn a_forbidden_call_is_served_blind() {
     for command in [None, Some(LOAD)] {
@@ -84,5 +97,9 @@ fn a_plan_that_the_verifier_refuses_is_told_and_the_next_one_goes_on() {
     assert_eq!(home.ask("node")["plan"]["plan"], "raw tracepoints");
     let told = home.check("plan not taken").unwrap();
     assert!(told["finding"].as_str().unwrap().len() > 40, "{told}");
+    assert_gaps_are_named(
+        &home,
+        &["direct I/O is not seen: ", "tmpfs is not seen: ", "latency of hits is not seen: "],
+    );
     assert!(agent.stop(Signal::TERM).success());
 }

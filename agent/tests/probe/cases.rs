@@ -128,9 +128,26 @@ fn by_another(read: impl FnOnce() + Send) {
     }
 }
 
-/// Does `read` on a resident file and on one that has to be fetched, and expects exactly these pages of
-/// exactly this file; where the plan says that it sees no hits, of the second only what was added.
-fn way(scene: &mut Scene, path: &Path, pages: PageSet, read: impl Fn(&File)) -> Verdict {
+/// How often one pass of a way to read counts as a read. However many batches the kernel makes of a read, they are
+/// told as one: exactly as often as was asked.
+#[derive(Clone, Copy)]
+struct Reads {
+    asked: u32,
+    /// With pages to be waited for. More than were asked for only where the kernel gives up a read at a page that is
+    /// still being filled and begins another by itself: at most one for each page.
+    waiting: (u32, u32),
+}
+
+impl Reads {
+    const fn exactly(asked: u32) -> Self {
+        Self { asked, waiting: (asked, asked) }
+    }
+}
+
+/// Does `read` on a resident file and on one that has to be fetched, and expects exactly these pages of exactly this
+/// file, told as often as `read` says it read; where the plan says that it sees no hits, of the second only what was
+/// added.
+fn way(scene: &mut Scene, path: &Path, pages: PageSet, read: impl Fn(&File) -> Reads) -> Verdict {
     let hits = scene.sees_hits();
     let expected = if hits { pages.clone() } else { PageSet::default() };
     let file = File::open(path).expect("opening");
@@ -140,29 +157,47 @@ fn way(scene: &mut Scene, path: &Path, pages: PageSet, read: impl Fn(&File)) -> 
         fs::read(path).expect("reading");
     });
     scene.told();
-    read(&file);
+    let reads = read(&file);
     let told = scene.told();
     assert_eq!(told.pages(path, Via::Read), expected, "resident: {:?}", told.events);
+    assert_eq!(
+        told.count(path),
+        if hits { reads.asked } else { 0 },
+        "resident, how often: {:?}",
+        told.events
+    );
     assert!(told.accessed().iter().all(|file| *file == key_of(path)), "other files: {:?}", told.events);
     assert_eq!(told.resident(path), set(0..0), "pages that were there, told as added: {:?}", told.events);
 
     chill(&file);
     scene.told();
-    read(&file);
+    let (least, most) = read(&file).waiting;
     let told = scene.told();
+    let often = if hits { least..=most } else { 0..=0 };
+    assert!(often.contains(&told.count(path)), "to be fetched, {often:?} times: {:?}", told.events);
     let added = told.resident(path);
     let mut seen = told.pages(path, Via::Read);
-    if hits && matches!(scene.report.sees(probe::Case::Read), Some(Seen::Partly(_))) {
-        // The head of a read that had to be waited for is told by its pages' coming alone.
-        assert!(seen.last() == expected.last(), "{seen:?} of {expected:?}: {:?}", told.events);
-        let head = expected.iter().take_while(|page| Some(*page) < seen.first() && added.contains(page));
-        let head: Vec<u64> = head.copied().collect();
-        seen.extend(head);
+    if hits {
+        with_head(scene, &mut seen, &expected, &added);
     }
     assert_eq!(seen, expected, "to be fetched: {:?}", told.events);
     assert!(added.is_superset(&pages), "added {added:?}, read {pages:?}: {:?}", told.events);
     assert_eq!(added, residency::filled(&file, &added, total), "{:?}", told.events);
     if hits { Verdict::Seen } else { Verdict::Misses }
+}
+
+/// What a plan that sees reads partly told of one that had to be waited for: the head may be told by its pages' coming
+/// alone, the end must be told as read.
+fn with_head(scene: &Scene, seen: &mut PageSet, read: &PageSet, added: &PageSet) {
+    if !matches!(scene.report.sees(probe::Case::Read), Some(Seen::Partly(_))) {
+        return;
+    }
+    let told = seen.intersection(read);
+    assert!(told.clone().last() == read.last(), "of {read:?} only {seen:?}, without the end");
+    let first = told.min().copied();
+    let head = read.iter().take_while(|page| Some(**page) < first && added.contains(page));
+    let head: Vec<u64> = head.copied().collect();
+    seen.extend(head);
 }
 
 /// The whole file is read by `read`, out of the page cache where the plan sees that, else from the disk.

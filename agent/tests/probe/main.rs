@@ -8,6 +8,8 @@
 
 mod verdict;
 
+mod allowed;
+
 mod args;
 
 mod disk;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use agent::probe::{self, Plan, Probe, ProbeConfig, ProbeError};
 
+use crate::allowed;
 use crate::args::{Args, PlanName};
 use crate::cases::{self, Case};
 use crate::scene::Scene;
@@ -35,9 +36,12 @@ fn of_plan(args: &Args, table: &mut Table, plan: Plan, churn: Duration) {
     let before = cases::programs_in_kernel();
     let begun = Instant::now();
     table.begun(&name, "loads");
-    let start = || Probe::start(ProbeConfig { plan: Some(plan), ..ProbeConfig::default() }).map(drop);
+    let start = || Probe::start(ProbeConfig { plan: Some(plan), ..ProbeConfig::default() });
     let verdict = match catch_unwind(start) {
-        Ok(Ok(())) => Verdict::Seen,
+        Ok(Ok((_, report))) => match probe::running_kernel() {
+            Some(kernel) => allowed::owed(plan, kernel, &report).map_or(Verdict::Seen, Verdict::Failed),
+            None => Verdict::Failed("this kernel's release does not begin with two numbers".to_owned()),
+        },
         // Then no plan may be had, and each has to say why.
         Ok(Err(ProbeError::NothingAttachable { report })) if probe::is_confidential() => {
             let said = report.to_string();
@@ -85,7 +89,7 @@ fn timed(table: &mut Table, plan: &str, case: &str, act: impl FnOnce() -> Verdic
     let begun = Instant::now();
     let verdict =
         catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| Verdict::Failed(said(panic.as_ref())));
-    table.cell(plan, case, &verdict, begun.elapsed());
+    table.cell(plan, case, &allowed::held(case, verdict), begun.elapsed());
 }
 
 /// The panic hook has shown where; this is what.

@@ -119,13 +119,29 @@ impl Told {
         gone
     }
 
+    /// How often a file was reached, in whatever way.
     pub fn count(&self, of: &Path) -> u32 {
+        self.counted(of, |_| true)
+    }
+
+    /// How often it was reached this way.
+    pub fn times(&self, of: &Path, via: Via) -> u32 {
+        self.counted(of, |how| how == via)
+    }
+
+    fn counted(&self, of: &Path, counts: impl Fn(Via) -> bool) -> u32 {
         let of = key_of(of);
         let counts = self.events.iter().map(|event| match event {
-            ReadEvent::Access { file, count, .. } if key(*file) == of => *count,
+            ReadEvent::Access { file, count, via, .. } if key(*file) == of && counts(*via) => *count,
             _ => 0,
         });
         counts.sum()
+    }
+
+    /// Whether nothing at all was told of a file.
+    pub fn is_silent(&self, of: &Path) -> bool {
+        let of = key_of(of);
+        self.events.iter().all(|event| event.file().is_none_or(|file| key(file) != of))
     }
 
     /// Files that were accessed at all.

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::allowed::Terms;
+
 /// The columns of a kernel, in the order of preference; what is of no plan stands under `any`.
 const PLANS: [(&str, &str); 4] = [("fentry", "f"), ("btf", "b"), ("raw", "r"), ("kprobe", "k")];
 
@@ -19,7 +21,8 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Whether it makes the run fail: what is neither seen nor accounted for.
+    /// Whether it makes the run fail: what is neither seen nor accounted for. What may not be missing is `failed`
+    /// when `parse` has looked at it.
     pub fn failed(&self) -> bool {
         !matches!(self.verdict.as_str(), "seen" | "misses" | "unseen" | "absent")
     }
@@ -35,9 +38,11 @@ impl Cell {
     }
 }
 
-/// The cells of one kernel's lines, `trouble` being how its guest ended if not by itself.
-pub fn parse(kernel: &str, lines: &[String], trouble: Option<&str>) -> Vec<Cell> {
+/// The cells of one kernel's lines, held to what may be missing there; `trouble` is how its guest ended if not by
+/// itself.
+pub fn parse(terms: &Terms, lines: &[String], trouble: Option<&str>) -> Vec<Cell> {
     let mut cells: Vec<Cell> = Vec::new();
+    let kernel = terms.kernel.as_str();
     for line in lines {
         let mut fields = line.splitn(5, '\t');
         let (Some(plan), Some(case), Some(verdict)) = (fields.next(), fields.next(), fields.next()) else {
@@ -55,6 +60,11 @@ pub fn parse(kernel: &str, lines: &[String], trouble: Option<&str>) -> Vec<Cell>
                 detail,
             }),
         }
+    }
+    for cell in &mut cells {
+        let Some(against) = terms.against(&cell.plan, &cell.case, &cell.verdict) else { continue };
+        let why = if cell.detail.is_empty() { String::new() } else { format!(" ({})", cell.detail) };
+        (cell.verdict, cell.detail) = ("failed".to_owned(), against + &why);
     }
     let unfinished = cells.iter_mut().filter(|cell| cell.verdict == "begun");
     let mut blamed = false;
@@ -126,7 +136,8 @@ mod tests {
     use super::*;
 
     fn cells(text: &str, trouble: Option<&str>) -> Vec<Cell> {
-        parse("6.1", &text.lines().map(str::to_owned).collect::<Vec<_>>(), trouble)
+        let terms = Terms { kernel: "6.1".to_owned(), lacks: Some("kprobe"), confidential: false };
+        parse(&terms, &text.lines().map(str::to_owned).collect::<Vec<_>>(), trouble)
     }
 
     #[test]
@@ -148,11 +159,27 @@ mod tests {
     #[test]
     fn every_verdict_has_its_mark() {
         let lines = "any\tbest\tseen\t1\t\nfentry\tread\tseen\t1\t\nbtf\tread\tmisses\t1\t\n\
-                     raw\tread\tunseen\t1\t\nkprobe\tread\tabsent\t1\tnone\nbtf\tmmap\tgarbled\t1\t\n";
+                     raw\ttmpfs\tunseen\t1\t\nkprobe\tloads\tabsent\t1\tnone\nbtf\tmmap\tgarbled\t1\t\n";
         let cells = cells(lines, None);
         let text = table(&["6.1".to_owned()], &cells);
-        assert!(text.contains("\nbest | +\n") && text.contains("\nread | + m - .\n"), "{text}");
-        assert!(text.contains("\nmmap |   X\n"), "{text}");
+        assert!(text.contains("\nbest  | +\n") && text.contains("\nread  | + m\n"), "{text}");
+        assert!(text.contains("\ntmpfs |     -\n") && text.contains("\nloads |       .\n"), "{text}");
+        assert!(text.contains("\nmmap  |   X\n"), "{text}");
         assert_eq!(cells.iter().filter(|cell| cell.failed()).count(), 1);
+    }
+
+    #[test]
+    fn what_may_not_be_missing_is_a_failed_cell() {
+        let lines = "fentry\tread\tmisses\t1\t\nraw\tread\tmisses\t1\t\nraw\tnfs\tabsent\t1\tno NFS server\n";
+        let cells = cells(lines, None);
+        let failed: Vec<bool> = cells.iter().map(Cell::failed).collect();
+        assert_eq!(failed, [true, false, true]);
+        assert!(
+            cells[0].detail.contains("on Linux 6.1 the plan fentry must pass the case read"),
+            "{cells:?}"
+        );
+        assert!(cells[2].detail.ends_with("(no NFS server)"), "{cells:?}");
+        let text = table(&["6.1".to_owned()], &cells);
+        assert!(text.contains("\nread | X   m\n") && text.contains("\nnfs  |     X\n"), "{text}");
     }
 }

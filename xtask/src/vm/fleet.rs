@@ -75,7 +75,8 @@ impl Fleet {
         let folder = work.join(&kernel.release);
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let initramfs = folder.join("initramfs");
-        contents.write(kernel, &options.script(arch.results, arch.lacks(&kernel.name)), &initramfs)?;
+        let terms = options.terms(*arch, kernel);
+        contents.write(kernel, &options.script(arch.results, terms.lacks), &initramfs)?;
         let guest = Guest {
             arch: *arch,
             append: options.append.clone(),
@@ -87,10 +88,10 @@ impl Fleet {
         };
         let begun = Instant::now();
         let ended = guest.run()?;
-        let mut cells = cells::parse(&kernel.name, &ended.lines, ended.trouble.as_deref());
+        let mut cells = cells::parse(&terms, &ended.lines, ended.trouble.as_deref());
         if cells.is_empty() {
             let nothing = "it ran no case: no case or plan has that name";
-            cells = cells::parse(&kernel.name, &[], Some(nothing));
+            cells = cells::parse(&terms, &[], Some(nothing));
         }
         let failed = cells.iter().filter(|cell| cell.failed()).count();
         console::note(&format!(

@@ -7,7 +7,8 @@ use std::path::Path;
 use agent::probe::Case;
 use agent_core::observation::Via;
 
-use super::{set, verdict, way};
+use super::ways::{faulted_once, mapped_once};
+use super::{Reads, set, verdict, way};
 use crate::disk::{self, Disk, Mount, chill, dev_of};
 use crate::scene::{Scene, below};
 use crate::server;
@@ -48,12 +49,15 @@ fn accesses(scene: &mut Scene, path: &Path, root: &Path, dev: u32) -> Verdict {
     let told = scene.told();
     assert_eq!(told.path(path), Some(below(path, root)), "{:?}", told.events);
     assert!(told.resident(path).contains(&0), "{:?}", told.events);
+    assert_eq!(told.count(path), u32::from(scene.sees_hits()), "{:?}", told.events);
 
     let verdict = way(scene, path, set(24..26), |file| {
         file.read_exact_at(&mut [0; 5000], 100_000).expect("pread");
+        Reads::exactly(1)
     });
     way(scene, path, set(0..256), |file| {
         file.read_exact_at(&mut vec![0; 1 << 20], 0).expect("pread of it all");
+        Reads::exactly(1)
     });
 
     chill(&file);
@@ -64,6 +68,7 @@ fn accesses(scene: &mut Scene, path: &Path, root: &Path, dev: u32) -> Verdict {
     let told = scene.told();
     if scene.sees_hits() {
         assert!(told.pages(path, Via::Fault).contains(&100), "a fault: {:?}", told.events);
+        faulted_once(&told, path);
     }
     assert!(told.resident(path).contains(&100), "{:?}", told.events);
     verdict
@@ -83,10 +88,11 @@ fn on_tmpfs(scene: &mut Scene, disk: &Disk) -> Verdict {
     file.read_exact_at(&mut [0; 5000], 100_000).expect("pread");
     let told = scene.told();
     if !scene.sees(Case::Tmpfs) {
-        assert_eq!(told.pages(&path, Via::Read), set(0..0), "{:?}", told.events);
+        assert_eq!(told.count(&path), 0, "{:?}", told.events);
         return Verdict::Unseen;
     }
     assert_eq!(told.pages(&path, Via::Read), set(24..26), "{:?}", told.events);
+    assert_eq!(told.count(&path), 1, "{:?}", told.events);
     assert_eq!(told.path(&path), Some(&b"folder/file"[..]), "{:?}", told.events);
     let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
     let mut offset = 40 * 4096;
@@ -95,6 +101,7 @@ fn on_tmpfs(scene: &mut Scene, disk: &Disk) -> Verdict {
     drop(reader);
     let told = scene.told();
     assert_eq!(told.pages(&path, Via::Read), set(40..56), "sendfile: {:?}", told.events);
+    assert_eq!(told.count(&path), 1, "sendfile: {:?}", told.events);
     // SAFETY: nobody truncates the file meanwhile.
     let map = unsafe { memmap2::Mmap::map(&file) }.expect("mmap");
     assert_eq!(map[100 * super::PAGE], 7);
@@ -102,6 +109,7 @@ fn on_tmpfs(scene: &mut Scene, disk: &Disk) -> Verdict {
     let mut reached = told.pages(&path, Via::Mapped);
     reached.extend(told.pages(&path, Via::Fault).iter());
     assert!(reached.contains(&100), "a mapping: {:?}", told.events);
+    mapped_once(&told, &path);
     Verdict::Seen
 }
 
@@ -123,9 +131,10 @@ pub fn overlay(scene: &mut Scene) -> Verdict {
     scene.forget(dev);
     let merged = scene.disk.root.join("merged/folder/file");
     let told = super::whole_file(scene, &path, || {
-        assert_eq!(fs::read(&merged).expect("reading").len(), 20_000);
+        File::open(&merged).and_then(|file| file.read_exact_at(&mut [0; 20_000], 0)).expect("pread");
     });
     assert_eq!(super::reached(scene, &told, &path), set(0..5), "{:?}", told.events);
+    assert_eq!(told.count(&path), u32::from(scene.sees_hits()), "{:?}", told.events);
     assert_eq!(told.path(&path).expect("a name"), b"lower/folder/file");
     verdict(scene)
 }
@@ -147,6 +156,7 @@ pub fn awaited(scene: &mut Scene) -> Verdict {
             // No more than what is asked for.
             rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Random).expect("fadvise");
             file.read_exact_at(&mut [0; 4 * super::PAGE], 40 * 4096).expect("pread");
+            Reads::exactly(1)
         })
     })
 }

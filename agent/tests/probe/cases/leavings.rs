@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use agent::probe::{self, Case, Outcome, Plan, Probe, ProbeConfig, ProbeError, Seen};
 
+use crate::allowed;
 use crate::verdict::Verdict;
 
 /// The best plan that the kernel takes is the one chosen by itself, and the rest is accounted for.
@@ -56,14 +57,27 @@ fn renamed(btf: &[u8], name: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What the programs rely on is so on this kernel, by its BTF; and where it is not, it is told by name.
+/// What the programs rely on is so on this kernel, by its BTF; and where it is not, or is gone, it is told by name.
 pub fn prototypes() -> Verdict {
+    let kernel = probe::running_kernel().expect("a release that begins with two numbers");
     let whole = fs::read("/sys/kernel/btf/vmlinux").expect("a kernel with CONFIG_DEBUG_INFO_BTF=y");
-    let changed = |btf| probe::changed_prototypes(btf).unwrap_or_else(|error| panic!("{error}"));
+    let changed = |btf| probe::changed_prototypes(btf, kernel).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(changed(whole.clone()), Vec::<String>::new());
     let told = changed(renamed(&whole, b"kiocb"));
     let [read, ..] = told.as_slice() else { panic!("a kernel without struct kiocb passed") };
     assert!(read.contains("struct Xiocb *") && read.contains("struct kiocb * was expected"), "{told:?}");
+    // No kernel is without the first, nor from 6.12 on without the second.
+    for (tracepoint, known) in
+        [("mm_filemap_add_to_page_cache", true), ("mm_filemap_get_pages", kernel >= (6, 12))]
+    {
+        let told = changed(renamed(&whole, format!("btf_trace_{tracepoint}").as_bytes()));
+        let gone = format!("Linux {}.{} has no tracepoint {tracepoint},", kernel.0, kernel.1);
+        assert_eq!(
+            told.iter().filter(|sentence| sentence.starts_with(&gone)).count(),
+            usize::from(known),
+            "{told:?}"
+        );
+    }
     Verdict::Seen
 }
 
@@ -90,6 +104,11 @@ pub fn damaged_btf() -> Verdict {
     let (_, report) = Probe::start(old).unwrap_or_else(|error| panic!("{error}"));
     assert!(matches!(report.sees(Case::Hit), Some(Seen::No(_))), "{report:?}");
     assert_eq!(report.sees(Case::Residency), Some(&Seen::Yes));
+    // Which passes on older kernels alone.
+    assert_eq!(allowed::owed(Plan::BtfTracepoint, (6, 11), &report), None);
+    let said =
+        allowed::owed(Plan::BtfTracepoint, (6, 12), &report).expect("a plan of 6.12 without hits passed");
+    assert!(said.contains("Linux 6.12, BTF tracepoints: ") && said.contains("hits"), "{said}");
     Verdict::Seen
 }
 
