@@ -118,7 +118,10 @@ async fn pods_land_where_their_bytes_are_while_there_is_room() {
         [("both", true, true), ("webhook", true, false), ("extender", false, true)]
     {
         stage.steer(Steering { webhooks, extender }).await.unwrap();
+        let before = stage.scored();
         let counts = landed(&stage, run).await;
+        let scored = stage.scored() - before;
+        assert!(if extender { scored >= 6 } else { scored == 0 }, "with {run}: scores of {scored} pods");
         assert_eq!(on_holders(&counts), [2, 2], "with {run}: {counts:?}");
         assert_eq!(counts.values().sum::<usize>(), 6, "with {run}: {counts:?}");
     }

@@ -8,15 +8,22 @@ use agent::report::connect::{self, Address};
 use agent::report::speaker::Speaker;
 use anyhow::{Context, Result};
 use operator::certs::Authority;
+use operator::inventory::{Fact, Inventory, Millis};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
+use super::held;
 use super::memory::Memory;
 use super::node::Node;
 use super::shared::Shared;
 use super::world::{Random, World};
+
+/// Every connected node answers at once; one that is about to connect does then.
+const CENSUS: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub struct Fleet {
@@ -56,6 +63,7 @@ impl Fleet {
             instructions: AtomicU64::new(0),
             doubles: AtomicU64::new(0),
             last_error: Mutex::default(),
+            census: watch::Sender::default(),
         });
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
@@ -81,13 +89,28 @@ impl Fleet {
         Ok(Self { shared, runtime: Some(runtime) })
     }
 
-    pub fn connected(&self) -> u32 {
-        u32::try_from(self.shared.connected.load(Relaxed)).unwrap_or(0)
+    /// The digest of an inventory that knows what every node holds now, whatever the operator was told. Means something
+    /// while nothing changes.
+    pub fn digest(&self) -> Result<u128> {
+        let world = self.shared.world;
+        let runtime = self.runtime.as_ref().context("the simulated agents have ended")?;
+        let (sender, mut told) = mpsc::unbounded_channel();
+        self.shared.census.send_replace(Some(sender));
+        let mut inventory = Inventory::default();
+        held::declare(world, &mut inventory, Millis(0));
+        for heard in 0..world.nodes {
+            let next = runtime.block_on(async { timeout(CENSUS, told.recv()).await });
+            let (node, report) = next.ok().flatten().with_context(|| {
+                format!("{heard} of {} nodes said what they hold within {CENSUS:?}", world.nodes)
+            })?;
+            inventory.apply(Fact::Report { node: world.node_name(node).into(), report }, Millis(0));
+        }
+        self.shared.census.send_replace(None);
+        Ok(inventory.digest())
     }
 
-    /// Whether everything sent has been acknowledged, as far as the counts tell.
-    pub fn settled(&self) -> bool {
-        self.shared.reports.load(Relaxed) <= self.shared.acks.load(Relaxed)
+    pub fn connected(&self) -> u32 {
+        u32::try_from(self.shared.connected.load(Relaxed)).unwrap_or(0)
     }
 }
 

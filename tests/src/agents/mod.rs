@@ -1,10 +1,12 @@
 //! Simulated agents: thousands of nodes in one process, each with its own certificate and connection, which speak
-//! through the real agent's own code and hold what a seed says (`fleet`); or a few that do what they are told
+//! through the real agent's own code and hold what a seed says (`fleet`, and `held` for comparison); or a few that do what they are told
 //! (`obedient`).
 
 pub mod world;
 
 pub mod shared;
+
+pub mod held;
 
 mod memory;
 

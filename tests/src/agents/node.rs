@@ -7,18 +7,23 @@ use std::time::{Duration, Instant};
 use agent::report::backoff::Backoff;
 use agent::report::connect::{self, Address, ConnectError, Link};
 use agent::report::speaker::Speaker;
+use operator::inventory::Report;
 use operator_api::report::v1 as wire;
 use rustls::ClientConfig;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant as Tick, interval_at, sleep, timeout_at};
 use wire::down::Kind as Told;
 use wire::up::Kind as Said;
 
+use super::held;
 use super::memory::Memory;
 use super::shared::Shared;
 use super::world::Random;
 
 /// How long a simulated instruction takes: longer than a restart.
 const WORK: Duration = Duration::from_secs(15);
+
+type Census = watch::Receiver<Option<mpsc::UnboundedSender<(u32, Report)>>>;
 
 pub struct Node {
     pub number: u32,
@@ -35,10 +40,11 @@ impl Node {
     pub async fn run(mut self) {
         let world = self.shared.world;
         world.fill(self.number, &mut self.speaker.ledger, &mut self.speaker.facts);
+        let mut census = self.shared.census.subscribe();
         let mut backoff = Backoff::default();
         loop {
             let mut welcomed = false;
-            let error = self.converse(&mut welcomed).await.err();
+            let error = self.converse(&mut welcomed, &mut census).await.err();
             if welcomed {
                 self.shared.connected.fetch_sub(1, Relaxed);
                 backoff.succeeded();
@@ -54,7 +60,7 @@ impl Node {
         }
     }
 
-    async fn converse(&mut self, welcomed: &mut bool) -> Result<(), ConnectError> {
+    async fn converse(&mut self, welcomed: &mut bool, census: &mut Census) -> Result<(), ConnectError> {
         let channel = connect::channel(&self.address, self.tls.clone()).await?;
         let hello = self.speaker.hello(self.memory.in_hand());
         let (mut link, first) = connect::attach(&self.address, channel, hello).await?;
@@ -72,6 +78,13 @@ impl Node {
                 message = link.down.message() => message,
                 _ = tick.tick() => {
                     self.tick(&link).await;
+                    continue;
+                }
+                Ok(()) = census.changed() => {
+                    if let Some(asked) = census.borrow_and_update().as_ref() {
+                        // Who asked has gone: then nobody needs to know.
+                        let _ = asked.send((self.number, held::report(&self.speaker)));
+                    }
                     continue;
                 }
             };

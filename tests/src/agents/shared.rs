@@ -4,6 +4,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::time::Duration;
 
+use operator::inventory::Report;
+use tokio::sync::{mpsc, watch};
+
 use super::world::World;
 
 /// What the nodes have done, and what they should do.
@@ -22,4 +25,6 @@ pub struct Shared {
     pub instructions: AtomicU64,
     pub doubles: AtomicU64,
     pub last_error: Mutex<String>,
+    /// Where each node says once what it holds, by its number.
+    pub census: watch::Sender<Option<mpsc::UnboundedSender<(u32, Report)>>>,
 }

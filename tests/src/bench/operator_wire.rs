@@ -32,6 +32,8 @@ const SEED: u64 = 4;
 const PIECES: u32 = 4;
 const PIECE: Duration = Duration::from_secs(10);
 
+const RESTARTS: u32 = 3;
+
 /// All nodes must have come, and all must have been told, within this.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -59,7 +61,7 @@ pub fn run(options: &Options) -> Result<Vec<Figure>> {
         figures.extend(reports(world)?);
     }
     if chosen("restart") {
-        figures.extend(restart(world)?);
+        figures.extend(restart(world, PERIOD)?);
     }
     Ok(figures)
 }
@@ -68,7 +70,7 @@ pub fn run(options: &Options) -> Result<Vec<Figure>> {
 fn reports(world: World) -> Result<Vec<Figure>> {
     let stage = Stage::new(world)?;
     let mut operator = stage.start(0, None)?;
-    let fleet = stage.fleet(&operator)?;
+    let fleet = stage.fleet(&operator, PERIOD)?;
     stage.wait(&fleet, "connect", |fleet| fleet.connected() == world.nodes)?;
     // One interval for everybody's snapshot to be behind them.
     std::thread::sleep(PERIOD);
@@ -98,58 +100,30 @@ fn reports(world: World) -> Result<Vec<Figure>> {
     Ok(vec![figure(cores, "cores", "cores")?, figure(memory, "rss_mib", "MiB")?])
 }
 
-/// The operator is killed and started again; its inventory must become what it was.
-fn restart(world: World) -> Result<Vec<Figure>> {
+/// The operator is killed while every node reports changes, and started again; its inventory must become what the
+/// agents hold, which its former self had not all been told.
+pub fn restart(world: World, period: Duration) -> Result<Vec<Figure>> {
     let stage = Stage::new(world)?;
     let mut operator = stage.start(1, None)?;
     let addr = operator.addr;
-    let fleet = stage.fleet(&operator)?;
+    let fleet = stage.fleet(&operator, period)?;
     stage.wait(&fleet, "connect", |fleet| fleet.connected() == world.nodes)?;
-    std::thread::sleep(PERIOD * 2);
     let mut seconds = Vec::new();
-    for _ in 0..3 {
-        // What changes cannot be compared: changes pause while the digests are taken.
-        fleet.shared.changing.store(false, Relaxed);
-        std::thread::sleep(PERIOD + Duration::from_secs(1));
-        let former = operator.ask("digest")?;
+    let mut former = None;
+    for _ in 0..RESTARTS {
         fleet.shared.changing.store(true, Relaxed);
-        std::thread::sleep(PERIOD * 2);
-        fleet.shared.changing.store(false, Relaxed);
-        std::thread::sleep(Duration::from_secs(1));
-        stage.wait(&fleet, "be acknowledged", Fleet::settled)?;
-        let latest = operator.ask("digest")?;
-        ensure!(former != latest, "the load changed nothing: the digest is still {former}");
+        std::thread::sleep(period * 2);
         operator.kill()?;
+        // A node that has lost its operator changes nothing until it has another: what each held at the kill is what
+        // the new one must come to. With changes after that there would be nothing to compare with.
+        fleet.shared.changing.store(false, Relaxed);
         operator = stage.start(1, Some(addr))?;
-        let listening = Instant::now();
-        // The digest reads everything under the lock that reports are taken in with, a quarter of a second of a
-        // core: it is asked for once every agent has told something and nothing more comes.
-        let mut told = None;
-        while listening.elapsed() < PATIENCE {
-            let all = operator.count("Snapshots")? >= u64::from(world.nodes);
-            let ranges = Some(operator.count("Ranges")?);
-            if all && ranges == told {
-                break;
-            }
-            told = ranges;
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let mut heard;
-        loop {
-            heard = operator.ask("digest")?;
-            if heard == latest {
-                break;
-            }
-            ensure!(
-                listening.elapsed() < PATIENCE,
-                "the inventory is {heard}, not {latest}, after {PATIENCE:?}; {}",
-                operator.ask("counts")?
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        seconds.push(listening.elapsed().as_secs_f64());
-        fleet.shared.changing.store(true, Relaxed);
-        std::thread::sleep(PERIOD * 2);
+        let (held, passed) = whole_again(&mut operator, &fleet, world)?;
+        ensure!(
+            former.replace(held) != Some(held),
+            "the load changed nothing: the digest is still {held:032x}"
+        );
+        seconds.push(passed.as_secs_f64());
     }
     let shared = &fleet.shared;
     let instructed = shared.instructions.load(Relaxed);
@@ -162,6 +136,47 @@ fn restart(world: World) -> Result<Vec<Figure>> {
         spread.figure("restart", "seconds", "s"),
         doubles.figure("restart", "double_instructions", "instructions"),
     ])
+}
+
+/// What all agents hold, and how long after this call the operator's inventory was that.
+fn whole_again(operator: &mut Operator, fleet: &Fleet, world: World) -> Result<(u128, Duration)> {
+    let listening = Instant::now();
+    // The digest reads everything under the lock that reports are taken in with, a quarter of a second of a core: it is
+    // asked for once every agent has told something and nothing more comes.
+    let mut told = None;
+    while listening.elapsed() < PATIENCE {
+        let all = operator.count("Snapshots")? >= u64::from(world.nodes);
+        let ranges = Some(operator.count("Ranges")?);
+        if all && ranges == told {
+            break;
+        }
+        told = ranges;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (mut held, mut before) = (None, None);
+    loop {
+        let heard = operator.ask("digest")?;
+        let passed = listening.elapsed();
+        let since = match before {
+            Some((same, since)) if same == heard => since,
+            _ => passed,
+        };
+        // The agents are asked when nothing changes any more: their answer takes cores that the operator would miss.
+        if held.is_none() && since < passed {
+            held = Some(fleet.digest()?);
+        }
+        if let Some(held) = held.filter(|held| format!("{held:032x}") == heard) {
+            return Ok((held, since));
+        }
+        ensure!(
+            passed < PATIENCE,
+            "the inventory is {heard} after {PATIENCE:?}, the agents hold {}; {}",
+            held.map_or_else(|| "what changes all the time".to_owned(), |held| format!("{held:032x}")),
+            operator.ask("counts")?
+        );
+        before = Some((heard, since));
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 struct Stage {
@@ -219,9 +234,9 @@ impl Stage {
         Ok(Operator { ward, questions, answers, addr })
     }
 
-    fn fleet(&self, operator: &Operator) -> Result<Fleet> {
+    fn fleet(&self, operator: &Operator, period: Duration) -> Result<Fleet> {
         let url = format!("https://{}", operator.addr);
-        Fleet::start(self.world, PERIOD, &url, &self.authority, 2)
+        Fleet::start(self.world, period, &url, &self.authority, 2)
     }
 
     fn wait(&self, fleet: &Fleet, what: &str, done: impl Fn(&Fleet) -> bool) -> Result<()> {

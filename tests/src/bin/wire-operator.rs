@@ -15,7 +15,8 @@ use clap::Parser;
 use operator::certs::vault::MemoryVault;
 use operator::certs::{self, Bearer, Source, enrol};
 use operator::ingest::{self, Extent, Folder, Hub, Limits, Tally, Wish, Work};
-use operator::inventory::{DatasetSpec, Fact, Inventory, NodeFacts, Tier};
+use operator::inventory::{Inventory, Tier};
+use tests::agents::held;
 use tests::agents::world::World;
 use tokio::sync::watch;
 
@@ -95,14 +96,7 @@ fn declare(world: World, hub: &Hub) {
     hub.directory().set((0..world.datasets).map(folder));
     let now = hub.now();
     let mut inventory = hub.inventory().write().unwrap_or_else(PoisonError::into_inner);
-    for dataset in 0..world.datasets {
-        let spec = DatasetSpec::default();
-        inventory.apply(Fact::Dataset { dataset: world.dataset_name(dataset), spec }, now);
-    }
-    for node in 0..world.nodes {
-        let facts = NodeFacts { ready: true, ..NodeFacts::default() };
-        inventory.apply(Fact::Node { node: world.node_name(node).into(), facts }, now);
-    }
+    held::declare(world, &mut inventory, now);
 }
 
 fn instruct(world: World, each: u32, hub: &Hub) -> Result<()> {

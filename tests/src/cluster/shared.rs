@@ -34,8 +34,8 @@ pub enum SharedError {
     #[error("cannot clean up after signals and earlier runs: {0}")]
     Hygiene(#[from] io::Error),
     #[error(
-        "KUBECONFIG names the cluster at {0}, which is not on this machine. The tests install CRDs and \
-         webhooks and add nodes: unset KUBECONFIG to have a private cluster, or set {REMOTE}=yes to let them"
+        "KUBECONFIG names the cluster at {0}, which is not on this machine. The tests add nodes and namespaces \
+         and install CRDs for a while: unset KUBECONFIG to have a private cluster, or set {REMOTE}=yes to let them"
     )]
     Remote(String),
 }
@@ -56,8 +56,13 @@ impl Cluster {
         SHARED.get_or_init(|| async { Self::provide().await.map(Arc::new).map_err(Arc::new) }).await.clone()
     }
 
+    /// Whether KUBECONFIG names one to use.
+    pub fn named() -> bool {
+        env::var_os("KUBECONFIG").is_some_and(|named| !named.is_empty())
+    }
+
     async fn provide() -> Result<Self, SharedError> {
-        if env::var_os("KUBECONFIG").is_some_and(|named| !named.is_empty()) {
+        if Self::named() {
             let kubeconfig = Kubeconfig::from_env().map_err(AccessError::from)?.unwrap_or_default();
             let url = access::config(kubeconfig.clone()).await?.cluster_url;
             let allowed = env::var_os(REMOTE).is_some_and(|set| set == "yes");

@@ -20,6 +20,12 @@ mod judged;
 
 mod life;
 
+mod faulty;
+
+mod schemas;
+
+mod given;
+
 mod refusals;
 
 mod status;

@@ -1,5 +1,5 @@
-//! What the schemas of deploy/crd refuse, in the apiserver's own judgement: each field missing, huge, negative or of
-//! the wrong kind, and what no field is by itself.
+//! What deploy/crd refuses, in the apiserver's own judgement: each field missing, huge, negative or of the wrong kind
+//! (`schemas`, from the schemas themselves), and here by hand what rules and patterns are for, and in which words.
 
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
@@ -7,9 +7,12 @@ use kube::{Client, Resource};
 use operator_api::crd::{AccessProfile, DataBackup, DataLoad, DataMigrate, DataProcess, Dataset};
 use serde_json::{Value, json};
 
-use super::stage::{Stage, dataset, namespace, object, with};
+use super::given;
+use super::schemas::every_fault_of_every_field_is_refused_by_name;
+use super::stage::{dataset, object, with};
 
-const NAMESPACE: &str = "refusals";
+/// Nothing is made there: all of it are dry runs.
+const NAMESPACE: &str = "default";
 
 /// Each is refused, and the refusal names these words; `base` itself is let in.
 async fn refused<K: Resource<DynamicType = ()>>(client: &Client, base: Value, cases: &[(Value, &str)]) {
@@ -37,22 +40,26 @@ fn long(bytes: usize) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_no_schema_lets_in_is_refused_and_named() {
-    let stage = Stage::shared().await;
-    // One of the others stops etcd.
-    let _turn = stage.turn().await;
-    let client = stage.client().await;
-    namespace(&client, NAMESPACE).await;
-    datasets(&client).await;
-    operations(&client).await;
-    profiles(&client).await;
+    given::asked(|client| async move {
+        by_hand(&client).await;
+        every_fault_of_every_field_is_refused_by_name(&client).await;
+    })
+    .await;
+}
+
+async fn by_hand(client: &Client) {
+    datasets(client).await;
+    operations(client).await;
+    profiles(client).await;
 
     // A name that no label could hold.
     let resource = ApiResource::erase::<Dataset>(&());
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), NAMESPACE, &resource);
-    let answer = api.create(&PostParams::default(), &object(dataset("with.dots", json!({})))).await;
+    let try_it = PostParams { dry_run: true, ..PostParams::default() };
+    let answer = api.create(&try_it, &object(dataset("with.dots", json!({})))).await;
     assert!(answer.unwrap_err().to_string().contains("becomes a label"));
     // A field that does not exist is not silently dropped where the client asks, as kubectl does.
-    let strict = PatchParams::apply("tests").validation_strict();
+    let strict = PatchParams::apply("tests").dry_run().validation_strict();
     let patch = Patch::Apply(dataset("misspelt", json!({"mount": []})));
     let answer = api.patch("misspelt", &strict, &patch).await;
     let message = answer.unwrap_err().to_string();

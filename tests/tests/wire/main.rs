@@ -14,3 +14,5 @@ mod talk;
 mod trust;
 
 mod faults;
+
+mod restart;

@@ -15,16 +15,22 @@ const LARGEST: usize = 1 << 20;
 
 const NAMES: &[u8] = br#""NodeNames":"#;
 
-/// Its port on loopback, and how many questions it has answered; it ends with this process.
+/// Its port on loopback, and how often it was asked for scores; it ends with this process.
 #[derive(Debug)]
 pub struct Floor {
     pub port: u16,
-    pub answered: Arc<AtomicUsize>,
+    scored: Arc<AtomicUsize>,
+}
+
+impl Floor {
+    pub fn scored(&self) -> usize {
+        self.scored.load(Ordering::Relaxed)
+    }
 }
 
 pub fn open() -> Result<Floor> {
-    let answered = Arc::new(AtomicUsize::new(0));
-    let counter = answered.clone();
+    let scored = Arc::new(AtomicUsize::new(0));
+    let counter = scored.clone();
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
     std::thread::Builder::new().name("floor".to_owned()).spawn(move || {
@@ -33,11 +39,11 @@ pub fn open() -> Result<Floor> {
             std::thread::spawn(move || converse(&client, &counter));
         }
     })?;
-    Ok(Floor { port, answered })
+    Ok(Floor { port, scored })
 }
 
 /// Until the scheduler goes.
-fn converse(client: &TcpStream, answered: &AtomicUsize) -> std::io::Result<()> {
+fn converse(client: &TcpStream, scored: &AtomicUsize) -> std::io::Result<()> {
     client.set_nodelay(true)?;
     let (mut asked, mut to) = (BufReader::with_capacity(64 << 10, client), client);
     let mut body = Vec::new();
@@ -63,12 +69,16 @@ fn converse(client: &TcpStream, answered: &AtomicUsize) -> std::io::Result<()> {
         }
         body.resize(length, 0);
         asked.read_exact(&mut body)?;
-        let answer = if path.contains("/filter") { names(&body) } else { b"[]".to_vec() };
+        let answer = if path.contains("/filter") {
+            names(&body)
+        } else {
+            scored.fetch_add(1, Ordering::Relaxed);
+            b"[]".to_vec()
+        };
         let head = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             answer.len()
         );
-        answered.fetch_add(1, Ordering::Relaxed);
         to.write_all(&[head.as_bytes(), &answer].concat())?;
     }
 }
@@ -113,6 +123,6 @@ mod tests {
             heard.read_exact(&mut answer).unwrap();
             assert_eq!(answer, wanted.as_bytes(), "{path}");
         }
-        assert_eq!(floor.answered.load(Ordering::Relaxed), 2);
+        assert_eq!(floor.scored(), 1, "the one of prioritize");
     }
 }

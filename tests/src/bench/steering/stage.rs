@@ -24,7 +24,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::asked::Asked;
 use super::door::{Nothing, certificate};
+use super::floor::Floor;
 use crate::cluster::control_plane::ControlPlane;
 use crate::cluster::fleet::{Fleet, Spec};
 use crate::cluster::options::{Options, Scheduler};
@@ -50,9 +52,10 @@ pub struct Stage {
     pub fleet: Fleet,
     pub namespace: String,
     pub inventory: Arc<RwLock<Inventory>>,
-    /// Where an extender that does nothing stands in for ours.
-    pub floor: Option<u16>,
+    /// An extender that does nothing and stands in for ours.
+    pub floor: Option<Floor>,
     picture: Arc<Picture>,
+    asked: Arc<Asked>,
     port: u16,
     authority: String,
     stop: watch::Sender<bool>,
@@ -91,13 +94,14 @@ impl Stage {
         }
         let inventory = Arc::new(RwLock::new(inventory));
         let picture = Arc::new(Picture::new(inventory.clone()));
+        let asked = Arc::new(Asked::new(picture.clone()));
         let (authority, tls) = certificate()?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let (stop, stopped) = watch::channel(false);
         let ticking = picture.clone();
         let served = vec![
-            tokio::spawn(Schedule::new(picture.clone(), Arc::new(Nothing)).serve(listener, tls, stopped)),
+            tokio::spawn(Schedule::new(asked.clone(), Arc::new(Nothing)).serve(listener, tls, stopped)),
             tokio::spawn(async move {
                 let mut tick = tokio::time::interval(Duration::from_secs(1));
                 loop {
@@ -106,8 +110,20 @@ impl Stage {
                 }
             }),
         ];
-        let floor = None;
-        Ok(Self { plane, client, fleet, namespace, inventory, floor, picture, port, authority, stop, served })
+        Ok(Self {
+            plane,
+            client,
+            fleet,
+            namespace,
+            inventory,
+            floor: None,
+            picture,
+            asked,
+            port,
+            authority,
+            stop,
+            served,
+        })
     }
 
     /// A Dataset with a claim of its name, bound as the operator's are.
@@ -143,6 +159,11 @@ impl Stage {
     /// What the operator knows, as its watches and webhooks ask it.
     pub fn picture(&self) -> Arc<Picture> {
         self.picture.clone()
+    }
+
+    /// How often a scheduler has asked for the scores of a pod's nodes, of whichever extender stands here.
+    pub fn scored(&self) -> usize {
+        self.floor.as_ref().map_or_else(|| self.asked.scored(), Floor::scored)
     }
 
     pub async fn claims_are_bound(&self) -> Result<()> {
@@ -216,14 +237,14 @@ impl Stage {
             let documents = documents("scheduler/configuration.yaml")?;
             let mut extenders =
                 documents.first().context("configuration.yaml is empty")?["extenders"].clone();
-            match self.floor {
+            match &self.floor {
                 None => {
                     extenders[0]["urlPrefix"] = json!(format!("https://localhost:{}/extender", self.port));
                     extenders[0]["tlsConfig"] =
                         json!({"caData": ByteString(self.authority.clone().into_bytes())});
                 }
-                Some(port) => {
-                    extenders[0]["urlPrefix"] = json!(format!("http://127.0.0.1:{port}/extender"));
+                Some(floor) => {
+                    extenders[0]["urlPrefix"] = json!(format!("http://127.0.0.1:{}/extender", floor.port));
                     extenders[0]["enableHTTPS"] = json!(false);
                     extenders[0]["tlsConfig"] = Value::Null;
                 }

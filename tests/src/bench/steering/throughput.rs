@@ -6,10 +6,9 @@
 //! cores, so what a cluster does elsewhere is left out while the clock runs: kubelets that start pods (they stay
 //! as they are bound), and a look at all pods to see who waits (one that does is enough).
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt};
 use kube::api::{DeleteParams, ListParams, PostParams};
 
@@ -31,8 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub async fn run(repeats: usize, nodes: Option<u32>, floor: bool) -> Result<Figure> {
     let nodes = nodes.map_or(NODES, |nodes| nodes as usize);
     let mut stage = Stage::set(Spec { kubelet: false, ..Spec::new("many", nodes) }).await?;
-    let floor = floor.then(floor::open).transpose()?;
-    stage.floor = floor.as_ref().map(|floor| floor.port);
+    stage.floor = floor.then(floor::open).transpose()?;
     let names: Vec<String> = stage.fleet.names().collect();
     for number in 0..DATASETS {
         let dataset = format!("data-{number}");
@@ -46,7 +44,7 @@ pub async fn run(repeats: usize, nodes: Option<u32>, floor: bool) -> Result<Figu
     stage.claims_are_bound().await?;
     // What a fresh control plane does for the first time is nobody's time.
     stage.steer(Steering { webhooks: false, extender: true }).await?;
-    rate(&stage).await?;
+    rate(&stage, true).await?;
     let mut ratios = Vec::new();
     for round in 0..repeats.max(1) {
         // Each comes first in turn: the control plane grows slower as its history grows.
@@ -54,33 +52,40 @@ pub async fn run(repeats: usize, nodes: Option<u32>, floor: bool) -> Result<Figu
         let (mut with, mut without) = (0.0, 0.0);
         for extender in [first, !first] {
             stage.steer(Steering { webhooks: false, extender }).await?;
-            let rate = rate(&stage).await?;
+            let rate = rate(&stage, extender).await?;
             eprintln!("{rate:.0} pods/s {} the extender", if extender { "with" } else { "without" });
             *if extender { &mut with } else { &mut without } = rate;
         }
         ratios.push(with / without);
     }
-    if let Some(floor) = &floor {
-        let (answered, pods) = (floor.answered.load(Ordering::Relaxed), (repeats.max(1) + 1) * PODS);
-        // A scheduler that cannot reach its extender goes on without one, and fast.
-        anyhow::ensure!(answered >= pods, "the extender answered {answered} questions about {pods} pods");
-        eprintln!("{answered} questions about {pods} pods");
-    }
     let spread = Spread::of(ratios).context("nothing was measured")?;
-    Ok(spread.figure(
-        if floor.is_some() { "extender-floor" } else { "extender" },
-        "pods_per_s_ratio",
-        "ratio",
-    ))
+    Ok(spread.figure(if floor { "extender-floor" } else { "extender" }, "pods_per_s_ratio", "ratio"))
 }
 
-async fn rate(stage: &Stage) -> Result<f64> {
+/// Whether a run was what it is reported as. deploy/ makes the extender ignorable: a scheduler that cannot reach it
+/// goes on without one, and fast.
+fn asked(extender: bool, scored: usize, pods: usize) -> Result<()> {
+    if extender {
+        ensure!(
+            scored >= pods,
+            "the extender was asked for the scores of {scored} pods of {pods}: the others were scheduled without it, so \
+             their rate is no rate with it; see the scheduler's log for why it did not answer in time"
+        );
+    } else {
+        ensure!(scored == 0, "the extender was asked {scored} times in a run without it");
+    }
+    Ok(())
+}
+
+/// Pods a second; `extender` is whether the scheduler has one.
+async fn rate(stage: &Stage, extender: bool) -> Result<f64> {
     let scheduler = stage.plane.processes().find(|process| process.name() == "kube-scheduler");
     let scheduler: &Process = scheduler.context("the control plane has no scheduler")?;
     // It reads all nodes first.
     let warm = stage.pod("first", "data-0", "10m")?;
     stage.pods().create(&PostParams::default(), &warm).await?;
     stage.node_of("first").await?;
+    let before = stage.scored();
 
     scheduler.pause()?;
     let made = futures::stream::iter(0..PODS)
@@ -105,6 +110,7 @@ async fn rate(stage: &Stage) -> Result<f64> {
         })
     })
     .await?;
+    asked(extender, stage.scored() - before, PODS)?;
     let now = DeleteParams::default().grace_period(0);
     pods.delete_collection(&now, &ListParams::default()).await?;
     until("the pods are gone", PATIENCE, async || {
@@ -113,4 +119,21 @@ async fn rate(stage: &Stage) -> Result<f64> {
     })
     .await?;
     Ok(PODS as f64 / time.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_without_answers_is_no_rate_with_the_extender() {
+        assert!(asked(true, PODS, PODS).is_ok());
+        assert!(asked(true, PODS + 3, PODS).is_ok(), "a pod may be tried twice");
+        for scored in [0, PODS - 1] {
+            let words = asked(true, scored, PODS).unwrap_err().to_string();
+            assert!(words.contains(&format!("{scored} pods of {PODS}")), "{words}");
+        }
+        assert!(asked(false, 0, PODS).is_ok());
+        assert!(asked(false, 1, PODS).is_err());
+    }
 }
