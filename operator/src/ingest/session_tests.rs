@@ -248,7 +248,12 @@ fn where_pods_are_watched_an_agent_teaches_of_datasets_that_its_pods_use() {
 
     let node = Fact::Node { node: "n1".into(), facts: Default::default() };
     tell(node);
-    tell(Fact::PodBound { pod: "p".into(), node: "n1".into(), datasets: vec!["a/b".into()] });
+    tell(Fact::PodBound {
+        pod: "p".into(),
+        node: "n1".into(),
+        datasets: vec!["a/b".into()],
+        workload: "b/Job/w".into(),
+    });
     said(&mut session, learned("w", "nas:/x"));
     said(&mut session, learned("w", "nas:/x/c"));
     assert!(known("w", "nas:/x") && !known("w", "nas:/x/c"), "no pod there uses a/c");

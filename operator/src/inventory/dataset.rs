@@ -227,6 +227,11 @@ impl Dataset {
 
     /// Costs time in proportion to the runs held: for a status, not for every pod.
     pub fn summary(&self) -> Summary {
+        self.summary_of(|_| true)
+    }
+
+    /// The same over those nodes that count.
+    pub fn summary_of(&self, counts: impl Fn(NodeId) -> bool) -> Summary {
         let current = self.current();
         let mut sum = Summary {
             version: current.map(|v| v.version),
@@ -235,7 +240,7 @@ impl Dataset {
             ..Summary::default()
         };
         let mut runs: Vec<Chunks> = Vec::new();
-        for (_, held) in self.holders() {
+        for (_, held) in self.holders().filter(|(id, _)| counts(*id)) {
             sum.holders += 1;
             sum.ram = sum.ram.saturating_add(held.ram.bytes(sum.bytes));
             sum.cache = sum.cache.saturating_add(held.cache.bytes(sum.bytes));
@@ -244,7 +249,7 @@ impl Dataset {
         let (covered, reached) = covered(runs);
         let short = |bytes: u64| u64::from(reached).checked_mul(CHUNK)?.checked_sub(bytes);
         sum.cached = (covered * CHUNK).saturating_sub(sum.bytes.and_then(short).unwrap_or(0));
-        for presence in self.nodes.values() {
+        for (_, presence) in self.nodes.iter().filter(|(id, _)| counts(**id)) {
             sum.pods = sum.pods.saturating_add(presence.pods);
             let Some(demand) = presence.demand else { continue };
             sum.readers = sum.readers.saturating_add(demand.readers);

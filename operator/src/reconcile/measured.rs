@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use operator_api::crd::dataset_status::{
     MAX_NODES, MAX_READERS, MAX_VERSIONS, NodeStatus, ReaderStatus, VersionStatus,
@@ -10,22 +10,38 @@ use operator_api::crd::dataset_status::{
 use rustc_hash::FxHashSet;
 
 use super::measure::{Measure, Measured};
-use crate::inventory::{Dataset, Inventory, Name, NodeId, Version, WorkloadId};
+use crate::inventory::{Dataset, Inventory, Millis, Name, NodeId, Version, WorkloadId};
+use crate::placement::SILENCE_MS;
 use crate::watch::facts;
 
 /// Datasets of which the last reader is remembered.
 const MAX_REMEMBERED: usize = 65_536;
 
+/// Who leads looks more often; after a longer pause somebody else may have led, and seen readers.
+const LOOKS: Duration = Duration::from_secs(120);
+
 #[derive(Debug)]
 pub struct Ledger {
     inventory: Arc<RwLock<Inventory>>,
-    /// When somebody was last seen reading, or the Dataset was first looked at.
-    read: Mutex<HashMap<Name, Instant>>,
+    /// When somebody was last seen reading, or the Dataset was first looked at, and when it was looked at last.
+    read: Mutex<HashMap<Name, (Instant, Instant)>>,
+    clock: fn() -> Millis,
+}
+
+/// The clock of facts, as the hub has it.
+fn clock() -> Millis {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl Ledger {
     pub fn new(inventory: Arc<RwLock<Inventory>>) -> Self {
-        Self { inventory, read: Mutex::default() }
+        Self { inventory, read: Mutex::default(), clock }
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_clock(self, clock: fn() -> Millis) -> Self {
+        Self { clock, ..self }
     }
 
     fn idle_seconds(&self, name: &Name, reading: bool) -> i64 {
@@ -34,11 +50,12 @@ impl Ledger {
             read.clear();
         }
         let now = Instant::now();
-        let since = read.entry(name.clone()).or_insert(now);
-        if reading {
+        let (since, looked) = read.entry(name.clone()).or_insert((now, now));
+        if reading || now.duration_since(*looked) > LOOKS {
             *since = now;
         }
-        i64::try_from(since.elapsed().as_secs()).unwrap_or(i64::MAX)
+        *looked = now;
+        i64::try_from(now.duration_since(*since).as_secs()).unwrap_or(i64::MAX)
     }
 }
 
@@ -47,23 +64,37 @@ impl Measured for Ledger {
         let name = facts::name(namespace, name);
         let inventory = self.inventory.read().unwrap_or_else(PoisonError::into_inner);
         let dataset = inventory.dataset(inventory.dataset_id(&name)?)?;
-        let mut measure = measure(&inventory, dataset)?;
-        let reading = is_read(dataset);
+        let now = (self.clock)();
+        let counts = |id| !is_lost(&inventory, id, now);
+        let mut found = measure(&inventory, dataset, counts)?;
+        if found.reporting == 0 {
+            // Nobody is left: what was told last is shown, and that it is old is said beside it.
+            found = measure(&inventory, dataset, |_| true)?;
+        }
+        let reading = is_read(dataset, counts);
+        let heard = found.reporting > 0;
         drop(inventory);
-        measure.idle_seconds = Some(self.idle_seconds(&name, reading));
-        Some(measure)
+        found.idle_seconds = heard.then(|| self.idle_seconds(&name, reading));
+        Some(found)
     }
 }
 
-/// Also by what an agent told last before it fell silent: that its readers have ended is not known, and what is idle
-/// gives its space back.
-fn is_read(dataset: &Dataset) -> bool {
-    dataset.nodes().any(|(_, presence)| presence.demand().is_some_and(|demand| demand.readers > 0))
+/// Its agent has been silent for so long that placement counts the node out: what it had may be gone, and its readers
+/// with it.
+fn is_lost(inventory: &Inventory, id: NodeId, now: Millis) -> bool {
+    let silent = inventory.node(id).and_then(|node| node.silent());
+    silent.is_some_and(|since| now.since(since) > SILENCE_MS)
+}
+
+/// Also by what an agent told before it fell silent for a moment: that its readers have ended is not known.
+fn is_read(dataset: &Dataset, counts: impl Fn(NodeId) -> bool) -> bool {
+    let mut there = dataset.nodes().filter(|(id, _)| counts(*id));
+    there.any(|(_, presence)| presence.demand().is_some_and(|demand| demand.readers > 0))
 }
 
 /// None: no agent has told of it.
-fn measure(inventory: &Inventory, dataset: &Dataset) -> Option<Measure> {
-    let summary = dataset.summary();
+fn measure(inventory: &Inventory, dataset: &Dataset, counts: impl Fn(NodeId) -> bool) -> Option<Measure> {
+    let summary = dataset.summary_of(&counts);
     let mut measure = Measure::default();
     let mut told = false;
     let mut capacity = Some(0_u64);
@@ -73,6 +104,9 @@ fn measure(inventory: &Inventory, dataset: &Dataset) -> Option<Measure> {
     for (id, presence) in dataset.nodes() {
         let Some(node) = inventory.node(id).filter(|node| node.told().is_some()) else { continue };
         told |= presence.demand().is_some() || presence.versions().next().is_some();
+        if !counts(id) {
+            continue;
+        }
         if node.silent().is_none() {
             measure.reporting += 1;
             let readers = presence.demand().map_or(0, |demand| demand.readers);

@@ -11,6 +11,7 @@ use crate::inventory::{
     CHUNK, Capacity, Change, DatasetReport, DatasetSpec, Demand, Fact, Inventory, Millis, Report, Tier,
     Version, VersionFacts,
 };
+use crate::placement::SILENCE_MS;
 
 const CURRENT: Version = Version(2);
 const FORMER: Version = Version(1);
@@ -37,7 +38,7 @@ struct Told {
 impl World {
     fn new() -> Self {
         let inventory: Arc<RwLock<Inventory>> = Arc::default();
-        let ledger = Ledger::new(inventory.clone());
+        let ledger = Ledger::new(inventory.clone()).with_clock(|| Millis(1));
         let mut world = Self { inventory, ledger, sequence: 0 };
         world.spec(None);
         for version in [FORMER, CURRENT] {
@@ -222,6 +223,30 @@ fn nodes_are_told_with_their_bytes_those_with_most_first() {
     world.silent("n2");
     let measure = world.measure();
     assert_eq!((measure.nodes.len(), measure.node_count, measure.reporting), (3, 3, 4), "old news is kept");
+}
+
+#[test]
+fn a_node_that_is_lost_counts_no_more_while_others_tell() {
+    let mut world = World::new();
+    world.told("lost", Told { readers: 1, hit: 50, miss: 50, ram: vec![0..10], ..Told::default() });
+    world.told("n2", Told { ram: vec![0..2], ..Told::default() });
+    world.bound("1", "lost", "ns/Job/j");
+    world.silent("lost");
+    let measure = world.measure();
+    assert_eq!(
+        (measure.cached_bytes, measure.hit_share),
+        (Some(signed(10)), Some(0.5)),
+        "silent for a moment"
+    );
+    world.ledger = Ledger::new(world.inventory.clone()).with_clock(|| Millis(1 + SILENCE_MS + 1));
+    let measure = world.measure();
+    assert_eq!((measure.cached_bytes, measure.hit_share), (Some(signed(2)), None));
+    assert_eq!((measure.nodes.len(), measure.reader_count, measure.reporting), (1, 0, 1));
+    assert!(measure.idle_seconds.is_some());
+    world.silent("n2");
+    let measure = world.measure();
+    assert_eq!((measure.cached_bytes, measure.reporting), (Some(signed(10)), 0), "the last that was told");
+    assert_eq!(measure.idle_seconds, None, "who reads is not known");
 }
 
 #[test]
