@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::arch::{AMD64, Arch};
 use crate::apt::Apt;
@@ -70,11 +70,55 @@ pub struct Kernel {
     pub modules: PathBuf,
 }
 
-/// The line that `--kernel` names: by its name, or the newest by its version.
-pub fn line(name: &str) -> Result<Line> {
+/// What `--kernel` asks for: a line, and of the newest perhaps a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    pub line: Line,
+    /// "7.3": what the newest that there is must be. Only the mirror knows which one that is.
+    version: Option<String>,
+}
+
+impl From<Line> for Wish {
+    fn from(line: Line) -> Self {
+        Self { line, version: None }
+    }
+}
+
+impl Wish {
+    /// A line by its name, or the newest by its version as far as it is given: "7", "7.3", "7.3.4".
+    pub fn of(name: &str) -> Result<Self> {
+        if let Some(line) = LINES.into_iter().find(|line| line.name == name) {
+            return Ok(line.into());
+        }
+        let [named @ .., newest] = LINES;
+        let asked = numbers(name);
+        // What is not above the other lines cannot be the newest, and nobody needs to be asked.
+        let series = asked.get(..2).unwrap_or(&asked);
+        let is_version = name.split('.').all(|part| part.parse::<u64>().is_ok());
+        if !is_version || named.iter().any(|line| numbers(line.name).as_slice() >= series) {
+            return Err(unknown(name));
+        }
+        Ok(Self { line: newest, version: Some(name.to_owned()) })
+    }
+
+    /// Whether this is the kernel that was asked for.
+    pub fn check(&self, kernel: &Kernel) -> Result<()> {
+        let Some(version) = &self.version else { return Ok(()) };
+        if numbers(&kernel.release).starts_with(&numbers(version)) {
+            return Ok(());
+        }
+        Err(unknown(version).context(format!("the newest kernel is {}", kernel.release)))
+    }
+}
+
+fn unknown(name: &str) -> anyhow::Error {
     let known: Vec<&str> = LINES.iter().map(|line| line.name).collect();
-    let found = LINES.into_iter().find(|line| line.name == name);
-    found.with_context(|| format!("no kernel is called {name}: there are {}", known.join(", ")))
+    anyhow!("no kernel is called {name}: there are {}", known.join(", "))
+}
+
+/// The numbers that a release or version begins with.
+fn numbers(release: &str) -> Vec<u64> {
+    release.split(['.', '-', '+']).map_while(|part| part.parse().ok()).collect()
 }
 
 /// The kernel of a line, fetched where it is not there or might be old.
@@ -152,7 +196,7 @@ fn newest(packages: &[String], prefix: &str, arch: Arch) -> Option<String> {
         if !rest.starts_with(prefix) || rest.contains("deb11") && prefix != "5.10." {
             return None;
         }
-        let numbers: Vec<u64> = rest.split(['.', '-', '+']).map_while(|part| part.parse().ok()).collect();
+        let numbers = numbers(rest);
         // "6.12" alone is a package without content that depends on the newest.
         (numbers.len() >= 3).then_some(numbers)
     };
@@ -221,7 +265,32 @@ mod tests {
 
     #[test]
     fn an_unknown_kernel_is_refused_by_name() {
-        assert_eq!(line("6.1").unwrap().name, "6.1");
-        assert!(line("4.19").unwrap_err().to_string().contains("5.10, 6.1, 6.12, newest"));
+        assert_eq!(Wish::of("6.1").unwrap(), LINES[1].into());
+        for name in ["4.19", "6", "6.1.0", "6.12.118", "", "seven", "7.x", "7..3", "7.3-cloud"] {
+            let refused = Wish::of(name).unwrap_err().to_string();
+            assert!(refused.contains("5.10, 6.1, 6.12, newest"), "{name}: {refused}");
+        }
+    }
+
+    #[test]
+    fn the_newest_is_called_by_its_version_too() {
+        let kernel = Kernel {
+            name: "7.3".to_owned(),
+            release: "7.3.4+deb13-cloud-amd64".to_owned(),
+            image: PathBuf::new(),
+            modules: PathBuf::new(),
+        };
+        for name in ["newest", "7", "7.3", "7.3.4"] {
+            let wish = Wish::of(name).unwrap();
+            assert_eq!(wish.line.name, "newest", "{name}");
+            wish.check(&kernel).unwrap();
+        }
+        for name in ["8", "6.18", "7.4", "7.30", "7.3.40", "7.3.4.1"] {
+            let refused = format!("{:#}", Wish::of(name).unwrap().check(&kernel).unwrap_err());
+            assert!(refused.contains("the newest kernel is 7.3.4+deb13-cloud-amd64"), "{refused}");
+            assert!(refused.contains(&format!("no kernel is called {name}: there are 5.10,")), "{refused}");
+        }
+        let later = Kernel { release: "7.30.1-cloud-amd64".to_owned(), ..kernel };
+        assert!(Wish::of("7.3").unwrap().check(&later).is_err());
     }
 }

@@ -35,7 +35,7 @@ use crate::setup::{self, Purpose};
 use allowed::Terms;
 use arch::{AMD64, Arch};
 use initramfs::{Contents, END};
-use kernel::{Kernel, LINES, Line};
+use kernel::{Kernel, LINES, Wish};
 
 pub use fleet::{Booted, Fleet};
 
@@ -48,7 +48,7 @@ pub struct Options {
     /// Every kernel, not only the oldest and the newest
     #[arg(long)]
     all: bool,
-    /// Only this kernel: 5.10, 6.1, 6.12 or newest; may be given more than once
+    /// Only this kernel: 5.10, 6.1, 6.12 or newest, which its version (7.3) means too; may be given more than once
     #[arg(long, value_name = "KERNEL", conflicts_with = "all")]
     kernel: Vec<String>,
     /// What machine the guests are: amd64 (the default), or arm64, which takes cross compilers and leaves prefetch out unless it is
@@ -92,12 +92,13 @@ impl Options {
         self.arch.as_deref().map_or(Ok(AMD64), arch::of)
     }
 
-    fn lines(&self) -> Result<Vec<Line>> {
+    fn wishes(&self) -> Result<Vec<Wish>> {
         if !self.kernel.is_empty() {
-            return self.kernel.iter().map(|name| kernel::line(name)).collect();
+            return self.kernel.iter().map(|name| Wish::of(name)).collect();
         }
         let ends = [LINES.first(), LINES.last()].into_iter().flatten().copied();
-        Ok(if self.all { LINES.to_vec() } else { ends.collect() })
+        let lines = if self.all { LINES.to_vec() } else { ends.collect() };
+        Ok(lines.into_iter().map(Wish::from).collect())
     }
 
     /// Whether the probe's acceptance is asked for, and whether prefetch is.
@@ -155,6 +156,8 @@ impl Options {
 /// Provides, compiles and fetches whatever guests need, and boots none yet.
 pub fn prepare(place: &Place, options: &Options) -> Result<Fleet> {
     let arch = options.arch()?;
+    // A kernel that is none is told before anything is built.
+    let wishes = options.wishes()?;
     setup::provide(place, Purpose::Guest, false)?;
     let userland = if arch.is_own() {
         None
@@ -175,8 +178,10 @@ pub fn prepare(place: &Place, options: &Options) -> Result<Fleet> {
     }
     let contents = Contents::gather(arch, &programs, userland.as_deref())?;
     let mut kernels = Vec::new();
-    for line in options.lines()? {
-        kernels.push(kernel::provide(place, line, arch)?);
+    for wish in wishes {
+        let kernel = kernel::provide(place, wish.line, arch)?;
+        wish.check(&kernel)?;
+        kernels.push(kernel);
     }
     Ok(Fleet { options: options.clone(), arch, contents, kernels })
 }
@@ -220,7 +225,7 @@ mod tests {
     #[test]
     fn oldest_and_newest_are_run_when_nothing_is_asked_for() {
         let names = |options: Options| -> Vec<&str> {
-            options.lines().unwrap().iter().map(|line| line.name).collect()
+            options.wishes().unwrap().iter().map(|wish| wish.line.name).collect()
         };
         assert_eq!(names(Options::quick()), ["5.10", "newest"]);
         assert_eq!(names(Options { all: true, ..Options::default() }).len(), LINES.len());
