@@ -290,5 +290,7 @@ mod tests {
             assert!(refused.contains("the newest kernel is 7.3.4+deb13-cloud-amd64"), "{refused}");
             assert!(refused.contains(&format!("no kernel is called {name}: there are 5.10,")), "{refused}");
         }
+        let later = Kernel { release: "7.30.1-cloud-amd64".to_owned(), ..kernel };
+        assert!(Wish::of("7.3").unwrap().check(&later).is_err());
     }
 }
