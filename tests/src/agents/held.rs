@@ -21,7 +21,7 @@ pub fn declare(world: World, inventory: &mut Inventory, now: Millis) {
     }
 }
 
-/// All that a node has to say, told or not yet told. Of a ledger's Datasets: those of the world are among its facts.
+/// All that a node has to say, told or not yet told. Each of its Datasets is among its versions: `World::fill`.
 pub fn report(speaker: &Speaker) -> Report {
     let Speaker { ledger, facts, .. } = speaker;
     let Facts { capacity, pressure, demand, versions, patterns: _ } = facts;

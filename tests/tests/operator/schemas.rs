@@ -61,8 +61,8 @@ const POD: &str = "spec.processor.job.podSpec.";
 /// Places that no object may have, by a rule across fields: `refusals` tries them.
 const NEVER: [&str; 1] = ["DataMigrate spec.to.dataset.version"];
 
-/// Let in all the same. The apiserver looks at a list where a text of a format is due no further (kube-openapi's
-/// `typeValidator`): the operator alone writes profiles.
+/// Let in all the same: where a text with a format is due, the apiserver takes any list (kube-openapi's
+/// `typeValidator`). The operator alone writes profiles.
 const LET_IN: [&str; 1] = [r#""AccessProfile" spec.learnedAt of the wrong kind (["no such word"])"#];
 
 /// What is given of an object's spec, the rest being as little as its schema allows. Null: left out. All of a kind
