@@ -1,8 +1,8 @@
 //! The fold: observations in, orders and happenings out.
 //!
 //! This file holds the state and says which part of the fold each observation goes to: `access` (what a
-//! read means), `supply` (what to ask for next), `settle` (what became of it), `memory` (runs that end and
-//! the profiles they leave), `views` (what a person may ask).
+//! read means), `supply` and `fetch` (what to ask for next, and how), `settle` (what became of it), `memory`
+//! (runs that end and the profiles they leave), `views` (what a person may ask).
 
 use std::collections::VecDeque;
 

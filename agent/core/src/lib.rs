@@ -49,6 +49,8 @@ mod memory;
 
 mod settle;
 
+mod fetch;
+
 mod supply;
 
 mod visits;

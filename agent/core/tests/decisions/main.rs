@@ -16,4 +16,6 @@ mod recorded;
 
 mod resident;
 
+mod room;
+
 mod survival;
