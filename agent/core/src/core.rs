@@ -212,7 +212,8 @@ impl Core {
                     self.start_over();
                 }
                 let id = self.catalog.file_at(*mount, path);
-                self.catalog.bind(id, *file, *size);
+                let lost = self.catalog.bind(id, *file, *size);
+                self.waste(&lost);
             }
             Observation::Access { file, reader, pages, via, count, size } => {
                 self.access(*file, *reader, pages, *via, *count, *size, now);

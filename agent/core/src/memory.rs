@@ -174,9 +174,7 @@ impl Core {
             }
             self.changed.push(changed);
         }
-        if !self.runs.keys().any(|(other, at)| *other == workload && *at != mount) {
-            self.abandon(workload);
-        }
+        self.abandon(workload, mount);
     }
 
     fn profile_of(&self, run: &Run, share: Share) -> Option<(Box<str>, Box<str>, Vec<u8>)> {
@@ -231,7 +229,8 @@ impl Core {
         }
         let gone = |catalog: &Catalog, file: FileId| catalog.mount_of(file) == Some(mount);
         self.active.retain(|file, _| !gone(&self.catalog, *file));
-        self.catalog.unbind_mount(mount);
+        let lost = self.catalog.unbind_mount(mount);
+        self.waste(&lost);
         self.stores.remove(&mount);
     }
 
@@ -247,7 +246,8 @@ impl Core {
         self.emptied.clear();
         self.flights.clear();
         self.expected_bytes = 0;
-        self.catalog = Catalog::default();
+        let lost = self.catalog.start_over();
+        self.waste(&lost);
         self.stir_all();
         let mut mounts: Vec<MountId> = self.stores.keys().copied().collect();
         mounts.sort_unstable();

@@ -21,18 +21,24 @@ impl Core {
             return;
         };
         let owner = self.in_flight.get(&id).map(|(_, owner)| *owner);
+        let claimant = owner.filter(|owner| self.is_wanted(*owner, id));
         let Some(file) = self.catalog.file_mut(id) else {
             return;
         };
         let bytes = (pages.end * PAGE).min(file.size.max(PAGE)).saturating_sub(pages.start * PAGE);
-        let read = file.residency.get_or_insert_default().added_by_agent(pages, owner);
+        let read = file.residency.get_or_insert_default().added_by_agent(pages, claimant);
         self.totals.fetched_bytes += bytes;
         let Some(owner) = owner else { return };
         self.ledger.fetched(owner, bytes);
-        if read > 0 {
-            self.ledger.hit(owner, (read * PAGE).min(bytes), true);
+        let redeemed = (read * PAGE).min(bytes);
+        if redeemed > 0 {
+            self.ledger.hit(owner, redeemed, true);
         }
-        self.claimed.insert(id);
+        if claimant.is_some() {
+            self.claimed.insert(id);
+        } else {
+            self.ledger.wasted(owner, bytes - redeemed);
+        }
         for flight in self.flights.values_mut() {
             if let Flight::Fetch(flight) = flight
                 && flight.file == id
@@ -40,6 +46,12 @@ impl Core {
                 flight.added += pages.end - pages.start;
             }
         }
+    }
+
+    /// Whether the run in whose name a file was asked for is still under way. Once it has ended nothing would
+    /// settle a claim of it: its pages are waste as they come.
+    fn is_wanted(&self, owner: Owner, id: FileId) -> bool {
+        self.catalog.mount_of(id).is_some_and(|mount| self.runs.contains_key(&(owner.workload, mount)))
     }
 
     /// A reader's own request is on its way: its miss begins here.
@@ -216,8 +228,12 @@ impl Core {
                 self.in_flight.remove(&flight.file);
             }
         }
-        if let Some(key) = key {
-            self.catalog.bind(flight.file, key, size);
+        // The number of a device that has gone may be another's by now.
+        if let Some(key) = key
+            && self.stores.contains_key(&flight.mount)
+        {
+            let lost = self.catalog.bind(flight.file, key, size);
+            self.waste(&lost);
         }
         let Some(store) = self.stores.get_mut(&flight.mount) else {
             return;
@@ -260,6 +276,7 @@ impl Core {
         if flight.added > 0 || bytes == 0 || flight.trial {
             return;
         }
+        let claimant = Some(flight.owner).filter(|owner| self.is_wanted(*owner, flight.file));
         let Some(file) = self.catalog.file_mut(flight.file) else {
             return;
         };
@@ -268,11 +285,16 @@ impl Core {
         let gaps = residency.gaps(&wanted);
         let pages: u64 = gaps.iter().map(|gap| gap.end - gap.start).sum();
         for gap in gaps {
-            residency.added_by_agent(&gap, Some(flight.owner));
+            residency.added_by_agent(&gap, claimant);
         }
-        self.claimed.insert(flight.file);
-        self.totals.fetched_bytes += (pages * PAGE).min(bytes);
-        self.ledger.fetched(flight.owner, (pages * PAGE).min(bytes));
+        let brought = (pages * PAGE).min(bytes);
+        self.totals.fetched_bytes += brought;
+        self.ledger.fetched(flight.owner, brought);
+        if claimant.is_some() {
+            self.claimed.insert(flight.file);
+        } else {
+            self.ledger.wasted(flight.owner, brought);
+        }
     }
 
     /// Where it is not known whether pages survive an open, the first file brought in is opened once more:
@@ -316,11 +338,21 @@ impl Core {
         files
     }
 
-    /// Gives up what was fetched for a workload and not read.
-    pub(crate) fn abandon(&mut self, workload: u32) {
+    /// Books claims that nobody can redeem any more.
+    pub(crate) fn waste(&mut self, lost: &[(Owner, u64)]) {
+        for (owner, pages) in lost {
+            self.ledger.wasted(*owner, pages * PAGE);
+        }
+    }
+
+    /// Gives up what was fetched for a run and not read.
+    pub(crate) fn abandon(&mut self, workload: u32, mount: MountId) {
         let mut files: Vec<_> = self.claimed.iter().copied().collect();
         files.sort_unstable();
         for id in files {
+            if self.catalog.mount_of(id) != Some(mount) {
+                continue;
+            }
             let Some(residency) = self.catalog.file_mut(id).and_then(|file| file.residency.as_mut()) else {
                 self.claimed.remove(&id);
                 continue;
@@ -329,9 +361,7 @@ impl Core {
             if residency.claimed_pages() == 0 {
                 self.claimed.remove(&id);
             }
-            for (owner, pages) in lost {
-                self.ledger.wasted(owner, pages * PAGE);
-            }
+            self.waste(&lost);
         }
     }
 }

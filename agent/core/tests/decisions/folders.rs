@@ -5,7 +5,7 @@ use agent_core::{
     Pages, Reader, Via,
 };
 
-const MOUNT: MountId = MountId(1);
+pub const MOUNT: MountId = MountId(1);
 pub const SIZE: u64 = 40_000;
 pub const FILES: u64 = 2_000;
 
@@ -54,12 +54,12 @@ pub struct Folders {
 
 impl Folders {
     pub fn new() -> Self {
-        Self::with(SIZE, 16 << 30)
+        Self::with(Limits::default(), SIZE, 16 << 30)
     }
 
     /// Files of this size on a node with so much memory available.
-    pub fn with(size: u64, available: u64) -> Self {
-        let mut core = Core::new(Limits::default());
+    pub fn with(limits: Limits, size: u64, available: u64) -> Self {
+        let mut core = Core::new(limits);
         let (source, fstype) = ("s".into(), "nfs4".into());
         let mount = Observation::Mount { mount: MOUNT, dev: 5, source, fstype, read_ahead_bytes: 131_072 };
         core.apply(&mount, Nanos(1));
@@ -90,6 +90,13 @@ impl Folders {
     pub fn sight(&mut self, who: Who, file: u64) {
         let (path, file, size) = (who.name(file), who.key(file), self.size);
         self.tell(&Observation::Sight { file, mount: MOUNT, path, size, mtime: 0 });
+    }
+
+    /// A file of the same name takes a file's place.
+    pub fn replace(&mut self, who: Who, file: u64) {
+        let (path, size) = (who.name(file), self.size);
+        let file = FileKey { dev: 5, ino: who.ino(file) + 50_000 };
+        self.tell(&Observation::Sight { file, mount: MOUNT, path, size, mtime: 1 });
     }
 
     /// A file's pages leave the cache.

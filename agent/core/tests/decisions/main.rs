@@ -12,6 +12,8 @@ mod patterns;
 
 mod detail;
 
+mod lifecycle;
+
 mod recorded;
 
 mod resident;

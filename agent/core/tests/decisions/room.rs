@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use agent_core::{Actor, Extent, Nanos, Observation, Order, Outcome, PAGE, Pages};
+use agent_core::{Actor, Extent, Limits, Nanos, Observation, Order, Outcome, PAGE, Pages};
 
 use crate::folders::{Folders, SIZE, Who, named};
 
@@ -80,7 +80,7 @@ impl Cache {
 /// Files of this size are walked through, each read in pieces. Gives the most that was ordered and unread at
 /// once, and the share of what was read, past the first files, that lay ready.
 fn walk(size: u64, files: u64) -> (u64, f64) {
-    let mut folders = Folders::with(size, AVAILABLE);
+    let mut folders = Folders::with(Limits::default(), size, AVAILABLE);
     let mut cache = Cache { size, ..Cache::default() };
     let (mut most, mut ready, mut read) = (0, 0, 0);
     for file in 0..files {
@@ -116,7 +116,7 @@ fn a_walk_of_files_larger_than_memory_keeps_within_it() {
 #[test]
 fn small_files_are_asked_for_as_where_memory_is_plenty() {
     let fetched = |available| {
-        let mut folders = Folders::with(SIZE, available);
+        let mut folders = Folders::with(Limits::default(), SIZE, available);
         let asked = |file| {
             // Slow enough for what is wanted ahead to fit, though half of the room is needed for it.
             folders.now += 5_000_000;
