@@ -13,12 +13,12 @@ use crate::class::Lesson;
 use crate::ledger::Ledger;
 use crate::observation::{Actor, Observation, OrderId};
 use crate::order::{Door, Order};
-use crate::profile::Profile;
 use crate::ranges::RangeSet;
 use crate::residency::Owner;
 use crate::run::Run;
 use crate::store::Store;
 use crate::stream::Streams;
+use crate::taught::Taught;
 use crate::units::{MountId, Nanos, Pages, Reader};
 use crate::view::Happening;
 
@@ -140,7 +140,7 @@ pub struct Core {
     pub(crate) stirring: bool,
     pub(crate) stirred: FxHashSet<FileId>,
     pub(crate) stir_void: bool,
-    pub(crate) taught: FxHashMap<(Box<str>, Box<str>), Profile>,
+    pub(crate) taught: Taught,
     pub(crate) changed: Vec<(Box<str>, Box<str>, Vec<u8>)>,
     pub(crate) saved: Nanos,
     pub(crate) active: FxHashMap<FileId, Active>,
@@ -176,7 +176,7 @@ impl Core {
             stirring: false,
             stirred: FxHashSet::default(),
             stir_void: false,
-            taught: FxHashMap::default(),
+            taught: Taught::default(),
             changed: Vec::new(),
             saved: Nanos(0),
             active: FxHashMap::default(),

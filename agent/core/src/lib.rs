@@ -33,6 +33,8 @@ mod past;
 
 mod profile;
 
+mod taught;
+
 mod ledger;
 
 mod store;
