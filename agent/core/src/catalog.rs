@@ -67,6 +67,8 @@ pub struct File {
     pub key: Option<FileKey>,
     /// Its name has been looked up ahead of a reader.
     pub looked_up: bool,
+    /// Fetches of it in a row that came to nothing.
+    pub failures: u8,
     pub reads: u32,
     pub read_bytes: u64,
     pub covered_bytes: u64,
@@ -192,6 +194,7 @@ impl Catalog {
             slot: 0,
             key: None,
             looked_up: false,
+            failures: 0,
             reads: 0,
             read_bytes: 0,
             covered_bytes: 0,

@@ -115,6 +115,8 @@ pub(crate) struct FetchFlight {
     pub added: u64,
     /// The second fetch of a file whose pages came before: do they survive an open?
     pub trial: bool,
+    /// Drawn from its run's pool.
+    pub drawn: bool,
 }
 
 #[derive(Debug, Default)]

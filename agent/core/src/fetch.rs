@@ -18,6 +18,8 @@ pub(crate) struct Candidate {
     pub file: FileId,
     pub predictor: Predictor,
     pub deadline: Nanos,
+    /// From the run's pool, to which it returns if nothing comes of it.
+    pub drawn: bool,
 }
 
 /// Whether all of this part of a file is in memory, as far as its size is known.
@@ -37,7 +39,7 @@ impl Core {
     /// Asks for the part of a file that its kind is read of; returns the bytes expected. `None` where there is
     /// no room for it now: it is to be tried again.
     pub(crate) fn fetch_file(&mut self, run: &Run, candidate: Candidate) -> Option<u64> {
-        let Candidate { file: id, predictor, deadline } = candidate;
+        let Candidate { file: id, predictor, deadline, drawn } = candidate;
         if self.in_flight.contains_key(&id) || self.active.contains_key(&id) {
             return Some(0);
         }
@@ -80,6 +82,7 @@ impl Core {
             },
             added: 0,
             trial: false,
+            drawn,
         };
         let reason = match predictor {
             Predictor::Directory => "next in the walk through its directory",
@@ -145,8 +148,18 @@ impl Core {
                 let span = group.iter().map(|range| range.start).min().unwrap_or(0)
                     ..group.iter().map(|range| range.end).max().unwrap_or(0);
                 let requests = group.iter().map(|range| (range.end - range.start).div_ceil(PIECE)).sum();
-                let flight =
-                    FetchFlight { mount, file: id, owner, door, expected, span, requests, added: 0, trial };
+                let flight = FetchFlight {
+                    mount,
+                    file: id,
+                    owner,
+                    door,
+                    expected,
+                    span,
+                    requests,
+                    added: 0,
+                    trial,
+                    drawn: false,
+                };
                 let extent = Extent::Ranges(std::mem::take(group));
                 core.fetch(flight, extent, via, now, "the stream that reads it goes on");
             }

@@ -12,6 +12,10 @@ use crate::view::{Happening, Survival};
 /// From an open to the read that follows it, at the most.
 const OPEN_TO_READ: Nanos = Nanos::from_millis(1_000);
 
+/// Fetches of one file that may come to nothing before it is drawn no more: a store that is away for minutes
+/// is tried with a few hundred files in turn, and a file that cannot be read ends here.
+const TRIES: u8 = 8;
+
 /// Threads remembered that emptied a file.
 const EMPTIED: usize = 1_024;
 
@@ -246,11 +250,17 @@ impl Core {
                 if let Some(fetches) = store.delivered(bytes, took, now) {
                     self.out.push(Order::Depth { mount: flight.mount, fetches });
                 }
+                if bytes > 0 {
+                    store.answered();
+                }
                 self.arrived(&flight, size, bytes);
                 self.try_survival(&flight, bytes, now);
             }
             Outcome::Refused if flight.door == Door::Open => self.judge(flight.mount, Survival::Refused),
             Outcome::Absent | Outcome::Refused | Outcome::Failed | Outcome::Dropped => {
+                if matches!(outcome, Outcome::Failed | Outcome::Dropped) && flight.door == Door::Open {
+                    store.failed(now);
+                }
                 if let Some(active) = self.active.get_mut(&flight.file) {
                     // Not there in time: the stream may ask again, by another way where this one is closed.
                     active.orphan |= outcome == Outcome::Absent && flight.door != Door::Open;
@@ -262,6 +272,13 @@ impl Core {
             if flight.owner.predictor == crate::view::Predictor::Epoch {
                 // What was charged at the order is corrected to what was fetched.
                 run.guessed_bytes = (run.guessed_bytes + bytes).saturating_sub(flight.expected);
+            }
+            if let Some(file) = self.catalog.file_mut(flight.file).filter(|_| flight.drawn) {
+                let failed = matches!(outcome, Outcome::Failed | Outcome::Dropped);
+                file.failures = if failed { file.failures.saturating_add(1) } else { 0 };
+                if failed && file.failures < TRIES {
+                    run.put_back(flight.file);
+                }
             }
             if outcome == Outcome::Done && flight.expected > 0 && !flight.trial {
                 run.resident =
@@ -313,7 +330,7 @@ impl Core {
             && !std::mem::replace(&mut store.tried, true)
             && !self.active.contains_key(&flight.file)
         {
-            let again = FetchFlight { expected: 0, added: 0, trial: true, ..flight.clone() };
+            let again = FetchFlight { expected: 0, added: 0, trial: true, drawn: false, ..flight.clone() };
             let via = self.runs.get(&(flight.owner.workload, flight.mount)).map_or(0, crate::run::Run::via);
             let extent = Extent::Whole { limit: bytes };
             self.fetch(again, extent, via, now, "to see whether its pages survive an open");

@@ -8,7 +8,7 @@ use crate::order::{Door, Extent, Order};
 use crate::past::REPEAT_PROOF;
 use crate::residency::Owner;
 use crate::run::Run;
-use crate::store::{FIRST_DEPTH, UNPROVEN};
+use crate::store::FIRST_DEPTH;
 use crate::units::{MountId, Nanos, PAGE};
 use crate::view::{Predictor, Survival};
 use crate::walk::Ahead;
@@ -67,7 +67,7 @@ impl Core {
             };
             if !rests(&run) {
                 self.list_for(&mut run);
-                if self.free_places(mount) > 0 {
+                if self.free_places(mount, now) > 0 {
                     self.supply_repetition(&mut run, now);
                     self.supply_walks(&mut run, now);
                 }
@@ -92,7 +92,7 @@ impl Core {
             }
         }
         for key in epochs {
-            self.supply_known(*key, self.free_places(mount), now);
+            self.supply_known(*key, self.free_places(mount, now), now);
         }
     }
 
@@ -103,19 +103,8 @@ impl Core {
         }
     }
 
-    fn free_places(&self, mount: MountId) -> u32 {
-        let Some(store) = self.stores.get(&mount) else {
-            return 0;
-        };
-        match store.survival {
-            Survival::Kept => store.depth.saturating_sub(store.outstanding),
-            Survival::Unknown => {
-                let unproven = UNPROVEN.saturating_sub(store.unproven);
-                store.depth.saturating_sub(store.outstanding).min(unproven)
-            }
-            // Nothing that is not open already can be warmed here.
-            Survival::Dropped | Survival::Refused => 0,
-        }
+    fn free_places(&self, mount: MountId, now: Nanos) -> u32 {
+        self.stores.get(&mount).map_or(0, |store| store.free_places(now))
     }
 
     fn list_for(&mut self, run: &mut Run) {
@@ -153,7 +142,7 @@ impl Core {
         for key in self.by_worth(mount) {
             let Some(mut run) = self.runs.remove(&key) else { continue };
             if !run.is_known_epoch() {
-                self.supply_epoch(&mut run, self.free_places(mount), now);
+                self.supply_epoch(&mut run, self.free_places(mount, now), now);
                 self.supply_names(&mut run, now);
             }
             self.runs.insert(key, run);
@@ -184,11 +173,11 @@ impl Core {
         let to = self.window(run, run.past.proof(cursor) + 1, owner, 1);
         let ahead: Vec<(u32, FileId)> = run.past.ahead(cursor, to).collect();
         for (step, file) in ahead {
-            if self.free_places(run.mount) == 0 || self.room() == 0 {
+            if self.free_places(run.mount, now) == 0 || self.room() == 0 {
                 return;
             }
             let deadline = self.deadline(run, step, now);
-            let candidate = Candidate { file, predictor: Predictor::Repetition, deadline };
+            let candidate = Candidate { file, predictor: Predictor::Repetition, deadline, drawn: false };
             if self.fetch_file(run, candidate).is_none() {
                 return;
             }
@@ -221,11 +210,12 @@ impl Core {
             for (step, ahead) in walker.ahead(&self.catalog, to) {
                 match ahead {
                     Ahead::File(file) => {
-                        if self.free_places(run.mount) == 0 || self.room() == 0 {
+                        if self.free_places(run.mount, now) == 0 || self.room() == 0 {
                             return;
                         }
                         let deadline = self.deadline(run, step, now);
-                        let candidate = Candidate { file, predictor: Predictor::Directory, deadline };
+                        let candidate =
+                            Candidate { file, predictor: Predictor::Directory, deadline, drawn: false };
                         if self.fetch_file(run, candidate).is_none() {
                             // The files of another walk may be smaller.
                             break;
@@ -243,8 +233,8 @@ impl Core {
 
     fn supply_epoch(&mut self, run: &mut Run, places: u32, now: Nanos) {
         let owner = Owner { workload: run.workload, predictor: Predictor::Epoch };
-        let leave = self.free_places(run.mount).saturating_sub(places);
-        while self.free_places(run.mount) > leave {
+        let leave = self.free_places(run.mount, now).saturating_sub(places);
+        while self.free_places(run.mount, now) > leave {
             let Some(budget) = run.guess_budget() else { return };
             let average = run.average();
             if average == 0 || budget < average || self.room() < average {
@@ -262,7 +252,7 @@ impl Core {
             let drawn = if run.is_known_epoch() { run.draw() } else { run.draw_cheapest(&self.catalog) };
             let Some(file) = drawn else { return };
             let deadline = now.plus(SOME_TIME);
-            let candidate = Candidate { file, predictor: Predictor::Epoch, deadline };
+            let candidate = Candidate { file, predictor: Predictor::Epoch, deadline, drawn: true };
             let Some(expected) = self.fetch_file(run, candidate) else {
                 run.put_back(file);
                 return;
@@ -276,7 +266,7 @@ impl Core {
 
     /// Looks names up ahead where a set is guessed at: it costs no bytes, so it may run further ahead.
     fn supply_names(&mut self, run: &mut Run, now: Nanos) {
-        while run.guesses() && self.free_places(run.mount) > FIRST_DEPTH / 2 {
+        while run.guesses() && self.free_places(run.mount, now) > FIRST_DEPTH / 2 {
             let Some(id) = run.draw_names() else { return };
             let Some(file) = self.catalog.file_mut(id) else { continue };
             if file.looked_up || file.key.is_some() || self.in_flight.contains_key(&id) {
@@ -294,6 +284,7 @@ impl Core {
                 requests: 0,
                 added: 0,
                 trial: false,
+                drawn: false,
             };
             let reason = "its name, in an epoch that reads every file once";
             self.fetch(flight, Extent::Ranges(Vec::new()), run.via(), now.plus(SOME_TIME), reason);

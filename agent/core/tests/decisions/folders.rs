@@ -176,6 +176,17 @@ impl Folders {
         }
     }
 
+    /// A fetch ends, and the file has come.
+    pub fn brought(&mut self, id: OrderId, who: Who, file: u64) {
+        self.fetched(id, who, file, true);
+    }
+
+    /// A fetch ends without anything.
+    pub fn came_to_nothing(&mut self, id: OrderId, outcome: Outcome) {
+        let took = Nanos(50_000);
+        self.tell(&Observation::Fetched { id, outcome, file: None, size: 0, bytes: 0, took });
+    }
+
     fn fetched(&mut self, id: OrderId, who: Who, file: u64, missing: bool) {
         let (key, size) = (who.key(file), self.size);
         let pages = 0..size.div_ceil(4096);

@@ -14,6 +14,8 @@ mod detail;
 
 mod lifecycle;
 
+mod outage;
+
 mod recorded;
 
 mod resident;
