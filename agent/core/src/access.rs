@@ -7,13 +7,10 @@ use crate::observation::Via;
 use crate::order::{Door, Order};
 use crate::residency::{Owner, Residency};
 use crate::run::{LARGE, Run, Visit};
-use crate::stream::{PIECE, Pattern, Terms, Want};
+use crate::stream::{PIECE, Pattern, STREAM_LIMIT, Terms, Want};
 use crate::thread::Thread;
 use crate::units::{FileKey, MountId, Nanos, PAGE, Pages, Reader, pages_of};
 use crate::view::{Happening, Predictor, Survival};
-
-/// Bytes one stream may be ahead of its reader, whatever its speed: a tenth of a second of a 40 Gbit/s link.
-const STREAM_LIMIT: u64 = 512 << 20;
 
 /// Hits in a row before a file is looked at for being settled.
 const SETTLED: u32 = 256;

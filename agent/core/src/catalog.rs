@@ -9,7 +9,7 @@ use std::hash::{Hash, Hasher};
 use rustc_hash::{FxHashMap, FxHasher};
 
 use crate::observation::{Entry, EntryKind};
-use crate::residency::Residency;
+use crate::residency::{Owner, Residency};
 use crate::units::{FileKey, MountId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,10 +67,22 @@ pub struct File {
     pub key: Option<FileKey>,
     /// Its name has been looked up ahead of a reader.
     pub looked_up: bool,
+    /// Fetches of it in a row that came to nothing.
+    pub failures: u8,
     pub reads: u32,
     pub read_bytes: u64,
     pub covered_bytes: u64,
     pub residency: Option<Box<Residency>>,
+}
+
+/// Claims that nobody can redeem any more, in pages.
+pub type Lost = Vec<(Owner, u64)>;
+
+impl File {
+    /// What was known of its pages is void; returns the claims on them.
+    fn forget_pages(&mut self) -> Lost {
+        self.residency.take().map_or_else(Lost::new, |mut residency| residency.removed(&(0..u64::MAX)))
+    }
 }
 
 /// A directory by its parent and name.
@@ -182,6 +194,7 @@ impl Catalog {
             slot: 0,
             key: None,
             looked_up: false,
+            failures: 0,
             reads: 0,
             read_bytes: 0,
             covered_bytes: 0,
@@ -206,16 +219,19 @@ impl Catalog {
             .map(|(id, _)| id)
     }
 
-    /// Joins a name and an inode. A name that has become another inode starts afresh.
-    pub fn bind(&mut self, id: FileId, key: FileKey, size: u64) {
+    /// Joins a name and an inode. A name that has become another inode starts afresh; returns the claims that
+    /// went with the old one, for the ledger.
+    #[must_use]
+    pub fn bind(&mut self, id: FileId, key: FileKey, size: u64) -> Lost {
+        let mut lost = Lost::new();
         let Some(file) = self.files.get_mut(id.0 as usize) else {
-            return;
+            return lost;
         };
         if let Some(old) = file.key
             && old != key
         {
             self.keys.remove(&old);
-            file.residency = None;
+            lost = file.forget_pages();
         }
         file.key = Some(key);
         file.size = size;
@@ -223,6 +239,7 @@ impl Catalog {
             file.ino = key.ino;
         }
         self.keys.insert(key, id);
+        lost
     }
 
     /// Path of a file, relative to the root of its file system.
@@ -335,18 +352,29 @@ impl Catalog {
         }
     }
 
-    /// Forgets what a mount's inodes were (it has gone); the names stay.
-    pub fn unbind_mount(&mut self, mount: MountId) {
+    /// Forgets what a mount's inodes were (it has gone); the names stay. Returns the claims on their pages.
+    #[must_use]
+    pub fn unbind_mount(&mut self, mount: MountId) -> Lost {
+        let mut lost = Lost::new();
         for file in &mut self.files {
             if self.dirs.get(file.dir.0 as usize).is_some_and(|dir| dir.mount == mount) {
                 if let Some(key) = file.key.take() {
                     self.keys.remove(&key);
                 }
-                file.residency = None;
+                lost.extend(file.forget_pages());
             }
         }
         for dir in self.dirs.iter_mut().filter(|dir| dir.mount == mount) {
             dir.listing = Listing::Unknown;
         }
+        lost
+    }
+
+    /// Forgets everything; returns the claims on any page.
+    #[must_use]
+    pub fn start_over(&mut self) -> Lost {
+        let lost = self.files.iter_mut().flat_map(File::forget_pages).collect();
+        *self = Self::default();
+        lost
     }
 }

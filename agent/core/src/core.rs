@@ -1,8 +1,8 @@
 //! The fold: observations in, orders and happenings out.
 //!
 //! This file holds the state and says which part of the fold each observation goes to: `access` (what a
-//! read means), `supply` (what to ask for next), `settle` (what became of it), `memory` (runs that end and
-//! the profiles they leave), `views` (what a person may ask).
+//! read means), `supply` and `fetch` (what to ask for next, and how), `settle` (what became of it), `memory`
+//! (runs that end and the profiles they leave), `views` (what a person may ask).
 
 use std::collections::VecDeque;
 
@@ -13,12 +13,12 @@ use crate::class::Lesson;
 use crate::ledger::Ledger;
 use crate::observation::{Actor, Observation, OrderId};
 use crate::order::{Door, Order};
-use crate::profile::Profile;
 use crate::ranges::RangeSet;
 use crate::residency::Owner;
 use crate::run::Run;
 use crate::store::Store;
 use crate::stream::Streams;
+use crate::taught::Taught;
 use crate::units::{MountId, Nanos, Pages, Reader};
 use crate::view::Happening;
 
@@ -115,6 +115,8 @@ pub(crate) struct FetchFlight {
     pub added: u64,
     /// The second fetch of a file whose pages came before: do they survive an open?
     pub trial: bool,
+    /// Drawn from its run's pool.
+    pub drawn: bool,
 }
 
 #[derive(Debug, Default)]
@@ -140,7 +142,7 @@ pub struct Core {
     pub(crate) stirring: bool,
     pub(crate) stirred: FxHashSet<FileId>,
     pub(crate) stir_void: bool,
-    pub(crate) taught: FxHashMap<(Box<str>, Box<str>), Profile>,
+    pub(crate) taught: Taught,
     pub(crate) changed: Vec<(Box<str>, Box<str>, Vec<u8>)>,
     pub(crate) saved: Nanos,
     pub(crate) active: FxHashMap<FileId, Active>,
@@ -176,7 +178,7 @@ impl Core {
             stirring: false,
             stirred: FxHashSet::default(),
             stir_void: false,
-            taught: FxHashMap::default(),
+            taught: Taught::default(),
             changed: Vec::new(),
             saved: Nanos(0),
             active: FxHashMap::default(),
@@ -212,7 +214,8 @@ impl Core {
                     self.start_over();
                 }
                 let id = self.catalog.file_at(*mount, path);
-                self.catalog.bind(id, *file, *size);
+                let lost = self.catalog.bind(id, *file, *size);
+                self.waste(&lost);
             }
             Observation::Access { file, reader, pages, via, count, size } => {
                 self.access(*file, *reader, pages, *via, *count, *size, now);

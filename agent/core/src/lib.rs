@@ -33,6 +33,8 @@ mod past;
 
 mod profile;
 
+mod taught;
+
 mod ledger;
 
 mod store;
@@ -48,6 +50,8 @@ mod stirred;
 mod memory;
 
 mod settle;
+
+mod fetch;
 
 mod supply;
 

@@ -17,9 +17,6 @@ const SAVE_EVERY: Nanos = Nanos::from_millis(30_000);
 /// Runs with fewer visits teach nothing about sets of files.
 const WORTH_KEEPING: usize = 4;
 
-/// Profiles taken over and not asked for yet.
-const TAUGHT: usize = 64;
-
 /// Processes known at once: more than a node's pid limit in common settings.
 const PROCESSES: usize = 1 << 16;
 
@@ -53,10 +50,7 @@ impl Core {
     pub(crate) fn teach(&mut self, workload: &str, source: &str, bytes: &[u8]) {
         // A damaged profile is one that was never learned; the edge has told of it when it read it.
         if let Ok(profile) = Profile::decode(bytes) {
-            if self.taught.len() >= TAUGHT {
-                self.taught.clear();
-            }
-            self.taught.insert((workload.into(), source.into()), profile);
+            self.taught.hold(workload, source, profile);
         }
     }
 
@@ -65,8 +59,11 @@ impl Core {
         let Some(store) = self.stores.get(&mount) else {
             return false;
         };
-        let live = self.workload_ids.get(workload).is_some_and(|id| self.runs.contains_key(&(*id, mount)));
-        !live && !self.taught.contains_key(&(workload.into(), store.source.clone()))
+        // A workload without a row of its own is not told apart: it has no use for one.
+        let Some(id) = self.workload_ids.get(workload) else {
+            return false;
+        };
+        !self.runs.contains_key(&(*id, mount)) && !self.taught.holds(workload, &store.source)
     }
 
     /// Hands what was learned before to a run that begins.
@@ -77,7 +74,7 @@ impl Core {
         let Some(workload) = self.workloads.get(run.workload as usize) else {
             return;
         };
-        let Some(profile) = self.taught.remove(&(workload.key.clone(), store.source.clone())) else {
+        let Some(profile) = self.taught.take(&workload.key, &store.source) else {
             return;
         };
         let Profile { survival, share, dirs, files, classes } = profile;
@@ -170,13 +167,11 @@ impl Core {
             if let Ok(profile) = Profile::decode(&changed.2)
                 && finished
             {
-                self.taught.insert((changed.0.clone(), changed.1.clone()), profile);
+                self.taught.hold(&changed.0, &changed.1, profile);
             }
             self.changed.push(changed);
         }
-        if !self.runs.keys().any(|(other, at)| *other == workload && *at != mount) {
-            self.abandon(workload);
-        }
+        self.abandon(workload, mount);
     }
 
     fn profile_of(&self, run: &Run, share: Share) -> Option<(Box<str>, Box<str>, Vec<u8>)> {
@@ -231,7 +226,8 @@ impl Core {
         }
         let gone = |catalog: &Catalog, file: FileId| catalog.mount_of(file) == Some(mount);
         self.active.retain(|file, _| !gone(&self.catalog, *file));
-        self.catalog.unbind_mount(mount);
+        let lost = self.catalog.unbind_mount(mount);
+        self.waste(&lost);
         self.stores.remove(&mount);
     }
 
@@ -247,7 +243,8 @@ impl Core {
         self.emptied.clear();
         self.flights.clear();
         self.expected_bytes = 0;
-        self.catalog = Catalog::default();
+        let lost = self.catalog.start_over();
+        self.waste(&lost);
         self.stir_all();
         let mut mounts: Vec<MountId> = self.stores.keys().copied().collect();
         mounts.sort_unstable();
@@ -259,5 +256,52 @@ impl Core {
             }
             self.out.push(Order::Resight { mount });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Limits;
+    use crate::observation::{Observation, Via};
+    use crate::units::{FileKey, Reader};
+
+    const MOUNT: MountId = MountId(1);
+
+    /// A script of its own reads a few files and ends.
+    fn job(core: &mut Core, job: u32) {
+        let at = Nanos::from_millis(u64::from(job) * 10_000);
+        let (tgid, workload) = (100 + job, format!("job{job}"));
+        let label = workload.as_str().into();
+        core.apply(&Observation::Process { tgid, workload: workload.into(), label }, at);
+        for ino in 0..8 {
+            let (file, path) = (FileKey { dev: 5, ino }, format!("f{ino}").into_bytes().into());
+            core.apply(&Observation::Sight { file, mount: MOUNT, path, size: 4_096, mtime: 0 }, at);
+            let (reader, pages, via) = (Reader { tgid, tid: tgid }, 0..1, Via::Read);
+            core.apply(&Observation::Access { file, reader, pages, via, count: 1, size: 4_096 }, at);
+        }
+        core.apply(&Observation::Exit { tgid }, at);
+        core.apply(&Observation::Tick, at.plus(Nanos::from_millis(5_000)));
+    }
+
+    #[test]
+    fn of_many_workloads_few_profiles_are_held_and_none_is_lost() {
+        let mut core = Core::new(Limits::default());
+        let (source, fstype) = ("s".into(), "nfs4".into());
+        let mount = Observation::Mount { mount: MOUNT, dev: 5, source, fstype, read_ahead_bytes: 0 };
+        core.apply(&mount, Nanos(0));
+        for number in 0..200 {
+            job(&mut core, number);
+        }
+        assert_eq!(core.taught.len(), 64);
+        assert!(!core.wants_profile("job199", MOUNT), "it is held");
+        assert!(core.wants_profile("job1", MOUNT), "it gave way, and is wanted again");
+        let written = core.changed_profiles();
+        let (workload, source, bytes) = written.iter().find(|(workload, ..)| &**workload == "job1").unwrap();
+        core.teach(workload, source, bytes);
+        assert!(!core.wants_profile("job1", MOUNT), "it is held again");
+        // One gave way for it, not all of them.
+        assert_eq!(core.taught.len(), 64);
+        assert!(!core.wants_profile("job199", MOUNT));
     }
 }

@@ -394,6 +394,13 @@ impl Run {
         None
     }
 
+    /// A file that was drawn did not come after all: it takes its turn after the others.
+    pub fn put_back(&mut self, file: FileId) {
+        if self.pool.len() < MAX_FILES {
+            self.pool.push_back(file);
+        }
+    }
+
     /// The next guess: of a few files at random the one that costs least, since a wait spared is worth the
     /// same whatever the size of the file.
     pub fn draw_cheapest(&mut self, catalog: &Catalog) -> Option<FileId> {

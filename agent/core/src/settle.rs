@@ -12,6 +12,10 @@ use crate::view::{Happening, Survival};
 /// From an open to the read that follows it, at the most.
 const OPEN_TO_READ: Nanos = Nanos::from_millis(1_000);
 
+/// Fetches of one file that may come to nothing before it is drawn no more: a store that is away for minutes
+/// is tried with a few hundred files in turn, and a file that cannot be read ends here.
+const TRIES: u8 = 8;
+
 /// Threads remembered that emptied a file.
 const EMPTIED: usize = 1_024;
 
@@ -21,18 +25,24 @@ impl Core {
             return;
         };
         let owner = self.in_flight.get(&id).map(|(_, owner)| *owner);
+        let claimant = owner.filter(|owner| self.is_wanted(*owner, id));
         let Some(file) = self.catalog.file_mut(id) else {
             return;
         };
         let bytes = (pages.end * PAGE).min(file.size.max(PAGE)).saturating_sub(pages.start * PAGE);
-        let read = file.residency.get_or_insert_default().added_by_agent(pages, owner);
+        let read = file.residency.get_or_insert_default().added_by_agent(pages, claimant);
         self.totals.fetched_bytes += bytes;
         let Some(owner) = owner else { return };
         self.ledger.fetched(owner, bytes);
-        if read > 0 {
-            self.ledger.hit(owner, (read * PAGE).min(bytes), true);
+        let redeemed = (read * PAGE).min(bytes);
+        if redeemed > 0 {
+            self.ledger.hit(owner, redeemed, true);
         }
-        self.claimed.insert(id);
+        if claimant.is_some() {
+            self.claimed.insert(id);
+        } else {
+            self.ledger.wasted(owner, bytes - redeemed);
+        }
         for flight in self.flights.values_mut() {
             if let Flight::Fetch(flight) = flight
                 && flight.file == id
@@ -40,6 +50,12 @@ impl Core {
                 flight.added += pages.end - pages.start;
             }
         }
+    }
+
+    /// Whether the run in whose name a file was asked for is still under way. Once it has ended nothing would
+    /// settle a claim of it: its pages are waste as they come.
+    fn is_wanted(&self, owner: Owner, id: FileId) -> bool {
+        self.catalog.mount_of(id).is_some_and(|mount| self.runs.contains_key(&(owner.workload, mount)))
     }
 
     /// A reader's own request is on its way: its miss begins here.
@@ -216,8 +232,12 @@ impl Core {
                 self.in_flight.remove(&flight.file);
             }
         }
-        if let Some(key) = key {
-            self.catalog.bind(flight.file, key, size);
+        // The number of a device that has gone may be another's by now.
+        if let Some(key) = key
+            && self.stores.contains_key(&flight.mount)
+        {
+            let lost = self.catalog.bind(flight.file, key, size);
+            self.waste(&lost);
         }
         let Some(store) = self.stores.get_mut(&flight.mount) else {
             return;
@@ -230,11 +250,17 @@ impl Core {
                 if let Some(fetches) = store.delivered(bytes, took, now) {
                     self.out.push(Order::Depth { mount: flight.mount, fetches });
                 }
+                if bytes > 0 {
+                    store.answered();
+                }
                 self.arrived(&flight, size, bytes);
                 self.try_survival(&flight, bytes, now);
             }
             Outcome::Refused if flight.door == Door::Open => self.judge(flight.mount, Survival::Refused),
             Outcome::Absent | Outcome::Refused | Outcome::Failed | Outcome::Dropped => {
+                if matches!(outcome, Outcome::Failed | Outcome::Dropped) && flight.door == Door::Open {
+                    store.failed(now);
+                }
                 if let Some(active) = self.active.get_mut(&flight.file) {
                     // Not there in time: the stream may ask again, by another way where this one is closed.
                     active.orphan |= outcome == Outcome::Absent && flight.door != Door::Open;
@@ -246,6 +272,13 @@ impl Core {
             if flight.owner.predictor == crate::view::Predictor::Epoch {
                 // What was charged at the order is corrected to what was fetched.
                 run.guessed_bytes = (run.guessed_bytes + bytes).saturating_sub(flight.expected);
+            }
+            if let Some(file) = self.catalog.file_mut(flight.file).filter(|_| flight.drawn) {
+                let failed = matches!(outcome, Outcome::Failed | Outcome::Dropped);
+                file.failures = if failed { file.failures.saturating_add(1) } else { 0 };
+                if failed && file.failures < TRIES {
+                    run.put_back(flight.file);
+                }
             }
             if outcome == Outcome::Done && flight.expected > 0 && !flight.trial {
                 run.resident =
@@ -260,6 +293,7 @@ impl Core {
         if flight.added > 0 || bytes == 0 || flight.trial {
             return;
         }
+        let claimant = Some(flight.owner).filter(|owner| self.is_wanted(*owner, flight.file));
         let Some(file) = self.catalog.file_mut(flight.file) else {
             return;
         };
@@ -268,11 +302,16 @@ impl Core {
         let gaps = residency.gaps(&wanted);
         let pages: u64 = gaps.iter().map(|gap| gap.end - gap.start).sum();
         for gap in gaps {
-            residency.added_by_agent(&gap, Some(flight.owner));
+            residency.added_by_agent(&gap, claimant);
         }
-        self.claimed.insert(flight.file);
-        self.totals.fetched_bytes += (pages * PAGE).min(bytes);
-        self.ledger.fetched(flight.owner, (pages * PAGE).min(bytes));
+        let brought = (pages * PAGE).min(bytes);
+        self.totals.fetched_bytes += brought;
+        self.ledger.fetched(flight.owner, brought);
+        if claimant.is_some() {
+            self.claimed.insert(flight.file);
+        } else {
+            self.ledger.wasted(flight.owner, brought);
+        }
     }
 
     /// Where it is not known whether pages survive an open, the first file brought in is opened once more:
@@ -291,7 +330,7 @@ impl Core {
             && !std::mem::replace(&mut store.tried, true)
             && !self.active.contains_key(&flight.file)
         {
-            let again = FetchFlight { expected: 0, added: 0, trial: true, ..flight.clone() };
+            let again = FetchFlight { expected: 0, added: 0, trial: true, drawn: false, ..flight.clone() };
             let via = self.runs.get(&(flight.owner.workload, flight.mount)).map_or(0, crate::run::Run::via);
             let extent = Extent::Whole { limit: bytes };
             self.fetch(again, extent, via, now, "to see whether its pages survive an open");
@@ -316,11 +355,21 @@ impl Core {
         files
     }
 
-    /// Gives up what was fetched for a workload and not read.
-    pub(crate) fn abandon(&mut self, workload: u32) {
+    /// Books claims that nobody can redeem any more.
+    pub(crate) fn waste(&mut self, lost: &[(Owner, u64)]) {
+        for (owner, pages) in lost {
+            self.ledger.wasted(*owner, pages * PAGE);
+        }
+    }
+
+    /// Gives up what was fetched for a run and not read.
+    pub(crate) fn abandon(&mut self, workload: u32, mount: MountId) {
         let mut files: Vec<_> = self.claimed.iter().copied().collect();
         files.sort_unstable();
         for id in files {
+            if self.catalog.mount_of(id) != Some(mount) {
+                continue;
+            }
             let Some(residency) = self.catalog.file_mut(id).and_then(|file| file.residency.as_mut()) else {
                 self.claimed.remove(&id);
                 continue;
@@ -329,9 +378,7 @@ impl Core {
             if residency.claimed_pages() == 0 {
                 self.claimed.remove(&id);
             }
-            for (owner, pages) in lost {
-                self.ledger.wasted(owner, pages * PAGE);
-            }
+            self.waste(&lost);
         }
     }
 }

@@ -32,6 +32,19 @@ const GAIN: f64 = 8.0;
 /// Whole files that may be fetched at a mount before it is known whether they survive an open.
 pub const UNPROVEN: u32 = 64;
 
+/// How long a store whose fetches fail is given no files that are not open yet: as long as the core's clock
+/// ticks at first, then twice as long after each fetch that was tried and failed too. At the longest, a minute's
+/// outage is found over within 3 % of its length.
+const PAUSE: Nanos = Nanos::from_millis(100);
+const PAUSE_MAX: Nanos = Nanos::from_millis(1_600);
+
+/// Fetches have failed, and none has ended well since.
+#[derive(Debug)]
+struct Trouble {
+    until: Nanos,
+    pause: Nanos,
+}
+
 #[derive(Debug)]
 pub struct Store {
     pub mount: MountId,
@@ -46,6 +59,7 @@ pub struct Store {
     pub tried: bool,
     /// Warmed files in a row that lost their pages at a reader's open.
     losses: u32,
+    trouble: Option<Trouble>,
     pub outstanding: u32,
     /// Bytes of files being read that are on their way.
     pub flying: u64,
@@ -85,6 +99,7 @@ impl Store {
             most_requests: if fstype.starts_with("fuse") { FUSE_REQUESTS } else { REQUESTS },
             ease: 1.0,
             eased: Nanos(0),
+            trouble: None,
             outstanding: 0,
             depth: FIRST_DEPTH,
             // From 1 µs to 100 s with two digits: 10 KiB.
@@ -167,6 +182,41 @@ impl Store {
             self.eased = now;
             self.ease = (self.ease * 0.8).max(0.25);
         }
+    }
+
+    /// Fetches of files that are not open yet which may be ordered now. While the store is in trouble one at a
+    /// time is tried.
+    pub fn free_places(&self, now: Nanos) -> u32 {
+        let depth = match &self.trouble {
+            Some(trouble) if now < trouble.until => 0,
+            Some(_) => 1,
+            None => self.depth,
+        };
+        let free = depth.saturating_sub(self.outstanding);
+        match self.survival {
+            Survival::Kept => free,
+            Survival::Unknown => free.min(UNPROVEN.saturating_sub(self.unproven)),
+            // Nothing that is not open already can be warmed here.
+            Survival::Dropped | Survival::Refused => 0,
+        }
+    }
+
+    /// A fetch came to nothing, through no fault of its file.
+    pub fn failed(&mut self, now: Nanos) {
+        match &mut self.trouble {
+            None => self.trouble = Some(Trouble { until: now.plus(PAUSE), pause: PAUSE }),
+            Some(trouble) if now >= trouble.until => {
+                trouble.pause = Nanos(trouble.pause.0 * 2).min(PAUSE_MAX);
+                trouble.until = now.plus(trouble.pause);
+            }
+            // It was ordered before the pause began.
+            Some(_) => {}
+        }
+    }
+
+    /// The store has answered.
+    pub fn answered(&mut self) {
+        self.trouble = None;
     }
 
     /// A fetch has ended: adapts the depth. Returns the new depth when it changed.

@@ -17,6 +17,9 @@ const STRIDE_PROOF: u32 = 3;
 /// Pages ahead before anything is known of the speed: 128 KiB, the kernel's own first guess.
 const FIRST_WINDOW: u64 = 32;
 
+/// Bytes one stream may be ahead of its reader, whatever its speed: a tenth of a second of a 40 Gbit/s link.
+pub const STREAM_LIMIT: u64 = 512 << 20;
+
 /// Pages of one request, as most devices' read_ahead_kb cut it.
 pub const PIECE: u64 = 32;
 

@@ -6,6 +6,8 @@
 
 mod keeper;
 
+mod asked;
+
 mod seed;
 
 mod recorders;
@@ -24,8 +26,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agent_core::{Core, Limits, MountId, Nanos, Observation};
-use rustc_hash::{FxHashMap, FxHashSet};
+use agent_core::{Core, Limits, Nanos, Observation};
+use rustc_hash::FxHashMap;
 use tokio::sync::watch;
 
 use crate::api::answer::EdgeFacts;
@@ -37,6 +39,7 @@ use crate::prefetch::{Prefetch, PrefetchConfig, PrefetchError};
 use crate::pressure::Gauge;
 use crate::probe::{Probe, ProbeConfig, ProbeError, ReadEvent};
 
+use asked::Asked;
 use keeper::Keeper;
 use outside::Outside;
 use recorders::Recorders;
@@ -86,8 +89,7 @@ pub struct Engine {
     outside: Outside,
     /// Processes that the core has been told of.
     told: FxHashMap<u32, Box<str>>,
-    /// Workloads whose profile at a mount has been asked of the disk.
-    asked: FxHashSet<(Box<str>, MountId)>,
+    asked: Asked,
     /// When records last came, when memory was last looked at.
     busy: Nanos,
     sampled: Nanos,
@@ -163,7 +165,7 @@ impl Engine {
             edges,
             outside: Outside::default(),
             told: FxHashMap::default(),
-            asked: FxHashSet::default(),
+            asked: Asked::default(),
             busy: Nanos(0),
             sampled: Nanos(0),
             events: Vec::new(),

@@ -153,6 +153,9 @@ impl Engine {
         self.apply(&Observation::Tick, at);
         self.recorders.sweep();
         let changed = self.core.changed_profiles();
+        if !changed.is_empty() {
+            self.asked.forget_ended(&self.core);
+        }
         self.outside.learned(&changed);
         self.keeper.save(changed);
     }
@@ -222,13 +225,9 @@ impl Engine {
             }
         };
         let Some(mount) = self.watches.id(dev) else { return };
-        if self.asked.contains(&(workload.clone(), mount)) || !self.core.wants_profile(&workload, mount) {
+        if !self.asked.asks(&workload, mount, &self.core) {
             return;
         }
-        if self.asked.len() >= TOLD {
-            self.asked.clear();
-        }
-        self.asked.insert((workload.clone(), mount));
         let Some(source) = self.watches.source(mount) else { return };
         match self.keeper.load(&workload, &source) {
             Some(bytes) => self.apply(&Observation::Profile { workload, source, bytes: bytes.into() }, at),

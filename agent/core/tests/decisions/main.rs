@@ -12,8 +12,14 @@ mod patterns;
 
 mod detail;
 
+mod lifecycle;
+
+mod outage;
+
 mod recorded;
 
 mod resident;
+
+mod room;
 
 mod survival;
