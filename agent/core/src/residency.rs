@@ -65,18 +65,23 @@ impl Residency {
         }
     }
 
-    pub fn added_by_thread(&mut self, range: &Pages) {
+    /// Whose claims end here: see `come_again`.
+    pub fn added_by_thread(&mut self, range: &Pages) -> Vec<(Owner, u64)> {
+        let lost = self.come_again(range);
         self.forget(range);
         self.fresh.insert(range);
+        lost
     }
 
     /// Gives the pages of them that were read before their coming was told: one thread's additions are told
-    /// together, and its reader may be quicker. Nobody waits for those any more.
-    pub fn added_by_agent(&mut self, range: &Pages, owner: Option<Owner>) -> u64 {
+    /// together, and its reader may be quicker. Nobody waits for those any more. And whose earlier claims end
+    /// here: see `come_again`.
+    pub fn added_by_agent(&mut self, range: &Pages, owner: Option<Owner>) -> (u64, Vec<(Owner, u64)>) {
+        let lost = self.come_again(range);
         let (read, unread) = (self.reader.overlap(range), self.reader.gaps(range));
         self.forget(range);
         self.agent.insert(range);
-        let Some(owner) = owner else { return read };
+        let Some(owner) = owner else { return (read, lost) };
         let to = |page: u64| u32::try_from(page).unwrap_or(u32::MAX);
         for range in unread {
             let (start, end) = (to(range.start), to(range.end));
@@ -85,7 +90,16 @@ impl Residency {
                 _ => self.claims.push(Claim { start, end, owner }),
             }
         }
-        read
+        (read, lost)
+    }
+
+    /// Pages come that were in doubt, and are claimed: they had left unread, and the record of it was lost.
+    /// A claim that stood on would be settled twice, by the pages that come now.
+    fn come_again(&mut self, range: &Pages) -> Vec<(Owner, u64)> {
+        if self.claims.is_empty() {
+            return Vec::new();
+        }
+        self.gaps(range).iter().flat_map(|gap| self.take_claims(gap)).collect()
     }
 
     /// Pages that a count of the page cache found, beside those that are known; nobody knows whose they are.
@@ -97,7 +111,8 @@ impl Residency {
         }
     }
 
-    /// Nothing is certain any more: records were lost.
+    /// Nothing is certain any more: records were lost. Claims stand until their pages are read, come again or
+    /// leave: most are still there, and none of them was wasted because a record was.
     pub fn doubt(&mut self) {
         let Self { reader, readahead, agent, fresh, claims: _ } = self;
         for set in [reader, readahead, agent, fresh] {
@@ -172,5 +187,24 @@ impl Residency {
         }
         self.claims = kept;
         taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWNER: Owner = Owner { workload: 1, predictor: Predictor::Directory };
+
+    #[test]
+    fn pages_fetched_again_in_doubt_are_claimed_once() {
+        let mut residency = Residency::default();
+        residency.added_by_agent(&(0..8), Some(OWNER));
+        residency.doubt();
+        let (read, lost) = residency.added_by_agent(&(2..6), Some(OWNER));
+        assert_eq!((read, lost), (0, vec![(OWNER, 4)]));
+        assert_eq!(residency.claimed_pages(), 8);
+        let claimed: u64 = residency.read(&(0..8)).claimed.iter().map(|(_, pages)| pages).sum();
+        assert_eq!(claimed, 8);
     }
 }

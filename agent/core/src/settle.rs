@@ -25,7 +25,8 @@ impl Core {
             return;
         };
         let bytes = (pages.end * PAGE).min(file.size.max(PAGE)).saturating_sub(pages.start * PAGE);
-        let read = file.residency.get_or_insert_default().added_by_agent(pages, owner);
+        let (read, lost) = file.residency.get_or_insert_default().added_by_agent(pages, owner);
+        self.waste(&lost);
         self.totals.fetched_bytes += bytes;
         let Some(owner) = owner else { return };
         self.ledger.fetched(owner, bytes);
@@ -55,7 +56,8 @@ impl Core {
             self.reads_anew(id, reader, now);
         }
         if let Some(file) = self.catalog.file_mut(id) {
-            file.residency.get_or_insert_default().added_by_thread(pages);
+            let lost = file.residency.get_or_insert_default().added_by_thread(pages);
+            self.waste(&lost);
         }
         if let Some(mount) = self.catalog.mount_of(id) {
             for run in self.runs.values_mut().filter(|run| run.mount == mount) {
@@ -94,9 +96,7 @@ impl Core {
             self.let_go(id, mount, pages, &lost, now);
             return;
         }
-        for (owner, pages) in &lost {
-            self.ledger.wasted(*owner, pages * PAGE);
-        }
+        self.waste(&lost);
         let among_files = lost.iter().any(|(owner, _)| owner.predictor.is_among_files());
         if let Actor::Thread(thread) = by
             && among_files
@@ -131,9 +131,7 @@ impl Core {
             Flight::List { .. } => false,
         });
         if on_trial {
-            for (owner, pages) in lost {
-                self.ledger.wasted(*owner, pages * PAGE);
-            }
+            self.waste(lost);
             self.judge(mount, Survival::Dropped);
             return;
         }
@@ -267,9 +265,9 @@ impl Core {
         let wanted = flight.span.start..(flight.span.start + pages_of(bytes)).min(pages_of(size.max(bytes)));
         let gaps = residency.gaps(&wanted);
         let pages: u64 = gaps.iter().map(|gap| gap.end - gap.start).sum();
-        for gap in gaps {
-            residency.added_by_agent(&gap, Some(flight.owner));
-        }
+        let lost: Vec<_> =
+            gaps.iter().flat_map(|gap| residency.added_by_agent(gap, Some(flight.owner)).1).collect();
+        self.waste(&lost);
         self.claimed.insert(flight.file);
         self.totals.fetched_bytes += (pages * PAGE).min(bytes);
         self.ledger.fetched(flight.owner, (pages * PAGE).min(bytes));
@@ -298,12 +296,19 @@ impl Core {
         }
     }
 
-    /// Records were lost: what is known of the pages of files being read may be wrong. The edge counts them.
+    /// Records were lost: of every file pages may have gone unseen, of one read long ago most likely, and
+    /// nothing would ever say so again. The edge counts the files being read anew; of the others nothing is
+    /// known until they are read or fetched, which costs a look where they were there after all. One walk over
+    /// the catalog, as `stir_all` takes too; the probe tells of losses ten times a second at most.
     pub(crate) fn doubt(&mut self) {
-        for id in self.active.keys() {
-            if let Some(residency) = self.catalog.file_mut(*id).and_then(|file| file.residency.as_mut()) {
+        let known = self.catalog.files().filter(|(_, file)| file.residency.is_some());
+        let known: Vec<FileId> = known.map(|(id, _)| id).collect();
+        for id in known {
+            let Some(file) = self.catalog.file_mut(id) else { continue };
+            if let Some(residency) = &mut file.residency {
                 residency.doubt();
             }
+            file.residency.take_if(|residency| residency.is_empty());
         }
     }
 
@@ -329,9 +334,14 @@ impl Core {
             if residency.claimed_pages() == 0 {
                 self.claimed.remove(&id);
             }
-            for (owner, pages) in lost {
-                self.ledger.wasted(owner, pages * PAGE);
-            }
+            self.waste(&lost);
+        }
+    }
+
+    /// Claims that ended unread, as pages.
+    fn waste(&mut self, lost: &[(Owner, u64)]) {
+        for (owner, pages) in lost {
+            self.ledger.wasted(*owner, pages * PAGE);
         }
     }
 }

@@ -17,3 +17,5 @@ mod recorded;
 mod resident;
 
 mod survival;
+
+mod told;
