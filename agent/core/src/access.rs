@@ -75,11 +75,24 @@ impl Core {
             }
         }
         let found = match via {
-            Via::Read | Via::Fault | Via::Mapped => file.residency.get_or_insert_default().read(&pages),
+            Via::Read | Via::Fault => file.residency.get_or_insert_default().read(&pages),
+            Via::Mapped => {
+                let (found, known) = file
+                    .residency
+                    .as_deref_mut()
+                    .map(|residency| (residency.mapped(&pages), residency.known(&pages)))
+                    .unwrap_or_default();
+                // What is not there was not mapped, and no walk has come over it.
+                pages.end = known.last().map_or(pages.start, |last| last.end);
+                pages.start = known.first().map_or(pages.start, |first| first.start);
+                walked = pages.clone();
+                found
+            }
             Via::Direct => crate::residency::Found { missed: pages.end - pages.start, claimed: Vec::new() },
         };
         let bytes = if pages.is_empty() {
-            // Sampled: so many accesses, each of at least a page, somewhere in the file.
+            // Sampled, or mapped without our knowing what: so many accesses, each of at least a page, somewhere
+            // in the file.
             u64::from(count) * PAGE
         } else {
             (pages.end * PAGE).min(size).saturating_sub(pages.start * PAGE)
@@ -205,7 +218,16 @@ impl Core {
         active.tgid = reader.tgid;
         active.tid = reader.tid;
         active.last = now;
-        active.read.insert(pages);
+        match (via, &file.residency) {
+            (Via::Mapped, Some(residency)) => {
+                for known in residency.known(pages) {
+                    active.read.insert(&known);
+                }
+            }
+            _ => {
+                active.read.insert(pages);
+            }
+        }
         let before = active.streams.latest();
         let stream = match via {
             Via::Read | Via::Fault | Via::Direct => {

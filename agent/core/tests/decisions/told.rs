@@ -94,3 +94,19 @@ fn what_lay_ready_when_records_were_lost_is_settled_once() {
     let fate = folders.core.node().fate;
     assert_eq!((fate.hit - before.hit, fate.wasted - before.wasted), (0, whole));
 }
+
+#[test]
+fn pages_around_a_mapping_fault_are_not_told_unless_they_came() {
+    let mut core = three_files();
+    for page in [0, 8] {
+        added(&mut core, 0, page..page + 1);
+    }
+    access(&mut core, 0, 0..16, Via::Mapped);
+    assert_eq!(told(&mut core, 0), Some(vec![0..1, 8..9]));
+    // Nothing came that was seen: it lay there before, and which of the pages did is not known.
+    access(&mut core, 1, 0..16, Via::Mapped);
+    assert_eq!(told(&mut core, 1), Some(vec![]));
+    // The page that was touched is there, whoever brought it.
+    access(&mut core, 2, 3..4, Via::Fault);
+    assert_eq!(told(&mut core, 2), Some(vec![3..4]));
+}
