@@ -268,10 +268,12 @@ impl Core {
         // Where an open drops the file's pages, or is refused, or may: through the reader's descriptor. A
         // mapping whose descriptor is closed leaves only the open; where nothing is known, it is tried.
         let (door, trial) = match store.survival {
-            Survival::Kept => (Some(Door::Open), false),
-            Survival::Unknown if active.orphan => (Some(Door::Open), true),
-            Survival::Dropped | Survival::Refused if active.orphan => (None, false),
-            Survival::Unknown | Survival::Dropped | Survival::Refused => {
+            Survival::Kept if !active.refused => (Some(Door::Open), false),
+            Survival::Unknown if active.orphan && !active.refused => (Some(Door::Open), true),
+            Survival::Kept | Survival::Unknown | Survival::Dropped | Survival::Refused if active.orphan => {
+                (None, false)
+            }
+            Survival::Kept | Survival::Unknown | Survival::Dropped | Survival::Refused => {
                 (Some(Door::Descriptor { tgid: reader.tgid }), false)
             }
         };

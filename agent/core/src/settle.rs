@@ -6,6 +6,7 @@ use crate::core::{Core, FetchFlight, Flight};
 use crate::observation::{Actor, Entry, OrderId, Outcome};
 use crate::order::{Door, Extent, Order};
 use crate::residency::Owner;
+use crate::store::Store;
 use crate::units::{FileKey, MountId, Nanos, PAGE, Pages, Reader, pages_of};
 use crate::view::{Happening, Survival};
 
@@ -147,6 +148,16 @@ impl Core {
         }
     }
 
+    /// Mounts that refused our opens for long enough are tried again: nothing else would lead back.
+    pub(crate) fn reconsider(&mut self, now: Nanos) {
+        let due = |store: &mut Store| store.tries_again(now).then_some(store.mount);
+        let mut due: Vec<MountId> = self.stores.values_mut().filter_map(due).collect();
+        due.sort_unstable();
+        for mount in due {
+            self.judge(mount, Survival::Unknown);
+        }
+    }
+
     /// The verdict on a store, once it is found.
     pub(crate) fn judge(&mut self, mount: MountId, verdict: Survival) {
         let Some(store) = self.stores.get_mut(&mount) else {
@@ -158,7 +169,7 @@ impl Core {
         store.survival = verdict;
         let source = store.source.clone();
         self.happen(Happening::Mount { source, survival: verdict });
-        if verdict != Survival::Kept {
+        if matches!(verdict, Survival::Dropped | Survival::Refused) {
             let mut stale: Vec<OrderId> = self
                 .flights
                 .iter()
@@ -223,19 +234,28 @@ impl Core {
         store.outstanding = store.outstanding.saturating_sub(1);
         store.flying = store.flying.saturating_sub(flight.expected);
         store.requests = store.requests.saturating_sub(flight.requests);
+        // A name that is only looked up tells of its directory.
+        let opens = flight.door == Door::Open && (flight.expected > 0 || flight.trial);
         match outcome {
             Outcome::Done => {
+                if opens {
+                    store.met_entry();
+                }
                 if let Some(fetches) = store.delivered(bytes, took, now) {
                     self.out.push(Order::Depth { mount: flight.mount, fetches });
                 }
                 self.arrived(&flight, size, bytes);
                 self.try_survival(&flight, bytes, now);
             }
-            Outcome::Refused if flight.door == Door::Open => self.judge(flight.mount, Survival::Refused),
             Outcome::Absent | Outcome::Refused | Outcome::Failed | Outcome::Dropped => {
+                let refused = outcome == Outcome::Refused && opens;
+                if refused && store.met_refusal(now) {
+                    self.judge(flight.mount, Survival::Refused);
+                }
                 if let Some(active) = self.active.get_mut(&flight.file) {
                     // Not there in time: the stream may ask again, by another way where this one is closed.
                     active.orphan |= outcome == Outcome::Absent && flight.door != Door::Open;
+                    active.refused |= refused;
                     active.streams.retreat(&flight.span);
                 }
             }
