@@ -131,7 +131,7 @@ impl Core {
         }
         run.rate.sample(bytes, now);
         let before = run.threads.get(&reader.tid).and_then(|thread| thread.last());
-        let visit = run.visit(&self.catalog, reader.tid, id, now);
+        let visit = run.visit(&self.catalog, reader, id, now);
         if via != Via::Mapped && run.threads.get(&reader.tid).is_some_and(Thread::is_astray) {
             run.stray_bytes += bytes;
         }

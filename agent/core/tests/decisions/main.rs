@@ -5,6 +5,7 @@
 mod folders;
 mod sim;
 
+mod again;
 mod benefit;
 mod general;
 
