@@ -72,11 +72,24 @@ impl Core {
             }
         }
         let found = match via {
-            Via::Read | Via::Fault | Via::Mapped => file.residency.get_or_insert_default().read(&pages),
+            Via::Read | Via::Fault => file.residency.get_or_insert_default().read(&pages),
+            Via::Mapped => {
+                let (found, known) = file
+                    .residency
+                    .as_deref_mut()
+                    .map(|residency| (residency.mapped(&pages), residency.known(&pages)))
+                    .unwrap_or_default();
+                // What is not there was not mapped, and no walk has come over it.
+                pages.end = known.last().map_or(pages.start, |last| last.end);
+                pages.start = known.first().map_or(pages.start, |first| first.start);
+                walked = pages.clone();
+                found
+            }
             Via::Direct => crate::residency::Found { missed: pages.end - pages.start, claimed: Vec::new() },
         };
         let bytes = if pages.is_empty() {
-            // Sampled: so many accesses, each of at least a page, somewhere in the file.
+            // Sampled, or mapped without our knowing what: so many accesses, each of at least a page, somewhere
+            // in the file.
             u64::from(count) * PAGE
         } else {
             (pages.end * PAGE).min(size).saturating_sub(pages.start * PAGE)
@@ -115,7 +128,7 @@ impl Core {
         }
         run.rate.sample(bytes, now);
         let before = run.threads.get(&reader.tid).and_then(|thread| thread.last());
-        let visit = run.visit(&self.catalog, reader.tid, id, now);
+        let visit = run.visit(&self.catalog, reader, id, now);
         if via != Via::Mapped && run.threads.get(&reader.tid).is_some_and(Thread::is_astray) {
             run.stray_bytes += bytes;
         }
@@ -202,7 +215,16 @@ impl Core {
         active.tgid = reader.tgid;
         active.tid = reader.tid;
         active.last = now;
-        active.read.insert(pages);
+        match (via, &file.residency) {
+            (Via::Mapped, Some(residency)) => {
+                for known in residency.known(pages) {
+                    active.read.insert(&known);
+                }
+            }
+            _ => {
+                active.read.insert(pages);
+            }
+        }
         let before = active.streams.latest();
         let stream = match via {
             Via::Read | Via::Fault | Via::Direct => {
@@ -243,10 +265,12 @@ impl Core {
         // Where an open drops the file's pages, or is refused, or may: through the reader's descriptor. A
         // mapping whose descriptor is closed leaves only the open; where nothing is known, it is tried.
         let (door, trial) = match store.survival {
-            Survival::Kept => (Some(Door::Open), false),
-            Survival::Unknown if active.orphan => (Some(Door::Open), true),
-            Survival::Dropped | Survival::Refused if active.orphan => (None, false),
-            Survival::Unknown | Survival::Dropped | Survival::Refused => {
+            Survival::Kept if !active.refused => (Some(Door::Open), false),
+            Survival::Unknown if active.orphan && !active.refused => (Some(Door::Open), true),
+            Survival::Kept | Survival::Unknown | Survival::Dropped | Survival::Refused if active.orphan => {
+                (None, false)
+            }
+            Survival::Kept | Survival::Unknown | Survival::Dropped | Survival::Refused => {
                 (Some(Door::Descriptor { tgid: reader.tgid }), false)
             }
         };

@@ -82,6 +82,8 @@ pub(crate) struct Active {
     pub taught: Option<Lesson>,
     /// Its reader has closed the descriptor and reads a mapping.
     pub orphan: bool,
+    /// An open of ours was refused: only its reader's descriptor leads to it.
+    pub refused: bool,
     /// The probe only counts for this file.
     pub quiet: bool,
 }
@@ -252,7 +254,10 @@ impl Core {
                 self.doubt();
                 self.happen(Happening::Lost { records: *records });
             }
-            Observation::Tick => self.tick(now),
+            Observation::Tick => {
+                self.reconsider(now);
+                self.tick(now);
+            }
         }
         self.stir(observation);
     }

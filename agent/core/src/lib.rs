@@ -31,6 +31,8 @@ mod thread;
 
 mod past;
 
+mod again;
+
 mod profile;
 
 mod taught;

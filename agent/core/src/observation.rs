@@ -15,7 +15,8 @@ pub enum Via {
     Read,
     /// A page fault on a mapping: the page that was touched.
     Fault,
-    /// Pages mapped around a fault because they were resident: not known to have been touched.
+    /// The window around a fault whose resident pages were mapped with it: not known to have been touched, and
+    /// nothing is said of which were there.
     Mapped,
     /// O_DIRECT: the page cache was not asked.
     Direct,

@@ -59,24 +59,43 @@ impl Residency {
         gaps
     }
 
+    /// The parts of `range` that are in a set.
+    pub fn known(&self, range: &Pages) -> Vec<Pages> {
+        let mut known = Vec::new();
+        let mut at = range.start;
+        let end = range.end..range.end;
+        for gap in self.gaps(range).into_iter().chain(std::iter::once(end)) {
+            if at < gap.start {
+                known.push(at..gap.start);
+            }
+            at = gap.end;
+        }
+        known
+    }
+
     fn forget(&mut self, range: &Pages) {
         for set in [&mut self.reader, &mut self.readahead, &mut self.agent, &mut self.fresh] {
             set.remove(range);
         }
     }
 
-    pub fn added_by_thread(&mut self, range: &Pages) {
+    /// Whose claims end here: see `come_again`.
+    pub fn added_by_thread(&mut self, range: &Pages) -> Vec<(Owner, u64)> {
+        let lost = self.come_again(range);
         self.forget(range);
         self.fresh.insert(range);
+        lost
     }
 
     /// Gives the pages of them that were read before their coming was told: one thread's additions are told
-    /// together, and its reader may be quicker. Nobody waits for those any more.
-    pub fn added_by_agent(&mut self, range: &Pages, owner: Option<Owner>) -> u64 {
+    /// together, and its reader may be quicker. Nobody waits for those any more. And whose earlier claims end
+    /// here: see `come_again`.
+    pub fn added_by_agent(&mut self, range: &Pages, owner: Option<Owner>) -> (u64, Vec<(Owner, u64)>) {
+        let lost = self.come_again(range);
         let (read, unread) = (self.reader.overlap(range), self.reader.gaps(range));
         self.forget(range);
         self.agent.insert(range);
-        let Some(owner) = owner else { return read };
+        let Some(owner) = owner else { return (read, lost) };
         let to = |page: u64| u32::try_from(page).unwrap_or(u32::MAX);
         for range in unread {
             let (start, end) = (to(range.start), to(range.end));
@@ -85,7 +104,16 @@ impl Residency {
                 _ => self.claims.push(Claim { start, end, owner }),
             }
         }
-        read
+        (read, lost)
+    }
+
+    /// Pages come that were in doubt, and are claimed: they had left unread, and the record of it was lost.
+    /// A claim that stood on would be settled twice, by the pages that come now.
+    fn come_again(&mut self, range: &Pages) -> Vec<(Owner, u64)> {
+        if self.claims.is_empty() {
+            return Vec::new();
+        }
+        self.gaps(range).iter().flat_map(|gap| self.take_claims(gap)).collect()
     }
 
     /// Pages that a count of the page cache found, beside those that are known; nobody knows whose they are.
@@ -97,7 +125,8 @@ impl Residency {
         }
     }
 
-    /// Nothing is certain any more: records were lost.
+    /// Nothing is certain any more: records were lost. Claims stand until their pages are read, come again or
+    /// leave: most are still there, and none of them was wasted because a record was.
     pub fn doubt(&mut self) {
         let Self { reader, readahead, agent, fresh, claims: _ } = self;
         for set in [reader, readahead, agent, fresh] {
@@ -107,6 +136,31 @@ impl Residency {
 
     /// An access reached `range`: what it missed, and whose claims it redeemed.
     pub fn read(&mut self, range: &Pages) -> Found {
+        let missed = self.meet_fresh(range);
+        // Read, so it is there: it came before it was watched, or its record was lost.
+        for gap in self.gaps(range) {
+            self.reader.insert(&gap);
+        }
+        Found { missed, claimed: self.take_claims(range) }
+    }
+
+    /// The kernel mapped what it found of `range` around a fault, and tells the range: of pages that were not
+    /// seen to come nothing follows. Where all of them came before they were watched, one of them was touched
+    /// and is there, but not which; so none is called resident, and asking for them costs a look at the cache.
+    /// Those that are known are mapped now and never fault again: claims on them are redeemed here or never.
+    pub fn mapped(&mut self, range: &Pages) -> Found {
+        let missed = self.meet_fresh(range);
+        let mut claimed = Vec::new();
+        if !self.claims.is_empty() {
+            for known in self.known(range) {
+                claimed.extend(self.take_claims(&known));
+            }
+        }
+        Found { missed, claimed }
+    }
+
+    /// Whoever brought the fresh pages has met them now: gives those of them in `range`.
+    fn meet_fresh(&mut self, range: &Pages) -> u64 {
         let missed = self.fresh.overlap(range);
         if !self.fresh.is_empty() {
             let fresh = std::mem::take(&mut self.fresh);
@@ -121,11 +175,7 @@ impl Residency {
                 }
             }
         }
-        // Read, so it is there: it came before it was watched, or its record was lost.
-        for gap in self.gaps(range) {
-            self.reader.insert(&gap);
-        }
-        Found { missed, claimed: self.take_claims(range) }
+        missed
     }
 
     /// Pages left the cache: whose claims went with them, unread.
@@ -172,5 +222,39 @@ impl Residency {
         }
         self.claims = kept;
         taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWNER: Owner = Owner { workload: 1, predictor: Predictor::Directory };
+
+    #[test]
+    fn pages_fetched_again_in_doubt_are_claimed_once() {
+        let mut residency = Residency::default();
+        residency.added_by_agent(&(0..8), Some(OWNER));
+        residency.doubt();
+        let (read, lost) = residency.added_by_agent(&(2..6), Some(OWNER));
+        assert_eq!((read, lost), (0, vec![(OWNER, 4)]));
+        assert_eq!(residency.claimed_pages(), 8);
+        let claimed: u64 = residency.read(&(0..8)).claimed.iter().map(|(_, pages)| pages).sum();
+        assert_eq!(claimed, 8);
+    }
+
+    #[test]
+    fn a_mapping_redeems_what_it_found_and_adds_nothing() {
+        let mut residency = Residency::default();
+        residency.added_by_agent(&(2..6), Some(OWNER));
+        residency.added_by_thread(&(8..9));
+        assert_eq!(residency.mapped(&(0..16)), Found { missed: 1, claimed: vec![(OWNER, 4)] });
+        assert_eq!(residency.known(&(0..16)), [2..6, 8..9]);
+        assert_eq!(residency.known(&(3..6)), [3..6]);
+        // In doubt: a claim is redeemed by what was read, not by what may have been mapped.
+        residency.added_by_agent(&(10..12), Some(OWNER));
+        residency.doubt();
+        assert_eq!(residency.mapped(&(0..16)), Found::default());
+        assert_eq!(residency.read(&(10..12)).claimed, [(OWNER, 2)]);
     }
 }

@@ -6,13 +6,14 @@ use std::collections::hash_map::Entry;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::again::Again;
 use crate::catalog::{Catalog, DirId, FileId, Listing};
 use crate::class::{Class, kind_of};
 use crate::past::{Past, REPEAT_PROOF};
 use crate::profile::{FULL, MAX_FILES, Share};
 use crate::rate::Rate;
 use crate::thread::Thread;
-use crate::units::{MountId, Nanos};
+use crate::units::{MountId, Nanos, Reader};
 use crate::view::Predictor;
 use crate::walk::WALK_PROOF;
 
@@ -59,9 +60,11 @@ pub struct Run {
     /// The cursor of `past` on which the last visit stood.
     pub cursor: Option<usize>,
     visits: Vec<FileId>,
-    visited: FxHashSet<FileId>,
+    visited: FxHashMap<FileId, Mark>,
     pub visit_count: u64,
-    repeats: u64,
+    /// Visited files that were met again by the same process, or after it.
+    repeats: usize,
+    again: Again,
     pub epochs: u32,
     pub rate: Rate,
     pub read_bytes: u64,
@@ -92,6 +95,13 @@ pub struct Run {
     draw: u64,
 }
 
+/// Who visited a file last, and whether it is one of the `repeats`.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    tgid: u32,
+    repeated: bool,
+}
+
 /// What a visit changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Visit {
@@ -115,7 +125,7 @@ impl Run {
     }
 
     pub fn was_visited(&self, file: FileId) -> bool {
-        self.visited.contains(&file)
+        self.visited.contains_key(&file)
     }
 
     pub fn distinct(&self) -> usize {
@@ -164,12 +174,12 @@ impl Run {
     }
 
     /// A thread reads a file: whether that is a visit, and what it means for the predictors.
-    pub fn visit(&mut self, catalog: &Catalog, tid: u32, file: FileId, now: Nanos) -> Visit {
+    pub fn visit(&mut self, catalog: &Catalog, reader: Reader, file: FileId, now: Nanos) -> Visit {
         self.last = now;
-        if self.threads.len() >= THREADS && !self.threads.contains_key(&tid) {
+        if self.threads.len() >= THREADS && !self.threads.contains_key(&reader.tid) {
             self.threads.clear();
         }
-        let thread = self.threads.entry(tid).or_default();
+        let thread = self.threads.entry(reader.tid).or_default();
         if thread.is_at(file) {
             return Visit::Same;
         }
@@ -180,26 +190,43 @@ impl Run {
         thread.foreseen(foreseen);
         self.explained += (f64::from(u8::from(foreseen)) - self.explained) / 8.0;
         self.visit_count += 1;
-        if self.visited.contains(&file) {
-            self.repeats += 1;
-            if self.begins_again(file) {
-                self.turn_epoch();
-            }
-        }
-        if self.visited.len() < MAX_FILES && self.visited.insert(file) {
-            self.visits.push(file);
-        }
+        self.count(file, reader.tgid);
         self.widen(catalog, file);
         Visit::New
     }
 
-    /// Whether a file met again is the start of a new epoch rather than a favourite.
-    fn begins_again(&self, file: FileId) -> bool {
-        if self.visits.len() < EPOCH_PROOF {
-            return false;
+    /// Whether a visit is the first of its file in this epoch, or one of those that begin the next.
+    fn count(&mut self, file: FileId, tgid: u32) {
+        let full = self.visited.len() >= MAX_FILES;
+        match self.visited.entry(file) {
+            Entry::Vacant(free) if !full => {
+                free.insert(Mark { tgid, repeated: false });
+                self.visits.push(file);
+                self.again.pass();
+            }
+            Entry::Vacant(_) => {}
+            Entry::Occupied(mut known) => {
+                let mark = known.get_mut();
+                // A process beside it that reads the same set in an order of its own begins nothing.
+                let successor = mark.tgid == tgid || !self.tgids.contains(&mark.tgid);
+                if successor && !std::mem::replace(&mut mark.repeated, true) {
+                    self.repeats += 1;
+                }
+                mark.tgid = tgid;
+                self.again.meet(file, tgid, successor);
+                if self.begins_again() {
+                    self.turn_epoch();
+                }
+            }
         }
-        let first = self.visits.iter().take(self.visits.len() / 20 + 1).any(|visit| *visit == file);
-        first || self.visits.len() * 20 >= self.known_files() * 19
+    }
+
+    /// Whether the files met again are the start of a new epoch rather than favourites: as many as are left
+    /// unread are proof of it, as all that is read then can only be read again, and so are `EPOCH_PROOF`.
+    fn begins_again(&self) -> bool {
+        let left = self.known_files().saturating_sub(self.visited.len());
+        let wanted = (left + REPEAT_PROOF as usize).min(EPOCH_PROOF);
+        self.visits.len() >= EPOCH_PROOF && self.again.proof() >= wanted
     }
 
     fn turn_epoch(&mut self) {
@@ -211,6 +238,11 @@ impl Run {
         self.pool_ordered = true;
         self.past = Past::new(order);
         self.cursor = None;
+        for (file, tgid) in self.again.take() {
+            self.visited.insert(file, Mark { tgid, repeated: false });
+            self.visits.push(file);
+            self.cursor = self.past.visit(file);
+        }
         self.share.note(100);
     }
 
@@ -323,7 +355,7 @@ impl Run {
         self.domain_files = (self.domain_files + files.len()).saturating_sub(before);
         if !self.pool_ordered {
             let room = MAX_FILES.saturating_sub(self.pool.len());
-            self.pool.extend(files.iter().filter(|file| !self.visited.contains(file)).take(room));
+            self.pool.extend(files.iter().filter(|file| !self.visited.contains_key(file)).take(room));
         }
     }
 
@@ -351,7 +383,7 @@ impl Run {
         let strays: u64 = self.threads.values().map(|thread| u64::from(thread.strays())).sum();
         strays >= EPOCH_PROOF as u64
             && self.visited.len() >= EPOCH_PROOF
-            && self.repeats * 8 <= self.visit_count
+            && self.repeats * 8 <= self.visited.len()
     }
 
     /// Bytes that may still be guessed at: all where the workload is known to read the whole set, otherwise
@@ -387,7 +419,7 @@ impl Run {
                 usize::try_from(self.draw % self.pool.len() as u64).unwrap_or(0)
             };
             let file = if index == 0 { self.pool.pop_front() } else { self.pool.swap_remove_back(index) }?;
-            if !self.visited.contains(&file) {
+            if !self.visited.contains_key(&file) {
                 return Some(file);
             }
         }
@@ -441,6 +473,6 @@ impl Run {
         if !self.is_known_epoch() && !self.guesses() {
             return 0;
         }
-        self.pool.iter().filter(|file| !self.visited.contains(file)).count()
+        self.pool.iter().filter(|file| !self.visited.contains_key(file)).count()
     }
 }

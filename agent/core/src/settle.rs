@@ -6,6 +6,7 @@ use crate::core::{Core, FetchFlight, Flight};
 use crate::observation::{Actor, Entry, OrderId, Outcome};
 use crate::order::{Door, Extent, Order};
 use crate::residency::Owner;
+use crate::store::Store;
 use crate::units::{FileKey, MountId, Nanos, PAGE, Pages, Reader, pages_of};
 use crate::view::{Happening, Survival};
 
@@ -30,7 +31,8 @@ impl Core {
             return;
         };
         let bytes = (pages.end * PAGE).min(file.size.max(PAGE)).saturating_sub(pages.start * PAGE);
-        let read = file.residency.get_or_insert_default().added_by_agent(pages, claimant);
+        let (read, lost) = file.residency.get_or_insert_default().added_by_agent(pages, claimant);
+        self.waste(&lost);
         self.totals.fetched_bytes += bytes;
         let Some(owner) = owner else { return };
         self.ledger.fetched(owner, bytes);
@@ -71,7 +73,8 @@ impl Core {
             self.reads_anew(id, reader, now);
         }
         if let Some(file) = self.catalog.file_mut(id) {
-            file.residency.get_or_insert_default().added_by_thread(pages);
+            let lost = file.residency.get_or_insert_default().added_by_thread(pages);
+            self.waste(&lost);
         }
         if let Some(mount) = self.catalog.mount_of(id) {
             for run in self.runs.values_mut().filter(|run| run.mount == mount) {
@@ -110,9 +113,7 @@ impl Core {
             self.let_go(id, mount, pages, &lost, now);
             return;
         }
-        for (owner, pages) in &lost {
-            self.ledger.wasted(*owner, pages * PAGE);
-        }
+        self.waste(&lost);
         let among_files = lost.iter().any(|(owner, _)| owner.predictor.is_among_files());
         if let Actor::Thread(thread) = by
             && among_files
@@ -147,9 +148,7 @@ impl Core {
             Flight::List { .. } => false,
         });
         if on_trial {
-            for (owner, pages) in lost {
-                self.ledger.wasted(*owner, pages * PAGE);
-            }
+            self.waste(lost);
             self.judge(mount, Survival::Dropped);
             return;
         }
@@ -165,6 +164,16 @@ impl Core {
         }
     }
 
+    /// Mounts that refused our opens for long enough are tried again: nothing else would lead back.
+    pub(crate) fn reconsider(&mut self, now: Nanos) {
+        let due = |store: &mut Store| store.tries_again(now).then_some(store.mount);
+        let mut due: Vec<MountId> = self.stores.values_mut().filter_map(due).collect();
+        due.sort_unstable();
+        for mount in due {
+            self.judge(mount, Survival::Unknown);
+        }
+    }
+
     /// The verdict on a store, once it is found.
     pub(crate) fn judge(&mut self, mount: MountId, verdict: Survival) {
         let Some(store) = self.stores.get_mut(&mount) else {
@@ -176,7 +185,7 @@ impl Core {
         store.survival = verdict;
         let source = store.source.clone();
         self.happen(Happening::Mount { source, survival: verdict });
-        if verdict != Survival::Kept {
+        if matches!(verdict, Survival::Dropped | Survival::Refused) {
             let mut stale: Vec<OrderId> = self
                 .flights
                 .iter()
@@ -245,8 +254,13 @@ impl Core {
         store.outstanding = store.outstanding.saturating_sub(1);
         store.flying = store.flying.saturating_sub(flight.expected);
         store.requests = store.requests.saturating_sub(flight.requests);
+        // A name that is only looked up tells of its directory.
+        let opens = flight.door == Door::Open && (flight.expected > 0 || flight.trial);
         match outcome {
             Outcome::Done => {
+                if opens {
+                    store.met_entry();
+                }
                 if let Some(fetches) = store.delivered(bytes, took, now) {
                     self.out.push(Order::Depth { mount: flight.mount, fetches });
                 }
@@ -256,14 +270,18 @@ impl Core {
                 self.arrived(&flight, size, bytes);
                 self.try_survival(&flight, bytes, now);
             }
-            Outcome::Refused if flight.door == Door::Open => self.judge(flight.mount, Survival::Refused),
             Outcome::Absent | Outcome::Refused | Outcome::Failed | Outcome::Dropped => {
                 if matches!(outcome, Outcome::Failed | Outcome::Dropped) && flight.door == Door::Open {
                     store.failed(now);
                 }
+                let refused = outcome == Outcome::Refused && opens;
+                if refused && store.met_refusal(now) {
+                    self.judge(flight.mount, Survival::Refused);
+                }
                 if let Some(active) = self.active.get_mut(&flight.file) {
                     // Not there in time: the stream may ask again, by another way where this one is closed.
                     active.orphan |= outcome == Outcome::Absent && flight.door != Door::Open;
+                    active.refused |= refused;
                     active.streams.retreat(&flight.span);
                 }
             }
@@ -301,9 +319,8 @@ impl Core {
         let wanted = flight.span.start..(flight.span.start + pages_of(bytes)).min(pages_of(size.max(bytes)));
         let gaps = residency.gaps(&wanted);
         let pages: u64 = gaps.iter().map(|gap| gap.end - gap.start).sum();
-        for gap in gaps {
-            residency.added_by_agent(&gap, claimant);
-        }
+        let lost: Vec<_> = gaps.iter().flat_map(|gap| residency.added_by_agent(gap, claimant).1).collect();
+        self.waste(&lost);
         let brought = (pages * PAGE).min(bytes);
         self.totals.fetched_bytes += brought;
         self.ledger.fetched(flight.owner, brought);
@@ -337,12 +354,19 @@ impl Core {
         }
     }
 
-    /// Records were lost: what is known of the pages of files being read may be wrong. The edge counts them.
+    /// Records were lost: of every file pages may have gone unseen, of one read long ago most likely, and
+    /// nothing would ever say so again. The edge counts the files being read anew; of the others nothing is
+    /// known until they are read or fetched, which costs a look where they were there after all. One walk over
+    /// the catalog, as `stir_all` takes too; the probe tells of losses ten times a second at most.
     pub(crate) fn doubt(&mut self) {
-        for id in self.active.keys() {
-            if let Some(residency) = self.catalog.file_mut(*id).and_then(|file| file.residency.as_mut()) {
+        let known = self.catalog.files().filter(|(_, file)| file.residency.is_some());
+        let known: Vec<FileId> = known.map(|(id, _)| id).collect();
+        for id in known {
+            let Some(file) = self.catalog.file_mut(id) else { continue };
+            if let Some(residency) = &mut file.residency {
                 residency.doubt();
             }
+            file.residency.take_if(|residency| residency.is_empty());
         }
     }
 

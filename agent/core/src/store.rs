@@ -45,6 +45,15 @@ struct Trouble {
     pause: Nanos,
 }
 
+/// Refusals in a row before a mount where opens succeeded is taken to refuse them all: as many as may be asked of
+/// one of which nothing is known. Fewer would let a folder of private files speak for everybody's.
+const REFUSALS: u32 = UNPROVEN;
+
+/// How long a mount that refuses is left alone before it is tried again, at first and, doubled at each refusal
+/// of the try, at last: a minute is nothing to a run of hours, and an hour's one open is nothing to a server.
+const LEFT_ALONE: Nanos = Nanos::from_millis(60_000);
+const LEFT_ALONE_MOST: Nanos = Nanos::from_millis(3_600_000);
+
 #[derive(Debug)]
 pub struct Store {
     pub mount: MountId,
@@ -60,6 +69,11 @@ pub struct Store {
     /// Warmed files in a row that lost their pages at a reader's open.
     losses: u32,
     trouble: Option<Trouble>,
+    /// Opens of ours in a row that were refused.
+    refusals: u32,
+    /// Since when opens are taken to be refused, and how long that stands.
+    refused: Nanos,
+    left_alone: Nanos,
     pub outstanding: u32,
     /// Bytes of files being read that are on their way.
     pub flying: u64,
@@ -94,6 +108,9 @@ impl Store {
             unproven: 0,
             tried: false,
             losses: 0,
+            refusals: 0,
+            refused: Nanos(0),
+            left_alone: LEFT_ALONE,
             flying: 0,
             requests: 0,
             most_requests: if fstype.starts_with("fuse") { FUSE_REQUESTS } else { REQUESTS },
@@ -129,6 +146,40 @@ impl Store {
         }
         self.losses += 1;
         self.losses >= if self.survival == Survival::Kept { 16 } else { 2 }
+    }
+
+    /// An open of ours was refused: returns whether all of them must be taken to be. One private file says
+    /// nothing of a mount where others were opened.
+    pub fn met_refusal(&mut self, now: Nanos) -> bool {
+        self.refusals = self.refusals.saturating_add(1);
+        let refuses = match self.survival {
+            Survival::Unknown => true,
+            Survival::Kept => self.refusals >= REFUSALS,
+            // Known already, or worse.
+            Survival::Dropped | Survival::Refused => false,
+        };
+        if refuses {
+            self.refused = now;
+        }
+        refuses
+    }
+
+    pub fn met_entry(&mut self) {
+        self.refusals = 0;
+        self.left_alone = LEFT_ALONE;
+    }
+
+    /// Whether a mount that refuses is to be tried anew: it may have been one user's files that were met first,
+    /// and what the server allows can change.
+    pub fn tries_again(&mut self, now: Nanos) -> bool {
+        if self.survival != Survival::Refused || now.since(self.refused) < self.left_alone {
+            return false;
+        }
+        self.left_alone = Nanos(self.left_alone.0 * 2).min(LEFT_ALONE_MOST);
+        self.refusals = 0;
+        self.unproven = 0;
+        self.tried = false;
+        true
     }
 
     pub fn missed(&mut self, latency: Nanos) {

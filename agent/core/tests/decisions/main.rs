@@ -5,6 +5,7 @@
 mod folders;
 mod sim;
 
+mod again;
 mod benefit;
 mod general;
 
@@ -23,3 +24,5 @@ mod resident;
 mod room;
 
 mod survival;
+
+mod told;

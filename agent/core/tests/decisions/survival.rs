@@ -1,7 +1,9 @@
 //! Whether warmed pages survive an open is told by opens, and by nothing else that empties the cache.
 
 use agent_core::view::Survival;
-use agent_core::{Actor, Reader};
+use agent_core::{
+    Actor, Door, FileKey, MountId, Nanos, Observation, Order, OrderId, Outcome, Pages, Reader, Via,
+};
 
 use crate::folders::{Folders, Who};
 
@@ -61,4 +63,118 @@ fn a_store_whose_opens_drop_is_found_out() {
         folders.answer(true);
     }
     assert_eq!(survival(&folders), Survival::Dropped);
+}
+
+/// Between two reads of a reader that computes: what comes next is asked for a few files ahead.
+const PAUSE: u64 = 5_000_000;
+
+/// A walk that is a few files behind what lies ready.
+fn strolling() -> (Folders, u64) {
+    let mut folders = Folders::new();
+    for file in 0..40 {
+        folders.now += PAUSE;
+        folders.read(Who::D, file, file < 8);
+        folders.answer(true);
+    }
+    assert_eq!(survival(&folders), Survival::Kept);
+    (folders, 40)
+}
+
+/// Orders to fetch, of the orders given out.
+fn asked(folders: &mut Folders) -> Vec<(OrderId, Door)> {
+    let orders = folders.core.orders().into_iter();
+    let fetch = |order| if let Order::Fetch { id, door, .. } = order { Some((id, door)) } else { None };
+    orders.filter_map(fetch).collect()
+}
+
+fn refuse(folders: &mut Folders, id: OrderId) {
+    let (outcome, took) = (Outcome::Refused, Nanos(50_000));
+    folders.tell(&Observation::Fetched { id, outcome, file: None, size: 0, bytes: 0, took });
+}
+
+/// A walk on; of the fetches that it makes so many are refused. Gives how many were refused, and how many not.
+fn walk_on(folders: &mut Folders, files: std::ops::Range<u64>, most: usize) -> (usize, usize) {
+    let (mut refused, mut others) = (0, 0);
+    for file in files {
+        folders.now += PAUSE;
+        folders.read(Who::D, file, false);
+        while refused < most {
+            let asked = asked(folders);
+            if asked.is_empty() {
+                break;
+            }
+            for (id, _) in asked {
+                // The rest of those that were asked for at once stay under way.
+                if refused < most {
+                    refuse(folders, id);
+                    refused += 1;
+                }
+            }
+        }
+        if refused >= most {
+            others += folders.answer(true).len();
+        }
+    }
+    (refused, others)
+}
+
+#[test]
+fn one_private_file_does_not_speak_for_the_mount() {
+    let (mut folders, next) = strolling();
+    let (refused, others) = walk_on(&mut folders, next..next + 40, 1);
+    assert_eq!((refused, survival(&folders)), (1, Survival::Kept));
+    assert!(others >= 20, "{others} files were asked for after one was refused");
+}
+
+#[test]
+fn a_mount_that_refuses_again_and_again_is_left_alone_and_tried_later() {
+    let (mut folders, next) = strolling();
+    let (refused, _) = walk_on(&mut folders, next..next + 400, usize::MAX);
+    assert_eq!(survival(&folders), Survival::Refused);
+    assert!((64..128).contains(&refused), "{refused} files were asked for of a mount that refuses all");
+    // A minute later: it refuses still, and then no more.
+    for (minutes, refuses) in [(1, true), (1, true), (2, false)] {
+        let before = survival(&folders);
+        folders.now += minutes * 61_000_000_000;
+        folders.tell(&Observation::Tick);
+        if refuses || before == Survival::Refused {
+            let at = next + 400 + folders.now / 1_000_000_000;
+            for file in at..at + 20 {
+                folders.read(Who::D, file, true);
+                if refuses {
+                    for (id, _) in asked(&mut folders) {
+                        refuse(&mut folders, id);
+                    }
+                } else {
+                    folders.answer(true);
+                }
+            }
+        }
+        let expected = if refuses { Survival::Refused } else { Survival::Kept };
+        assert_eq!(survival(&folders), expected);
+    }
+}
+
+#[test]
+fn a_file_that_we_may_not_open_is_reached_through_its_reader() {
+    let (mut folders, _) = strolling();
+    let (file, size) = (FileKey { dev: 5, ino: 7 }, 1 << 30);
+    let (mount, path) = (MountId(1), b"e/private.bin"[..].into());
+    folders.tell(&Observation::Sight { file, mount, path, size, mtime: 0 });
+    let reader = Who::E.reader();
+    let read = |folders: &mut Folders, pages: Pages| {
+        folders.now += 5_000_000;
+        folders.tell(&Observation::Added { file, pages: pages.clone(), by: Actor::Thread(reader) });
+        folders.tell(&Observation::Access { file, reader, pages, via: Via::Read, count: 1, size });
+        asked(folders)
+    };
+    let first: Vec<_> = (0..8).flat_map(|at| read(&mut folders, at * 32..at * 32 + 32)).collect();
+    assert!(!first.is_empty() && first.iter().all(|(_, door)| *door == Door::Open), "{first:?}");
+    for (id, _) in first {
+        refuse(&mut folders, id);
+    }
+    assert_eq!(survival(&folders), Survival::Kept);
+    let then: Vec<_> = (8..16).flat_map(|at| read(&mut folders, at * 32..at * 32 + 32)).collect();
+    let through = Door::Descriptor { tgid: reader.tgid };
+    assert!(!then.is_empty() && then.iter().all(|(_, door)| *door == through), "{then:?}");
 }
