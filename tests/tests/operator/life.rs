@@ -58,6 +58,7 @@ async fn datasets_and_operations_live_and_end_with_no_right_too_many() {
         judged::what_cannot_work_is_refused(&client),
         volumes_are_made_anew(&client),
         foreign_claims_stay(&client),
+        made_of_an_export(&client),
     );
 
     // Another takes over at once from one that is asked to end, and at the Lease's end from one that was killed.
@@ -257,6 +258,26 @@ async fn foreign_claims_stay(client: &Client) {
     assert_eq!(volumes_for(client, &wanted).await.len(), 2);
     datasets.delete("taken", &DeleteParams::default()).await.unwrap();
     gone(&datasets, "taken").await;
+}
+
+/// From a manifest that was exported while the operator's finalizer was there: another manager owns it.
+async fn made_of_an_export(client: &Client) {
+    let datasets: Api<Dataset> = api(client, "a");
+    let mut exported = dataset("exported", json!({}));
+    exported["metadata"]["finalizers"] = json!(["tests.headrace.io/kept", "headrace.io/volumes"]);
+    make(&datasets, exported).await;
+    phase_is(&datasets, "exported", "Bound").await;
+    datasets.delete("exported", &DeleteParams::default()).await.unwrap();
+    until("only the finalizer of others is left", LIMIT, async || {
+        let found = datasets.get("exported").await?;
+        let left = found.finalizers() == ["tests.headrace.io/kept"];
+        Ok(if left { Seen::Done(()) } else { Seen::NotYet(format!("{:?}", found.finalizers())) })
+    })
+    .await
+    .unwrap();
+    let loose = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    datasets.patch("exported", &PatchParams::default(), &loose).await.unwrap();
+    gone(&datasets, "exported").await;
 }
 
 /// Volumes that name one of these claims.

@@ -114,10 +114,10 @@ async fn perform(
     let own = dataset.namespace().unwrap_or_default();
     match act {
         Act::AddFinalizer => {
-            writer.finalizers(&writer.namespaced::<Dataset>(&own), dataset, &[marks::FINALIZER]).await?;
+            writer.add_finalizer(&writer.namespaced::<Dataset>(&own), dataset, marks::FINALIZER).await?;
         }
         Act::RemoveFinalizer => {
-            writer.finalizers(&writer.namespaced::<Dataset>(&own), dataset, &[]).await?;
+            writer.remove_finalizer(&writer.namespaced::<Dataset>(&own), dataset, marks::FINALIZER).await?;
         }
         Act::CreateVolume(target, volume) => {
             if obstacles.contains_key(target) {
