@@ -22,6 +22,8 @@ use crate::reconcile::measure::Measure;
 
 mod foreign;
 
+mod versions;
+
 fn dataset() -> Dataset {
     serde_json::from_value(json!({
         "metadata": {"name": "d", "namespace": "a", "uid": "u1", "generation": 2,
