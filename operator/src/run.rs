@@ -256,7 +256,12 @@ fn sink(inventory: Arc<RwLock<Inventory>>, steering: Steering, hub: Arc<Hub>) ->
             Heard::DatasetGone { namespace, name } => facts::dataset_gone(namespace, name),
             Heard::Node(node) => facts::node(node),
             Heard::NodeGone(name) => facts::node_gone(name),
-            Heard::Namespace(_) | Heard::NamespaceGone(_) | Heard::Profile(_) | Heard::ProfileGone { .. } => {
+            Heard::Claim(_)
+            | Heard::ClaimGone { .. }
+            | Heard::Namespace(_)
+            | Heard::NamespaceGone(_)
+            | Heard::Profile(_)
+            | Heard::ProfileGone { .. } => {
                 return;
             }
         };

@@ -97,7 +97,7 @@ async fn sweep(context: &Context, uid: &str) -> Result<(), WriteError> {
                 tracing::warn!("volume {volume} is removed: its Dataset {namespace}/{name} is gone");
                 writer.delete(&writer.all::<PersistentVolume>(), &volume, &uid).await?;
             }
-            Act::AddFinalizer | Act::CreateVolume(_) | Act::CreateClaim(..) | Act::RemoveFinalizer => {}
+            Act::AddFinalizer | Act::CreateVolume(..) | Act::CreateClaim(..) | Act::RemoveFinalizer => {}
         }
     }
     for profile in profiles.iter().filter(ours).take(PROFILES_AT_ONCE) {

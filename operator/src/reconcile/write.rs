@@ -188,19 +188,45 @@ impl Writer {
         }
     }
 
-    /// Says which finalizers of ours the object has. False: it has gone.
-    pub async fn finalizers<K>(
+    /// Adds a finalizer. False: the object has gone.
+    pub async fn add_finalizer<K>(
         &self,
         api: &Api<K>,
         object: &K,
-        finalizers: &[&str],
+        finalizer: &str,
     ) -> Result<bool, WriteError>
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
         let mut patch = identity(object);
-        patch["metadata"]["finalizers"] = json!(finalizers);
+        patch["metadata"]["finalizers"] = json!([finalizer]);
         self.apply(api, object, &patch, false).await
+    }
+
+    /// Removes a finalizer, whoever put it there: a manifest that was exported and created again brings it along, and
+    /// what another manager owns no apply takes away. Others stay. False: the object has gone, or had none of it. What
+    /// has changed since it was read is left as it is, and an error.
+    pub async fn remove_finalizer<K>(
+        &self,
+        api: &Api<K>,
+        object: &K,
+        finalizer: &str,
+    ) -> Result<bool, WriteError>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        const WHAT: &str = "a finalizer's removal";
+        self.may_write()?;
+        let Some(patch) = without(object, finalizer) else { return Ok(false) };
+        let patch = serde_json::from_value(patch)
+            .map_err(|error| WriteError::api(WHAT)(kube::Error::SerdeError(error)))?;
+        let params =
+            PatchParams { field_manager: Some(marks::FIELD_MANAGER.into()), ..PatchParams::default() };
+        match api.patch(&object.name_any(), &params, &Patch::Json::<()>(patch)).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+            Err(error) => Err(WriteError::api(WHAT)(error)),
+        }
     }
 
     /// Makes what was learned of a workload known, or says it anew.
@@ -257,4 +283,53 @@ fn identity<K: Resource<DynamicType = ()>>(object: &K) -> Value {
         "kind": K::kind(&()),
         "metadata": {"name": object.meta().name, "uid": object.meta().uid},
     })
+}
+
+/// The JSON patch that takes a finalizer out of exactly this object; none where it has none of it.
+fn without<K: Resource<DynamicType = ()>>(object: &K, finalizer: &str) -> Option<Value> {
+    let index = object.finalizers().iter().position(|one| one == finalizer)?;
+    let at = format!("/metadata/finalizers/{index}");
+    Some(json!([
+        {"op": "test", "path": "/metadata/uid", "value": object.meta().uid},
+        {"op": "test", "path": at, "value": finalizer},
+        {"op": "remove", "path": at},
+    ]))
+}
+
+#[cfg(test)]
+mod tests {
+    use operator_api::crd::Dataset;
+
+    use super::*;
+
+    fn dataset(uid: &str, finalizers: &[&str]) -> Value {
+        json!({"apiVersion": "headrace.io/v1alpha1", "kind": "Dataset",
+            "metadata": {"name": "d", "uid": uid, "finalizers": finalizers}, "spec": {"mounts": []}})
+    }
+
+    #[test]
+    fn one_finalizer_goes_from_this_object_and_no_other_does() {
+        let seen: Dataset = serde_json::from_value(dataset("u1", &["a/b", marks::FINALIZER, "c/d"])).unwrap();
+        let patch = without(&seen, marks::FINALIZER).unwrap();
+        let patched = |mut object: Value| {
+            json_patch::patch(
+                &mut object,
+                &serde_json::from_value::<json_patch::Patch>(patch.clone()).unwrap(),
+            )
+            .ok()?;
+            Some(object)
+        };
+        let is = patched(dataset("u1", &["a/b", marks::FINALIZER, "c/d"]));
+        assert_eq!(is, Some(dataset("u1", &["a/b", "c/d"])));
+        // Changed since: nothing else may go in its place, nor from another object of that name.
+        for (uid, finalizers) in [
+            ("u1", vec![marks::FINALIZER, "c/d"]),
+            ("u1", vec!["a/b", "c/d"]),
+            ("u1", vec![]),
+            ("u2", vec!["a/b", marks::FINALIZER]),
+        ] {
+            assert_eq!(patched(dataset(uid, &finalizers)), None, "{uid} {finalizers:?}");
+        }
+        assert_eq!(without(&seen, "e/f"), None);
+    }
 }

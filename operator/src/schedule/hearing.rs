@@ -1,4 +1,5 @@
-//! From what the watches see to what scheduling knows: claims of Datasets, namespaces that opt out, profiles.
+//! From what the watches see to what scheduling knows: which claims Datasets want and which were made for them,
+//! namespaces that opt out, profiles.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +11,7 @@ use super::picture::{Claim, Picture};
 use super::pod::{DISABLED, SCHEDULING};
 use super::reach::DatasetName;
 use crate::inventory::First;
+use crate::marks;
 use crate::watch::facts;
 use crate::watch::stores::Heard;
 
@@ -80,11 +82,20 @@ impl Hearing {
             Heard::Dataset(dataset) => {
                 let namespace = dataset.namespace().unwrap_or_default();
                 let name = facts::name(&namespace, &dataset.name_any());
-                self.picture.set_dataset(&name, claims(&namespace, dataset));
+                let uid = dataset.uid().unwrap_or_default();
+                self.picture.set_dataset(&name, &uid, claims(&namespace, dataset));
             }
             Heard::DatasetGone { namespace, name } => {
                 self.picture.drop_dataset(&facts::name(namespace, name));
             }
+            Heard::Claim(claim) => {
+                let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
+                match claim.labels().get(marks::DATASET_UID) {
+                    Some(uid) => self.picture.set_claim(&namespace, &name, uid),
+                    None => self.picture.drop_claim(&namespace, &name),
+                }
+            }
+            Heard::ClaimGone { namespace, name } => self.picture.drop_claim(namespace, name),
             Heard::Namespace(namespace) => {
                 let alone = namespace.labels().get(SCHEDULING).is_some_and(|value| value == DISABLED);
                 self.picture.leave_alone(&namespace.name_any(), alone);
@@ -115,7 +126,7 @@ impl Hearing {
     }
 }
 
-/// The claims of a Dataset: one of its name at home, and one in each namespace that it is shared with.
+/// The claims that a Dataset wants: one of its name at home, and one in each namespace that it is shared with.
 fn claims(namespace: &str, dataset: &Dataset) -> Vec<Claim> {
     let name = dataset.name_any();
     let grants = dataset.spec.sharing.iter().flat_map(|sharing| &sharing.grants);
@@ -130,6 +141,7 @@ fn claims(namespace: &str, dataset: &Dataset) -> Vec<Claim> {
 mod tests {
     use std::sync::RwLock;
 
+    use k8s_openapi::api::core::v1::PersistentVolumeClaim;
     use serde_json::{Value, json};
 
     use super::super::reach::View;
@@ -149,16 +161,37 @@ mod tests {
     fn a_dataset_has_its_claims_and_loses_them() {
         let (picture, hearing) = hearing();
         let dataset: Dataset = object(json!({
-            "metadata": {"name": "d", "namespace": "own"},
+            "metadata": {"name": "d", "namespace": "own", "uid": "u1"},
             "spec": {"mounts": [], "sharing": {"grants": [{"namespace": "a"}, {"namespace": "b", "claimName": "c"}]}}
         }));
+        let claim = |namespace: &str, name: &str, labels: Value| -> PersistentVolumeClaim {
+            object(json!({"metadata": {"name": name, "namespace": namespace, "labels": labels}}))
+        };
+        let ours = |namespace: &str, name: &str| claim(namespace, name, json!({marks::DATASET_UID: "u1"}));
+        let found = |namespace: &str, claim: &str| {
+            View::dataset(&*picture, namespace, claim).map(|name| name.to_string())
+        };
         hearing.hear(Heard::Dataset(&dataset));
+        let wanted = [("own", "d"), ("a", "d"), ("b", "c")];
+        for (namespace, claim) in wanted {
+            assert_eq!(picture.wanted_by(namespace, claim).as_deref(), Some("own/d"));
+            assert_eq!(found(namespace, claim), None, "{namespace}/{claim} is not known to be ours");
+        }
+        // Of an earlier Dataset of that name, and of nobody.
+        hearing.hear(Heard::Claim(&claim("a", "d", json!({marks::DATASET_UID: "u0"}))));
+        hearing.hear(Heard::Claim(&claim("b", "c", json!({}))));
+        assert_eq!((found("a", "d"), found("b", "c")), (None, None));
+        for (namespace, claim) in wanted.into_iter().chain([("b", "d")]) {
+            hearing.hear(Heard::Claim(&ours(namespace, claim)));
+        }
         for (namespace, claim, known) in
             [("own", "d", true), ("a", "d", true), ("b", "c", true), ("b", "d", false)]
         {
-            let found = View::dataset(&*picture, namespace, claim);
-            assert_eq!(found.as_deref() == Some("own/d"), known, "{namespace}/{claim}");
+            assert_eq!(found(namespace, claim).as_deref() == Some("own/d"), known, "{namespace}/{claim}");
         }
+        hearing.hear(Heard::ClaimGone { namespace: "b", name: "c" });
+        hearing.hear(Heard::Claim(&claim("own", "d", json!({}))));
+        assert_eq!((found("b", "c"), found("own", "d")), (None, None));
         hearing.hear(Heard::DatasetGone { namespace: "own", name: "d" });
         assert_eq!(View::dataset(&*picture, "a", "d"), None);
     }

@@ -8,7 +8,6 @@ use operator_api::validate::graph::Graph;
 use operator_api::validate::{Claim, Known};
 
 use super::picture::Picture;
-use super::reach::View;
 use crate::inventory::Inventory;
 use crate::watch::{Judged, Stores};
 
@@ -36,7 +35,7 @@ impl Known for Objects {
     }
 
     fn claim(&self, namespace: &str, name: &str) -> Option<Claim> {
-        let dataset = View::dataset(&*self.picture, namespace, name)?;
+        let dataset = self.picture.wanted_by(namespace, name)?;
         let (namespace, name) = dataset.split_once('/')?;
         Some(Claim { dataset: (namespace.to_owned(), name.to_owned()) })
     }

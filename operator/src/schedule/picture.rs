@@ -36,7 +36,7 @@ const MOUNT: &str = "headrace.io/mount";
 const SYSTEM: &str = "kubernetes.io/os";
 const REGION: &str = "topology.kubernetes.io/region";
 
-/// A claim that the operator makes: namespace and name.
+/// A claim: namespace and name.
 pub type Claim = (Box<str>, Box<str>);
 
 /// Of a workload, by Dataset: for each version that something was learned on.
@@ -56,11 +56,16 @@ pub struct Picture {
     moment: AtomicU64,
 }
 
+/// What Datasets want and what there is: a claim counts where both agree, so that nobody is steered because of a
+/// Dataset that names a claim of theirs.
 #[derive(Debug, Default)]
 struct Claims {
-    by_dataset: FxHashMap<DatasetName, Vec<Claim>>,
-    /// Namespace, claim, and the Datasets that want it; the first has it.
+    /// With its uid.
+    by_dataset: FxHashMap<DatasetName, (Box<str>, Vec<Claim>)>,
+    /// Namespace, claim, and the Datasets that want it; the first before the others.
     by_namespace: FxHashMap<Box<str>, FxHashMap<Box<str>, Vec<DatasetName>>>,
+    /// Namespace, claim, and the uid of the Dataset that the operator has made it for.
+    made: FxHashMap<Box<str>, FxHashMap<Box<str>, Box<str>>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -86,8 +91,8 @@ impl Picture {
         picture
     }
 
-    /// A Dataset is there, with the claims through which pods use it.
-    pub fn set_dataset(&self, dataset: &DatasetName, claims: Vec<Claim>) {
+    /// A Dataset is there, with the claims through which pods are to use it.
+    pub fn set_dataset(&self, dataset: &DatasetName, uid: &str, claims: Vec<Claim>) {
         let mut all = write(&self.claims);
         all.remove(dataset);
         for (namespace, claim) in &claims {
@@ -99,11 +104,31 @@ impl Picture {
             wanting.sort_by_key(|dataset| (!own(dataset), dataset.clone()));
             wanting.dedup();
         }
-        all.by_dataset.insert(dataset.clone(), claims);
+        all.by_dataset.insert(dataset.clone(), (uid.into(), claims));
     }
 
     pub fn drop_dataset(&self, dataset: &str) {
         write(&self.claims).remove(dataset);
+    }
+
+    /// A claim is there that was made for the Dataset of that uid.
+    pub fn set_claim(&self, namespace: &str, claim: &str, uid: &str) {
+        let mut all = write(&self.claims);
+        all.made.entry(namespace.into()).or_default().insert(claim.into(), uid.into());
+    }
+
+    pub fn drop_claim(&self, namespace: &str, claim: &str) {
+        let made = &mut write(&self.claims).made;
+        let Some(of) = made.get_mut(namespace) else { return };
+        of.remove(claim);
+        if of.is_empty() {
+            made.remove(namespace);
+        }
+    }
+
+    /// The Dataset that a claim of that name is made for, or will be if nobody else has the name.
+    pub fn wanted_by(&self, namespace: &str, claim: &str) -> Option<DatasetName> {
+        read(&self.claims).by_namespace.get(namespace)?.get(claim)?.first().cloned()
     }
 
     /// Whether a namespace asks to be left alone.
@@ -165,7 +190,7 @@ impl Picture {
 
 impl Claims {
     fn remove(&mut self, dataset: &str) {
-        for (namespace, claim) in self.by_dataset.remove(dataset).unwrap_or_default() {
+        for (namespace, claim) in self.by_dataset.remove(dataset).unwrap_or_default().1 {
             let Some(of) = self.by_namespace.get_mut(&namespace) else { continue };
             if let Some(wanting) = of.get_mut(&claim) {
                 wanting.retain(|other| **other != *dataset);
@@ -182,7 +207,12 @@ impl Claims {
 
 impl View for Picture {
     fn dataset(&self, namespace: &str, claim: &str) -> Option<DatasetName> {
-        read(&self.claims).by_namespace.get(namespace)?.get(claim)?.first().cloned()
+        let claims = read(&self.claims);
+        let made_for = claims.made.get(namespace)?.get(claim)?;
+        let wanting = claims.by_namespace.get(namespace)?.get(claim)?;
+        let has_it =
+            |dataset: &&DatasetName| claims.by_dataset.get(*dataset).is_some_and(|(uid, _)| uid == made_for);
+        wanting.iter().find(has_it).cloned()
     }
 
     fn opted_out(&self, namespace: &str) -> bool {

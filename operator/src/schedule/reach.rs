@@ -122,7 +122,7 @@ pub type DatasetName = Name;
 
 /// What scheduling asks of the rest of the operator. Answers come from memory: none may wait.
 pub trait View: Send + Sync + 'static {
-    /// The Dataset behind a claim, if the claim is one of the operator's.
+    /// The Dataset behind a claim, if the claim is there and the operator made it for that Dataset.
     fn dataset(&self, namespace: &str, claim: &str) -> Option<DatasetName>;
 
     /// Whether the namespace asks to be left alone.

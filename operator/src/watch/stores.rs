@@ -34,13 +34,25 @@ const AGAIN: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug)]
 pub enum Heard<'a> {
     Dataset(&'a Dataset),
-    DatasetGone { namespace: &'a str, name: &'a str },
+    DatasetGone {
+        namespace: &'a str,
+        name: &'a str,
+    },
+    /// One that the operator has made.
+    Claim(&'a PersistentVolumeClaim),
+    ClaimGone {
+        namespace: &'a str,
+        name: &'a str,
+    },
     Namespace(&'a Namespace),
     NamespaceGone(&'a str),
     Node(&'a Node),
     NodeGone(&'a str),
     Profile(&'a AccessProfile),
-    ProfileGone { namespace: &'a str, name: &'a str },
+    ProfileGone {
+        namespace: &'a str,
+        name: &'a str,
+    },
 }
 
 /// Where that goes.
@@ -170,9 +182,20 @@ pub fn start(client: &Client, sink: Sink, tasks: &mut JoinSet<()>) -> Stores {
     ));
 
     let ours = watcher::Config::default().labels(marks::SELECTOR);
-    owned(client, ours.clone(), stores.claims.clone(), &stores, wake_dataset(&stores), tasks);
-    owned(client, ours.clone(), stores.volumes.clone(), &stores, wake_dataset(&stores), tasks);
-    owned(client, ours, stores.jobs.clone(), &stores, wake_owner(&stores), tasks);
+    let (to, mut changes) = (sink.clone(), Changes::default());
+    let hear = move |event: Event<PersistentVolumeClaim>| {
+        for change in changes.of(event) {
+            match change {
+                Change::Is(claim) => to(Heard::Claim(&claim)),
+                Change::Gone { namespace, name, .. } => {
+                    to(Heard::ClaimGone { namespace: &namespace, name: &name });
+                }
+            }
+        }
+    };
+    owned(client, ours.clone(), stores.claims.clone(), &stores, wake_dataset(&stores), hear, tasks);
+    owned(client, ours.clone(), stores.volumes.clone(), &stores, wake_dataset(&stores), drop, tasks);
+    owned(client, ours, stores.jobs.clone(), &stores, wake_owner(&stores), drop, tasks);
     tasks.spawn(profiles(client.clone(), stores.profiles.clone(), stores.listing::<AccessProfile>(), sink));
     stores
 }
@@ -324,6 +347,7 @@ fn owned<K>(
     owned: Owned<K>,
     stores: &Stores,
     wake: impl Fn(&K) + Send + 'static,
+    mut hear: impl FnMut(Event<K>) + Send + 'static,
     tasks: &mut JoinSet<()>,
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
@@ -339,6 +363,7 @@ fn owned<K>(
                 Event::InitDone => all.send(Wake::Everything),
                 Event::Init | Event::InitApply(_) => {}
             }
+            hear(event);
         })
         .await;
     });

@@ -129,6 +129,16 @@ fn plain(name: &str) -> Option<&'static str> {
 }
 
 impl Settings {
+    /// Whether a bucket's name means one bucket to both, as far as they say. Without an endpoint the name is the whole
+    /// of AWS's, but in regions that are a world of their own (China's, GovCloud's).
+    pub fn one_server(&self, other: &Self) -> bool {
+        let host = |settings: &Self| {
+            settings.endpoint.as_ref().map(|endpoint| endpoint.trim_end_matches('/').to_ascii_lowercase())
+        };
+        let apart = |one: &String| other.region.as_ref().is_some_and(|region| region != one);
+        host(self) == host(other) && (self.endpoint.is_some() || !self.region.as_ref().is_some_and(apart))
+    }
+
     /// What must stand in no sentence.
     pub fn hush(&self) -> Hush {
         Hush::new([&self.access_key, &self.secret_key, &self.token].into_iter().flatten().cloned())

@@ -1,8 +1,9 @@
 //! What the worker is told to do: one JSON document, written by the operator, checked as if a stranger had written it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use operator_api::nested::{Nested, nested};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -90,6 +91,8 @@ pub enum TaskError {
     End { side: &'static str, field: &'static str, why: String },
     #[error("{side}.options cannot be used: {source}")]
     Options { side: &'static str, source: OptionError },
+    #[error("{}", .0.words())]
+    Nested(Nested),
     #[error("from.version is asked for, and only a Dataset's folder has versions: take it out")]
     Versionless,
 }
@@ -138,7 +141,7 @@ struct RawEnd {
     path: Option<String>,
     #[serde(default)]
     version: Option<String>,
-    /// Namespace and name of the Dataset that is mounted at `folder`.
+    /// Namespace and name of the Dataset that is mounted at `folder`, or the URL of the claim.
     #[serde(default)]
     dataset: Option<String>,
     #[serde(default)]
@@ -165,8 +168,12 @@ pub fn parse(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Ta
             let source = [&from.dataset, &from.folder, &from.path, &from.uri]
                 .map(|part| part.as_deref().unwrap_or("-"));
             let source = source.join(" ");
+            let mounted = [&from, &to].map(|side| side.dataset.as_deref().map(volume).map(str::to_owned));
             let from = end("from", from, variable)?;
             let to = end("to", to, variable)?;
+            if let Some(how) = relation(&from, &to, mounted) {
+                return Err(TaskError::Nested(how));
+            }
             if version.is_some() && !matches!(from, End::Folder { .. }) {
                 return Err(TaskError::Versionless);
             }
@@ -245,6 +252,39 @@ fn end(side: &'static str, raw: RawEnd, variable: &dyn Fn(&str) -> Option<String
             Ok(End::Bucket { bucket, prefix, settings })
         }
         _ => Err(TaskError::Shape(format!("{side} must have a folder or a uri, and only one of them"))),
+    }
+}
+
+/// What is mounted, without the folder in it.
+fn volume(dataset: &str) -> &str {
+    match dataset.strip_prefix("pvc://").and_then(|rest| rest.find('/')) {
+        Some(end) => dataset.get(.."pvc://".len() + end).unwrap_or(dataset),
+        None => dataset,
+    }
+}
+
+/// How `to` lies to `from`; none where neither holds the other. `mounted` says what is at the folders: one volume may be
+/// mounted at two.
+fn relation(from: &End, to: &End, mounted: [Option<String>; 2]) -> Option<Nested> {
+    let text = |name: &Option<Name>| name.as_ref().and_then(Name::utf8).unwrap_or_default().to_owned();
+    match (from, to) {
+        (End::Folder { at, path }, End::Folder { at: to_at, path: to_path }) => {
+            let [volume, to_volume] = mounted;
+            if volume.is_some() && volume == to_volume {
+                return nested(&text(path), &text(to_path));
+            }
+            let whole = |at: &Path, path| format!("{}/{}", at.to_string_lossy(), text(path));
+            nested(&whole(at, path), &whole(to_at, to_path))
+        }
+        (
+            End::Bucket { bucket, prefix, settings },
+            End::Bucket { bucket: to_bucket, prefix: to_prefix, settings: to_settings },
+        ) => {
+            let one = bucket == to_bucket && settings.one_server(to_settings);
+            if one { nested(&text(prefix), &text(to_prefix)) } else { None }
+        }
+        // What is written is never a web server, and a folder is in no bucket.
+        _ => None,
     }
 }
 
@@ -377,6 +417,51 @@ mod tests {
             "only a Dataset's folder has versions",
         );
         says(&|v| v["parallelism"] = json!(-1), "shape");
+    }
+
+    #[test]
+    fn a_target_in_or_around_its_source_is_refused() {
+        let volume =
+            |at: &str, path: &str, named: &str| json!({"folder": at, "path": path, "dataset": named});
+        let folder = |at: &str, path: &str| json!({"folder": at, "path": path});
+        let bucket = |uri: &str| json!({"uri": uri});
+        let at = |uri: &str| json!({"uri": uri, "options": {"endpoint": "HEADRACE_TO_0"}});
+        let there = |uri: &str| json!({"uri": uri, "options": {"region": "REGION_A"}});
+        let elsewhere = |uri: &str| json!({"uri": uri, "options": {"region": "REGION_B"}});
+        let judged = |from: &Value, to: &Value| {
+            let variable = |name: &str| match name {
+                "HEADRACE_TO_0" => Some("https://h/".to_owned()),
+                name => name.strip_prefix("REGION_").map(str::to_owned),
+            };
+            let task = json!({"task": 1, "do": "migrate", "from": from, "to": to});
+            match parse(&task.to_string(), &variable) {
+                Ok(_) => None,
+                Err(TaskError::Nested(how)) => Some(how),
+                Err(error) => panic!("{error}"),
+            }
+        };
+        let (from, to) = ("/headrace/from", "/headrace/to");
+        let cases = [
+            (volume(from, "", "n/d"), volume(to, "/copy", "n/d"), Some(Nested::Inside)),
+            (volume(from, "/", "n/d"), volume(to, "", "n/d"), Some(Nested::Same)),
+            (volume(from, "a/b", "n/d"), volume(to, "a", "n/d"), Some(Nested::Around)),
+            (volume(from, "a", "pvc://c/a"), volume(to, "a/b", "pvc://c/a/b"), Some(Nested::Inside)),
+            (volume(from, "", "pvc://c"), volume(to, "copy", "pvc://c/copy"), Some(Nested::Inside)),
+            (volume(from, "", "pvc://c"), volume(to, "copy", "pvc://d/copy"), None),
+            (volume(from, "", "n/d"), volume(to, "copy", "n/e"), None),
+            (volume(from, "a", "n/d"), volume(to, "ab", "n/d"), None),
+            (folder("/x", "a"), folder("/x/a", "b"), Some(Nested::Inside)),
+            (folder("/x", ""), folder("/y", "b"), None),
+            (bucket("s3://b"), bucket("s3://b/copy"), Some(Nested::Inside)),
+            (at("s3://b/x/"), at("s3://b/x"), Some(Nested::Same)),
+            (there("s3://b/x"), bucket("s3://b"), Some(Nested::Around)),
+            (there("s3://b"), elsewhere("s3://b/copy"), None),
+            (bucket("s3://b"), at("s3://b/copy"), None),
+            (bucket("s3://b"), folder("/b", "copy"), None),
+        ];
+        for (from, to, expected) in cases {
+            assert_eq!(judged(&from, &to), expected, "{from} to {to}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use operator::certs::vault::{Kept, Vault};
 use operator::certs::{Authority, KubeVault};
@@ -22,11 +22,14 @@ use super::judged;
 use super::rights;
 use super::stage::{
     LIMIT, NAMESPACE, Replica, Stage, USER, api, claim_is_bound, dataset, free, gone, make, namespace,
-    phase_is, said,
+    object, phase_is, said, says,
 };
 use super::work;
 
 const MANY: usize = 30;
+
+/// kube-controller-manager looks at every claim anew each 15 s.
+const ROUND: Duration = Duration::from_secs(17);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn datasets_and_operations_live_and_end_with_no_right_too_many() {
@@ -54,6 +57,8 @@ async fn datasets_and_operations_live_and_end_with_no_right_too_many() {
         work::deleted_while_loading(&client, &stuck),
         judged::what_cannot_work_is_refused(&client),
         volumes_are_made_anew(&client),
+        foreign_claims_stay(&client),
+        made_of_an_export(&client),
     );
 
     // Another takes over at once from one that is asked to end, and at the Lease's end from one that was killed.
@@ -173,7 +178,7 @@ async fn a_namespace_goes(client: &Client) {
     gone(&claims, "lent").await;
 }
 
-/// What somebody deletes comes back; a foreign claim of the name does not go.
+/// What somebody deletes comes back.
 async fn volumes_are_made_anew(client: &Client) {
     let datasets: Api<Dataset> = api(client, "a");
     let claims: Api<PersistentVolumeClaim> = api(client, "a");
@@ -189,17 +194,101 @@ async fn volumes_are_made_anew(client: &Client) {
     })
     .await
     .unwrap();
+}
 
-    let foreign = json!({"metadata": {"name": "taken"}, "spec": {"accessModes": ["ReadWriteOnce"],
-        "storageClassName": "none", "resources": {"requests": {"storage": "1Gi"}}}});
-    let before = make(&claims, foreign).await;
-    make(&datasets, dataset("taken", json!({}))).await;
-    phase_is(&datasets, "taken", "Failed").await;
-    said(&datasets, "taken", "Ready", "claim a/taken exists and is not Headrace's; it is left alone").await;
+/// Claims of others that have the names a Dataset wants, at home and in another namespace, and would fit its volumes:
+/// nothing is made that could be bound to them, and their pods are not steered. When they are gone, ours are made.
+async fn foreign_claims_stay(client: &Client) {
+    let datasets: Api<Dataset> = api(client, "a");
+    let wanted = [("a", "taken"), ("b", "data-pg-0")];
+    let mut before = Vec::new();
+    for (namespace, name) in wanted {
+        let foreign = json!({"metadata": {"name": name}, "spec": {"accessModes": ["ReadWriteOnce"],
+            "storageClassName": "none", "resources": {"requests": {"storage": "1Gi"}}}});
+        before.push(make(&api::<PersistentVolumeClaim>(client, namespace), foreign).await);
+    }
+    let taken = dataset(
+        "taken",
+        json!({"accessModes": ["ReadWriteOnce"],
+            "sharing": {"grants": [{"namespace": "b", "claimName": "data-pg-0"}]}}),
+    );
+    make(&datasets, taken.clone()).await;
+    let told =
+        said(&datasets, "taken", "Ready", "claim a/taken exists and is not Headrace's; it is left alone");
+    let told = serde_json::to_value(told.await.status).unwrap();
+    let blocked = told["volumes"].as_array().unwrap().iter().all(|volume| volume["phase"] == "Blocked");
+    assert!(blocked && told["phase"] == "Failed" && told["volumes"][1].is_object(), "{told}");
+    assert_eq!(volumes_for(client, &wanted).await, Vec::<String>::new());
+
+    let pod: Pod = object(json!({"metadata": {"name": "postgres"}, "spec": {
+        "containers": [{"name": "main", "image": "registry.invalid/none", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}],
+        "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data-pg-0"}}]}}));
+    let try_out = PostParams { dry_run: true, ..PostParams::default() };
+    let judged = api::<Pod>(client, "b").create(&try_out, &pod).await.unwrap();
+    let mount = &judged.spec.as_ref().unwrap().containers[0].volume_mounts.as_ref().unwrap()[0];
+    assert!(judged.annotations().is_empty() && mount.mount_propagation.is_none(), "{judged:?}");
+
+    tokio::time::sleep(ROUND).await;
+    let untouched = async || {
+        for ((namespace, name), before) in wanted.into_iter().zip(&before) {
+            let after = api::<PersistentVolumeClaim>(client, namespace).get(name).await.unwrap();
+            assert_eq!(after.metadata.resource_version, before.metadata.resource_version, "it was touched");
+            assert_eq!(after.spec.unwrap().volume_name, None);
+        }
+    };
+    untouched().await;
+    let still = datasets.get("taken").await.unwrap();
+    assert!(says(&still, "Ready").contains("is left alone"), "{:?}", still.status);
     datasets.delete("taken", &DeleteParams::default()).await.unwrap();
     gone(&datasets, "taken").await;
-    let after = claims.get("taken").await.unwrap();
-    assert_eq!(after.metadata.resource_version, before.metadata.resource_version, "it was touched");
+    untouched().await;
+
+    make(&datasets, taken).await;
+    phase_is(&datasets, "taken", "Failed").await;
+    for (namespace, name) in wanted {
+        let claims = api::<PersistentVolumeClaim>(client, namespace);
+        claims.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    phase_is(&datasets, "taken", "Bound").await;
+    for (namespace, name) in wanted {
+        let claim = api::<PersistentVolumeClaim>(client, namespace).get(name).await.unwrap();
+        assert_eq!(claim.labels()["headrace.io/dataset"], "taken");
+        claim_is_bound(&api(client, namespace), name).await;
+    }
+    assert_eq!(volumes_for(client, &wanted).await.len(), 2);
+    datasets.delete("taken", &DeleteParams::default()).await.unwrap();
+    gone(&datasets, "taken").await;
+}
+
+/// From a manifest that was exported while the operator's finalizer was there: another manager owns it.
+async fn made_of_an_export(client: &Client) {
+    let datasets: Api<Dataset> = api(client, "a");
+    let mut exported = dataset("exported", json!({}));
+    exported["metadata"]["finalizers"] = json!(["tests.headrace.io/kept", "headrace.io/volumes"]);
+    make(&datasets, exported).await;
+    phase_is(&datasets, "exported", "Bound").await;
+    datasets.delete("exported", &DeleteParams::default()).await.unwrap();
+    until("only the finalizer of others is left", LIMIT, async || {
+        let found = datasets.get("exported").await?;
+        let left = found.finalizers() == ["tests.headrace.io/kept"];
+        Ok(if left { Seen::Done(()) } else { Seen::NotYet(format!("{:?}", found.finalizers())) })
+    })
+    .await
+    .unwrap();
+    let loose = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    datasets.patch("exported", &PatchParams::default(), &loose).await.unwrap();
+    gone(&datasets, "exported").await;
+}
+
+/// Volumes that name one of these claims.
+async fn volumes_for(client: &Client, claims: &[(&str, &str)]) -> Vec<String> {
+    let volumes = Api::<PersistentVolume>::all(client.clone()).list(&ListParams::default()).await.unwrap();
+    let names_one = |volume: &PersistentVolume| {
+        let claim = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref());
+        let claim = claim.and_then(|claim| Some((claim.namespace.as_deref()?, claim.name.as_deref()?)));
+        claim.is_some_and(|claim| claims.contains(&claim))
+    };
+    volumes.items.iter().filter(|volume| names_one(volume)).map(ResourceExt::name_any).collect()
 }
 
 /// Puts an authority into the Secret that nears its end: whoever starts next makes another.

@@ -16,6 +16,8 @@ pub mod graph;
 
 pub mod known;
 
+pub mod ends;
+
 pub mod dataset;
 
 pub mod pod;

@@ -1,5 +1,6 @@
 //! What speaks against an operation.
 
+use super::ends;
 use super::graph;
 use super::known::Known;
 use super::pod;
@@ -24,8 +25,8 @@ pub fn migrate(namespace: &str, migrate: &DataMigrate, known: &dyn Known) -> Res
     let name = migrate.metadata.name.as_deref();
     timing(namespace, OperationKind::DataMigrate, name, &migrate.spec.timing, known, &mut refusals);
     // CEL compares no two objects of different schemas, so this is no rule of the CRD.
-    if migrate.spec.from == migrate.spec.to {
-        refusals.add("from and to are the same: nothing to copy; name another destination");
+    if let Some(nested) = ends::relation(namespace, &migrate.spec.from, &migrate.spec.to, known) {
+        refusals.add(nested.words());
     }
     for (end, field, written) in [(&migrate.spec.from, "from", false), (&migrate.spec.to, "to", true)] {
         if let Some(dataset) = &end.dataset {

@@ -212,6 +212,65 @@ fn processes_and_copies_that_cannot_work_are_refused() {
 }
 
 #[test]
+fn a_migration_into_its_own_source_is_refused_however_that_is_written() {
+    let shared: Dataset = serde_json::from_value(json!({"metadata": {"name": "d"}, "spec": {
+        "accessModes": ["ReadWriteMany"], "mounts": [{"mountPoint": "s3://b", "name": "m"}],
+        "sharing": {"grants": [{"namespace": "a", "claimName": "lent"}]}}}))
+    .unwrap();
+    let world = World {
+        datasets: BTreeMap::from([(("z".into(), "d".into()), Arc::new(shared))]),
+        ..World::default()
+    };
+    let dataset = |name: &str, path: Option<&str>| json!({"dataset": {"name": name, "path": path}});
+    let lent = |path: &str| json!({"dataset": {"name": "d", "namespace": "z", "path": path}});
+    let own = |path: &str| json!({"dataset": {"name": "d", "namespace": "a", "path": path}});
+    let url = |uri: &str| json!({"externalStorage": {"uri": uri}});
+    let at = |uri: &str, option: &str, secret: &str| {
+        let value = json!({"secretKeyRef": {"name": secret, "key": "k"}});
+        json!({"externalStorage": {"uri": uri, "encryptOptions": [{"name": option, "valueFrom": value}]}})
+    };
+    let judged = |from: &Value, to: &Value| {
+        let text = operation("DataMigrate", json!({"from": from, "to": to}));
+        object("DataMigrate", "a", &text, &world).err().map(|refusal| refusal.to_string())
+    };
+    let cases = [
+        (dataset("d", None), dataset("d", Some("/")), "nothing to copy"),
+        (dataset("d", Some("/x/")), own("/./x"), "nothing to copy"),
+        (dataset("d", None), dataset("d", Some("/copy")), "to lies inside of from"),
+        (dataset("d", Some("/x")), url("pvc://d/x/y"), "to lies inside of from"),
+        (dataset("d", Some("/x")), dataset("d", None), "from lies inside of to"),
+        (lent("/x"), lent("/x/copy"), "to lies inside of from"),
+        (lent("/x"), url("pvc://lent"), "from lies inside of to"),
+        (url("pvc://c"), url("pvc://c/copy"), "to lies inside of from"),
+        (url("s3://b"), url("S3://b/copy/"), "to lies inside of from"),
+        (url("s3://b/x//"), url("s3://b/x"), "nothing to copy"),
+        (url("s3://b/x/y"), url("s3://b/x"), "from lies inside of to"),
+        (at("s3://b", "access_key_id", "r"), at("s3://b/c", "access_key_id", "w"), "to lies inside of from"),
+        (at("s3://b", "aws.endpoint", "r"), at("s3://b/c", "aws.endpoint", "r"), "to lies inside of from"),
+    ];
+    for (from, to, words) in cases {
+        let refusal = judged(&from, &to).unwrap_or_else(|| panic!("{from} to {to} is admitted"));
+        assert!(refusal.contains(words), "{from} to {to}: {refusal}");
+    }
+    for (from, to) in [
+        (dataset("d", Some("/x")), dataset("d", Some("/xy"))),
+        (dataset("d", None), dataset("e", Some("/copy"))),
+        (dataset("d", None), url("pvc://lent/copy")),
+        (lent("/x"), dataset("d", Some("/x/y"))),
+        (url("s3://b/x"), url("s3://b/y")),
+        (url("s3://b"), url("s3://c/copy")),
+        (url("s3://b"), url("gs://b/copy")),
+        (at("s3://b", "endpoint", "r"), at("s3://b/copy", "endpoint", "w")),
+    ] {
+        let refusal = judged(&from, &to).unwrap_or_default();
+        assert!(
+            !refusal.contains("from and to") && !refusal.contains("lies inside"),
+            "{from} to {to}: {refusal}"
+        );
+    }
+}
+
+#[test]
 fn urls_name_mounts_of_nodes() {
     let mounted = |text: &str| StoreUrl::parse(text).unwrap().mounted();
     let named = |source: &str, path: &str| Some((source.to_string(), path.to_string()));

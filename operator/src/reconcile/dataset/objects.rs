@@ -1,7 +1,9 @@
 //! The PersistentVolume and claim of a target, whole: made once, and never changed.
 //!
-//! The volume names the claim and the claim names the volume, so that the controller-manager binds them at the
-//! first look, and no other claim can take the volume.
+//! The volume names the claim by uid, so that no other claim can take it, whatever it is called. The claim selects the
+//! Dataset's volumes by label, so that it takes no other. It does not name its volume, which is made after it: a claim
+//! that names a volume waits for the controller-manager's next round (15 s) where it was seen before the volume was; one
+//! that does not is bound as soon as the volume is seen.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +12,7 @@ use k8s_openapi::api::core::v1::{
     PersistentVolumeClaimSpec, PersistentVolumeSpec, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
 use operator_api::crd::Dataset;
@@ -39,8 +42,8 @@ fn access_modes(dataset: &Dataset) -> Vec<String> {
     if modes.is_empty() { vec![AccessMode::ReadOnlyMany.name().into()] } else { modes }
 }
 
-/// `bound` is the uid of the claim where there is one already: a claim that lost its volume takes this one.
-pub fn volume(dataset: &Dataset, target: &Target, bound: Option<String>) -> PersistentVolume {
+/// For the claim of that uid.
+pub fn volume(dataset: &Dataset, target: &Target, claim_uid: String) -> PersistentVolume {
     let uid = dataset.uid().unwrap_or_default();
     let name = marks::volume(&uid, &target.namespace, &target.claim);
     let read_only = dataset.spec.access_modes.iter().all(|mode| *mode == AccessMode::ReadOnlyMany);
@@ -63,7 +66,7 @@ pub fn volume(dataset: &Dataset, target: &Target, bound: Option<String>) -> Pers
                 kind: Some("PersistentVolumeClaim".into()),
                 namespace: Some(target.namespace.clone()),
                 name: Some(target.claim.clone()),
-                uid: bound,
+                uid: Some(claim_uid),
                 ..Default::default()
             }),
             csi: Some(CSIPersistentVolumeSource {
@@ -101,7 +104,11 @@ pub fn claim(dataset: &Dataset, target: &Target) -> PersistentVolumeClaim {
             // Empty, not absent: no class may provision another volume for it.
             storage_class_name: Some(String::new()),
             volume_mode: Some("Filesystem".into()),
-            volume_name: Some(marks::volume(&uid, &target.namespace, &target.claim)),
+            // Each of these names its claim by uid, so that the one that is this claim's is the only one it can take.
+            selector: Some(LabelSelector {
+                match_labels: Some(BTreeMap::from([(marks::DATASET_UID.into(), uid)])),
+                ..Default::default()
+            }),
             ..Default::default()
         }),
         status: None,

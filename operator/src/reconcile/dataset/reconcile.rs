@@ -27,8 +27,9 @@ const RETRY_BLOCKED: Duration = Duration::from_secs(60);
 /// The watch brings what was written within this time, or the write is looked at as unknown.
 const LAG: Duration = Duration::from_secs(10);
 
-/// Looks in a row that each found a new obstacle; a Dataset has at most 65 claims.
-const MAX_LOOKS: usize = 70;
+/// Looks in a row that each learned something: claims are made, then their volumes, then what was refused is said. The
+/// rest is for what others do meanwhile.
+const MAX_LOOKS: usize = 6;
 
 /// What reconciling Datasets needs.
 pub struct Context {
@@ -49,7 +50,7 @@ impl std::fmt::Debug for Context {
 }
 
 /// One look at one Dataset.
-pub async fn reconcile(dataset: Arc<Dataset>, context: Arc<Context>) -> Result<Action, WriteError> {
+pub async fn reconcile(mut dataset: Arc<Dataset>, context: Arc<Context>) -> Result<Action, WriteError> {
     context.writer.may_write()?;
     let uid = dataset.uid().unwrap_or_default();
     let mut obstacles = BTreeMap::new();
@@ -58,12 +59,15 @@ pub async fn reconcile(dataset: Arc<Dataset>, context: Arc<Context>) -> Result<A
         let seen = look(&context, &dataset, &uid, obstacles);
         decision = volumes::decide(&seen);
         obstacles = seen.obstacles;
-        let found = obstacles.len();
+        let mut learned = false;
         for act in &decision.acts {
-            perform(&context, &dataset, act, &mut obstacles).await?;
+            learned |= perform(&context, &dataset, act, &mut obstacles).await?;
         }
-        // An obstacle changes what is to be said.
-        if obstacles.len() == found {
+        if decision.acts.contains(&Act::AddFinalizer) {
+            // Not once more at the next look: the watch is later than that.
+            Arc::make_mut(&mut dataset).finalizers_mut().push(marks::FINALIZER.into());
+        }
+        if !learned {
             break;
         }
     }
@@ -99,22 +103,26 @@ fn look<'a>(
     }
 }
 
+/// True: something was learned that the decision did not know: a claim, or an obstacle.
 async fn perform(
     context: &Context,
     dataset: &Dataset,
     act: &Act,
     obstacles: &mut BTreeMap<Target, Obstacle>,
-) -> Result<(), WriteError> {
+) -> Result<bool, WriteError> {
     let writer = &context.writer;
     let own = dataset.namespace().unwrap_or_default();
     match act {
         Act::AddFinalizer => {
-            writer.finalizers(&writer.namespaced::<Dataset>(&own), dataset, &[marks::FINALIZER]).await?;
+            writer.add_finalizer(&writer.namespaced::<Dataset>(&own), dataset, marks::FINALIZER).await?;
         }
         Act::RemoveFinalizer => {
-            writer.finalizers(&writer.namespaced::<Dataset>(&own), dataset, &[]).await?;
+            writer.remove_finalizer(&writer.namespaced::<Dataset>(&own), dataset, marks::FINALIZER).await?;
         }
-        Act::CreateVolume(volume) => {
+        Act::CreateVolume(target, volume) => {
+            if obstacles.contains_key(target) {
+                return Ok(false);
+            }
             match writer.create(&writer.all::<PersistentVolume>(), &**volume).await? {
                 Created::New(volume) => context.stores.volumes.note(volume),
                 // The name holds the uid: it is ours, and the watch is late.
@@ -123,18 +131,19 @@ async fn perform(
                 }
                 Created::Refused(message) => {
                     tracing::warn!(dataset = status::who(dataset), message, "a volume was refused");
+                    // What refuses one volume of a Dataset refuses all: they differ in names.
                     for target in targets::of(dataset) {
-                        obstacles.insert(target, Obstacle::Refused { message: message.clone() });
+                        let what = "the volume of claim";
+                        obstacles.insert(target, Obstacle::Refused { what, message: message.clone() });
                     }
+                    return Ok(true);
                 }
             }
         }
         Act::CreateClaim(target, claim) => {
-            if obstacles.contains_key(target) {
-                return Ok(());
-            }
             let api = writer.namespaced::<PersistentVolumeClaim>(&target.namespace);
             match writer.create(&api, &**claim).await? {
+                // Its volume can be made now.
                 Created::New(claim) => context.stores.claims.note(claim),
                 Created::Exists => {
                     // None: it has gone in between, and the next look makes it.
@@ -143,9 +152,10 @@ async fn perform(
                     }
                 }
                 Created::Refused(message) => {
-                    obstacles.insert(target.clone(), Obstacle::Refused { message });
+                    obstacles.insert(target.clone(), Obstacle::Refused { what: "claim", message });
                 }
             }
+            return Ok(true);
         }
         Act::DeleteClaim { namespace, name, uid } => {
             writer.delete(&writer.namespaced::<PersistentVolumeClaim>(namespace), name, uid).await?;
@@ -154,7 +164,7 @@ async fn perform(
             writer.delete(&writer.all::<PersistentVolume>(), name, uid).await?;
         }
     }
-    Ok(())
+    Ok(false)
 }
 
 /// A claim of the wanted name is there.

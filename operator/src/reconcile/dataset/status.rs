@@ -115,6 +115,12 @@ fn numbers(status: &mut DatasetStatus, dataset: &Dataset, measure: Option<&Measu
     let pinned = dataset.spec.version_policy.as_ref().filter(|policy| policy.follow == Follow::Pinned);
     status.version = pinned.and_then(|policy| policy.version.clone()).or_else(|| measure.version.clone());
     status.versions = measure.versions.iter().take(MAX_VERSIONS).cloned().collect();
+    if status.versions.is_empty() {
+        // Whoever leads since a moment has been told of none yet. What they are, and since when, is no less true for
+        // that; how much of them is held may be.
+        status.versions = dataset.status.iter().flat_map(|old| old.versions.clone()).collect();
+        status.versions.iter_mut().for_each(|version| version.cached_bytes = None);
+    }
     for version in &mut status.versions {
         version.current = Some(&version.version) == status.version.as_ref();
     }

@@ -1,8 +1,10 @@
 //! What to do about a Dataset's volumes and claims. Pure.
 //!
 //! A claim is only ever taken for the Dataset's own when it carries its uid. Whatever else has a claim's name is
-//! left alone and said so. Volumes go when their claim is gone; the finalizer goes when no claim is left, whatever
-//! has become of everything else.
+//! left alone and said so. So the claim comes first, and its volume names its uid: kube-controller-manager binds a
+//! volume that names a claim to whatever claim has that name, of whatever class, unless a uid says which one.
+//! Volumes go when their claim is gone; the finalizer goes when no claim is left, whatever has become of everything
+//! else.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,15 +26,15 @@ pub enum Home {
     Missing,
 }
 
-/// Why a claim could not be made, as found out by trying.
+/// Why a claim or its volume could not be made, as found out by trying.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Obstacle {
     /// Somebody else's claim has the name.
     Foreign,
     /// Another Dataset's claim has the name.
     Taken { dataset: String },
-    /// The apiserver refused.
-    Refused { message: String },
+    /// The apiserver refused; `what` is "claim" or "the volume of claim".
+    Refused { what: &'static str, message: String },
 }
 
 /// What was seen.
@@ -53,8 +55,8 @@ pub struct Seen<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Act {
     AddFinalizer,
-    CreateVolume(Box<PersistentVolume>),
     CreateClaim(Target, Box<PersistentVolumeClaim>),
+    CreateVolume(Target, Box<PersistentVolume>),
     /// By namespace, name, uid.
     DeleteClaim {
         namespace: String,
@@ -119,6 +121,24 @@ fn living(seen: &Seen<'_>) -> Decision {
     decision
 }
 
+impl Obstacle {
+    /// For a person.
+    fn words(&self, target: &Target) -> String {
+        let Target { namespace, claim: name } = target;
+        match self {
+            Self::Foreign => format!(
+                "claim {namespace}/{name} exists and is not Headrace's; it is left alone: delete or rename it, or set claimName in the grant"
+            ),
+            Self::Taken { dataset } => format!(
+                "claim {namespace}/{name} belongs to Dataset {dataset}: rename one of the Datasets, or set claimName in the grant"
+            ),
+            Self::Refused { what, message } => {
+                format!("the apiserver refused {what} {namespace}/{name}: {message}")
+            }
+        }
+    }
+}
+
 /// One target: what to do about it, and how it is.
 fn one(seen: &Seen<'_>, target: &Target, acts: &mut Vec<Act>) -> VolumeStatus {
     let status = |phase, message: Option<String>| VolumeStatus {
@@ -143,38 +163,21 @@ fn one(seen: &Seen<'_>, target: &Target, acts: &mut Vec<Act>) -> VolumeStatus {
             Home::Terminating => Some(format!("namespace {namespace} is being deleted")),
         };
         if let Some(message) = nowhere {
-            // No claim can be made there that would take the volume.
+            // No claim can be made there that would have the volume.
             acts.extend(volume.and_then(|volume| delete_volume(volume)));
             return blocked(message);
         }
-        match seen.obstacles.get(target) {
-            Some(Obstacle::Foreign) => {
-                return blocked(format!(
-                    "claim {namespace}/{name} exists and is not Headrace's; it is left alone: delete or rename it, or set claimName in the grant"
-                ));
-            }
-            Some(Obstacle::Taken { dataset }) => {
-                return blocked(format!(
-                    "claim {namespace}/{name} belongs to Dataset {dataset}: rename one of the Datasets, or set claimName in the grant"
-                ));
-            }
-            Some(Obstacle::Refused { message }) => {
-                return blocked(format!("the apiserver refused claim {namespace}/{name}: {message}"));
-            }
-            None => {}
+        // Its claim was deleted, or is another's: it binds to no claim that could be made.
+        acts.extend(volume.and_then(|volume| delete_volume(volume)));
+        if volume.is_some_and(|volume| claim_uid(volume).is_none()) {
+            // Made by an operator that named no uid: it would take whatever claim comes first, so it goes first.
+            let message = "a volume that an earlier release made is removed before the claim is made";
+            return status(VolumePhase::Pending, Some(message.into()));
         }
-        match volume {
-            Some(volume) if is_going(volume) => {}
-            // Its claim was deleted: a released volume binds to no new claim.
-            Some(volume) if claim_uid(volume).is_some() => acts.extend(delete_volume(volume)),
-            Some(_) => {
-                acts.push(Act::CreateClaim(target.clone(), Box::new(objects::claim(seen.dataset, target))))
-            }
-            None => {
-                acts.push(Act::CreateVolume(Box::new(objects::volume(seen.dataset, target, None))));
-                acts.push(Act::CreateClaim(target.clone(), Box::new(objects::claim(seen.dataset, target))));
-            }
+        if let Some(obstacle) = seen.obstacles.get(target) {
+            return blocked(obstacle.words(target));
         }
+        acts.push(Act::CreateClaim(target.clone(), Box::new(objects::claim(seen.dataset, target))));
         return status(VolumePhase::Pending, None);
     };
 
@@ -182,16 +185,22 @@ fn one(seen: &Seen<'_>, target: &Target, acts: &mut Vec<Act>) -> VolumeStatus {
         let message = "somebody deleted the claim; it is made anew when the pods that use it have ended";
         return status(VolumePhase::Pending, Some(message.into()));
     }
-    if claim.spec.as_ref().and_then(|spec| spec.volume_name.as_ref()) != Some(&volume_name) {
+    let bound_to = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_ref());
+    if bound_to.is_some_and(|bound_to| *bound_to != volume_name) {
         return blocked(format!(
             "claim {namespace}/{name} is bound to another volume: delete it, it is made anew"
         ));
     }
     match volume {
         None => {
-            let volume = objects::volume(seen.dataset, target, claim.uid());
-            acts.push(Act::CreateVolume(Box::new(volume)));
-            return status(VolumePhase::Pending, Some("its volume was deleted and is made anew".into()));
+            if let Some(obstacle) = seen.obstacles.get(target) {
+                return blocked(obstacle.words(target));
+            }
+            let volume = claim.uid().map(|uid| objects::volume(seen.dataset, target, uid));
+            acts.extend(volume.map(|volume| Act::CreateVolume(target.clone(), Box::new(volume))));
+            // A claim names a volume once it was bound to it.
+            let message = bound_to.map(|_| "its volume was deleted and is made anew".to_owned());
+            return status(VolumePhase::Pending, message);
         }
         Some(volume) if is_going(volume) => {
             let message = "its volume is being deleted and is made anew when that has ended";
@@ -265,7 +274,7 @@ fn claim_of(volume: &PersistentVolume) -> (String, String) {
     (text(reference.and_then(|r| r.namespace.as_ref())), text(reference.and_then(|r| r.name.as_ref())))
 }
 
-/// The claim that the controller-manager has bound the volume to.
+/// The claim that the volume is for, and no other of its name.
 fn claim_uid(volume: &PersistentVolume) -> Option<String> {
     volume.spec.as_ref()?.claim_ref.as_ref()?.uid.clone()
 }

@@ -72,8 +72,11 @@ fn told() -> (Arc<RwLock<Inventory>>, Picture) {
     let picture = Picture::new(inventory.clone());
     picture.set_dataset(
         &"ml/train".into(),
+        "u1",
         vec![("ml".into(), "train".into()), ("guest".into(), "lent".into())],
     );
+    picture.set_claim("ml", "train", "u1");
+    picture.set_claim("guest", "lent", "u1");
     (inventory, picture)
 }
 
@@ -180,16 +183,27 @@ fn nodes_that_come_go_and_change_are_taken_over_at_the_next_tick() {
 fn claims_follow_their_dataset_and_the_own_namespace_goes_first() {
     let (_, picture) = told();
     let of = |namespace, claim| picture.dataset(namespace, claim).map(|name| name.to_string());
+    let wanted = |namespace, claim| picture.wanted_by(namespace, claim).map(|name| name.to_string());
     assert_eq!(of("ml", "train").as_deref(), Some("ml/train"));
     assert_eq!(of("guest", "lent").as_deref(), Some("ml/train"));
     assert_eq!(of("guest", "train"), None);
-    picture.set_dataset(&"guest/lent".into(), vec![("guest".into(), "lent".into())]);
-    picture.set_dataset(&"guest/lent".into(), vec![("guest".into(), "lent".into())]);
+    picture.set_dataset(&"guest/lent".into(), "u2", vec![("guest".into(), "lent".into())]);
+    picture.set_dataset(&"guest/lent".into(), "u2", vec![("guest".into(), "lent".into())]);
+    assert_eq!(wanted("guest", "lent").as_deref(), Some("guest/lent"));
+    assert_eq!(of("guest", "lent").as_deref(), Some("ml/train"), "whose it is, whoever wants it");
+    picture.set_claim("guest", "lent", "u2");
     assert_eq!(of("guest", "lent").as_deref(), Some("guest/lent"));
     picture.drop_dataset("guest/lent");
+    assert_eq!(wanted("guest", "lent").as_deref(), Some("ml/train"));
+    assert_eq!(of("guest", "lent"), None, "it was made for the one that is gone");
+    picture.set_claim("guest", "lent", "u1");
     assert_eq!(of("guest", "lent").as_deref(), Some("ml/train"));
-    picture.set_dataset(&"ml/train".into(), vec![("ml".into(), "train".into())]);
-    assert_eq!(of("guest", "lent"), None);
+    picture.set_dataset(&"ml/train".into(), "u1", vec![("ml".into(), "train".into())]);
+    assert_eq!((of("guest", "lent"), wanted("guest", "lent")), (None, None));
+    picture.drop_claim("ml", "train");
+    picture.drop_claim("ml", "train");
+    assert_eq!((of("ml", "train"), wanted("ml", "train").as_deref()), (None, Some("ml/train")));
+    picture.set_claim("ml", "train", "u1");
     picture.drop_dataset("ml/train");
     picture.drop_dataset("ml/train");
     assert_eq!(of("ml", "train"), None);

@@ -60,6 +60,21 @@ fn everything_arrives_and_a_second_time_only_looks() {
 }
 
 #[test]
+fn a_target_in_its_source_is_refused_and_no_other_try_is_worth_it() {
+    let (from, _) = two();
+    put(from.path(), "train/a", b"a");
+    let named = |path: &str| json!({"folder": from.path(), "path": path, "dataset": "ns/name"});
+    for (source, target) in [("", "copy"), ("train", "train/copy"), ("train", "/"), ("/", "")] {
+        let refused = run(&migrate(&named(source), &named(target)));
+        assert_eq!(refused.code, Some(2), "{source} {target}: {}", refused.report);
+        assert!(refused.error().contains("; name a"), "{}", refused.error());
+    }
+    let left: Vec<_> =
+        std::fs::read_dir(from.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["train"], "nothing was begun");
+}
+
+#[test]
 fn a_part_is_copied_and_a_target_that_was_one_is_no_source() {
     let (from, to) = two();
     let next = tempfile::tempdir().unwrap();

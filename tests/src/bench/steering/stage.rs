@@ -152,7 +152,8 @@ impl Stage {
         let bytes = Some(u64::from(CHUNKS) * CHUNK);
         let facts = VersionFacts { version: VERSION, bytes, files: None, at: Millis(0) };
         self.tell(Fact::Version { dataset: dataset.clone(), facts });
-        self.picture.set_dataset(&dataset, vec![(self.namespace.as_str().into(), name.into())]);
+        self.picture.set_claim(&self.namespace, name, name);
+        self.picture.set_dataset(&dataset, name, vec![(self.namespace.as_str().into(), name.into())]);
         Ok(())
     }
 

@@ -85,7 +85,8 @@ impl World {
         for number in 0..self.datasets {
             let name = dataset(number);
             let dataset: Name = format!("{NAMESPACE}/{name}").into();
-            picture.set_dataset(&dataset, vec![(NAMESPACE.into(), name.into())]);
+            picture.set_claim(NAMESPACE, &name, &name);
+            picture.set_dataset(&dataset, &name, vec![(NAMESPACE.into(), name.as_str().into())]);
         }
         (inventory, picture)
     }
