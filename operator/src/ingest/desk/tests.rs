@@ -1,3 +1,5 @@
+//! The desk, wish by wish: what is sent once, what waits again, what is taken back, and that all of it is bounded.
+
 use super::*;
 use crate::ingest::work::Extent;
 use crate::inventory::{Tier, Version};
