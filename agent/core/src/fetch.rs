@@ -232,8 +232,8 @@ mod tests {
         let mut run = Run::new(1, mount);
         run.rate.sample(0, Nanos(0));
         run.rate.sample(3_000_000, Nanos::from_millis(10));
-        let (extent, expected) = core.fit(&run, Extent::Whole { limit: 2 * file * MIB }, file * MIB)?;
-        let Extent::Whole { limit } = extent else { panic!("{extent:?}") };
+        let whole = Extent::Whole { limit: 2 * file * MIB };
+        let (Extent::Whole { limit }, expected) = core.fit(&run, whole, file * MIB)? else { return None };
         assert!(expected <= limit && limit <= core.room());
         Some(expected / MIB)
     }
