@@ -2,7 +2,8 @@
 //!
 //! Each kind is listed and watched once; nothing else GETs. What the operator made itself is selected by
 //! label ([`owned`]). A change wakes whoever is concerned ([`wake`]); what the inventory must know becomes facts
-//! ([`facts`]); which kinds have been listed is kept in [`listings`]. Bound pods are watched in `schedule`, which acts on them.
+//! ([`facts`]); which kinds have been listed is kept in [`listings`]. Of kinds that people write, what
+//! cannot be read is left out ([`readable`]). Bound pods are watched in `schedule`, which acts on them.
 
 pub mod wake;
 
@@ -15,6 +16,8 @@ pub mod facts;
 pub mod listings;
 
 pub mod pace;
+
+pub mod readable;
 
 pub mod stores;
 

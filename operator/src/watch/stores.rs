@@ -6,7 +6,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim};
 use kube::runtime::reflector::store::Writer;
@@ -24,11 +25,15 @@ use super::changes::{Change, Changes};
 use super::listings::{self, Listing, Listings};
 use super::owned::Owned;
 use super::pace::Pace;
+use super::readable::{self, Told};
 use super::wake::{Wake, Wakes};
 use crate::marks;
 
 /// A watch that stays interrupted is told of again after so long.
 const AGAIN: Duration = Duration::from_secs(60);
+
+/// Before a kind is listed anew because an object that could not be read is gone: many of them go together.
+const ANEW: Duration = Duration::from_secs(1);
 
 /// What the rest of the operator hears of, as it is seen.
 #[derive(Clone, Copy, Debug)]
@@ -123,8 +128,7 @@ pub fn start(client: &Client, sink: Sink, tasks: &mut JoinSet<()>) -> Stores {
 
     let (to, seen) = (sink.clone(), stores.clone());
     tasks.spawn(reflect(
-        Api::all(client.clone()),
-        watcher::Config::default(),
+        readable_of(client),
         datasets_writer,
         stores.wakes.clone(),
         stores.listing::<Dataset>(),
@@ -149,8 +153,7 @@ pub fn start(client: &Client, sink: Sink, tasks: &mut JoinSet<()>) -> Stores {
 
     let (to, seen) = (sink.clone(), stores.clone());
     tasks.spawn(reflect(
-        Api::all(client.clone()),
-        watcher::Config::default(),
+        plain_of(client),
         namespaces_writer,
         stores.wakes.clone(),
         stores.listing::<Namespace>(),
@@ -170,8 +173,7 @@ pub fn start(client: &Client, sink: Sink, tasks: &mut JoinSet<()>) -> Stores {
     ));
     let to = sink.clone();
     tasks.spawn(reflect(
-        Api::all(client.clone()),
-        watcher::Config::default(),
+        plain_of(client),
         nodes_writer,
         stores.wakes.clone(),
         stores.listing::<Node>(),
@@ -211,7 +213,8 @@ where
 /// What was learned of workloads; handed on, because it is large and asked for elsewhere. Kept is whose it is.
 async fn profiles(client: Client, kept: Owned<AccessProfile>, listing: Listing, sink: Sink) {
     let mut changes = Changes::default();
-    follow(Api::<AccessProfile>::all(client), watcher::Config::default(), listing, move |event| {
+    let watch = || readable::events(&client, watcher::Config::default());
+    follow(watch, listing, move |event| {
         kept.apply(&match &event {
             Event::Apply(profile) => Event::Apply(bare(profile)),
             Event::Delete(profile) => Event::Delete(bare(profile)),
@@ -264,8 +267,7 @@ fn operations<K>(
 {
     let seen = stores.clone();
     tasks.spawn(reflect(
-        Api::<K>::all(client.clone()),
-        watcher::Config::default(),
+        readable_of(client),
         writer,
         stores.wakes.clone(),
         stores.listing::<K>(),
@@ -352,11 +354,11 @@ fn owned<K>(
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    let api = Api::<K>::all(client.clone());
+    let client = client.clone();
     let all = stores.wakes.clone();
     let listing = stores.listing::<K>();
     tasks.spawn(async move {
-        follow(api, config, listing, move |event| {
+        follow(|| plain::<K>(&client, config.clone()), listing, move |event| {
             owned.apply(&event);
             match &event {
                 Event::Apply(object) | Event::Delete(object) => wake(object),
@@ -370,9 +372,8 @@ fn owned<K>(
 }
 
 /// Keeps a store, and tells of every change after the store has it.
-async fn reflect<K>(
-    api: Api<K>,
-    config: watcher::Config,
+async fn reflect<K, S>(
+    watch: impl Fn() -> S,
     mut writer: Writer<K>,
     wakes: Wakes,
     listing: Listing,
@@ -380,9 +381,10 @@ async fn reflect<K>(
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Eq + Hash + Clone,
+    S: Stream<Item = watcher::Result<Told<K>>>,
 {
     let mut changes = Changes::default();
-    follow(api, config, listing, |event| {
+    follow(watch, listing, |event| {
         writer.apply_watcher_event(&event);
         // Only now the store holds the list's objects: those woken one by one would not have been found.
         let listed = matches!(event, Event::InitDone);
@@ -394,36 +396,71 @@ async fn reflect<K>(
     .await;
 }
 
-/// Watches for ever. What cannot be had is asked for again, less and less often; the library knows the rules
-/// (a watch that ended, a version too old, an apiserver that says no).
-async fn follow<K>(api: Api<K>, config: watcher::Config, listing: Listing, mut fold: impl FnMut(Event<K>))
+/// All of a kind that people write.
+fn readable_of<K>(client: &Client) -> impl Fn() -> BoxStream<'static, watcher::Result<Told<K>>> + use<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let mut events = pin!(
-        watch(api, config).backoff(Pace::default()).modify(|object| object.meta_mut().managed_fields = None)
-    );
+    let client = client.clone();
+    move || readable::events(&client, watcher::Config::default()).boxed()
+}
+
+/// All of one of Kubernetes' own kinds.
+fn plain_of<K>(client: &Client) -> impl Fn() -> BoxStream<'static, watcher::Result<Told<K>>> + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let client = client.clone();
+    move || plain(&client, watcher::Config::default()).boxed()
+}
+
+/// A watch on a kind whose objects the apiserver itself makes sense of.
+fn plain<K>(
+    client: &Client,
+    config: watcher::Config,
+) -> impl Stream<Item = watcher::Result<Told<K>>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let events = watch(Api::<K>::all(client.clone()), config).backoff(Pace::default());
+    events
+        .modify(|object| object.meta_mut().managed_fields = None)
+        .map(|event| event.map(Told::Event))
+}
+
+/// Watches for ever. What cannot be had is asked for again, less and less often; the library knows the rules
+/// (a watch that ended, a version too old, an apiserver that says no).
+async fn follow<K, S>(watch: impl Fn() -> S, listing: Listing, mut fold: impl FnMut(Event<K>))
+where
+    S: Stream<Item = watcher::Result<Told<K>>>,
+{
     let mut told: Option<Instant> = None;
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(event) => {
-                told = None;
-                let whole = matches!(event, Event::InitDone);
-                fold(event);
-                if whole {
-                    listing.listed();
+    loop {
+        let mut events = pin!(watch());
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Told::Event(event)) => {
+                    told = None;
+                    let whole = matches!(event, Event::InitDone);
+                    fold(event);
+                    if whole {
+                        listing.listed();
+                    }
                 }
-            }
-            Err(error) => {
-                let why = listings::why(listing.kind(), &error);
-                listing.failed(&why);
-                // The first of a row, and then now and again: the others say the same.
-                if told.is_none_or(|told| told.elapsed() > AGAIN) {
-                    tracing::warn!(kind = listing.kind(), why, "a watch is interrupted");
-                    told = Some(Instant::now());
+                Ok(Told::Nothing) => {}
+                Ok(Told::ListAnew) => break,
+                Err(error) => {
+                    let why = listings::why(listing.kind(), &error);
+                    listing.failed(&why);
+                    // The first of a row, and then now and again: the others say the same.
+                    if told.is_none_or(|told| told.elapsed() > AGAIN) {
+                        tracing::warn!(kind = listing.kind(), why, "a watch is interrupted");
+                        told = Some(Instant::now());
+                    }
                 }
             }
         }
+        tokio::time::sleep(ANEW).await;
     }
 }
 

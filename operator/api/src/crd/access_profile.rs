@@ -82,7 +82,13 @@ pub struct AccessProfileSpec {
     /// What agents exchange, in base64.
     #[schemars(length(max = 349_528))]
     pub data: String,
-    /// When it was learned.
+    /// When it was learned, such as `2026-11-30T04:09:23Z`.
+    // Not by format: where a text with a format is due, the apiserver lets any list in, and nobody could read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        with = "Option<String>",
+        length(max = 40),
+        regex(pattern = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$")
+    )]
     pub learned_at: Option<Time>,
 }

@@ -112,6 +112,7 @@ pub fn status(
 fn numbers(status: &mut DatasetStatus, dataset: &Dataset, measure: Option<&Measure>, now: Timestamp) {
     let unknown = Measure::default();
     let measure = measure.unwrap_or(&unknown);
+    let told = *measure != unknown;
     let pinned = dataset.spec.version_policy.as_ref().filter(|policy| policy.follow == Follow::Pinned);
     status.version = pinned.and_then(|policy| policy.version.clone()).or_else(|| measure.version.clone());
     status.versions = measure.versions.iter().take(MAX_VERSIONS).cloned().collect();
@@ -130,13 +131,22 @@ fn numbers(status: &mut DatasetStatus, dataset: &Dataset, measure: Option<&Measu
             dataset.status.iter().flat_map(|old| &old.versions).find(|old| old.version == version.version);
         version.first_seen = known.and_then(|old| old.first_seen.clone()).or(Some(Time(now)));
     }
+    let mut measure = measure.clone();
+    if status.version != measure.version {
+        // Measured was the newest version. Of the one that it is pinned to only what its entry says is known.
+        let current = status.versions.iter().find(|version| version.current);
+        measure.total_bytes = current.and_then(|version| version.total_bytes);
+        measure.file_num = current.and_then(|version| version.file_num);
+        measure.cached_bytes = current.and_then(|version| version.cached_bytes);
+        measure.nodes.clear();
+    }
+    let of_this = status.version == measure.version;
     status.total_bytes = measure.total_bytes;
     status.file_num = measure.file_num;
     status.cached_bytes = measure.cached_bytes;
     status.nodes = measure.nodes.iter().take(MAX_NODES).cloned().collect();
     status.readers = measure.readers.iter().take(MAX_READERS).cloned().collect();
-    let told = *measure != unknown;
-    status.node_count = told.then_some(measure.node_count);
+    status.node_count = (told && of_this).then_some(measure.node_count);
     // What was held may well be there still; who read last says nothing of who reads now.
     status.reader_count = (measure.reporting > 0).then_some(measure.reader_count);
 
