@@ -180,7 +180,6 @@ async fn a_namespace_goes(client: &Client) {
 
 /// What somebody deletes comes back.
 async fn volumes_are_made_anew(client: &Client) {
-    let datasets: Api<Dataset> = api(client, "a");
     let claims: Api<PersistentVolumeClaim> = api(client, "a");
     let old = claims.get("many-1").await.unwrap().uid();
     claims.delete("many-1", &DeleteParams::default()).await.unwrap();
