@@ -99,6 +99,9 @@ impl World {
             Act::RemoveFinalizer => self.dataset.finalizers_mut().clear(),
             Act::CreateVolume(_, volume) => {
                 let mut volume = (**volume).clone();
+                let uid = volume.spec.as_ref().and_then(|spec| spec.claim_ref.clone()?.uid);
+                let ours = uid.is_some() && self.claims.values().any(|claim| claim.metadata.uid == uid);
+                assert!(ours, "whoever has its claim's name would have the volume");
                 volume.metadata.uid = self.uid();
                 assert!(self.volumes.insert(volume.name_any(), volume).is_none(), "made twice");
             }
