@@ -7,7 +7,7 @@ use futures::{Stream, StreamExt};
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
 use super::pace::Pace;
@@ -68,7 +68,7 @@ mod tests {
     fn guard(learned_at: &Value) -> DeserializeGuard<AccessProfile> {
         let profile = json!({"apiVersion": "headrace.io/v1alpha1", "kind": "AccessProfile",
             "metadata": {"name": "p", "namespace": "a"},
-            "spec": {"workload": "w", "dataset": {"name": "d"}, "data": "", "learnedAt": learned_at}});
+            "spec": {"workload": {"kind": "Job", "name": "w"}, "dataset": {"name": "d"}, "data": "", "learnedAt": learned_at}});
         serde_json::from_value(profile).unwrap()
     }
 
