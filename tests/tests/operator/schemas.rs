@@ -90,7 +90,7 @@ fn given(kind: &str) -> Vec<Value> {
             with(json!({"dataset": dataset, "processor": {"job": null}}), cron),
             with(json!({"dataset": dataset, "processor": {"script": null}}), event),
         ],
-        "AccessProfile" => vec![json!({})],
+        "AccessProfile" => vec![json!({"learnedAt": "2026-11-30T04:09:23Z"})],
         _ => panic!("{kind} is new: give what its patterns and rules ask for"),
     }
 }
