@@ -358,15 +358,19 @@ fn owned<K>(
     let all = stores.wakes.clone();
     let listing = stores.listing::<K>();
     tasks.spawn(async move {
-        follow(|| plain::<K>(&client, config.clone()), listing, move |event| {
-            owned.apply(&event);
-            match &event {
-                Event::Apply(object) | Event::Delete(object) => wake(object),
-                Event::InitDone => all.send(Wake::Everything),
-                Event::Init | Event::InitApply(_) => {}
-            }
-            hear(event);
-        })
+        follow(
+            || plain::<K>(&client, config.clone()),
+            listing,
+            move |event| {
+                owned.apply(&event);
+                match &event {
+                    Event::Apply(object) | Event::Delete(object) => wake(object),
+                    Event::InitDone => all.send(Wake::Everything),
+                    Event::Init | Event::InitApply(_) => {}
+                }
+                hear(event);
+            },
+        )
         .await;
     });
 }
@@ -423,9 +427,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let events = watch(Api::<K>::all(client.clone()), config).backoff(Pace::default());
-    events
-        .modify(|object| object.meta_mut().managed_fields = None)
-        .map(|event| event.map(Told::Event))
+    events.modify(|object| object.meta_mut().managed_fields = None).map(|event| event.map(Told::Event))
 }
 
 /// Watches for ever. What cannot be had is asked for again, less and less often; the library knows the rules

@@ -66,14 +66,20 @@ fn numbers_are_of_the_version_that_it_is_pinned_to() {
     };
     let pinned = |to: &str| {
         let mut dataset = dataset();
-        dataset.spec.version_policy =
-            Some(VersionPolicy { follow: Follow::Pinned, version: Some(to.into()), ..VersionPolicy::default() });
+        dataset.spec.version_policy = Some(VersionPolicy {
+            follow: Follow::Pinned,
+            version: Some(to.into()),
+            ..VersionPolicy::default()
+        });
         status::status(&dataset, &Decision::default(), Some(&told), None, now())
     };
     let newest = pinned("v2");
     assert_eq!((newest.total_bytes, newest.cached_bytes, newest.node_count), (Some(100), Some(50), Some(1)));
     let former = pinned("v1");
-    assert_eq!((former.version.as_deref(), former.total_bytes, former.file_num), (Some("v1"), Some(70), Some(7)));
+    assert_eq!(
+        (former.version.as_deref(), former.total_bytes, former.file_num),
+        (Some("v1"), Some(70), Some(7))
+    );
     assert_eq!((former.cached_bytes, former.nodes.len(), former.node_count), (None, 0, None));
     assert_eq!(former.cache_states.unwrap().cached_percentage, "Unknown");
     let never_seen = pinned("v0");
