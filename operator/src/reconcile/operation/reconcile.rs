@@ -94,7 +94,7 @@ pub async fn reconcile<K: Work>(operation: Arc<K>, context: Arc<Context>) -> Res
         }
     };
     if matches!(worker, Worker::Pod(_)) && old.phase != OperationPhase::Executing {
-        context.stop_strays::<K>(&namespace, &uid).await?;
+        context.stop_strays(&namespace, &uid).await?;
     }
     let mut outcome = if old.phase == OperationPhase::Executing {
         context.outcome(&*operation, &namespace, &worker, &old)
@@ -405,7 +405,7 @@ impl Context {
     }
 
     /// Jobs that go on although no run does: who wrote down its end could not stop it any more.
-    async fn stop_strays<K: Work>(&self, namespace: &str, uid: &str) -> Result<(), WriteError> {
+    async fn stop_strays(&self, namespace: &str, uid: &str) -> Result<(), WriteError> {
         let writer = &self.datasets.writer;
         for stray in self.datasets.stores.jobs.of(uid).iter().filter(|stray| job::goes_on(stray)) {
             let api = writer.namespaced::<Job>(namespace);
