@@ -14,7 +14,8 @@ const MAX_NOTE: usize = 1_000;
 /// Publishes events while this replica leads.
 #[derive(Clone)]
 pub struct Events {
-    recorder: Recorder,
+    client: Client,
+    reporter: Reporter,
     leading: Leading,
 }
 
@@ -27,7 +28,7 @@ impl Debug for Events {
 impl Events {
     pub fn new(client: Client, instance: &str, leading: Leading) -> Self {
         let reporter = Reporter { controller: "headrace-operator".into(), instance: Some(instance.into()) };
-        Self { recorder: Recorder::new(client, reporter), leading }
+        Self { client, reporter, leading }
     }
 
     /// A failure to tell is logged and otherwise no failure: the status says the same.
@@ -42,7 +43,9 @@ impl Events {
             action: "Reconcile".into(),
             secondary: None,
         };
-        if let Err(error) = self.recorder.publish(&event, about).await {
+        // A recorder that remembers would count the second in the first one's object, whose note then is of another run.
+        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+        if let Err(error) = recorder.publish(&event, about).await {
             tracing::debug!(%error, reason, "an event was not taken");
         }
     }
