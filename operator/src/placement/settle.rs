@@ -94,8 +94,9 @@ struct Subject<'a> {
     quota: u64,
 }
 
-/// What a candidate saves beyond its cost, how crowded its surroundings are, what it draws.
-type Rank = (f64, std::cmp::Reverse<(u32, u32)>, f64);
+/// What a candidate saves beyond its cost, how crowded its surroundings are, whether it has all bytes already,
+/// what it draws.
+type Rank = (f64, std::cmp::Reverse<(u32, u32)>, bool, f64);
 
 /// A node that might get a copy, with its score.
 struct Candidate {
@@ -350,17 +351,21 @@ impl<'a> Turn<'a> {
             let crowd = std::cmp::Reverse(copies.crowd(*place));
             let drawn = self.inventory.node(*node).map_or(0.0, |n| draw(n.key(), key, 1.0));
             let net = candidate.benefit - candidate.cost;
-            // Declared copies go apart first, then where they save most; others where they save most.
-            let better = best.as_ref().is_none_or(|((n, c, d), _)| {
+            let in_place = candidate.missing == 0;
+            // Declared copies go apart first, then where the bytes are, then where they save most; others where
+            // they save most. What is in place costs less than when it was decided on, so that it may come in
+            // another turn, and what a second copy saves depends on the first: were the declared ones ordered by
+            // that alone, a restarted operator could choose a node that has nothing beside one that has it all.
+            let better = best.as_ref().is_none_or(|((n, c, p, d), _)| {
                 let (by_net, by_crowd) = (net.total_cmp(n), crowd.cmp(c));
                 let order = match subject.declared {
-                    Some(_) => by_crowd.then(by_net),
+                    Some(_) => by_crowd.then(in_place.cmp(p)).then(by_net),
                     None => by_net.then(by_crowd),
                 };
                 order.then(drawn.total_cmp(d)).is_gt()
             });
             if better {
-                best = Some(((net, crowd, drawn), candidate));
+                best = Some(((net, crowd, in_place, drawn), candidate));
             }
         }
         best.map(|(_, candidate)| candidate)

@@ -136,6 +136,56 @@ fn declared_copies_go_apart() {
     assert_eq!(on(&inventory, &placement, "n4"), 64, "the reader's node is one of them");
 }
 
+/// Two readers of one zone, and one of another whose node is not ready: a neighbour of it holds for it.
+fn a_neighbour_holds_for_one_that_cannot() -> World {
+    let mut world = cluster(4, 256, Replicas::Fixed(2));
+    let places = [(0, 0), (0, 1), (1, 0), (1, 0)];
+    for (node, (zone, rack)) in world.nodes.iter_mut().zip(places) {
+        (node.zone, node.rack) = (zone, rack);
+    }
+    world.nodes[3].ready = false;
+    // 2.1, 1 and 5 passes.
+    world.uses = vec![(0, 0, Some(3_760_000), 0, 0), (1, 0, None, 1, 0), (3, 0, Some(8_950_000), 0, 0)];
+    world
+}
+
+#[test]
+fn declared_copies_stay_though_they_come_in_another_turn() {
+    let mut inventory = fold(a_neighbour_holds_for_one_that_cannot().facts());
+    let mut placement = Placement::default();
+    let (_, moves) = settle(&inventory, &mut placement, 0, &Limits::default());
+    let node = |name: &str| inventory.node_id(name).unwrap();
+    let first: Vec<_> = moves.iter().filter(|m| m.piece == 0).map(|m| m.node).collect();
+    assert_eq!(first, [node("n0"), node("n2")]);
+    assert_eq!([on(&inventory, &placement, "n0"), on(&inventory, &placement, "n2")], [64, 64]);
+    // Once its bytes are there, n2 comes first; beside it n0, which has them, saves no more than n1, which has not.
+    arrive(&mut inventory, &placement);
+    let mut forgot = Placement::default();
+    let (_, moves) = settle(&inventory, &mut forgot, 0, &Limits::default());
+    assert_eq!(moves[0].node, inventory.node_id("n2").unwrap());
+    assert!(moves.iter().all(|m| m.bytes == 0), "{:?}", moves.iter().find(|m| m.bytes > 0));
+    assert_eq!(shown(&inventory, &forgot), shown(&inventory, &placement));
+}
+
+#[test]
+fn declared_copies_stay_though_the_reader_has_moved() {
+    let mut world = cluster(9, 256, Replicas::Fixed(1));
+    world.uses = vec![(4, 0, Some(50 * MB as u32), 0, 0)];
+    let mut placement = Placement::default();
+    let mut inventory = fold(world.facts());
+    settle(&inventory, &mut placement, 0, &Limits::default());
+    assert_eq!(on(&inventory, &placement, "n4"), 64);
+    // Now another reads. Who remembers moves nothing, and neither does who forgot.
+    world.uses = vec![(4, 0, None, 0, 256), (5, 0, Some(50 * MB as u32), 0, 0)];
+    inventory = fold(world.facts());
+    let (_, moves) = settle(&inventory, &mut placement, 0, &Limits::default());
+    assert!(moves.is_empty());
+    let mut forgot = Placement::default();
+    let (_, moves) = settle(&inventory, &mut forgot, 0, &Limits::default());
+    assert!(moves.iter().all(|m| m.bytes == 0), "{:?}", moves.iter().find(|m| m.bytes > 0));
+    assert_eq!(shown(&inventory, &forgot), shown(&inventory, &placement));
+}
+
 #[test]
 fn the_idle_make_room_first_and_the_read_stay() {
     let mut world = cluster(1, 256, Replicas::Auto);
