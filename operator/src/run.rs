@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,6 +35,10 @@ use crate::watch::{Stores, facts};
 
 /// Name of the Lease.
 const LEASE: &str = "headrace-operator";
+
+/// At the start agents tell what they learned while nobody listened, of pods that are not listed yet, or have ended
+/// since: so long they are believed, as where no pods are watched.
+const UNLISTED: Duration = Duration::from_secs(300);
 
 /// How long giving the Lease back may take at the end.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -146,7 +150,7 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
         written: Mutex::new(HashMap::new()),
     });
     let told = inventory.clone();
-    hub.watch_pods();
+    hub.watch_pods(Instant::now() + UNLISTED);
     steering.start(client.clone(), stores.clone(), hub.clone(), move |fact| tell(&told, fact), &mut tasks);
     let candidate = Candidate::new(client.clone(), &namespace, LEASE, &identity, reached_at);
     let (leads, leader, metrics_too) = (leading.changes(), candidate.leader(), metrics.clone());

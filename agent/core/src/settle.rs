@@ -30,7 +30,9 @@ impl Core {
         let Some(file) = self.catalog.file_mut(id) else {
             return;
         };
-        let bytes = (pages.end * PAGE).min(file.size.max(PAGE)).saturating_sub(pages.start * PAGE);
+        // As much as reading them will redeem. The length of a file that nobody has seen yet is not known.
+        let size = if file.size == 0 { pages.end * PAGE } else { file.size };
+        let bytes = (pages.end * PAGE).min(size).saturating_sub(pages.start * PAGE);
         let (read, lost) = file.residency.get_or_insert_default().added_by_agent(pages, claimant);
         self.waste(&lost);
         self.totals.fetched_bytes += bytes;
@@ -88,13 +90,6 @@ impl Core {
         let Some(id) = self.catalog.by_key(key) else {
             return;
         };
-        let Some(file) = self.catalog.file_mut(id) else {
-            return;
-        };
-        let Some(residency) = &mut file.residency else {
-            return;
-        };
-        let lost = residency.removed(pages);
         if let Some(active) = self.active.get_mut(&id)
             && std::mem::take(&mut active.quiet)
         {
@@ -102,6 +97,13 @@ impl Core {
             active.hits = 0;
             self.out.push(Order::Detail { file: key, wanted: true });
         }
+        let Some(file) = self.catalog.file_mut(id) else {
+            return;
+        };
+        let Some(residency) = &mut file.residency else {
+            return;
+        };
+        let lost = residency.removed(pages);
         if residency.is_empty() {
             file.residency = None;
         }
@@ -273,6 +275,13 @@ impl Core {
             Outcome::Absent | Outcome::Refused | Outcome::Failed | Outcome::Dropped => {
                 if matches!(outcome, Outcome::Failed | Outcome::Dropped) && flight.door == Door::Open {
                     store.failed(now);
+                }
+                if flight.trial {
+                    store.tried = false;
+                } else if opens {
+                    // Nothing came of which it could be seen whether it survives: a store met in an outage would
+                    // use up its tries.
+                    store.unproven = store.unproven.saturating_sub(1);
                 }
                 let refused = outcome == Outcome::Refused && opens;
                 if refused && store.met_refusal(now) {

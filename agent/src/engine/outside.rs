@@ -1,9 +1,9 @@
 //! What is told beyond this node, and what is asked for from there: the reporter's questions, answered in between
 //! like a person's.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
-use agent_core::{Door, Extent, Observation, Order, OrderId};
+use agent_core::{Door, Extent, Observation, Order, OrderId, Outcome, Pages};
 use tokio::sync::mpsc;
 
 use super::{Engine, now};
@@ -15,6 +15,9 @@ pub const FIRST_ERRAND: u64 = 1 << 63;
 
 /// Workloads whose profiles wait for the reporter; the oldest are left out.
 const WAITING: usize = 64;
+
+/// Errands whose pages are remembered; the reporter has fewer under way.
+const UNDER_WAY: usize = 256;
 
 /// Given out for one question, so that the reporter keeps to what an agent may send.
 const AT_ONCE: usize = 8;
@@ -28,6 +31,8 @@ pub struct Outside {
     learned: VecDeque<(Box<str>, Box<str>, Vec<u8>)>,
     wanted: VecDeque<Key>,
     ends: Option<mpsc::Sender<ErrandEnd>>,
+    /// What each errand under way asks for.
+    pages: HashMap<u64, Vec<Pages>>,
 }
 
 impl Outside {
@@ -55,9 +60,11 @@ impl Outside {
         }
     }
 
-    /// Takes the answer to an errand; `None` where it is one of the core's.
-    pub fn take(&mut self, observation: &Observation) -> Option<()> {
-        let Observation::Fetched { id, outcome, .. } = observation else { return None };
+    /// Takes the answer to an errand, and says what of it the core should know; `None` where it is one of the
+    /// core's. Pages that were there already are told by no record: after records were lost, the core would never
+    /// know of them again, and a pin would be looked after for ever.
+    pub fn take(&mut self, observation: &Observation) -> Option<Option<Observation>> {
+        let Observation::Fetched { id, outcome, file, .. } = observation else { return None };
         if id.0 < FIRST_ERRAND {
             return None;
         }
@@ -65,7 +72,9 @@ impl Outside {
             // The reporter has room for all that it has under way; should it not, it has ended.
             let _ = ends.try_send(ErrandEnd { id: *id, outcome: *outcome });
         }
-        Some(())
+        let pages = self.pages.remove(&id.0);
+        let resident = pages.zip(*file).filter(|_| *outcome == Outcome::Done);
+        Some(resident.map(|(pages, file)| Observation::Resident { file, pages }))
     }
 }
 
@@ -103,6 +112,9 @@ impl Engine {
                         self.prefetch.let_go(id, mount, path, pages);
                         continue;
                     }
+                    if self.outside.pages.len() < UNDER_WAY {
+                        self.outside.pages.insert(id.0, pages.clone());
+                    }
                     let (door, extent) = (Door::Open, Extent::Ranges(pages));
                     // Readers' own predictions go first: their deadlines are sooner than never.
                     let deadline = NO_TIME;
@@ -119,5 +131,38 @@ impl Engine {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agent_core::{FileKey, Nanos};
+
+    use super::*;
+
+    #[test]
+    fn what_an_errand_found_there_is_told_to_the_core() {
+        let file = FileKey { dev: 1, ino: 2 };
+        let answer = |id, outcome| Observation::Fetched {
+            id: OrderId(id),
+            outcome,
+            file: Some(file),
+            size: 40_000,
+            bytes: 0,
+            took: Nanos(1),
+        };
+        let mut outside = Outside::default();
+        assert!(outside.take(&answer(7, Outcome::Done)).is_none(), "the core's own");
+        for id in [FIRST_ERRAND, FIRST_ERRAND + 1] {
+            outside.pages.insert(id, vec![0..10]);
+        }
+        let told = outside.take(&answer(FIRST_ERRAND, Outcome::Done)).unwrap();
+        assert!(
+            matches!(&told, Some(Observation::Resident { file: of, pages }) if *of == file && *pages == [0..10]),
+            "{told:?}"
+        );
+        assert!(outside.take(&answer(FIRST_ERRAND + 1, Outcome::Failed)).unwrap().is_none());
+        assert!(outside.pages.is_empty());
+        assert!(outside.take(&answer(FIRST_ERRAND, Outcome::Done)).unwrap().is_none(), "it let pages go");
     }
 }

@@ -129,8 +129,10 @@ impl Engine {
         let mut answers = std::mem::take(&mut self.answers);
         self.prefetch.drain(&mut answers);
         for (at, observation) in answers.drain(..) {
-            if self.outside.take(&observation).is_none() {
-                self.apply(&observation, at);
+            match self.outside.take(&observation) {
+                None => self.apply(&observation, at),
+                Some(Some(resident)) => self.apply(&resident, at),
+                Some(None) => {}
             }
         }
         self.answers = answers;

@@ -113,7 +113,13 @@ impl Desk {
             (entry.wish, entry.dismissed) = (None, true);
             match entry.standing {
                 Standing::Waiting => orders.end(id, dropped()),
-                Standing::Sent | Standing::Going(_) | Standing::Ended(_) => entry.withdrawn = true,
+                Standing::Sent | Standing::Going(_) => entry.withdrawn = true,
+                Standing::Ended(_) => {
+                    entry.withdrawn = true;
+                    // A pin may have left it; see `end`.
+                    orders.ended.push_back(id.into());
+                    orders.make_room();
+                }
             }
             return;
         }
@@ -311,16 +317,30 @@ impl Orders {
         let Some(entry) = self.entries.get_mut(id) else { return };
         if matches!(entry.standing, Standing::Ended(_)) {
             // A pin that let go tells of a second end.
+            let let_go = entry.is_held_pin() && progress.state != State::Done;
             entry.standing = Standing::Ended(progress);
+            if let_go {
+                self.ended.push_back(id.into());
+                self.make_room();
+            }
             return;
         }
         entry.standing = Standing::Ended(progress);
         self.open = self.open.saturating_sub(1);
         self.ended.push_back(id.into());
+        self.make_room();
+    }
+
+    /// Forgets what ended longest ago. A pin that is held leaves the row and stays: it is told again to an agent that
+    /// begins anew, and there are no more of them than its agent takes, until it is withdrawn.
+    fn make_room(&mut self) {
         while self.ended.len() > ENDED {
             // A pin that waits again has ended before, and will again.
             if let Some(oldest) = self.ended.pop_front()
-                && self.entries.get(&oldest).is_some_and(|e| matches!(e.standing, Standing::Ended(_)))
+                && self
+                    .entries
+                    .get(&oldest)
+                    .is_some_and(|e| matches!(e.standing, Standing::Ended(_)) && !e.is_held_pin())
             {
                 self.entries.remove(&oldest);
             }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -83,7 +83,7 @@ pub struct Hub {
     /// Nodes with a stream whose agents have a Dataset on a mount.
     mounted: Mutex<FxHashMap<Name, FxHashSet<Name>>>,
     admits: AtomicBool,
-    pods_watched: AtomicBool,
+    pods_watched: OnceLock<Instant>,
     ends: broadcast::Sender<(Name, Box<str>)>,
 }
 
@@ -103,7 +103,7 @@ impl Hub {
             streams: Mutex::new(0),
             mounted: Mutex::default(),
             admits: AtomicBool::new(true),
-            pods_watched: AtomicBool::new(false),
+            pods_watched: OnceLock::new(),
             ends,
         })
     }
@@ -153,15 +153,15 @@ impl Hub {
         self.admits.load(Ordering::Acquire)
     }
 
-    /// The inventory is told from now on which pods use Datasets where.
-    pub fn watch_pods(&self) {
-        self.pods_watched.store(true, Ordering::Release);
+    /// The inventory is told which pods use Datasets where, and knows it from that moment on.
+    pub fn watch_pods(&self, from: Instant) {
+        let _ = self.pods_watched.set(from);
     }
 
     /// Whether a node's agent can have learned how a file system is read: where Datasets lie on it, a pod that uses one
     /// of them is there, or was lately.
     pub(super) fn may_teach(&self, node: &str, source: &str) -> bool {
-        if !self.pods_watched.load(Ordering::Acquire) {
+        if self.pods_watched.get().is_none_or(|from| *from > Instant::now()) {
             return true;
         }
         let datasets = self.directory.found_on(source);

@@ -238,7 +238,7 @@ fn an_agent_teaches_only_of_file_systems_that_it_has_or_had() {
 #[test]
 fn where_pods_are_watched_an_agent_teaches_of_datasets_that_its_pods_use() {
     let hub = hub(&[("a/b", "nas:/x"), ("a/c", "nas:/x/c")]);
-    hub.watch_pods();
+    hub.watch_pods(std::time::Instant::now());
     let known =
         |workload: &str, source: &str| hub.profiles(|profiles| profiles.get(workload, source).is_some());
     let tell = |fact| hub.inventory().write().unwrap().apply(fact, hub.now());

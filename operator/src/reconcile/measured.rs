@@ -17,8 +17,9 @@ use crate::watch::facts;
 /// Datasets of which the last reader is remembered.
 const MAX_REMEMBERED: usize = 65_536;
 
-/// Who leads looks more often; after a longer pause somebody else may have led, and seen readers.
-const LOOKS: Duration = Duration::from_secs(120);
+/// Who leads looks more often (an operation that waits every ten minutes, a status more often up to 18,000 Datasets);
+/// after a longer pause somebody else may have led, and seen readers.
+const LOOKS: Duration = Duration::from_secs(900);
 
 #[derive(Debug)]
 pub struct Ledger {

@@ -16,7 +16,8 @@ use super::pace::Pace;
 #[derive(Debug)]
 pub enum Told<K> {
     Event(Event<K>),
-    /// Of an object that cannot be read nothing is told. One that could be read before stays as it was.
+    /// Of an object that cannot be read nothing is told. One that could be read before stays as it was until its kind is
+    /// listed again.
     Nothing,
     /// It is gone, and may have been readable once: only a new list says what there is.
     ListAnew,
@@ -51,7 +52,7 @@ fn read<K: Resource<DynamicType = ()>>(event: Event<DeserializeGuard<K>>) -> Tol
                 namespace = invalid.metadata.namespace.as_deref().unwrap_or_default(),
                 name = invalid.metadata.name.as_deref().unwrap_or_default(),
                 error = invalid.error,
-                "an object cannot be read and is left out, as if it had not changed: correct it, or delete it"
+                "an object cannot be read and is left out; after the next list it counts as gone: correct it, or delete it"
             );
             Told::Nothing
         }

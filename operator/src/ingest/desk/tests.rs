@@ -204,3 +204,32 @@ fn what_was_forgotten_is_withdrawn_all_the_same() {
     assert_eq!(sent(&mut desk), ["-old"]);
     assert_eq!(desk.open(), 1);
 }
+
+#[test]
+fn pins_that_are_held_are_not_forgotten_for_what_ends_after_them() {
+    let mut desk = Desk::default();
+    desk.instruct(pin("pin")).unwrap();
+    desk.progress(&"n1".into(), "pin".into(), progress(State::Done));
+    let mut others = 0;
+    let mut pass = |desk: &mut Desk| {
+        for _ in 0..ENDED {
+            others += 1;
+            let id = others.to_string();
+            desk.instruct(wish(&id, 0)).unwrap();
+            desk.progress(&"n1".into(), id.into(), progress(State::Done));
+        }
+    };
+    pass(&mut desk);
+    pass(&mut desk);
+    assert!(desk.standing("n1", "pin").is_some());
+    assert_eq!(desk.nodes["n1"].entries.len(), ENDED + 1);
+    desk.attach(&"n1".into(), vec![]);
+    assert_eq!(sent(&mut desk), ["pin"]);
+    // Let go of, it ends as others do.
+    desk.progress(&"n1".into(), "pin".into(), progress(State::Done));
+    pass(&mut desk);
+    desk.withdraw("n1", "pin");
+    pass(&mut desk);
+    assert_eq!(desk.standing("n1", "pin"), None);
+    assert_eq!(desk.nodes["n1"].entries.len(), ENDED);
+}

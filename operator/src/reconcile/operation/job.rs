@@ -11,14 +11,14 @@ use k8s_openapi::api::batch::v1::{
 use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
-use operator_api::crd::operation::Progress;
+use operator_api::crd::operation::{OperationPhase, OperationStatus, Progress};
 use operator_api::crd::{DataBackup, DataLoad, DataMigrate, DataProcess, Dataset};
 use operator_api::validate::pod::VOLUME;
 
 use super::kind::Operation;
 use super::pod::{Mount, claim, mount, template, verbatim};
 use super::task;
-use super::timing::{DEADLINE, Outcome};
+use super::timing::{BACKOFF_LIMIT, DEADLINE, Outcome};
 use crate::marks;
 
 /// Why a Job has failed whose [`policy`] said so: the batch controller's word.
@@ -181,6 +181,21 @@ fn policy() -> PodFailurePolicy {
 /// Whether it has not ended, and nobody has told it to.
 pub fn goes_on(job: &Job) -> bool {
     matches!(outcome(Some(job)), Outcome::Running(_))
+}
+
+/// Whether a Job is of a try that a status without a run says is over. Of two watches the one of Jobs may be ahead: a
+/// try that is still to come by that status may have begun.
+pub fn is_stray<K: Work>(operation: &K, job: &str, uid: &str, status: &OperationStatus) -> bool {
+    let tries = match status.phase {
+        OperationPhase::Executing => 0,
+        // Nothing of it begins any more.
+        OperationPhase::Complete | OperationPhase::Failed => return true,
+        OperationPhase::Pending if status.next_attempt_time.is_some() => status.failures,
+        OperationPhase::Pending => {
+            operation.timing().backoff_limit.unwrap_or(BACKOFF_LIMIT).saturating_add(1)
+        }
+    };
+    (0..tries).any(|attempt| job == marks::job(&operation.name_any(), uid, status.run, attempt))
 }
 
 /// What a Job's state says of its try. How far the work is, a Job does not say.

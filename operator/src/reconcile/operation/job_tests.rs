@@ -15,6 +15,32 @@ fn dataset() -> std::sync::Arc<Dataset> {
 }
 
 #[test]
+fn a_job_that_may_have_begun_meanwhile_is_no_stray() {
+    let process: DataProcess = serde_json::from_value(json!({
+        "metadata": {"name": "p", "namespace": "a", "uid": "0123456789"},
+        "spec": {"dataset": {"name": "d", "mountPath": "/data"}, "backoffLimit": 1,
+                 "processor": {"script": {"image": "busybox", "source": "true"}}}
+    }))
+    .unwrap();
+    let strays = |status: serde_json::Value| {
+        let status = serde_json::from_value(status).unwrap();
+        let names = [(1, 0), (2, 0), (2, 1), (3, 0)];
+        let jobs = names.map(|(run, attempt)| (run, attempt, format!("p-01234567-{run}-{attempt}")));
+        let stray = |(run, attempt, job): (i64, i32, String)| {
+            job::is_stray(&process, &job, "0123456789", &status).then_some((run, attempt))
+        };
+        jobs.into_iter().filter_map(stray).collect::<Vec<_>>()
+    };
+    assert_eq!(strays(json!({"phase": "Executing", "run": 2})), []);
+    // The run is over; the next one may have begun, and its status be on its way here.
+    assert_eq!(strays(json!({"phase": "Pending", "run": 2})), [(2, 0), (2, 1)]);
+    let again =
+        json!({"phase": "Pending", "run": 2, "failures": 1, "nextAttemptTime": "2026-11-30T00:00:00Z"});
+    assert_eq!(strays(again), [(2, 0)], "the second try may have begun");
+    assert_eq!(strays(json!({"phase": "Failed", "run": 2})).len(), 4);
+}
+
+#[test]
 fn a_process_sees_its_dataset_by_its_own_namespaces_claim() {
     let process: DataProcess = serde_json::from_value(json!({
         "metadata": {"name": "p", "namespace": "a", "uid": "0123456789"},

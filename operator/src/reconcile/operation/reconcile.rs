@@ -94,7 +94,7 @@ pub async fn reconcile<K: Work>(operation: Arc<K>, context: Arc<Context>) -> Res
         }
     };
     if matches!(worker, Worker::Pod(_)) && old.phase != OperationPhase::Executing {
-        context.stop_strays(&namespace, &uid).await?;
+        context.stop_strays(&*operation, &namespace, &old).await?;
     }
     let mut outcome = if old.phase == OperationPhase::Executing {
         context.outcome(&*operation, &namespace, &worker, &old)
@@ -405,9 +405,16 @@ impl Context {
     }
 
     /// Jobs that go on although no run does: who wrote down its end could not stop it any more.
-    async fn stop_strays(&self, namespace: &str, uid: &str) -> Result<(), WriteError> {
+    async fn stop_strays<K: Work>(
+        &self,
+        operation: &K,
+        namespace: &str,
+        status: &OperationStatus,
+    ) -> Result<(), WriteError> {
         let writer = &self.datasets.writer;
-        for stray in self.datasets.stores.jobs.of(uid).iter().filter(|stray| job::goes_on(stray)) {
+        let uid = operation.uid().unwrap_or_default();
+        let stray = |job: &Job| job::goes_on(job) && job::is_stray(operation, &job.name_any(), &uid, status);
+        for stray in self.datasets.stores.jobs.of(&uid).iter().filter(|job| stray(job)) {
             let api = writer.namespaced::<Job>(namespace);
             writer.delete(&api, &stray.name_any(), &stray.uid().unwrap_or_default()).await?;
         }

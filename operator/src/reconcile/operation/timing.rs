@@ -16,7 +16,7 @@ use operator_api::validate::schedule::Schedule;
 use super::events::{Happened, is_another};
 
 /// Tries after the first, unless the operation says otherwise.
-const BACKOFF_LIMIT: i32 = 3;
+pub const BACKOFF_LIMIT: i32 = 3;
 
 /// The wait before the first new try, and the longest: as a Job's pods have it.
 const FIRST_BACKOFF: Duration = Duration::from_secs(10);
