@@ -240,6 +240,10 @@ pub async fn loads(client: &Client, folder: &Path, listen: SocketAddr) {
     loads.delete("load", &DeleteParams::default()).await.unwrap();
     gone(&loads, "load").await;
     let_go(&node, &instructed[0]).await;
+    // One that keeps nothing goes by itself when its time is over.
+    let brief = json!({"dataset": {"name": "loaded"}, "ttlSecondsAfterFinished": 1});
+    apply(client, &of("DataLoad", "brief", brief)).await;
+    gone(&loads, "brief").await;
 
     // What the agent told is in the status.
     let known = said(&datasets, "loaded", "Observed", "True AgentsReport: reported by one agent").await;
