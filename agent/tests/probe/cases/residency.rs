@@ -95,6 +95,18 @@ pub fn resident(file: &File, pages: u64) -> PageSet {
     (0..pages).filter(|page| core[*page as usize] & 1 == 1).collect()
 }
 
+/// Drops a file's pages, and says which the kernel kept: now and then it holds some for a moment (seen on FUSE, 7.3).
+pub fn chilled(file: &File, pages: u64) -> PageSet {
+    for _ in 0..20 {
+        chill(file);
+        if resident(file, pages).is_empty() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    resident(file, pages)
+}
+
 /// The same, once what was read ahead has come: pages are told when they are added, mincore tells of
 /// those that are filled.
 pub fn filled(file: &File, expected: &PageSet, pages: u64) -> PageSet {
