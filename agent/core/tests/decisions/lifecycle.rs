@@ -82,3 +82,15 @@ fn a_full_catalog_settles_what_lay_ready() {
     assert!(folders.core.node().files < 2_000, "it began anew");
     assert_eq!(pending(&folders), 0);
 }
+
+#[test]
+fn files_below_a_page_leave_nothing_behind_when_they_are_read() {
+    let mut folders = Folders::with(Limits::default(), 100, 16 << 30);
+    for file in 0..31 {
+        folders.read(Who::D, file, file < 8);
+        folders.answer(true);
+    }
+    let fate = folders.core.node().fate;
+    assert!(fate.hit > 0 && fate.wasted == 0, "{fate:?}");
+    assert_eq!(fate.pending % 100, 0, "whole files wait to be read: {fate:?}");
+}

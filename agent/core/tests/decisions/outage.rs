@@ -96,3 +96,26 @@ fn a_file_that_cannot_be_read_is_not_asked_for_without_end() {
     assert_eq!(brought.len() as u64, FILES - 2);
     assert!((2..10).contains(&failed), "{failed}");
 }
+
+#[test]
+fn a_store_that_was_met_in_an_outage_is_used_when_it_is_back() {
+    let mut folders = Folders::new();
+    let mut failed = 0;
+    for file in 0..200 {
+        folders.read(Who::D, file, true);
+        for _ in 0..20 {
+            failed += answer(&mut folders, 5_000, Outcome::Failed).len();
+            tick(&mut folders);
+        }
+    }
+    assert!(failed > 64, "{failed} orders: fewer than may be asked for before it is known what survives");
+    let mut brought = 0;
+    for file in 200..220 {
+        folders.read(Who::D, file, true);
+        for _ in 0..20 {
+            brought += answer(&mut folders, 5_000, Outcome::Done).len();
+            tick(&mut folders);
+        }
+    }
+    assert!(brought > 10, "{brought} files were brought in after the outage");
+}
