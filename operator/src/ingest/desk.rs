@@ -116,9 +116,8 @@ impl Desk {
                 Standing::Sent | Standing::Going(_) => entry.withdrawn = true,
                 Standing::Ended(_) => {
                     entry.withdrawn = true;
-                    // A pin may have left it; see `end`.
-                    orders.ended.push_back(id.into());
-                    orders.make_room();
+                    // A pin that was held may have left the row.
+                    orders.line_up(id);
                 }
             }
             return;
@@ -320,20 +319,19 @@ impl Orders {
             let let_go = entry.is_held_pin() && progress.state != State::Done;
             entry.standing = Standing::Ended(progress);
             if let_go {
-                self.ended.push_back(id.into());
-                self.make_room();
+                self.line_up(id);
             }
             return;
         }
         entry.standing = Standing::Ended(progress);
         self.open = self.open.saturating_sub(1);
-        self.ended.push_back(id.into());
-        self.make_room();
+        self.line_up(id);
     }
 
-    /// Forgets what ended longest ago. A pin that is held leaves the row and stays: it is told again to an agent that
+    /// It is the last that has ended, and what ended longest ago is forgotten. A pin that is held leaves the row and stays: it is told again to an agent that
     /// begins anew, and there are no more of them than its agent takes, until it is withdrawn.
-    fn make_room(&mut self) {
+    fn line_up(&mut self, id: &str) {
+        self.ended.push_back(id.into());
         while self.ended.len() > ENDED {
             // A pin that waits again has ended before, and will again.
             if let Some(oldest) = self.ended.pop_front()
