@@ -21,9 +21,11 @@ const OPEN: usize = 4_096;
 /// Ended ones remembered, as many as Hello may name.
 const REMEMBERED: usize = 1_024;
 
-/// Orders under way for all instructions together: enough to keep a store busy, few enough that readers' own
-/// predictions, which come first, never wait for long.
-const UNDER_WAY: usize = 32;
+/// Orders under way at one mount for all instructions together: enough to keep a store busy, few enough that readers'
+/// own predictions, which come first, never wait for long. And in all: mounts whose readers leave instructions no
+/// turn, or whose stores stand still, hold nobody else up until there are eight of them.
+const AT_MOUNT: usize = 32;
+const UNDER_WAY: usize = 8 * AT_MOUNT;
 
 /// Bytes of one order. Readers' predictions begin when an order ends, and when memory gets scarce so much of each of a
 /// pin's orders under way comes in still: little, then. But each costs an open and a way through the engine,
@@ -96,6 +98,7 @@ struct Begun {
 struct Given {
     /// `None`: the instruction has ended before it.
     errand: Option<Box<str>>,
+    mount: MountId,
     file: u64,
     bytes: u64,
 }
@@ -217,6 +220,8 @@ impl Errands {
         planned.for_each(|errand| taken.add(&errand.claim));
         // A pin that is looked at again has its room still, unless there is less by now: then those go that come last.
         let mut before = Claims::default();
+        let mut busy: FxHashMap<MountId, usize> = FxHashMap::default();
+        self.orders.values().for_each(|given| *busy.entry(given.mount).or_default() += 1);
         let mut out = Vec::new();
         for (_, _, id) in turns {
             let Some(errand) = self.held.get_mut(&id) else { continue };
@@ -242,11 +247,15 @@ impl Errands {
                 before.add(&errand.claim);
             }
             while self.orders.len() < UNDER_WAY
+                && let Some((_, front)) = errand.waiting.front()
+                && *busy.entry(front.mount).or_default() < AT_MOUNT
                 && let Some((file, piece)) = errand.next()
             {
                 self.next += 1;
                 let order = OrderId(FIRST_ORDER + self.next);
-                let given = Given { errand: Some(id.clone()), file, bytes: piece.bytes() };
+                *busy.entry(piece.mount).or_default() += 1;
+                let given =
+                    Given { errand: Some(id.clone()), mount: piece.mount, file, bytes: piece.bytes() };
                 self.orders.insert(order, given);
                 out.push(match errand.work {
                     Work::Drop(_) => Do::LetGo(order, piece),
@@ -286,7 +295,9 @@ impl Errands {
 
     /// An order has ended.
     pub fn ended(&mut self, order: OrderId, outcome: Outcome, now: Nanos) {
-        let Some(Given { errand: Some(id), file, bytes }) = self.orders.remove(&order) else { return };
+        let Some(Given { errand: Some(id), mount: _, file, bytes }) = self.orders.remove(&order) else {
+            return;
+        };
         let Some(errand) = self.held.get_mut(&id) else { return };
         match outcome {
             Outcome::Done => errand.bytes += bytes,

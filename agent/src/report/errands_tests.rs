@@ -34,13 +34,39 @@ fn states(words: &[wire::Progress]) -> Vec<State> {
 }
 
 #[test]
+fn a_mount_that_is_busy_holds_up_no_other() {
+    let mut errands = Errands::default();
+    for mount in 0..10 {
+        errands.take(fetch(&format!("a{mount}")), Nanos(0));
+    }
+    let plans = std::cell::Cell::new(0);
+    let plan = |_: &Work, _: &Claims| {
+        let mount = MountId(plans.replace(plans.get() + 1));
+        let Plan::Pieces(mut pieces, claim) = pieces(2 * AT_MOUNT) else { panic!() };
+        pieces.iter_mut().for_each(|piece| piece.mount = mount);
+        Plan::Pieces(pieces, claim)
+    };
+    let orders = errands.orders(Nanos(1), plan, |_| true);
+    let at = |mount| orders.iter().filter(|order| piece(order).mount == MountId(mount)).count();
+    assert_eq!((orders.len(), at(0), at(7), at(8)), (UNDER_WAY, AT_MOUNT, AT_MOUNT, 0));
+    // Those at the last mount end; nobody else's do.
+    let last = orders.iter().filter(|order| piece(order).mount == MountId(7)).cloned().collect::<Vec<_>>();
+    for id in ids(&last) {
+        errands.ended(id, Outcome::Done, Nanos(2));
+    }
+    let next = errands.orders(Nanos(3), |_, _| panic!("planned twice"), |_| true);
+    assert!(next.iter().all(|order| piece(order).mount == MountId(7)), "in its turn");
+    assert_eq!(next.len(), AT_MOUNT);
+}
+
+#[test]
 fn an_instruction_is_done_once() {
     let mut errands = Errands::default();
     assert_eq!(errands.take(fetch("a"), Nanos(0)), None);
     assert_eq!(states(&errands.words(Nanos(0))), [State::Accepted]);
     assert!(errands.orders(Nanos(1), |_, _| Plan::Wait, |_| true).is_empty());
     let orders = errands.orders(Nanos(1), |_, _| pieces(40), |_| true);
-    assert_eq!(orders.len(), UNDER_WAY);
+    assert_eq!(orders.len(), AT_MOUNT);
     let known = errands.take(fetch("a"), Nanos(1)).unwrap();
     assert_eq!((known.state(), known.files_total, known.bytes_total), (State::Running, 40, 80 * PAGE));
     for id in ids(&orders) {
@@ -95,7 +121,7 @@ fn a_long_file_is_many_orders_and_one_file() {
     errands.take(fetch("b"), Nanos(4));
     let endless = Plan::Pieces(vec![long(&[0..1_000 * most])], Claim::default());
     let orders = errands.orders(Nanos(4), |_, _| endless.clone(), |_| true);
-    assert_eq!(orders.len(), UNDER_WAY);
+    assert_eq!(orders.len(), AT_MOUNT);
     for (n, order) in ids(&orders).into_iter().enumerate() {
         errands.ended(order, if n < 2 { Outcome::Failed } else { Outcome::Done }, Nanos(5));
         assert!(errands.orders(Nanos(5), |_, _| panic!("planned twice"), |_| true).is_empty());
@@ -108,7 +134,7 @@ fn a_long_file_is_many_orders_and_one_file() {
 fn what_nobody_wants_any_more_is_taken_back() {
     let mut errands = Errands::default();
     errands.take(fetch("a"), Nanos(0));
-    let orders = errands.orders(Nanos(1), |_, _| pieces(2 * UNDER_WAY), |_| true);
+    let orders = errands.orders(Nanos(1), |_, _| pieces(2 * AT_MOUNT), |_| true);
     assert!(errands.unwanted().is_empty());
     errands.withdraw("a");
     let mut unwanted = errands.unwanted();
@@ -127,7 +153,7 @@ fn what_nobody_wants_any_more_is_taken_back() {
 fn a_mount_that_turns_out_to_keep_nothing_ends_what_is_in_hand_there() {
     let mut errands = Errands::default();
     errands.take(fetch("a"), Nanos(0));
-    let orders = errands.orders(Nanos(1), |_, _| pieces(2 * UNDER_WAY), |_| true);
+    let orders = errands.orders(Nanos(1), |_, _| pieces(2 * AT_MOUNT), |_| true);
     errands.close(MountId(2), "another");
     assert!(errands.unwanted().is_empty());
     errands.close(MountId(1), "its pages go");
@@ -199,7 +225,7 @@ fn while_memory_is_scarce_nothing_is_brought_in() {
     let mut errands = Errands::default();
     let nothing = |_: &Piece| false;
     errands.take(fetch("begun"), Nanos(0));
-    let begun = errands.orders(Nanos(1), |_, _| pieces(UNDER_WAY - 1), nothing);
+    let begun = errands.orders(Nanos(1), |_, _| pieces(AT_MOUNT - 1), nothing);
     errands.take(pin("pin", 1), Nanos(0));
     let first = errands.orders(Nanos(1), |_, _| pieces(3), nothing);
     assert_eq!(first.len(), 1);
