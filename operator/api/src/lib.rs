@@ -1,5 +1,5 @@
 //! The wire between Headrace's agents, its operator and people, the kinds of `headrace.io`, how all of them put errors
-//! into words (`causes`), and what operator and worker agree on (`version`, `nested`).
+//! into words (`causes`), and what operator and worker agree on (`version`, `nested`); `codec` is how the wire's messages are buffered.
 //!
 //! The wire is generated from `proto/`, where units and meanings are written beside the fields. The wire must survive
 //! mixed versions during a rollout: fields are added, never renumbered, and unknown ones are ignored.
@@ -9,6 +9,8 @@ pub mod version;
 pub mod causes;
 
 pub mod nested;
+
+pub mod codec;
 
 #[cfg(feature = "crd")]
 pub mod crd;
