@@ -30,6 +30,10 @@ const SECRET: &str = "headrace-authority";
 /// How soon certificates are asked for again where that failed.
 const AGAIN: Duration = Duration::from_secs(5);
 
+/// How long agents wait in the kernel's queue for this replica to find out whether it leads: one that is started again
+/// in the place of a leader has the Lease within tenths of a second.
+const UNDECIDED: Duration = Duration::from_secs(1);
+
 #[derive(Debug, thiserror::Error)]
 pub enum DoorError {
     #[error(transparent)]
@@ -114,12 +118,14 @@ impl Doors {
 
         let agents = agents.map(|(listening, account)| {
             let reviews = TokenReviews::new(client.clone(), &namespace, &account);
-            listening.serve(
-                hub,
-                serving.clone(),
-                Some(Enrolments::new(reviews, signer.clone())),
-                stop.clone(),
-            )
+            let enrolments = Some(Enrolments::new(reviews, signer.clone()));
+            let served = listening.serve(hub, serving.clone(), enrolments, stop.clone());
+            let mut leads = leads.clone();
+            async move {
+                // Whoever is turned away because this replica does not lead yet comes again seconds later.
+                let _ = tokio::time::timeout(UNDECIDED, leads.wait_for(|leads| *leads)).await;
+                served.await
+            }
         });
         let scheduling = scheduling.map(|listener| {
             let (serving, stop, authority) = (serving.clone(), stop.clone(), serving.authority());

@@ -148,6 +148,7 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
         measured: Arc::new(Ledger::new(inventory.clone())),
         last_operations: Mutex::new(HashMap::new()),
         written: Mutex::new(HashMap::new()),
+        leads_since: Mutex::new(None),
     });
     let told = inventory.clone();
     hub.watch_pods(Instant::now() + UNLISTED);
@@ -193,8 +194,7 @@ async fn campaign(
         leading.set(true);
         hub.admit(true);
         metrics.lead(true);
-        // What an earlier term remembered may be another's by now.
-        datasets.written.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        datasets.begin_term();
         let context = Arc::new(Context {
             datasets: datasets.clone(),
             agents: hub.clone(),

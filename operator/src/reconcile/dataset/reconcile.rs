@@ -15,6 +15,7 @@ use operator_api::validate::dataset::judge;
 use super::status::{self, Worth};
 use super::targets::{self, Target};
 use super::volumes::{self, Act, Home, Obstacle, Seen};
+use crate::inventory::hash::hash64;
 use crate::marks;
 use crate::reconcile::event::Events;
 use crate::reconcile::measure::Measured;
@@ -41,6 +42,8 @@ pub struct Context {
     pub last_operations: Mutex<HashMap<String, LastOperation>>,
     /// When the status of a Dataset was last written, and what, by its uid: the watch comes later.
     pub written: Mutex<HashMap<String, (Instant, DatasetStatus)>>,
+    /// Since when this replica leads.
+    pub leads_since: Mutex<Option<Instant>>,
 }
 
 impl std::fmt::Debug for Context {
@@ -201,10 +204,22 @@ async fn tell(
     let dataset = &Dataset { status: context.freshest(uid, dataset.status.as_ref()), ..dataset.clone() };
     let measure = context.measured.dataset(&own, &dataset.name_any());
     let last = context.last_operations.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned();
-    let new = status::status(dataset, decision, measure.as_ref(), last, now);
+    let mut new = status::status(dataset, decision, measure.as_ref(), last, now);
     let interval = status::interval(context.stores.datasets.len());
-    let worth = status::worth(dataset, &new, context.since_write(uid), interval, now);
-    let look_again = if blocked { RETRY_BLOCKED } else { interval };
+    let mut look_again = if blocked { RETRY_BLOCKED } else { interval };
+    let mut since = context.since_write(uid);
+    if since.is_none()
+        && let Some(old) = &dataset.status
+        && let Some(term) = context.term()
+    {
+        let (keeps, inherited) = status::inherited(term, interval, hash64(uid));
+        since = Some(inherited);
+        if let Some(left) = keeps {
+            status::keep_measured(&mut new, old);
+            look_again = left;
+        }
+    }
+    let worth = status::worth(dataset, &new, since, interval, now);
     match worth {
         Worth::Nothing => {}
         Worth::After(wait) => return Ok(Action::requeue(wait.min(look_again))),
@@ -238,6 +253,17 @@ async fn announce(context: &Context, dataset: &Dataset, new: &DatasetStatus) {
 }
 
 impl Context {
+    /// A term begins: what an earlier one remembered may be another's by now.
+    pub fn begin_term(&self) {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.leads_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn term(&self) -> Option<Duration> {
+        let since = *self.leads_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map(|since| since.elapsed())
+    }
+
     fn since_write(&self, uid: &str) -> Option<Duration> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).get(uid).map(|(at, _)| at.elapsed())
     }

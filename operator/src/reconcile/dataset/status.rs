@@ -26,6 +26,10 @@ const WRITES_A_SECOND: u64 = 20;
 /// Numbers of one Dataset are written no more often than this.
 const LEAST_INTERVAL: Duration = Duration::from_secs(30);
 
+/// Whoever leads since so short a time has not been told all that its forerunner knew: agents come within seconds. Until
+/// then a status keeps the numbers it has.
+const SETTLE: Duration = Duration::from_secs(15);
+
 /// How long a claim may take to bind before its Dataset's status says that it waits: binding takes a second or
 /// two, and a status that says so is a write for nothing.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -166,6 +170,40 @@ fn numbers(status: &mut DatasetStatus, dataset: &Dataset, measure: Option<&Measu
     });
 }
 
+/// Leaves what is measured as an earlier term has written it.
+pub fn keep_measured(status: &mut DatasetStatus, old: &DatasetStatus) {
+    let observed = |condition: &&Condition| condition.type_ == condition::OBSERVED;
+    if let Some(told) = old.conditions.iter().find(observed)
+        && let Some(now) = status.conditions.iter_mut().find(|condition| observed(&&**condition))
+    {
+        now.clone_from(told);
+    }
+    let DatasetStatus {
+        observed_generation: _,
+        phase: _,
+        conditions: _,
+        volumes: _,
+        last_operation: _,
+        version,
+        versions,
+        total_bytes,
+        file_num,
+        cached_bytes,
+        nodes,
+        node_count,
+        readers,
+        reader_count,
+        ufs_total,
+        cache_states,
+    } = old.clone();
+    status.version = version;
+    status.versions = versions;
+    (status.total_bytes, status.file_num, status.cached_bytes) = (total_bytes, file_num, cached_bytes);
+    (status.nodes, status.node_count) = (nodes, node_count);
+    (status.readers, status.reader_count) = (readers, reader_count);
+    (status.ufs_total, status.cache_states) = (ufs_total, cache_states);
+}
+
 /// Never 100 % while something is missing, never 0 % while something is there.
 pub fn percent(share: Option<f64>) -> String {
     match share {
@@ -255,6 +293,15 @@ fn acted_on(status: &DatasetStatus) -> DatasetStatus {
         }
     }
     kept
+}
+
+/// Of a status that this term has not written: how long its numbers stay as they are whatever agents tell, and how long
+/// ago it counts as written. `turn` spreads the first writes of a term over the interval.
+pub fn inherited(term: Duration, interval: Duration, turn: u64) -> (Option<Duration>, Duration) {
+    let millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
+    let turn = Duration::from_millis(turn % millis);
+    let left = SETTLE.checked_sub(term).filter(|left| !left.is_zero());
+    (left, (term + interval).saturating_sub(SETTLE + turn))
 }
 
 /// The interval between writes of numbers: all Datasets together stay below [`WRITES_A_SECOND`].

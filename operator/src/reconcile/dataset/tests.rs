@@ -418,6 +418,32 @@ fn numbers_wait_and_states_do_not() {
 }
 
 #[test]
+fn a_new_leader_keeps_what_was_measured_until_agents_have_come() {
+    let mut dataset = dataset();
+    let measure = Measure { reporting: 3, cached_bytes: Some(7), reader_count: 2, ..Measure::default() };
+    let told = status::status(&dataset, &Decision::default(), Some(&measure), None, now());
+    dataset.status = Some(told.clone());
+    // Nobody has come yet; what is not measured is said all the same.
+    let decision = Decision { invalid: Some("no such store".into()), ..Decision::default() };
+    let mut new = status::status(&dataset, &decision, None, None, now());
+    assert_eq!((new.cached_bytes, new.reader_count), (None, None));
+    status::keep_measured(&mut new, &told);
+    assert_eq!(new.phase, DatasetPhase::Failed);
+    assert_eq!((new.cached_bytes, new.reader_count), (Some(7), Some(2)));
+    let mut unchanged = status::status(&dataset, &Decision::default(), None, None, now());
+    status::keep_measured(&mut unchanged, &told);
+    assert_eq!(unchanged, told, "nothing to write");
+
+    // Then numbers are written, each Dataset's in its turn, as often as otherwise.
+    let (second, interval) = (Duration::from_secs(1), Duration::from_secs(30));
+    let at = |age: u32, turn| status::inherited(second * age, interval, turn);
+    assert_eq!(at(5, 0).0, Some(second * 10));
+    assert_eq!(at(15, 0), (None, interval), "at once");
+    assert_eq!(at(15, 12_000), (None, second * 18), "in twelve seconds");
+    assert_eq!(at(27, 30_000 + 12_000), (None, interval));
+}
+
+#[test]
 fn a_young_dataset_that_waits_says_nothing_yet() {
     let mut world = World::new();
     let (decision, _) = world.settle();
