@@ -29,6 +29,8 @@ pub mod metrics;
 
 pub mod health;
 
+pub mod census;
+
 pub mod steering;
 
 pub mod agents;

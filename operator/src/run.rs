@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::agents;
+use crate::census;
 use crate::config::{Config, LogFormat};
 use crate::doors::{DoorError, Doors, Inside};
 use crate::health::{self, Health, HealthError};
@@ -128,8 +129,11 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
     let doors = Doors::bind(agents, scheduling, certificates, &namespace, client.clone()).await?;
     let inventory: Arc<RwLock<Inventory>> = Arc::default();
 
+    let asked = signal(SignalKind::user_defined1()).map_err(RunError::Signal)?;
+
     let mut tasks = JoinSet::new();
     tasks.spawn(health.clone().pulse());
+    tasks.spawn(census::keep(asked, inventory.clone()));
     let hub = Hub::new(Limits::default(), life_number(), inventory.clone());
     hub.admit(false);
     let metrics = Metrics::new(hub.clone());

@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use super::held;
+use super::deed::Numbers;
 use super::memory::Memory;
 use super::node::Node;
 use super::shared::Shared;
@@ -62,6 +62,7 @@ impl Fleet {
             resyncs: AtomicU64::new(0),
             instructions: AtomicU64::new(0),
             doubles: AtomicU64::new(0),
+            twice: Mutex::default(),
             last_error: Mutex::default(),
             census: watch::Sender::default(),
         });
@@ -82,6 +83,7 @@ impl Fleet {
                 tls: tls_of(authority, &name)?,
                 speaker: Speaker::new(&name, random.draw()),
                 memory: Memory::default(),
+                numbers: Numbers::new(),
                 random,
             };
             runtime.spawn(node.run());
@@ -89,15 +91,17 @@ impl Fleet {
         Ok(Self { shared, runtime: Some(runtime) })
     }
 
-    /// The digest of an inventory that knows what every node holds now, whatever the operator was told. Means something
-    /// while nothing changes.
-    pub fn digest(&self) -> Result<u128> {
+    /// The digest of an inventory that knows what every node holds now, whatever the operator was told, and of the cluster
+    /// what `declared` says. Means something while nothing changes.
+    pub fn digest(&self, declared: &[Fact]) -> Result<u128> {
         let world = self.shared.world;
         let runtime = self.runtime.as_ref().context("the simulated agents have ended")?;
         let (sender, mut told) = mpsc::unbounded_channel();
         self.shared.census.send_replace(Some(sender));
         let mut inventory = Inventory::default();
-        held::declare(world, &mut inventory, Millis(0));
+        for fact in declared {
+            inventory.apply(fact.clone(), Millis(0));
+        }
         for heard in 0..world.nodes {
             let next = runtime.block_on(async { timeout(CENSUS, told.recv()).await });
             let (node, report) = next.ok().flatten().with_context(|| {
@@ -117,7 +121,8 @@ impl Fleet {
 impl Drop for Fleet {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_timeout(Duration::from_secs(1));
+            // Nothing of them outlives the process, and one that is asynchronous must not wait here.
+            runtime.shutdown_background();
         }
     }
 }

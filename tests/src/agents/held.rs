@@ -3,23 +3,8 @@
 use agent::report::ledger::{self, Ledger};
 use agent::report::speaker::{Facts, Speaker};
 use operator::inventory::{
-    Capacity, Change, DatasetReport, DatasetSpec, Demand, Fact, Inventory, Millis, NodeFacts, Pressure,
-    Report, Tier, Version, VersionFacts,
+    Capacity, Change, DatasetReport, Demand, Millis, Pressure, Report, Tier, Version, VersionFacts,
 };
-
-use super::world::World;
-
-/// The cluster as an API server has it: every Dataset and every node, nothing of what is where.
-pub fn declare(world: World, inventory: &mut Inventory, now: Millis) {
-    for dataset in 0..world.datasets {
-        let spec = DatasetSpec::default();
-        inventory.apply(Fact::Dataset { dataset: world.dataset_name(dataset), spec }, now);
-    }
-    for node in 0..world.nodes {
-        let facts = NodeFacts { ready: true, ..NodeFacts::default() };
-        inventory.apply(Fact::Node { node: world.node_name(node).into(), facts }, now);
-    }
-}
 
 /// All that a node has to say, told or not yet told. Each of its Datasets is among its versions: `World::fill`.
 pub fn report(speaker: &Speaker) -> Report {

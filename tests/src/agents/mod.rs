@@ -8,6 +8,8 @@ pub mod shared;
 
 pub mod held;
 
+mod deed;
+
 mod memory;
 
 mod node;

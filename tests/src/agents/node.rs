@@ -15,6 +15,7 @@ use tokio::time::{Instant as Tick, interval_at, sleep, timeout_at};
 use wire::down::Kind as Told;
 use wire::up::Kind as Said;
 
+use super::deed::{self, Numbers};
 use super::held;
 use super::memory::Memory;
 use super::shared::Shared;
@@ -32,6 +33,7 @@ pub struct Node {
     pub tls: Arc<ClientConfig>,
     pub speaker: Speaker,
     pub memory: Memory,
+    pub numbers: Numbers,
     pub random: Random,
 }
 
@@ -104,11 +106,16 @@ impl Node {
 
     async fn tick(&mut self, link: &Link) {
         let shared = self.shared.clone();
-        let progress = self.memory.finish(WORK, Instant::now());
-        if !progress.is_empty() {
-            self.say(link, Said::Progress(wire::Progresses { progress })).await;
-        }
         if shared.changing.load(Relaxed) {
+            let mut progress = Vec::new();
+            for (id, task) in self.memory.due(WORK, Instant::now()) {
+                let end = deed::done(&id, task.work.as_ref(), task.dataset.as_ref(), &mut self.speaker);
+                self.memory.end(end.clone());
+                progress.push(end);
+            }
+            if !progress.is_empty() {
+                self.say(link, Said::Progress(wire::Progresses { progress })).await;
+            }
             shared.world.change(self.number, &mut self.speaker.ledger, &mut self.random);
         }
         self.tell(link).await;
@@ -136,8 +143,8 @@ impl Node {
     async fn hear(&mut self, message: wire::Down, link: &Link) {
         match message.kind {
             Some(Told::Bindings(told)) => {
-                let numbers = told.bindings.into_iter().map(|binding| (binding.name.into(), binding.dataset));
-                self.speaker.bind(numbers);
+                self.numbers = deed::numbers(&told.bindings);
+                self.speaker.bind(self.numbers.iter().map(|(number, name)| (name.clone(), *number)));
                 self.tell(link).await;
             }
             Some(Told::Ack(ack)) => {
@@ -146,9 +153,15 @@ impl Node {
             }
             Some(Told::Instruction(instruction)) => {
                 let doubles = self.memory.doubles;
-                let answer = self.memory.take(instruction, Instant::now());
+                let answer = self.memory.take(instruction, &self.numbers, Instant::now());
                 self.shared.instructions.fetch_add(1, Relaxed);
-                self.shared.doubles.fetch_add(self.memory.doubles - doubles, Relaxed);
+                if self.memory.doubles > doubles {
+                    self.shared.doubles.fetch_add(self.memory.doubles - doubles, Relaxed);
+                    let mut twice =
+                        self.shared.twice.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    twice.extend(self.memory.twice.take());
+                    twice.truncate(8);
+                }
                 self.say(link, Said::Progress(wire::Progresses { progress: vec![answer] })).await;
             }
             Some(Told::Resync(_)) => {
@@ -156,7 +169,12 @@ impl Node {
                 self.speaker.begin_again();
                 self.tell(link).await;
             }
-            Some(Told::Welcome(_) | Told::Withdrawal(_) | Told::Profile(_)) | None => {}
+            Some(Told::Withdrawal(told)) => {
+                if let Some(end) = self.memory.withdraw(&told.id) {
+                    self.say(link, Said::Progress(wire::Progresses { progress: vec![end] })).await;
+                }
+            }
+            Some(Told::Welcome(_) | Told::Profile(_)) | None => {}
         }
     }
 }

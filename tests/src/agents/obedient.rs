@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 
 use agent::report::backoff::Backoff;
 use agent::report::connect::{self, Address, ConnectError, Link};
-use agent::report::ledger::{Key, Tier};
 use agent::report::speaker::{Facts, Speaker};
 use operator_api::report::v1 as wire;
 use rustls::ClientConfig;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use wire::down::Kind as Told;
-use wire::instruction::Work;
 use wire::progress::State;
 use wire::up::Kind as Said;
+
+use super::deed::{self, Numbers, chunks_in, key};
 
 /// How often it looks whether there is something to tell.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -60,8 +60,7 @@ enum Word {
 struct Node {
     spec: Spec,
     speaker: Speaker,
-    /// The operator's numbers for Datasets, as last told.
-    numbers: BTreeMap<u32, Arc<str>>,
+    numbers: Numbers,
     heard: Arc<Mutex<Vec<Told>>>,
     /// Ends that were not acknowledged.
     ended: BTreeMap<String, wire::Progress>,
@@ -84,7 +83,7 @@ impl Obedient {
         let node = Node {
             spec,
             speaker,
-            numbers: BTreeMap::new(),
+            numbers: Numbers::new(),
             heard: heard.clone(),
             ended: BTreeMap::new(),
             said: Instant::now(),
@@ -114,15 +113,6 @@ impl Drop for Obedient {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-fn chunks_in(bytes: u64) -> u32 {
-    u32::try_from(bytes.div_ceil(4 << 20)).unwrap_or(u32::MAX)
-}
-
-fn key(facts: &Facts, dataset: &Arc<str>) -> Option<Key> {
-    let version = facts.versions.get(dataset)?.version;
-    Some(Key { dataset: dataset.clone(), version, tier: Tier::PageCache })
 }
 
 impl Node {
@@ -201,8 +191,7 @@ impl Node {
         let Some(kind) = kind else { return };
         match &kind {
             Told::Bindings(told) => {
-                let names = |binding: &wire::Binding| (binding.dataset, binding.name.as_str().into());
-                self.numbers = told.bindings.iter().map(names).collect();
+                self.numbers = deed::numbers(&told.bindings);
                 self.speaker.bind(self.numbers.iter().map(|(number, name)| (name.clone(), *number)));
             }
             Told::Ack(ack) => {
@@ -215,7 +204,10 @@ impl Node {
                     let state = State::Running.into();
                     wire::Progress { id: instruction.id.clone(), state, ..wire::Progress::default() }
                 } else {
-                    let progress = self.obey(instruction);
+                    let mut work = instruction.work.clone();
+                    let number = work.as_mut().and_then(deed::extent).map(|extent| extent.dataset);
+                    let dataset = number.and_then(|number| self.numbers.get(&number));
+                    let progress = deed::done(&instruction.id, work.as_ref(), dataset, &mut self.speaker);
                     self.ended.insert(progress.id.clone(), progress.clone());
                     progress
                 };
@@ -225,42 +217,5 @@ impl Node {
             Told::Welcome(_) | Told::Withdrawal(_) | Told::Profile(_) => {}
         }
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).push(kind);
-    }
-
-    fn obey(&mut self, instruction: &wire::Instruction) -> wire::Progress {
-        let (extent, bring) = match &instruction.work {
-            Some(Work::Fetch(wire::Fetch { extent, .. }) | Work::Pin(wire::Pin { extent, .. })) => {
-                (extent.as_ref(), true)
-            }
-            Some(Work::Drop(wire::Drop { extent, .. })) => (extent.as_ref(), false),
-            None => (None, false),
-        };
-        let mut progress = wire::Progress { id: instruction.id.clone(), ..wire::Progress::default() };
-        let dataset = extent.and_then(|extent| self.numbers.get(&extent.dataset)).cloned();
-        let key = dataset.as_ref().and_then(|dataset| key(&self.speaker.facts, dataset));
-        let (Some(extent), Some(key)) = (extent, key) else {
-            progress.state = State::Refused.into();
-            progress.detail = "the Dataset is on none of the mounts".into();
-            return progress;
-        };
-        let all = self.speaker.facts.versions.get(&key.dataset).map_or(0, |version| chunks_in(version.bytes));
-        let mut runs: Vec<(u32, u32)> = extent
-            .chunks
-            .chunks_exact(2)
-            .filter_map(|pair| Some((*pair.first()?, pair.first()?.saturating_add(*pair.last()?))))
-            .collect();
-        if runs.is_empty() {
-            runs.push((0, all));
-        }
-        let chunks: u32 = runs.iter().map(|(start, end)| end - start).sum();
-        self.speaker.ledger.change(&key, |set| {
-            for (start, end) in runs {
-                if bring { set.insert(start, end) } else { set.remove(start, end) }
-            }
-        });
-        progress.state = State::Done.into();
-        progress.bytes = u64::from(chunks) << 22;
-        progress.bytes_total = progress.bytes;
-        progress
     }
 }

@@ -24,6 +24,8 @@ pub struct Shared {
     pub resyncs: AtomicU64,
     pub instructions: AtomicU64,
     pub doubles: AtomicU64,
+    /// What some of these were, for people.
+    pub twice: Mutex<Vec<String>>,
     pub last_error: Mutex<String>,
     /// Where each node says once what it holds, by its number.
     pub census: watch::Sender<Option<mpsc::UnboundedSender<(u32, Report)>>>,

@@ -49,8 +49,9 @@ impl Random {
 }
 
 impl World {
+    /// As `cluster::fleet` calls those of a fleet `node`.
     pub fn node_name(self, node: u32) -> String {
-        format!("node-{node:05}")
+        format!("node-{node}")
     }
 
     pub fn dataset_name(self, dataset: u32) -> Arc<str> {
@@ -111,7 +112,8 @@ impl World {
         }
     }
 
-    /// One interval's change: ranges that come and go in some of the node's Datasets.
+    /// One interval's change: in some of the node's Datasets ranges go and others as long come, so that a node holds as
+    /// much at the end as at the beginning.
     pub fn change(self, node: u32, ledger: &mut Ledger, random: &mut Random) {
         let datasets = self.datasets_of(node);
         let count = u32::try_from(datasets.len()).unwrap_or(0);
@@ -123,16 +125,16 @@ impl World {
         for n in 0..CHANGED_DATASETS.min(count) {
             let Some(dataset) = datasets.get(((first + n) % count) as usize) else { continue };
             ledger.change(&self.key(*dataset), |set| {
-                let mut changed = 0;
-                while changed < per_dataset {
-                    let start = random.below(CHUNKS);
-                    // A chunk that is there goes, one that is not comes: each is a range of its own in the report.
-                    if set.contains(start) {
-                        set.remove(start, start + 1);
-                    } else {
-                        set.insert(start, start + 1);
+                // One that goes and one that comes are two in the report.
+                for _ in 0..per_dataset.div_ceil(2) {
+                    let gone = random.below(u32::try_from(set.spans().len()).unwrap_or(0));
+                    let gone = set.spans().get(gone as usize).copied();
+                    let length = gone.map_or(1, |(start, end)| end - start);
+                    if let Some((start, end)) = gone {
+                        set.remove(start, end);
                     }
-                    changed += 1;
+                    let start = random.below(CHUNKS.saturating_sub(length));
+                    set.insert(start, start + length);
                 }
             });
         }

@@ -4,8 +4,8 @@
 //! accesses into bytes fetched, wasted and covered (pure), `lab` starts and stops stores, readers and
 //! agents, `case` lists the rows of the table, `first_light` runs them; `disk` is a local disk of the harness's
 //! own, on which `overhead` measures what watching costs and `peers` what it costs with other tools; `guest`
-//! asks the least of them of another kernel; `datasets` measures the operator on a real control plane,
-//! `operator_wire` its end of the wire.
+//! asks the least of them of another kernel; `datasets`, `steering` and `reporting` measure the operator
+//! on a real control plane.
 
 pub mod figure;
 
@@ -33,4 +33,4 @@ pub mod datasets;
 
 pub mod steering;
 
-pub mod operator_wire;
+pub mod reporting;

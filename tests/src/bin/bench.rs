@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use tests::bench::figure::Report;
 use tests::bench::lab::{self, Subject};
-use tests::bench::{datasets, first_light, operator_wire, overhead, peers, steering};
+use tests::bench::{datasets, first_light, overhead, peers, reporting, steering};
 use tests::hygiene;
 
 /// Thousands of simulated agents share this process: no node's agent has such a heap, and its time is not theirs.
@@ -80,8 +80,8 @@ fn operator(cases: &[String], repeats: usize, nodes: Option<u32>) -> Result<Repo
         figures.extend(datasets::run(&datasets::Options { operator, datasets: 1_000, repeats })?);
     }
     figures.extend(steering::run(&steering::Options { cases: cases.to_vec(), repeats, nodes })?);
-    if operator_wire::CASES.iter().any(|case| chosen(case)) {
-        figures.extend(operator_wire::run(&operator_wire::Options { cases: cases.to_vec(), nodes })?);
+    if reporting::CASES.iter().any(|case| chosen(case)) {
+        figures.extend(reporting::run(&reporting::Options { cases: cases.to_vec(), nodes })?);
     }
     anyhow::ensure!(!figures.is_empty(), "no case is called {}: see docs/benchmarks.md", cases.join(", "));
     Ok(Report { bench: "operator".to_owned(), figures })

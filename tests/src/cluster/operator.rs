@@ -1,6 +1,7 @@
 //! Headrace's operator on a test cluster: its CRDs installed, its program started as a user of its own.
 
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,6 +12,7 @@ use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -43,6 +45,8 @@ pub enum OperatorError {
     NotReady { error: WaitError, words: String },
     #[error(transparent)]
     Wait(#[from] WaitError),
+    #[error("the operator was sent SIGUSR1 and has not said within {} s what its inventory holds", PATIENCE.as_secs())]
+    Silent,
 }
 
 /// Installs deploy/crd, the operator's namespace, and lets `USER` do everything: what it needs at the least is
@@ -129,6 +133,18 @@ impl Operator {
         folder: &Path,
         arguments: &[&str],
     ) -> Result<Self, OperatorError> {
+        let mut operator = Self::launch(program, access, folder, arguments)?;
+        operator.wait_until_ready().await?;
+        Ok(operator)
+    }
+
+    /// The same without waiting.
+    pub fn launch(
+        program: &Path,
+        access: &Access,
+        folder: &Path,
+        arguments: &[&str],
+    ) -> Result<Self, OperatorError> {
         let kubeconfig = folder.join("operator.kubeconfig");
         access.write(&kubeconfig)?;
         let log = folder.join("operator.log");
@@ -148,9 +164,7 @@ impl Operator {
             .stderr(errors)
             .spawn()
             .map_err(failed(program))?;
-        let mut operator = Self { ward: Ward::new(child), health, log };
-        operator.wait_until_ready().await?;
-        Ok(operator)
+        Ok(Self { ward: Ward::new(child), health, log })
     }
 
     pub fn id(&self) -> u32 {
@@ -167,7 +181,51 @@ impl Operator {
         self.ward.end()
     }
 
-    async fn wait_until_ready(&mut self) -> Result<(), OperatorError> {
+    /// Whether it says that it is ready.
+    pub async fn is_ready(&self) -> bool {
+        status_of(self.health, "/readyz").await == Some(200)
+    }
+
+    /// As kill -9 does.
+    pub fn kill(mut self) -> std::io::Result<()> {
+        self.ward.child().kill()?;
+        self.ward.child().wait().map(drop)
+    }
+
+    /// A value of /metrics by its name and labels; none while it does not answer, or has no such value.
+    pub async fn metric(&self, series: &str) -> Option<u64> {
+        let text = answer(self.health, "/metrics").await?;
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+        value.trim().parse().ok()
+    }
+
+    /// Has it say what its inventory holds (SIGUSR1), and reads the digest in its log.
+    pub async fn digest(&self) -> Result<String, OperatorError> {
+        let failed = |error| OperatorError::File { path: self.log.clone(), error };
+        let from = std::fs::metadata(&self.log).map_err(failed)?.len();
+        let own = i32::try_from(self.id()).ok().and_then(Pid::from_raw);
+        own.ok_or(rustix::io::Errno::SRCH)
+            .and_then(|own| kill_process(own, Signal::USR1))
+            .map_err(|error| failed(error.into()))?;
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < PATIENCE {
+            let mut text = String::new();
+            let mut log = File::open(&self.log).map_err(failed)?;
+            log.seek(SeekFrom::Start(from)).map_err(failed)?;
+            log.read_to_string(&mut text).map_err(failed)?;
+            let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+            if let Some(line) = lines.find(|line| line.contains("SIGUSR1: the inventory"))
+                && let Some(digest) =
+                    line.split(|c: char| !c.is_ascii_hexdigit()).find(|word| word.len() == 32)
+            {
+                return Ok(digest.to_owned());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Err(OperatorError::Silent)
+    }
+
+    pub async fn wait_until_ready(&mut self) -> Result<(), OperatorError> {
         let health = self.health;
         let ready = until("the operator is ready", PATIENCE, async || {
             if !matches!(self.ward.child().try_wait(), Ok(None)) {
@@ -196,18 +254,23 @@ impl Operator {
 
 /// The status code of a plain GET; None when there is no answer.
 pub async fn status_of(address: SocketAddr, path: &str) -> Option<u16> {
+    answer(address, path).await?.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()
+}
+
+/// All that a plain GET gives, head and body.
+async fn answer(address: SocketAddr, path: &str) -> Option<String> {
     let ask = async {
         let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.ok()?;
-        let mut head = [0; 12];
-        stream.read_exact(&mut head).await.ok()?;
-        std::str::from_utf8(&head).ok()?.strip_prefix("HTTP/1.1 ")?.parse().ok()
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.ok()?;
+        Some(text)
     };
     tokio::time::timeout(Duration::from_secs(2), ask).await.ok()?
 }
 
 /// Somebody else may take it before the operator does: then that does not start, and says so.
-fn free_port() -> std::io::Result<SocketAddr> {
+pub fn free_port() -> std::io::Result<SocketAddr> {
     TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?.local_addr()
 }

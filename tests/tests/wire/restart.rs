@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use tests::agents::world::World;
-use tests::bench::operator_wire;
+use tests::bench::reporting;
 
-#[test]
-fn an_operator_that_is_killed_while_reports_change_comes_to_know_what_agents_hold() {
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_is_killed_while_reports_change_comes_to_know_what_agents_hold() {
     let world = World { nodes: 12, datasets: 40, per_node: 6, runs: 3, seed: 4 };
-    let figures = operator_wire::restart(world, Duration::from_millis(500)).unwrap();
+    let figures = reporting::restart(world, Duration::from_millis(500)).await.unwrap();
     let of = |metric: &str| figures.iter().find(|figure| figure.metric == metric).unwrap();
     assert_eq!(of("double_instructions").value, 0.0);
     assert!(of("seconds").value > 0.0);
