@@ -54,7 +54,7 @@ pub fn program(name: &str) -> Result<PathBuf> {
     // A test's executable lies one folder deeper, in deps/.
     let found = own.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.exists());
     found.with_context(|| {
-        format!("{name} is not beside {}: build it with `cargo build -p tests --bins`", own.display())
+        format!("{name} is not beside {}: build it with `cargo build --workspace --bins`", own.display())
     })
 }
 

@@ -132,7 +132,8 @@ async fn restarts(stage: &Stage, period: Duration) -> Result<Vec<Figure>> {
         fleet.shared.changing.store(true, Relaxed);
         tokio::time::sleep(period * 2).await;
         let instructed = fleet.shared.instructions.load(Relaxed);
-        stage.load(round, LOADS).await?;
+        // A Dataset that people have loaded twice at once is asked for twice.
+        stage.load(round, LOADS.min(world.datasets / RESTARTS)).await?;
         wait(&fleet, "get instructions", |fleet| fleet.shared.instructions.load(Relaxed) > instructed)
             .await?;
         // Half of them are on their way.
