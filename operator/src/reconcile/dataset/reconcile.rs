@@ -40,10 +40,19 @@ pub struct Context {
     pub measured: Arc<dyn Measured>,
     /// What operations last did to a Dataset, by its uid.
     pub last_operations: Mutex<HashMap<String, LastOperation>>,
-    /// When the status of a Dataset was last written, and what, by its uid: the watch comes later.
-    pub written: Mutex<HashMap<String, (Instant, DatasetStatus)>>,
+    /// The status of a Dataset that was last written, by its uid: the watch comes later.
+    pub written: Mutex<HashMap<String, Written>>,
     /// Since when this replica leads.
     pub leads_since: Mutex<Option<Instant>>,
+}
+
+/// A status that this term has written.
+#[derive(Clone, Debug)]
+pub struct Written {
+    at: Instant,
+    status: DatasetStatus,
+    /// What is measured in it is an earlier term's.
+    kept: bool,
 }
 
 impl std::fmt::Debug for Context {
@@ -207,16 +216,19 @@ async fn tell(
     let mut new = status::status(dataset, decision, measure.as_ref(), last, now);
     let interval = status::interval(context.stores.datasets.len());
     let mut look_again = if blocked { RETRY_BLOCKED } else { interval };
-    let mut since = context.since_write(uid);
-    if since.is_none()
+    let wrote = context.last_write(uid);
+    let mut since = wrote.map(|(since, _)| since);
+    let mut kept = false;
+    // What this term has not written is an earlier one's, and what it has kept still is.
+    if wrote.is_none_or(|(_, kept)| kept)
         && let Some(old) = &dataset.status
         && let Some(term) = context.term()
     {
         let (keeps, inherited) = status::inherited(term, interval, hash64(uid));
-        since = Some(inherited);
+        since = since.or(Some(inherited));
         if let Some(left) = keeps {
             status::keep_measured(&mut new, old);
-            look_again = left;
+            (look_again, kept) = (left, true);
         }
     }
     let worth = status::worth(dataset, &new, since, interval, now);
@@ -228,7 +240,7 @@ async fn tell(
                 context.forget(uid);
                 return Ok(Action::await_change());
             }
-            context.note_write(uid, &new);
+            context.note_write(uid, &new, kept);
             announce(context, dataset, &new).await;
         }
     }
@@ -264,20 +276,23 @@ impl Context {
         since.map(|since| since.elapsed())
     }
 
-    fn since_write(&self, uid: &str) -> Option<Duration> {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).get(uid).map(|(at, _)| at.elapsed())
+    /// How long ago it was written in this term, and whether what is measured in it is an earlier one's.
+    fn last_write(&self, uid: &str) -> Option<(Duration, bool)> {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.get(uid).map(|written| (written.at.elapsed(), written.kept))
     }
 
     /// The last status written, where the watch has not brought it yet.
     fn freshest(&self, uid: &str, seen: Option<&DatasetStatus>) -> Option<DatasetStatus> {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let recent = written.get(uid).filter(|(at, _)| at.elapsed() < LAG).map(|(_, status)| status);
+        let recent =
+            written.get(uid).filter(|written| written.at.elapsed() < LAG).map(|written| &written.status);
         recent.or(seen).cloned()
     }
 
-    fn note_write(&self, uid: &str, status: &DatasetStatus) {
+    fn note_write(&self, uid: &str, status: &DatasetStatus, kept: bool) {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        written.insert(uid.into(), (Instant::now(), status.clone()));
+        written.insert(uid.into(), Written { at: Instant::now(), status: status.clone(), kept });
     }
 
     fn forget(&self, uid: &str) {
