@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 use wire::instruction::Work;
 use wire::progress::State;
 
+use super::busy::Busy;
 use super::claim::{Claim, Claims};
 use super::piece::Piece;
 
@@ -21,14 +22,7 @@ const OPEN: usize = 4_096;
 /// Ended ones remembered, as many as Hello may name.
 const REMEMBERED: usize = 1_024;
 
-/// Orders under way at one mount for all instructions together: enough to keep a store busy, few enough that readers'
-/// own predictions, which come first, never wait for long. And in all: mounts whose readers leave instructions no
-/// turn, or whose stores stand still, hold nobody else up until there are eight of them.
-const AT_MOUNT: usize = 32;
-const UNDER_WAY: usize = 8 * AT_MOUNT;
-
-/// Bytes of one order. Readers' predictions begin when an order ends, and when memory gets scarce so much of each of a
-/// pin's orders under way comes in still: little, then. But each costs an open and a way through the engine,
+/// Bytes of one order. Readers' predictions begin when an order ends: little, then. But each costs an open and a way through the engine,
 /// milliseconds together, which is nothing beside the 80 ms in which 200 MB/s bring this.
 const ORDER_BYTES: u64 = 16 << 20;
 
@@ -101,6 +95,8 @@ struct Given {
     mount: MountId,
     file: u64,
     bytes: u64,
+    /// Whether it brings these in.
+    fills: bool,
 }
 
 #[derive(Debug)]
@@ -220,8 +216,8 @@ impl Errands {
         planned.for_each(|errand| taken.add(&errand.claim));
         // A pin that is looked at again has its room still, unless there is less by now: then those go that come last.
         let mut before = Claims::default();
-        let mut busy: FxHashMap<MountId, usize> = FxHashMap::default();
-        self.orders.values().for_each(|given| *busy.entry(given.mount).or_default() += 1);
+        let mut busy = Busy::default();
+        self.orders.values().for_each(|given| busy.add(given.mount, given.fills.then_some(given.bytes)));
         let mut out = Vec::new();
         for (_, _, id) in turns {
             let Some(errand) = self.held.get_mut(&id) else { continue };
@@ -246,16 +242,17 @@ impl Errands {
             if asks {
                 before.add(&errand.claim);
             }
-            while self.orders.len() < UNDER_WAY
-                && let Some((_, front)) = errand.waiting.front()
-                && *busy.entry(front.mount).or_default() < AT_MOUNT
+            // A Dataset on two mounts waits for the one that its next piece is on.
+            while let Some((_, front)) = errand.waiting.front()
+                && busy.has_room(front.mount)
                 && let Some((file, piece)) = errand.next()
             {
                 self.next += 1;
                 let order = OrderId(FIRST_ORDER + self.next);
-                *busy.entry(piece.mount).or_default() += 1;
-                let given =
-                    Given { errand: Some(id.clone()), mount: piece.mount, file, bytes: piece.bytes() };
+                let fills = !matches!(errand.work, Work::Drop(_));
+                let (mount, bytes) = (piece.mount, piece.bytes());
+                busy.add(mount, fills.then_some(bytes));
+                let given = Given { errand: Some(id.clone()), mount, file, bytes, fills };
                 self.orders.insert(order, given);
                 out.push(match errand.work {
                     Work::Drop(_) => Do::LetGo(order, piece),
@@ -295,7 +292,7 @@ impl Errands {
 
     /// An order has ended.
     pub fn ended(&mut self, order: OrderId, outcome: Outcome, now: Nanos) {
-        let Some(Given { errand: Some(id), mount: _, file, bytes }) = self.orders.remove(&order) else {
+        let Some(Given { errand: Some(id), file, bytes, .. }) = self.orders.remove(&order) else {
             return;
         };
         let Some(errand) = self.held.get_mut(&id) else { return };

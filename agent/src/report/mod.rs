@@ -22,6 +22,8 @@ pub mod survey;
 
 pub mod claim;
 
+pub mod busy;
+
 pub mod piece;
 
 pub mod errands;
