@@ -1,5 +1,4 @@
-//! SIGUSR1: what this replica holds, as one line of its log, so that two replicas can be compared, or one before a restart
-//! and after.
+//! SIGUSR1: what this replica holds, as one line of its log, so that it can be compared from before a restart and after.
 
 use std::sync::{Arc, PoisonError, RwLock};
 

@@ -120,10 +120,13 @@ impl Doors {
             let reviews = TokenReviews::new(client.clone(), &namespace, &account);
             let enrolments = Some(Enrolments::new(reviews, signer.clone()));
             let served = listening.serve(hub, serving.clone(), enrolments, stop.clone());
-            let mut leads = leads.clone();
+            let (mut leads, mut stop) = (leads.clone(), stop.clone());
             async move {
                 // Whoever is turned away because this replica does not lead yet comes again seconds later.
-                let _ = tokio::time::timeout(UNDECIDED, leads.wait_for(|leads| *leads)).await;
+                tokio::select! {
+                    _ = stop.wait_for(|stop| *stop) => {}
+                    _ = tokio::time::timeout(UNDECIDED, leads.wait_for(|leads| *leads)) => {}
+                }
                 served.await
             }
         });

@@ -45,6 +45,13 @@ pub fn done(
     let mut progress = wire::Progress { id: id.to_owned(), ..wire::Progress::default() };
     let mut work = work.cloned();
     let bring = !matches!(work, Some(Work::Drop(_)));
+    let memory = wire::Tier::PageCache as i32;
+    if matches!(&work, Some(Work::Fetch(wire::Fetch { tier, .. }) | Work::Pin(wire::Pin { tier, .. })) if *tier != memory)
+    {
+        progress.state = State::Refused.into();
+        progress.detail = "this node has the page cache only".into();
+        return progress;
+    }
     let key = dataset.and_then(|dataset| key(&speaker.facts, dataset));
     let (Some(extent), Some(key)) = (work.as_mut().and_then(extent), key) else {
         progress.state = State::Refused.into();

@@ -61,6 +61,7 @@ impl Fleet {
             acks: AtomicU64::new(0),
             resyncs: AtomicU64::new(0),
             instructions: AtomicU64::new(0),
+            loads: AtomicU64::new(0),
             doubles: AtomicU64::new(0),
             twice: Mutex::default(),
             last_error: Mutex::default(),

@@ -153,6 +153,7 @@ impl Node {
             }
             Some(Told::Instruction(instruction)) => {
                 let doubles = self.memory.doubles;
+                self.shared.loads.fetch_add(u64::from(instruction.id.starts_with("load/")), Relaxed);
                 let answer = self.memory.take(instruction, &self.numbers, Instant::now());
                 self.shared.instructions.fetch_add(1, Relaxed);
                 if self.memory.doubles > doubles {

@@ -23,6 +23,8 @@ pub struct Shared {
     pub acks: AtomicU64,
     pub resyncs: AtomicU64,
     pub instructions: AtomicU64,
+    /// Of these, those of DataLoads.
+    pub loads: AtomicU64,
     pub doubles: AtomicU64,
     /// What some of these were, for people.
     pub twice: Mutex<Vec<String>>,

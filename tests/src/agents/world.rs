@@ -22,6 +22,9 @@ pub struct World {
 /// Chunks of each Dataset: 40 GB.
 pub const CHUNKS: u32 = 10_000;
 
+/// Chunks of a run at the start, and of one that comes or goes, at most.
+const LONGEST: u32 = 60;
+
 /// Reports of the steady state change so many ranges, of so many Datasets.
 pub const CHANGED_DATASETS: u32 = 5;
 pub const CHANGED_RANGES: u32 = 20;
@@ -97,7 +100,7 @@ impl World {
     /// Fills a node that has just started.
     pub fn fill(self, node: u32, ledger: &mut Ledger, facts: &mut Facts) {
         let mut random = Random::new(self.seed ^ 0xf111 ^ (u64::from(node) << 24));
-        facts.capacity = Some(wire::Capacity { ram_bytes: 64 << 30, cache_bytes: 1 << 40 });
+        facts.capacity = Some(wire::Capacity { ram_bytes: 64 << 30, cache_bytes: 0 });
         facts.pressure = Some(wire::Pressure { memory_permille: 3, io_permille: 1 });
         for dataset in self.datasets_of(node) {
             facts.versions.insert(self.dataset_name(dataset), self.version(dataset));
@@ -106,7 +109,7 @@ impl World {
             ledger.change(&self.key(dataset), |set| {
                 for _ in 0..self.runs {
                     let start = random.below(CHUNKS - 64);
-                    set.insert(start, start + 1 + random.below(60));
+                    set.insert(start, start + 1 + random.below(LONGEST));
                 }
             });
         }
@@ -129,9 +132,10 @@ impl World {
                 for _ in 0..per_dataset.div_ceil(2) {
                     let gone = random.below(u32::try_from(set.spans().len()).unwrap_or(0));
                     let gone = set.spans().get(gone as usize).copied();
-                    let length = gone.map_or(1, |(start, end)| end - start);
-                    if let Some((start, end)) = gone {
-                        set.remove(start, end);
+                    // Of a long one only its beginning.
+                    let length = gone.map_or(1, |(start, end)| (end - start).min(LONGEST));
+                    if let Some((start, _)) = gone {
+                        set.remove(start, start + length);
                     }
                     let start = random.below(CHUNKS.saturating_sub(length));
                     set.insert(start, start + length);

@@ -224,10 +224,11 @@ async fn tell(
         && let Some(old) = &dataset.status
         && let Some(term) = context.term()
     {
-        let (keeps, inherited) = status::inherited(term, interval, hash64(uid));
+        let heard = measure.as_ref().is_some_and(|measure| measure.reporting > 0);
+        let (keeps, inherited) = status::inherited(term, heard, interval, hash64(uid));
         since = since.or(Some(inherited));
         if let Some(left) = keeps {
-            status::keep_measured(&mut new, old);
+            status::keep_measured(dataset, &mut new, old);
             (look_again, kept) = (left, true);
         }
     }

@@ -30,6 +30,10 @@ const LEAST_INTERVAL: Duration = Duration::from_secs(30);
 /// then a status keeps the numbers it has.
 const SETTLE: Duration = Duration::from_secs(15);
 
+/// And where no agent has told of the Dataset yet: of a leader whose node has died agents learn by their own pings, and
+/// try its address once more, which takes 40 s together.
+const SILENT: Duration = Duration::from_secs(60);
+
 /// How long a claim may take to bind before its Dataset's status says that it waits: binding takes a second or
 /// two, and a status that says so is a write for nothing.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -113,12 +117,17 @@ pub fn status(
     status
 }
 
+/// The version that somebody has chosen.
+fn pinned(dataset: &Dataset) -> Option<&String> {
+    let policy = dataset.spec.version_policy.as_ref().filter(|policy| policy.follow == Follow::Pinned);
+    policy.and_then(|policy| policy.version.as_ref())
+}
+
 fn numbers(status: &mut DatasetStatus, dataset: &Dataset, measure: Option<&Measure>, now: Timestamp) {
     let unknown = Measure::default();
     let measure = measure.unwrap_or(&unknown);
     let told = *measure != unknown;
-    let pinned = dataset.spec.version_policy.as_ref().filter(|policy| policy.follow == Follow::Pinned);
-    status.version = pinned.and_then(|policy| policy.version.clone()).or_else(|| measure.version.clone());
+    status.version = pinned(dataset).cloned().or_else(|| measure.version.clone());
     status.versions = measure.versions.iter().take(MAX_VERSIONS).cloned().collect();
     if status.versions.is_empty() {
         // Whoever leads since a moment has been told of none yet. What they are, and since when, is no less true for
@@ -170,8 +179,12 @@ fn numbers(status: &mut DatasetStatus, dataset: &Dataset, measure: Option<&Measu
     });
 }
 
-/// Leaves what is measured as an earlier term has written it.
-pub fn keep_measured(status: &mut DatasetStatus, old: &DatasetStatus) {
+/// Leaves what is measured as an earlier term has written it. Another version that somebody has pinned the Dataset to is
+/// not measured: what is said of it stands.
+pub fn keep_measured(dataset: &Dataset, status: &mut DatasetStatus, old: &DatasetStatus) {
+    if pinned(dataset).is_some() && status.version != old.version {
+        return;
+    }
     let observed = |condition: &&Condition| condition.type_ == condition::OBSERVED;
     if let Some(told) = old.conditions.iter().find(observed)
         && let Some(now) = status.conditions.iter_mut().find(|condition| observed(&&**condition))
@@ -295,12 +308,15 @@ fn acted_on(status: &DatasetStatus) -> DatasetStatus {
     kept
 }
 
-/// Of a status that this term has not written: how long its numbers stay as they are whatever agents tell, and how long
-/// ago it counts as written. `turn` spreads the first writes of a term over the interval.
-pub fn inherited(term: Duration, interval: Duration, turn: u64) -> (Option<Duration>, Duration) {
+/// Of a status that this term has not written: after what time to look again whether its numbers still stay as they are
+/// (none: they do not), and how long ago it counts as written. `heard`: an agent has told of the Dataset. `turn` spreads
+/// the first writes of a term over the interval.
+pub fn inherited(term: Duration, heard: bool, interval: Duration, turn: u64) -> (Option<Duration>, Duration) {
     let millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
     let turn = Duration::from_millis(turn % millis);
-    let left = SETTLE.checked_sub(term).filter(|left| !left.is_zero());
+    let ends = if heard { SETTLE } else { SILENT };
+    // What is silent now may be heard in a moment.
+    let left = ends.checked_sub(term).filter(|left| !left.is_zero()).map(|left| left.min(SETTLE));
     (left, (term + interval).saturating_sub(SETTLE + turn))
 }
 

@@ -427,20 +427,33 @@ fn a_new_leader_keeps_what_was_measured_until_agents_have_come() {
     let decision = Decision { invalid: Some("no such store".into()), ..Decision::default() };
     let mut new = status::status(&dataset, &decision, None, None, now());
     assert_eq!((new.cached_bytes, new.reader_count), (None, None));
-    status::keep_measured(&mut new, &told);
+    status::keep_measured(&dataset, &mut new, &told);
     assert_eq!(new.phase, DatasetPhase::Failed);
     assert_eq!((new.cached_bytes, new.reader_count), (Some(7), Some(2)));
     let mut unchanged = status::status(&dataset, &Decision::default(), None, None, now());
-    status::keep_measured(&mut unchanged, &told);
+    status::keep_measured(&dataset, &mut unchanged, &told);
     assert_eq!(unchanged, told, "nothing to write");
 
     // Then numbers are written, each Dataset's in its turn, as often as otherwise.
     let (second, interval) = (Duration::from_secs(1), Duration::from_secs(30));
-    let at = |age: u32, turn| status::inherited(second * age, interval, turn);
+    let at = |age: u32, turn| status::inherited(second * age, true, interval, turn);
     assert_eq!(at(5, 0).0, Some(second * 10));
     assert_eq!(at(15, 0), (None, interval), "at once");
     assert_eq!(at(15, 12_000), (None, second * 18), "in twelve seconds");
     assert_eq!(at(27, 30_000 + 12_000), (None, interval));
+    // Agents of a leader whose node died come later.
+    let silent = |age: u32| status::inherited(second * age, false, interval, 0).0;
+    assert_eq!((silent(20), silent(59), silent(60)), (Some(second * 15), Some(second), None));
+
+    // What somebody pins it to is said at once.
+    let version = |n: u8| format!("{n:032x}");
+    let policy = json!({"follow": "Pinned", "version": version(2)});
+    dataset.spec.version_policy = Some(serde_json::from_value(policy).unwrap());
+    let told = operator_api::crd::dataset_status::DatasetStatus { version: Some(version(1)), ..told };
+    dataset.status = Some(told.clone());
+    let mut pinned = status::status(&dataset, &Decision::default(), None, None, now());
+    status::keep_measured(&dataset, &mut pinned, &told);
+    assert_eq!((pinned.version, pinned.cached_bytes), (Some(version(2)), None));
 }
 
 #[test]
