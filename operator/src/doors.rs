@@ -111,24 +111,16 @@ impl Doors {
         }
         let opened = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
-            opened = opened(&source) => opened,
+            opened = Box::pin(opened(&source)) => opened,
         };
         let (serving, signer) = opened;
         let Inside { hub, steering, stores, leads, leader, metrics } = inside;
 
         let agents = agents.map(|(listening, account)| {
             let reviews = TokenReviews::new(client.clone(), &namespace, &account);
-            let enrolments = Some(Enrolments::new(reviews, signer.clone()));
-            let served = listening.serve(hub, serving.clone(), enrolments, stop.clone());
-            let (mut leads, mut stop) = (leads.clone(), stop.clone());
-            async move {
-                // Whoever is turned away because this replica does not lead yet comes again seconds later.
-                tokio::select! {
-                    _ = stop.wait_for(|stop| *stop) => {}
-                    _ = tokio::time::timeout(UNDECIDED, leads.wait_for(|leads| *leads)) => {}
-                }
-                served.await
-            }
+            let enrolments = Enrolments::new(reviews, signer.clone());
+            let until = (leads.clone(), stop.clone());
+            Box::pin(serve_agents(listening, hub, serving.clone(), enrolments, until))
         });
         let scheduling = scheduling.map(|listener| {
             let (serving, stop, authority) = (serving.clone(), stop.clone(), serving.authority());
@@ -136,7 +128,7 @@ impl Doors {
             let keep =
                 register::keep(client, namespace, marks::FIELD_MANAGER, authority, leads, stop.clone());
             let answer = answer(steering, stores, leader, listener, serving, stop);
-            async move { tokio::join!(keep, answer) }
+            Box::pin(async move { tokio::join!(keep, answer) })
         });
         let renewing = certs::renew(source, serving, signer, stop);
         tokio::try_join!(
@@ -152,6 +144,24 @@ impl Doors {
         )?;
         Ok(())
     }
+}
+
+/// Serves once it is decided whether this replica leads (`until.0`), until it is to end (`until.1`). Whoever is turned away
+/// because it does not lead yet comes again seconds later.
+async fn serve_agents(
+    listening: Listening,
+    hub: Arc<Hub>,
+    serving: Serving,
+    enrolments: Enrolments<TokenReviews>,
+    until: (watch::Receiver<bool>, watch::Receiver<bool>),
+) -> Result<(), IngestError> {
+    let (mut leads, mut stop) = until;
+    let stopped = stop.clone();
+    tokio::select! {
+        _ = stop.wait_for(|stop| *stop) => {}
+        _ = tokio::time::timeout(UNDECIDED, leads.wait_for(|leads| *leads)) => {}
+    }
+    listening.serve(hub, serving, Some(enrolments), stopped).await
 }
 
 async fn if_any<F: Future>(future: Option<F>) -> Option<F::Output> {

@@ -160,7 +160,8 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
     let candidate = Candidate::new(client.clone(), &namespace, LEASE, &identity, reached_at);
     let (leads, leader, metrics_too) = (leading.changes(), candidate.leader(), metrics.clone());
     let inside = Inside { hub: hub.clone(), steering, stores, leads, leader, metrics: metrics_too };
-    let doors = doors.serve(client, inside, stop.clone());
+    // Boxed, as the doors' own parts are: all in one future overflow a worker's stack where nothing is optimised.
+    let doors = Box::pin(doors.serve(client, inside, stop.clone()));
     let campaign = async {
         campaign(candidate, leading, datasets, hub, worker_image, metrics, stop).await;
         Ok(())
