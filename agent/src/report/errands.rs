@@ -22,8 +22,8 @@ const OPEN: usize = 4_096;
 /// Ended ones remembered, as many as Hello may name.
 const REMEMBERED: usize = 1_024;
 
-/// Bytes of one order. Readers' predictions begin when an order ends: little, then. But each costs an open and a way through the engine,
-/// milliseconds together, which is nothing beside the 80 ms in which 200 MB/s bring this.
+/// Bytes of one order. Readers' predictions begin when an order ends: little, then. But each costs an open and a way
+/// through the engine, milliseconds together, which is nothing beside the 80 ms in which 200 MB/s bring this.
 const ORDER_BYTES: u64 = 16 << 20;
 
 /// Between two words about one instruction.

@@ -194,9 +194,7 @@ impl Operator {
 
     /// A value of /metrics by its name and labels; none while it does not answer, or has no such value.
     pub async fn metric(&self, series: &str) -> Option<u64> {
-        let text = answer(self.health, "/metrics").await?;
-        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
-        value.trim().parse().ok()
+        metric_of(self.health, series).await
     }
 
     /// Has it say what its inventory holds (SIGUSR1), and reads the digest in its log.
@@ -255,6 +253,13 @@ impl Operator {
 /// The status code of a plain GET; None when there is no answer.
 pub async fn status_of(address: SocketAddr, path: &str) -> Option<u16> {
     answer(address, path).await?.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()
+}
+
+/// A value of /metrics there; None when there is no answer, or no such value.
+pub async fn metric_of(address: SocketAddr, series: &str) -> Option<u64> {
+    let text = answer(address, "/metrics").await?;
+    let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+    value.trim().parse().ok()
 }
 
 /// All that a plain GET gives, head and body.

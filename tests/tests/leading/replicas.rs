@@ -9,9 +9,9 @@ use kube::api::PostParams;
 use operator_api::crd::Dataset;
 use serde_json::json;
 use tests::cluster::fleet::Spec;
-use tests::cluster::operator::status_of;
+use tests::cluster::operator::{metric_of, status_of};
 use tests::cluster::wait::{Seen, until};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -62,15 +62,11 @@ impl Drop for Service {
 
 /// Questions that a replica has passed on: answered, and in vain.
 async fn passed_on(health: SocketAddr) -> (u64, u64) {
-    let mut stream = TcpStream::connect(health).await.unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: o\r\nConnection: close\r\n\r\n").await.unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.unwrap();
-    let count = |result: &str| {
-        let name = format!("headrace_operator_passed_on_total{{result=\"{result}\"}} ");
-        text.lines().find_map(|line| line.strip_prefix(name.as_str())?.parse().ok()).unwrap_or(0)
+    let count = async |result: &str| {
+        let series = format!("headrace_operator_passed_on_total{{result=\"{result}\"}}");
+        metric_of(health, &series).await.unwrap_or(0)
     };
-    (count("answered"), count("failed"))
+    (count("answered").await, count("failed").await)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

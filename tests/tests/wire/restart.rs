@@ -9,7 +9,7 @@ use tests::bench::reporting;
 async fn an_operator_that_is_killed_while_reports_change_comes_to_know_what_agents_hold() {
     let world = World { nodes: 12, datasets: 40, per_node: 6, runs: 3, seed: 4 };
     let figures = reporting::restart(world, Duration::from_millis(500)).await.unwrap();
-    let of = |metric: &str| figures.iter().find(|figure| figure.metric == metric).unwrap();
-    assert_eq!(of("double_instructions").value, 0.0);
-    assert!(of("seconds").value > 0.0);
+    // That it comes to know it is what `restart` itself fails without. Lives are too short here for placement.
+    let doubles = figures.iter().find(|figure| figure.metric == "double_instructions").unwrap();
+    assert_eq!(doubles.value, 0.0);
 }

@@ -215,23 +215,15 @@ async fn tell(
     let last = context.last_operations.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned();
     let mut new = status::status(dataset, decision, measure.as_ref(), last, now);
     let interval = status::interval(context.stores.datasets.len());
-    let mut look_again = if blocked { RETRY_BLOCKED } else { interval };
-    let wrote = context.last_write(uid);
-    let mut since = wrote.map(|(since, _)| since);
-    let mut kept = false;
-    // What this term has not written is an earlier one's, and what it has kept still is.
-    if wrote.is_none_or(|(_, kept)| kept)
-        && let Some(old) = &dataset.status
-        && let Some(term) = context.term()
-    {
-        let heard = measure.as_ref().is_some_and(|measure| measure.reporting > 0);
-        let (keeps, inherited) = status::inherited(term, heard, interval, hash64(uid));
-        since = since.or(Some(inherited));
-        if let Some(left) = keeps {
-            status::keep_measured(dataset, &mut new, old);
-            (look_again, kept) = (left, true);
-        }
-    }
+    let moment = status::Moment {
+        term: context.term(),
+        wrote: context.last_write(uid),
+        heard: measure.as_ref().is_some_and(|measure| measure.reporting > 0),
+        interval,
+        turn: hash64(uid),
+    };
+    let (since, keeps) = status::inherit(dataset, &mut new, moment);
+    let look_again = keeps.unwrap_or(if blocked { RETRY_BLOCKED } else { interval });
     let worth = status::worth(dataset, &new, since, interval, now);
     match worth {
         Worth::Nothing => {}
@@ -241,7 +233,7 @@ async fn tell(
                 context.forget(uid);
                 return Ok(Action::await_change());
             }
-            context.note_write(uid, &new, kept);
+            context.note_write(uid, &new, keeps.is_some());
             announce(context, dataset, &new).await;
         }
     }

@@ -179,9 +179,42 @@ fn numbers(status: &mut DatasetStatus, dataset: &Dataset, measure: Option<&Measu
     });
 }
 
+/// Where in its leader's term a Dataset is looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// How long this replica leads; none: nothing is an earlier term's.
+    pub term: Option<Duration>,
+    /// How long ago this term wrote the status, and whether what is measured in it is an earlier one's.
+    pub wrote: Option<(Duration, bool)>,
+    /// An agent has told of the Dataset.
+    pub heard: bool,
+    /// Between writes of numbers, and whose turn it is within that.
+    pub interval: Duration,
+    pub turn: u64,
+}
+
+/// Has the status keep what an earlier term has measured, for as long as it should: how long ago it counts as written,
+/// and, where it keeps that, when to look again. What this term has not written is an earlier one's, and what it has
+/// kept still is.
+pub fn inherit(
+    dataset: &Dataset,
+    status: &mut DatasetStatus,
+    moment: Moment,
+) -> (Option<Duration>, Option<Duration>) {
+    let Moment { term, wrote, heard, interval, turn } = moment;
+    let since = wrote.map(|(since, _)| since);
+    let own = wrote.is_some_and(|(_, kept)| !kept);
+    let Some((old, term)) = dataset.status.as_ref().zip(term).filter(|_| !own) else { return (since, None) };
+    let (keeps, inherited) = inherited(term, heard, interval, turn);
+    if keeps.is_some() {
+        keep_measured(dataset, status, old);
+    }
+    (since.or(Some(inherited)), keeps)
+}
+
 /// Leaves what is measured as an earlier term has written it. Another version that somebody has pinned the Dataset to is
 /// not measured: what is said of it stands.
-pub fn keep_measured(dataset: &Dataset, status: &mut DatasetStatus, old: &DatasetStatus) {
+fn keep_measured(dataset: &Dataset, status: &mut DatasetStatus, old: &DatasetStatus) {
     if pinned(dataset).is_some() && status.version != old.version {
         return;
     }
@@ -311,7 +344,7 @@ fn acted_on(status: &DatasetStatus) -> DatasetStatus {
 /// Of a status that this term has not written: after what time to look again whether its numbers still stay as they are
 /// (none: they do not), and how long ago it counts as written. `heard`: an agent has told of the Dataset. `turn` spreads
 /// the first writes of a term over the interval.
-pub fn inherited(term: Duration, heard: bool, interval: Duration, turn: u64) -> (Option<Duration>, Duration) {
+fn inherited(term: Duration, heard: bool, interval: Duration, turn: u64) -> (Option<Duration>, Duration) {
     let millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1);
     let turn = Duration::from_millis(turn % millis);
     let ends = if heard { SETTLE } else { SILENT };

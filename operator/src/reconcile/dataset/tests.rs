@@ -423,36 +423,47 @@ fn a_new_leader_keeps_what_was_measured_until_agents_have_come() {
     let measure = Measure { reporting: 3, cached_bytes: Some(7), reader_count: 2, ..Measure::default() };
     let told = status::status(&dataset, &Decision::default(), Some(&measure), None, now());
     dataset.status = Some(told.clone());
-    // Nobody has come yet; what is not measured is said all the same.
-    let decision = Decision { invalid: Some("no such store".into()), ..Decision::default() };
-    let mut new = status::status(&dataset, &decision, None, None, now());
-    assert_eq!((new.cached_bytes, new.reader_count), (None, None));
-    status::keep_measured(&dataset, &mut new, &told);
-    assert_eq!(new.phase, DatasetPhase::Failed);
-    assert_eq!((new.cached_bytes, new.reader_count), (Some(7), Some(2)));
-    let mut unchanged = status::status(&dataset, &Decision::default(), None, None, now());
-    status::keep_measured(&dataset, &mut unchanged, &told);
-    assert_eq!(unchanged, told, "nothing to write");
-
-    // Then numbers are written, each Dataset's in its turn, as often as otherwise.
     let (second, interval) = (Duration::from_secs(1), Duration::from_secs(30));
-    let at = |age: u32, turn| status::inherited(second * age, true, interval, turn);
-    assert_eq!(at(5, 0).0, Some(second * 10));
-    assert_eq!(at(15, 0), (None, interval), "at once");
-    assert_eq!(at(15, 12_000), (None, second * 18), "in twelve seconds");
-    assert_eq!(at(27, 30_000 + 12_000), (None, interval));
-    // Agents of a leader whose node died come later.
-    let silent = |age: u32| status::inherited(second * age, false, interval, 0).0;
-    assert_eq!((silent(20), silent(59), silent(60)), (Some(second * 15), Some(second), None));
+    let moment = |age: u32, heard| status::Moment {
+        term: Some(second * age),
+        wrote: None,
+        heard,
+        interval,
+        turn: 12_000,
+    };
+    // No agent has come yet.
+    let silent = |dataset: &Dataset, decision: &Decision, moment| {
+        let mut new = status::status(dataset, decision, None, None, now());
+        let (since, keeps) = status::inherit(dataset, &mut new, moment);
+        (new, since, keeps)
+    };
+    let (new, _, keeps) = silent(&dataset, &Decision::default(), moment(5, false));
+    assert_eq!((new, keeps), (told.clone(), Some(second * 15)), "nothing to write");
+    // What is not measured is said all the same, and what was kept in that is kept at the next look too.
+    let invalid = Decision { invalid: Some("no such store".into()), ..Decision::default() };
+    let wrote = |kept| status::Moment { wrote: Some((second, kept)), ..moment(6, false) };
+    for moment in [moment(5, false), wrote(true)] {
+        let (new, ..) = silent(&dataset, &invalid, moment);
+        assert_eq!((new.phase, new.cached_bytes), (DatasetPhase::Failed, Some(7)));
+    }
+    let (new, since, keeps) = silent(&dataset, &Decision::default(), wrote(false));
+    assert_eq!((new.cached_bytes, since, keeps), (None, Some(second), None), "its own numbers are not");
+    // Agents of a leader whose node died come later; for ever is nothing kept.
+    let kept_at = |age| silent(&dataset, &Decision::default(), moment(age, false)).0.cached_bytes;
+    assert_eq!([20, 59, 60].map(kept_at), [Some(7), Some(7), None]);
+
+    // Where some have come numbers are written after 15 s, each Dataset's in its turn, as often as otherwise.
+    let since = |age| status::inherit(&dataset, &mut told.clone(), moment(age, true));
+    assert_eq!(since(14).1, Some(second));
+    assert_eq!((since(15), since(27)), ((Some(second * 18), None), (Some(interval), None)));
 
     // What somebody pins it to is said at once.
     let version = |n: u8| format!("{n:032x}");
     let policy = json!({"follow": "Pinned", "version": version(2)});
     dataset.spec.version_policy = Some(serde_json::from_value(policy).unwrap());
-    let told = operator_api::crd::dataset_status::DatasetStatus { version: Some(version(1)), ..told };
-    dataset.status = Some(told.clone());
-    let mut pinned = status::status(&dataset, &Decision::default(), None, None, now());
-    status::keep_measured(&dataset, &mut pinned, &told);
+    dataset.status =
+        Some(operator_api::crd::dataset_status::DatasetStatus { version: Some(version(1)), ..told });
+    let (pinned, ..) = silent(&dataset, &Decision::default(), moment(5, false));
     assert_eq!((pinned.version, pinned.cached_bytes), (Some(version(2)), None));
 }
 
