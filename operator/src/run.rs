@@ -8,7 +8,8 @@ use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use kube::Client;
+use kube::{Client, Resource};
+use operator_api::crd::Dataset;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -136,6 +137,7 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
     tasks.spawn(census::keep(asked, inventory.clone()));
     let hub = Hub::new(Limits::default(), life_number(), inventory.clone());
     hub.admit(false);
+    hub.directory_is_whole(false);
     let metrics = Metrics::new(hub.clone());
     let steering = Steering::new(inventory.clone());
     let sink = sink(inventory.clone(), steering.clone(), hub.clone());
@@ -159,6 +161,7 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
     steering.start(client.clone(), stores.clone(), hub.clone(), move |fact| tell(&told, fact), &mut tasks);
     let candidate = Candidate::new(client.clone(), &namespace, LEASE, &identity, reached_at);
     let (leads, leader, metrics_too) = (leading.changes(), candidate.leader(), metrics.clone());
+    let (listings, to_bind) = (stores.listings.clone(), hub.clone());
     let inside = Inside { hub: hub.clone(), steering, stores, leads, leader, metrics: metrics_too };
     // Boxed, as the doors' own parts are: all in one future overflow a worker's stack where nothing is optimised.
     let doors = Box::pin(doors.serve(client, inside, stop.clone()));
@@ -166,7 +169,12 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
         campaign(candidate, leading, datasets, hub, worker_image, metrics, stop).await;
         Ok(())
     };
-    let mut life = std::pin::pin!(async { tokio::try_join!(campaign, doors) });
+    let binding = async {
+        listings.wait_for(&Dataset::kind(&())).await;
+        to_bind.directory_is_whole(true);
+        Ok(())
+    };
+    let mut life = std::pin::pin!(async { tokio::try_join!(campaign, doors, binding) });
     tokio::select! {
         // Ends when it is told to, and has given the Lease back by then; early only where a door fails.
         ended = &mut life => {

@@ -83,6 +83,7 @@ pub struct Hub {
     /// Nodes with a stream whose agents have a Dataset on a mount.
     mounted: Mutex<FxHashMap<Name, FxHashSet<Name>>>,
     admits: AtomicBool,
+    whole: AtomicBool,
     pods_watched: OnceLock<Instant>,
     ends: broadcast::Sender<(Name, Box<str>)>,
 }
@@ -103,6 +104,7 @@ impl Hub {
             streams: Mutex::new(0),
             mounted: Mutex::default(),
             admits: AtomicBool::new(true),
+            whole: AtomicBool::new(true),
             pods_watched: OnceLock::new(),
             ends,
         })
@@ -143,14 +145,25 @@ impl Hub {
         if !admits {
             // As after a restart: who leads asks, and agents tell whoever does what they have in hand.
             *self.desk() = Desk::default();
-            for seat in lock(&self.seats).values() {
-                seat.wake.notify_one();
-            }
+            self.wake_all();
         }
     }
 
     pub(super) fn admits(&self) -> bool {
         self.admits.load(Ordering::Acquire)
+    }
+
+    /// Whether the directory has every Dataset. Until then agents that have come are told of none: told of half, they
+    /// would hear of the other half seconds later, and meanwhile pass for nodes that cannot have it.
+    pub fn directory_is_whole(&self, whole: bool) {
+        self.whole.store(whole, Ordering::Release);
+        if whole {
+            self.wake_all();
+        }
+    }
+
+    pub(super) fn binds(&self) -> bool {
+        self.whole.load(Ordering::Acquire)
     }
 
     /// The inventory is told which pods use Datasets where, and knows it from that moment on.
@@ -269,6 +282,12 @@ impl Hub {
 
     fn wake(&self, node: &str) {
         if let Some(seat) = lock(&self.seats).get(node) {
+            seat.wake.notify_one();
+        }
+    }
+
+    fn wake_all(&self) {
+        for seat in lock(&self.seats).values() {
             seat.wake.notify_one();
         }
     }

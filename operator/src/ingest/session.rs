@@ -152,9 +152,10 @@ impl Session {
     /// Something may have to be sent; also whether this stream still speaks for its node.
     pub fn wake(&mut self) -> Result<(), Status> {
         self.speaks()?;
-        if self.sources.is_some() {
-            self.send_due();
+        if self.told.is_none() {
+            self.rebind();
         }
+        self.send_due();
         Ok(())
     }
 
@@ -236,7 +237,7 @@ impl Session {
 
     /// Bindings are told when they are not what they were.
     fn rebind(&mut self) {
-        let Some(sources) = &self.sources else { return };
+        let Some(sources) = self.sources.as_ref().filter(|_| self.hub.binds()) else { return };
         let (bound, revision) = self.hub.directory.bind(sources);
         let Bound { bindings, names, left_out } = bound;
         self.bound_at = revision;
@@ -348,6 +349,10 @@ impl Session {
     }
 
     fn send_due(&mut self) {
+        // Instructions name Datasets by the numbers of bindings.
+        if self.told.is_none() {
+            return;
+        }
         let due = self.hub.desk().due(&self.node, BATCH);
         let full = due.len() >= BATCH;
         for due in due {

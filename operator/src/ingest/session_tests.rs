@@ -82,6 +82,33 @@ fn three() -> (Arc<Hub>, [Session; 3]) {
     (hub, sessions)
 }
 
+#[test]
+fn who_comes_before_every_dataset_is_known_is_told_of_all_at_once() {
+    let hub = hub(&[("a/b", "nas:/x")]);
+    hub.directory_is_whole(false);
+    hub.instruct(wish("n1", "a/b")).unwrap();
+    let mut session = come(&hub, "n1");
+    session.out.clear();
+    let bound = |told: Vec<Told>| {
+        let names = |told| match told {
+            Told::Bindings(told) => told.bindings.into_iter().map(|binding| binding.name).collect(),
+            Told::Instruction(told) => vec![told.id],
+            _ => Vec::new(),
+        };
+        told.into_iter().map(names).collect::<Vec<_>>()
+    };
+    assert_eq!(bound(said(&mut session, on(&["nas:/x", "nas:/y"]))), [[""; 0]; 0], "half a list");
+    session.wake().unwrap();
+    assert!(session.out.is_empty(), "an instruction names a Dataset by its binding's number");
+    put(&hub, "a/c", "nas:/y");
+    hub.directory_is_whole(true);
+    session.wake().unwrap();
+    let told = session.out.drain(..).filter_map(|down| down.kind).collect();
+    assert_eq!(bound(told), [vec!["a/b", "a/c"], vec!["w"]]);
+    session.wake().unwrap();
+    assert!(session.out.is_empty(), "told again");
+}
+
 const MINUTE: u64 = 60_000;
 
 #[test]

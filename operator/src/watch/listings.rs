@@ -60,6 +60,12 @@ impl Listings {
         let _ = self.board.subscribe().wait_for(|board| words(board).is_none()).await;
     }
 
+    /// Waits until one kind has been listed.
+    pub async fn wait_for(&self, kind: &str) {
+        let listed = |board: &BTreeMap<String, State>| board.get(kind) == Some(&State::Listed);
+        let _ = self.board.subscribe().wait_for(listed).await;
+    }
+
     pub fn turns(&self) -> Turns {
         Turns { board: self.board.subscribe(), _all: self.clone() }
     }
@@ -176,6 +182,7 @@ mod tests {
         for kind in &kinds {
             assert!(waiting.try_join_next().is_none(), "{kind:?} is missing");
             kind.listed();
+            listings.wait_for(kind.kind()).await;
             tokio::task::yield_now().await;
         }
         for _ in 0..5 {
