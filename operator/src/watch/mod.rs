@@ -3,7 +3,7 @@
 //! Each kind is listed and watched once; nothing else GETs. What the operator made itself is selected by
 //! label ([`owned`]). A change wakes whoever is concerned ([`wake`]); what the inventory must know becomes facts
 //! ([`facts`]); which kinds have been listed is kept in [`listings`]. Of kinds that people write, what
-//! cannot be read is left out ([`readable`]). Bound pods are watched in `schedule`, which acts on them.
+//! cannot be read is left out ([`readable`]); of large ones a part is kept (`partly`). Bound pods are watched in `schedule`, which acts on them.
 
 pub mod wake;
 
@@ -20,6 +20,8 @@ pub mod pace;
 pub mod readable;
 
 pub mod stores;
+
+mod partly;
 
 pub mod judged;
 

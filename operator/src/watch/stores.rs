@@ -15,7 +15,6 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, Resource, ResourceExt};
-use operator_api::crd::access_profile::AccessProfileSpec;
 use operator_api::crd::operation::{OperationKind, OperationRef, Timing};
 use operator_api::crd::{AccessProfile, DataBackup, DataLoad, DataMigrate, DataProcess, Dataset};
 use serde::de::DeserializeOwned;
@@ -25,6 +24,7 @@ use super::changes::{Change, Changes};
 use super::listings::{self, Listing, Listings};
 use super::owned::Owned;
 use super::pace::Pace;
+use super::partly;
 use super::readable::{self, Told};
 use super::wake::{Wake, Wakes};
 use crate::marks;
@@ -72,11 +72,12 @@ pub struct Stores {
     pub backups: Store<DataBackup>,
     pub processes: Store<DataProcess>,
     pub namespaces: Store<Namespace>,
+    /// When each was made, and nothing else of them: [`partly::nodes`].
     pub nodes: Store<Node>,
     pub claims: Owned<PersistentVolumeClaim>,
     pub volumes: Owned<PersistentVolume>,
     pub jobs: Owned<Job>,
-    /// What was learned of Datasets, without what was learned: [`bare`].
+    /// What was learned of Datasets, without what was learned: [`partly`].
     pub profiles: Owned<AccessProfile>,
     pub wakes: Wakes,
     pub listings: Listings,
@@ -171,16 +172,12 @@ pub fn start(client: &Client, sink: Sink, tasks: &mut JoinSet<()>) -> Stores {
             concerned(&seen, &name);
         },
     ));
-    let to = sink.clone();
-    tasks.spawn(reflect(
-        plain_of(client),
+    tasks.spawn(partly::nodes(
+        client.clone(),
         nodes_writer,
         stores.wakes.clone(),
         stores.listing::<Node>(),
-        move |change| match change {
-            Change::Is(node) => to(Heard::Node(&node)),
-            Change::Gone { name, .. } => to(Heard::NodeGone(&name)),
-        },
+        sink.clone(),
     ));
 
     let ours = watcher::Config::default().labels(marks::SELECTOR);
@@ -198,7 +195,12 @@ pub fn start(client: &Client, sink: Sink, tasks: &mut JoinSet<()>) -> Stores {
     owned(client, ours.clone(), stores.claims.clone(), &stores, wake_dataset(&stores), hear, tasks);
     owned(client, ours.clone(), stores.volumes.clone(), &stores, wake_dataset(&stores), drop, tasks);
     owned(client, ours, stores.jobs.clone(), &stores, wake_owner(&stores), drop, tasks);
-    tasks.spawn(profiles(client.clone(), stores.profiles.clone(), stores.listing::<AccessProfile>(), sink));
+    tasks.spawn(partly::profiles(
+        client.clone(),
+        stores.profiles.clone(),
+        stores.listing::<AccessProfile>(),
+        sink,
+    ));
     stores
 }
 
@@ -208,52 +210,6 @@ where
 {
     let writer = Writer::new(());
     (writer.as_reader(), writer)
-}
-
-/// What was learned of workloads; handed on, because it is large and asked for elsewhere. Kept is whose it is.
-async fn profiles(client: Client, kept: Owned<AccessProfile>, listing: Listing, sink: Sink) {
-    let mut changes = Changes::default();
-    let watch = || readable::events(&client, watcher::Config::default());
-    follow(watch, listing, move |event| {
-        kept.apply(&match &event {
-            Event::Apply(profile) => Event::Apply(bare(profile)),
-            Event::Delete(profile) => Event::Delete(bare(profile)),
-            Event::Init => Event::Init,
-            Event::InitApply(profile) => Event::InitApply(bare(profile)),
-            Event::InitDone => Event::InitDone,
-        });
-        for change in changes.of(event) {
-            match change {
-                Change::Is(profile) => sink(Heard::Profile(&profile)),
-                Change::Gone { namespace, name, .. } => {
-                    sink(Heard::ProfileGone { namespace: &namespace, name: &name });
-                }
-            }
-        }
-    })
-    .await;
-}
-
-/// Some hundred KiB of a profile are not needed to know whose it is, and when it was learned. In its Dataset's own
-/// namespace that is its owner, elsewhere a label says it: here it is the label for both.
-fn bare(profile: &AccessProfile) -> AccessProfile {
-    let AccessProfileSpec { workload, dataset, learned_at, .. } = &profile.spec;
-    let spec = AccessProfileSpec {
-        workload: workload.clone(),
-        dataset: dataset.clone(),
-        version: None,
-        pattern: None,
-        first: Vec::new(),
-        data: String::new(),
-        learned_at: learned_at.clone(),
-    };
-    let mut metadata = profile.metadata.clone();
-    let owner = profile.owner_references().iter().find(|owner| owner.kind == Dataset::kind(&()));
-    if let Some(owner) = owner {
-        let labels = metadata.labels.get_or_insert_default();
-        labels.entry(marks::DATASET_UID.to_owned()).or_insert_with(|| owner.uid.clone());
-    }
-    AccessProfile { metadata, spec }
 }
 
 fn operations<K>(
@@ -419,7 +375,7 @@ where
 }
 
 /// A watch on a kind whose objects the apiserver itself makes sense of.
-fn plain<K>(
+pub(super) fn plain<K>(
     client: &Client,
     config: watcher::Config,
 ) -> impl Stream<Item = watcher::Result<Told<K>>> + Send + use<K>
@@ -432,7 +388,7 @@ where
 
 /// Watches for ever. What cannot be had is asked for again, less and less often; the library knows the rules
 /// (a watch that ended, a version too old, an apiserver that says no).
-async fn follow<K, S>(watch: impl Fn() -> S, listing: Listing, mut fold: impl FnMut(Event<K>))
+pub(super) async fn follow<K, S>(watch: impl Fn() -> S, listing: Listing, mut fold: impl FnMut(Event<K>))
 where
     S: Stream<Item = watcher::Result<Told<K>>>,
 {
