@@ -9,7 +9,7 @@ use crate::residency::{Owner, Residency};
 use crate::run::{LARGE, Run, Visit};
 use crate::stream::{PIECE, Pattern, STREAM_LIMIT, Terms, Want};
 use crate::thread::Thread;
-use crate::units::{FileKey, MountId, Nanos, PAGE, Pages, Reader, pages_of};
+use crate::units::{FileKey, MountId, Nanos, PAGE, Pages, Reader, bytes_in, pages_of};
 use crate::view::{Happening, Predictor, Survival};
 
 /// Hits in a row before a file is looked at for being settled.
@@ -92,7 +92,7 @@ impl Core {
             // in the file.
             u64::from(count) * PAGE
         } else {
-            (pages.end * PAGE).min(size).saturating_sub(pages.start * PAGE)
+            bytes_in(&pages, size)
         };
         let missed = (found.missed * PAGE).min(bytes);
         if via != Via::Mapped {
@@ -172,9 +172,8 @@ impl Core {
                 }
                 Flight::List { .. } => false,
             });
-        let size = self.catalog.file(id).map_or(0, |file| file.size);
-        for (owner, claimed) in claimed {
-            self.ledger.hit(*owner, bytes_of(*claimed, pages, size), late);
+        for (owner, bytes) in claimed {
+            self.ledger.hit(*owner, *bytes, late);
             if owner.predictor.is_among_files()
                 && let Some(store) = self.stores.get_mut(&mount)
             {
@@ -312,12 +311,6 @@ impl Core {
         self.recall(&mut run);
         self.runs.insert((workload, mount), run);
     }
-}
-
-/// Bytes of `count` pages of a range: the last page of a file is rarely full.
-pub(crate) fn bytes_of(count: u64, range: &Pages, size: u64) -> u64 {
-    let beyond = if range.end >= pages_of(size) { (pages_of(size) * PAGE).saturating_sub(size) } else { 0 };
-    (count * PAGE).saturating_sub(beyond)
 }
 
 /// Files of this kind are read whole, and this one in no order: what it lacks is brought in from its start to

@@ -9,7 +9,7 @@ use std::hash::{Hash, Hasher};
 use rustc_hash::{FxHashMap, FxHasher};
 
 use crate::observation::{Entry, EntryKind};
-use crate::residency::{Owner, Residency};
+use crate::residency::{Residency, Settled};
 use crate::units::{FileKey, MountId};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,13 +75,10 @@ pub struct File {
     pub residency: Option<Box<Residency>>,
 }
 
-/// Claims that nobody can redeem any more, in pages.
-pub type Lost = Vec<(Owner, u64)>;
-
 impl File {
-    /// What was known of its pages is void; returns the claims on them.
-    fn forget_pages(&mut self) -> Lost {
-        self.residency.take().map_or_else(Lost::new, |mut residency| residency.removed(&(0..u64::MAX)))
+    /// What was known of its pages is void; returns whose claims end.
+    fn forget_pages(&mut self) -> Settled {
+        self.residency.take().map_or_else(Settled::new, |mut residency| residency.removed(&(0..u64::MAX)))
     }
 }
 
@@ -222,8 +219,8 @@ impl Catalog {
     /// Joins a name and an inode. A name that has become another inode starts afresh; returns the claims that
     /// went with the old one, for the ledger.
     #[must_use]
-    pub fn bind(&mut self, id: FileId, key: FileKey, size: u64) -> Lost {
-        let mut lost = Lost::new();
+    pub fn bind(&mut self, id: FileId, key: FileKey, size: u64) -> Settled {
+        let mut lost = Settled::new();
         let Some(file) = self.files.get_mut(id.0 as usize) else {
             return lost;
         };
@@ -354,8 +351,8 @@ impl Catalog {
 
     /// Forgets what a mount's inodes were (it has gone); the names stay. Returns the claims on their pages.
     #[must_use]
-    pub fn unbind_mount(&mut self, mount: MountId) -> Lost {
-        let mut lost = Lost::new();
+    pub fn unbind_mount(&mut self, mount: MountId) -> Settled {
+        let mut lost = Settled::new();
         for file in &mut self.files {
             if self.dirs.get(file.dir.0 as usize).is_some_and(|dir| dir.mount == mount) {
                 if let Some(key) = file.key.take() {
@@ -372,7 +369,7 @@ impl Catalog {
 
     /// Forgets everything; returns the claims on any page.
     #[must_use]
-    pub fn start_over(&mut self) -> Lost {
+    pub fn start_over(&mut self) -> Settled {
         let lost = self.files.iter_mut().flat_map(File::forget_pages).collect();
         *self = Self::default();
         lost

@@ -1,7 +1,7 @@
 //! Which pages of a file are in the page cache, who brought them, and which of the agent's wait unread.
 
 use crate::ranges::RangeSet;
-use crate::units::Pages;
+use crate::units::{PAGE, Pages, bytes_in, pages_of};
 use crate::view::Predictor;
 
 /// Pages the agent brought in and nobody has read yet.
@@ -9,6 +9,9 @@ use crate::view::Predictor;
 pub struct Claim {
     start: u32,
     end: u32,
+    /// Bytes by which its last page is not full, as it is where the file ended there when it came: what is settled must be what
+    /// was fetched, whatever becomes of the file.
+    short: u16,
     pub owner: Owner,
 }
 
@@ -17,6 +20,14 @@ pub struct Claim {
 pub struct Owner {
     pub workload: u32,
     pub predictor: Predictor,
+}
+
+impl Claim {
+    /// Of pages that are in it.
+    fn bytes(&self, start: u32, end: u32) -> u64 {
+        let short = if end == self.end { u64::from(self.short) } else { 0 };
+        u64::from(end - start) * PAGE - short
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -30,11 +41,15 @@ pub struct Residency {
     claims: Vec<Claim>,
 }
 
-/// Pages of one access by how they were found.
+/// Bytes whose claims end, by whose they were.
+pub type Settled = Vec<(Owner, u64)>;
+
+/// How what an access reached was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
+    /// In pages.
     pub missed: u64,
-    pub claimed: Vec<(Owner, u64)>,
+    pub claimed: Settled,
 }
 
 impl Residency {
@@ -80,7 +95,7 @@ impl Residency {
     }
 
     /// Whose claims end here: see `come_again`.
-    pub fn added_by_thread(&mut self, range: &Pages) -> Vec<(Owner, u64)> {
+    pub fn added_by_thread(&mut self, range: &Pages) -> Settled {
         let lost = self.come_again(range);
         self.forget(range);
         self.fresh.insert(range);
@@ -89,8 +104,8 @@ impl Residency {
 
     /// Gives the pages of them that were read before their coming was told: one thread's additions are told
     /// together, and its reader may be quicker. Nobody waits for those any more. And whose earlier claims end
-    /// here: see `come_again`.
-    pub fn added_by_agent(&mut self, range: &Pages, owner: Option<Owner>) -> (u64, Vec<(Owner, u64)>) {
+    /// here: see `come_again`. `size` is the file's.
+    pub fn added_by_agent(&mut self, range: &Pages, owner: Option<Owner>, size: u64) -> (u64, Settled) {
         let lost = self.come_again(range);
         let (read, unread) = (self.reader.overlap(range), self.reader.gaps(range));
         self.forget(range);
@@ -99,9 +114,15 @@ impl Residency {
         let to = |page: u64| u32::try_from(page).unwrap_or(u32::MAX);
         for range in unread {
             let (start, end) = (to(range.start), to(range.end));
+            let full = (range.end - range.start) * PAGE;
+            // Pages beyond the end that is known count as full: the file has grown.
+            let short = if range.end > pages_of(size) { 0 } else { full - bytes_in(&range, size) };
+            let short = u16::try_from(short).unwrap_or(0);
             match self.claims.last_mut() {
-                Some(last) if last.owner == owner && last.end == start => last.end = end,
-                _ => self.claims.push(Claim { start, end, owner }),
+                Some(last) if last.owner == owner && last.end == start && last.short == 0 => {
+                    (last.end, last.short) = (end, short);
+                }
+                _ => self.claims.push(Claim { start, end, short, owner }),
             }
         }
         (read, lost)
@@ -109,7 +130,7 @@ impl Residency {
 
     /// Pages come that were in doubt, and are claimed: they had left unread, and the record of it was lost.
     /// A claim that stood on would be settled twice, by the pages that come now.
-    fn come_again(&mut self, range: &Pages) -> Vec<(Owner, u64)> {
+    fn come_again(&mut self, range: &Pages) -> Settled {
         if self.claims.is_empty() {
             return Vec::new();
         }
@@ -179,25 +200,25 @@ impl Residency {
     }
 
     /// Pages left the cache: whose claims went with them, unread.
-    pub fn removed(&mut self, range: &Pages) -> Vec<(Owner, u64)> {
+    pub fn removed(&mut self, range: &Pages) -> Settled {
         self.forget(range);
         self.take_claims(range)
     }
 
     /// Gives up every claim (the run has ended).
-    pub fn abandon(&mut self, workload: u32) -> Vec<(Owner, u64)> {
+    pub fn abandon(&mut self, workload: u32) -> Settled {
         let mut lost = Vec::new();
         self.claims.retain(|claim| {
             let mine = claim.owner.workload == workload;
             if mine {
-                lost.push((claim.owner, u64::from(claim.end - claim.start)));
+                lost.push((claim.owner, claim.bytes(claim.start, claim.end)));
             }
             !mine
         });
         lost
     }
 
-    fn take_claims(&mut self, range: &Pages) -> Vec<(Owner, u64)> {
+    fn take_claims(&mut self, range: &Pages) -> Settled {
         if self.claims.is_empty() {
             return Vec::new();
         }
@@ -212,9 +233,9 @@ impl Residency {
                 kept.push(claim);
                 continue;
             }
-            taken.push((claim.owner, u64::from(till - from)));
+            taken.push((claim.owner, claim.bytes(from, till)));
             if claim.start < from {
-                kept.push(Claim { end: from, ..claim });
+                kept.push(Claim { end: from, short: 0, ..claim });
             }
             if till < claim.end {
                 kept.push(Claim { start: till, ..claim });
@@ -231,30 +252,61 @@ mod tests {
 
     const OWNER: Owner = Owner { workload: 1, predictor: Predictor::Directory };
 
+    /// A file that ends beyond all of these pages.
+    const LARGE: u64 = 1 << 30;
+
     #[test]
     fn pages_fetched_again_in_doubt_are_claimed_once() {
         let mut residency = Residency::default();
-        residency.added_by_agent(&(0..8), Some(OWNER));
+        residency.added_by_agent(&(0..8), Some(OWNER), LARGE);
         residency.doubt();
-        let (read, lost) = residency.added_by_agent(&(2..6), Some(OWNER));
-        assert_eq!((read, lost), (0, vec![(OWNER, 4)]));
+        let (read, lost) = residency.added_by_agent(&(2..6), Some(OWNER), LARGE);
+        assert_eq!((read, lost), (0, vec![(OWNER, 4 * PAGE)]));
         assert_eq!(residency.claimed_pages(), 8);
-        let claimed: u64 = residency.read(&(0..8)).claimed.iter().map(|(_, pages)| pages).sum();
-        assert_eq!(claimed, 8);
+        let claimed: u64 = residency.read(&(0..8)).claimed.iter().map(|(_, bytes)| bytes).sum();
+        assert_eq!(claimed, 8 * PAGE);
+    }
+
+    #[test]
+    fn what_is_settled_is_what_came_however_it_is_cut() {
+        let size = 7 * PAGE + 100;
+        for cut in 0..=8 {
+            for grown in [false, true] {
+                let mut residency = Residency::default();
+                residency.added_by_agent(&(2..5), Some(OWNER), size);
+                residency.added_by_agent(&(5..8), Some(OWNER), size);
+                if grown {
+                    // The file has become longer since.
+                    residency.added_by_agent(&(8..10), Some(OWNER), 12 * PAGE);
+                }
+                let mut settled = residency.read(&(0..cut)).claimed;
+                settled.extend(residency.removed(&(cut..9)));
+                settled.extend(residency.abandon(OWNER.workload));
+                let bytes: u64 = settled.iter().map(|(_, bytes)| bytes).sum();
+                let more = if grown { 2 * PAGE } else { 0 };
+                assert_eq!(bytes, size - 2 * PAGE + more, "cut at {cut}, grown {grown}");
+            }
+        }
+        // Of a file whose length is behind, or not known.
+        for size in [0, PAGE] {
+            let mut residency = Residency::default();
+            residency.added_by_agent(&(2..4), Some(OWNER), size);
+            assert_eq!(residency.abandon(OWNER.workload), [(OWNER, 2 * PAGE)]);
+        }
     }
 
     #[test]
     fn a_mapping_redeems_what_it_found_and_adds_nothing() {
         let mut residency = Residency::default();
-        residency.added_by_agent(&(2..6), Some(OWNER));
+        residency.added_by_agent(&(2..6), Some(OWNER), LARGE);
         residency.added_by_thread(&(8..9));
-        assert_eq!(residency.mapped(&(0..16)), Found { missed: 1, claimed: vec![(OWNER, 4)] });
+        assert_eq!(residency.mapped(&(0..16)), Found { missed: 1, claimed: vec![(OWNER, 4 * PAGE)] });
         assert_eq!(residency.known(&(0..16)), [2..6, 8..9]);
         assert_eq!(residency.known(&(3..6)), [3..6]);
         // In doubt: a claim is redeemed by what was read, not by what may have been mapped.
-        residency.added_by_agent(&(10..12), Some(OWNER));
+        residency.added_by_agent(&(10..12), Some(OWNER), LARGE);
         residency.doubt();
         assert_eq!(residency.mapped(&(0..16)), Found::default());
-        assert_eq!(residency.read(&(10..12)).claimed, [(OWNER, 2)]);
+        assert_eq!(residency.read(&(10..12)).claimed, [(OWNER, 2 * PAGE)]);
     }
 }

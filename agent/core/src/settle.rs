@@ -7,7 +7,7 @@ use crate::observation::{Actor, Entry, OrderId, Outcome};
 use crate::order::{Door, Extent, Order};
 use crate::residency::Owner;
 use crate::store::Store;
-use crate::units::{FileKey, MountId, Nanos, PAGE, Pages, Reader, pages_of};
+use crate::units::{FileKey, MountId, Nanos, PAGE, Pages, Reader, bytes_in, pages_of};
 use crate::view::{Happening, Survival};
 
 /// From an open to the read that follows it, at the most.
@@ -30,10 +30,11 @@ impl Core {
         let Some(file) = self.catalog.file_mut(id) else {
             return;
         };
-        // As much as reading them will redeem. The length of a file that nobody has seen yet is not known.
-        let size = if file.size == 0 { pages.end * PAGE } else { file.size };
-        let bytes = (pages.end * PAGE).min(size).saturating_sub(pages.start * PAGE);
-        let (read, lost) = file.residency.get_or_insert_default().added_by_agent(pages, claimant);
+        // As much as reading them will redeem. The length of a file that nobody has seen, or that has grown since, is not
+        // known.
+        let size = if pages.end > pages_of(file.size) { pages.end * PAGE } else { file.size };
+        let bytes = bytes_in(pages, size);
+        let (read, lost) = file.residency.get_or_insert_default().added_by_agent(pages, claimant, size);
         self.waste(&lost);
         self.totals.fetched_bytes += bytes;
         let Some(owner) = owner else { return };
@@ -154,9 +155,9 @@ impl Core {
             self.judge(mount, Survival::Dropped);
             return;
         }
-        for (owner, pages) in lost {
-            self.ledger.unfetched(*owner, pages * PAGE);
-            self.totals.fetched_bytes = self.totals.fetched_bytes.saturating_sub(pages * PAGE);
+        for (owner, bytes) in lost {
+            self.ledger.unfetched(*owner, *bytes);
+            self.totals.fetched_bytes = self.totals.fetched_bytes.saturating_sub(*bytes);
         }
         if let Some(active) = self.active.get_mut(&id) {
             active.streams.retreat(pages);
@@ -327,10 +328,11 @@ impl Core {
         let residency = file.residency.get_or_insert_default();
         let wanted = flight.span.start..(flight.span.start + pages_of(bytes)).min(pages_of(size.max(bytes)));
         let gaps = residency.gaps(&wanted);
-        let pages: u64 = gaps.iter().map(|gap| gap.end - gap.start).sum();
-        let lost: Vec<_> = gaps.iter().flat_map(|gap| residency.added_by_agent(gap, claimant).1).collect();
+        let size = size.max(bytes);
+        let lost: Vec<_> =
+            gaps.iter().flat_map(|gap| residency.added_by_agent(gap, claimant, size).1).collect();
         self.waste(&lost);
-        let brought = (pages * PAGE).min(bytes);
+        let brought = gaps.iter().map(|gap| bytes_in(gap, size)).sum();
         self.totals.fetched_bytes += brought;
         self.ledger.fetched(flight.owner, brought);
         if claimant.is_some() {
@@ -390,8 +392,8 @@ impl Core {
 
     /// Books claims that nobody can redeem any more.
     pub(crate) fn waste(&mut self, lost: &[(Owner, u64)]) {
-        for (owner, pages) in lost {
-            self.ledger.wasted(*owner, pages * PAGE);
+        for (owner, bytes) in lost {
+            self.ledger.wasted(*owner, *bytes);
         }
     }
 
@@ -407,7 +409,7 @@ impl Core {
                 self.claimed.remove(&id);
                 continue;
             };
-            let lost: Vec<(Owner, u64)> = residency.abandon(workload);
+            let lost = residency.abandon(workload);
             if residency.claimed_pages() == 0 {
                 self.claimed.remove(&id);
             }

@@ -58,3 +58,8 @@ pub type Pages = Range<u64>;
 pub const fn pages_of(bytes: u64) -> u64 {
     bytes.div_ceil(PAGE)
 }
+
+/// Bytes that pages hold of a file of `size` bytes: its last page is rarely full.
+pub fn bytes_in(pages: &Pages, size: u64) -> u64 {
+    (pages.end * PAGE).min(size).saturating_sub(pages.start * PAGE)
+}

@@ -73,7 +73,6 @@ fn ready_and_in_doubt() -> Folders {
 
 #[test]
 fn what_lay_ready_when_records_were_lost_is_settled_once() {
-    let whole = SIZE.div_ceil(4096) * 4096;
     // Still there: read, and as good as foreseen.
     let mut folders = ready_and_in_doubt();
     let before = folders.core.node().fate;
@@ -84,7 +83,7 @@ fn what_lay_ready_when_records_were_lost_is_settled_once() {
     let mut folders = ready_and_in_doubt();
     folders.read(Who::D, 40, true);
     let fate = folders.core.node().fate;
-    assert_eq!((fate.hit - before.hit, fate.wasted - before.wasted), (0, whole));
+    assert_eq!((fate.hit - before.hit, fate.wasted - before.wasted), (0, SIZE));
     // The last file that lies ready has gone too, and another run brings it in again.
     let mut folders = ready_and_in_doubt();
     let last =
@@ -92,7 +91,7 @@ fn what_lay_ready_when_records_were_lost_is_settled_once() {
     folders.tell(&Observation::Added { file: Who::D.key(last), pages: 0..10, by: Actor::Agent });
     folders.read(Who::D, last, false);
     let fate = folders.core.node().fate;
-    assert_eq!((fate.hit - before.hit, fate.wasted - before.wasted), (0, whole));
+    assert_eq!((fate.hit - before.hit, fate.wasted - before.wasted), (0, SIZE));
 }
 
 #[test]
