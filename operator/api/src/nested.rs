@@ -8,9 +8,13 @@ pub enum Nested {
     Around,
 }
 
+/// The folders of a path, one by one.
+pub fn parts(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|part| !matches!(*part, "" | "."))
+}
+
 /// None: neither holds the other. Slashes at the ends or in a row, and `.`, mean nothing; an empty path is everything.
 pub fn nested(from: &str, to: &str) -> Option<Nested> {
-    let parts = |path| str::split(path, '/').filter(|part| !matches!(*part, "" | "."));
     let (mut from, mut to) = (parts(from), parts(to));
     loop {
         match (from.next(), to.next()) {

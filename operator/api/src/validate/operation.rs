@@ -25,8 +25,8 @@ pub fn migrate(namespace: &str, migrate: &DataMigrate, known: &dyn Known) -> Res
     let name = migrate.metadata.name.as_deref();
     timing(namespace, OperationKind::DataMigrate, name, &migrate.spec.timing, known, &mut refusals);
     // CEL compares no two objects of different schemas, so this is no rule of the CRD.
-    if let Some(nested) = ends::relation(namespace, &migrate.spec.from, &migrate.spec.to, known) {
-        refusals.add(nested.words());
+    if let Some(wrong) = ends::relation(namespace, &migrate.spec.from, &migrate.spec.to, known) {
+        refusals.add(wrong);
     }
     for (end, field, written) in [(&migrate.spec.from, "from", false), (&migrate.spec.to, "to", true)] {
         if let Some(dataset) = &end.dataset {

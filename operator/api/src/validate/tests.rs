@@ -217,8 +217,17 @@ fn a_migration_into_its_own_source_is_refused_however_that_is_written() {
         "accessModes": ["ReadWriteMany"], "mounts": [{"mountPoint": "s3://b", "name": "m"}],
         "sharing": {"grants": [{"namespace": "a", "claimName": "lent"}]}}}))
     .unwrap();
+    let own_and_mounted: Dataset = serde_json::from_value(json!({"metadata": {"name": "m"}, "spec": {
+        "accessModes": ["ReadWriteMany"], "mounts": [
+            {"mountPoint": "nfs://nas/export", "path": "/in/nas"}, {"mountPoint": "s3://n/x", "name": "n"},
+            {"mountPoint": "s3://plain", "name": "p", "options": {"endpoint": "http://minio:9000"}}]}}))
+    .unwrap();
     let world = World {
-        datasets: BTreeMap::from([(("z".into(), "d".into()), Arc::new(shared))]),
+        datasets: BTreeMap::from([
+            (("z".into(), "d".into()), Arc::new(shared)),
+            (("a".into(), "m".into()), Arc::new(own_and_mounted)),
+        ]),
+        claims: BTreeMap::from([(("a".into(), "lent".into()), Claim { dataset: ("z".into(), "d".into()) })]),
         ..World::default()
     };
     let dataset = |name: &str, path: Option<&str>| json!({"dataset": {"name": name, "path": path}});
@@ -247,6 +256,15 @@ fn a_migration_into_its_own_source_is_refused_however_that_is_written() {
         (url("s3://b/x/y"), url("s3://b/x"), "from lies inside of to"),
         (at("s3://b", "access_key_id", "r"), at("s3://b/c", "access_key_id", "w"), "to lies inside of from"),
         (at("s3://b", "aws.endpoint", "r"), at("s3://b/c", "aws.endpoint", "r"), "to lies inside of from"),
+        (dataset("m", None), url("nfs://nas/export/copy"), "(Dataset a/m has nfs://nas/export at /in/nas)"),
+        (dataset("m", Some("/n/y")), url("s3://n/x/y/z"), "to lies inside of from"),
+        (dataset("m", Some("/in/nas")), url("nfs://nas/export"), "nothing to copy"),
+        (dataset("m", Some("/in")), url("nfs://nas/export"), "to lies inside of from"),
+        (url("nfs://nas/export"), dataset("m", Some("in")), "from lies inside of to"),
+        (url("s3://n"), dataset("m", Some("n")), "to lies inside of from"),
+        (url("s3://n/x/y/z"), dataset("m", Some("n/y")), "from lies inside of to"),
+        (lent("/m"), url("s3://b/copy"), "(Dataset z/d has s3://b at /m)"),
+        (url("s3://b/copy"), url("pvc://lent/m"), "from lies inside of to"),
     ];
     for (from, to, words) in cases {
         let refusal = judged(&from, &to).unwrap_or_else(|| panic!("{from} to {to} is admitted"));
@@ -261,6 +279,10 @@ fn a_migration_into_its_own_source_is_refused_however_that_is_written() {
         (url("s3://b"), url("s3://c/copy")),
         (url("s3://b"), url("gs://b/copy")),
         (at("s3://b", "endpoint", "r"), at("s3://b/copy", "endpoint", "w")),
+        (dataset("m", Some("/n/y")), url("s3://n/x/z")),
+        (dataset("m", Some("/in/other")), url("nfs://nas/export/copy")),
+        (dataset("m", None), url("s3://plain/copy")),
+        (dataset("m", None), at("s3://n/x/copy", "endpoint", "w")),
     ] {
         let refusal = judged(&from, &to).unwrap_or_default();
         assert!(
