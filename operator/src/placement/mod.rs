@@ -21,6 +21,8 @@ mod settle;
 
 mod step;
 
+mod rests;
+
 mod plan;
 
 pub use book::Release;

@@ -14,6 +14,7 @@ use crate::inventory::{Chunks, DatasetId, Inventory, Millis, NodeId, Version};
 use super::book::Release;
 use super::reason::{Because, Reason};
 use super::rendezvous::{draw, piece_key, route};
+use super::rests::Rests;
 use super::step::Placement;
 
 /// Nodes named to an agent as those to ask, at most: should they all fail, the store answers.
@@ -62,27 +63,12 @@ impl Default for PlanLimits {
     }
 }
 
-/// Between an end and the next try, doubled with each: a report that says what is there now takes some seconds,
-/// and memory that let bytes go once will not keep them a moment later.
-const REST_MS: u64 = 60_000;
-const REST_DOUBLED: u32 = 4;
-
-/// Ends remembered; beyond it those that may be tried again are forgotten first.
-const MAX_RESTS: usize = 65_536;
-
 /// Fetches under way, by node, and those that have ended.
 #[derive(Clone, Debug, Default)]
 pub struct Flights {
     nodes: FxHashMap<NodeId, BTreeMap<u64, Millis>>,
     all: usize,
-    rests: FxHashMap<(NodeId, u64), Rest>,
-}
-
-/// What has ended, however, is not told again at once.
-#[derive(Clone, Copy, Debug)]
-struct Rest {
-    tries: u32,
-    until: Millis,
+    rests: Rests,
 }
 
 impl Flights {
@@ -104,32 +90,17 @@ impl Flights {
     /// It has ended and, should it still be lacking, is told again only after a rest.
     pub fn rest(&mut self, node: NodeId, id: u64, now: Millis) {
         self.end(node, id);
-        if self.rests.len() >= MAX_RESTS && !self.rests.contains_key(&(node, id)) {
-            self.rests.retain(|_, rest| rest.until > now);
-            if self.rests.len() >= MAX_RESTS {
-                self.rests.clear();
-            }
-        }
-        let rest = self.rests.entry((node, id)).or_insert(Rest { tries: 0, until: now });
-        rest.until = Millis(now.0.saturating_add(REST_MS << rest.tries.min(REST_DOUBLED)));
-        rest.tries = rest.tries.saturating_add(1);
+        self.rests.rest(node, id, now);
     }
 
-    /// An earlier life has tried it so often.
-    pub fn tried(&mut self, node: NodeId, id: u64, tries: u32) {
-        if self.rests.len() < MAX_RESTS || self.rests.contains_key(&(node, id)) {
-            let rest = self.rests.entry((node, id)).or_insert(Rest { tries, until: Millis::default() });
-            rest.tries = rest.tries.max(tries);
-        }
+    /// An earlier life has told it under this number.
+    pub fn tried(&mut self, node: NodeId, id: u64, number: u32) {
+        self.rests.tried(node, id, number);
     }
 
-    /// How often it has ended.
-    pub fn tries(&self, node: NodeId, id: u64) -> u32 {
-        self.rests.get(&(node, id)).map_or(0, |rest| rest.tries)
-    }
-
-    fn rests(&self, node: NodeId, id: u64, now: Millis) -> bool {
-        self.rests.get(&(node, id)).is_some_and(|rest| now < rest.until)
+    /// The number of its next try.
+    pub fn number(&self, node: NodeId, id: u64) -> u32 {
+        self.rests.number(node, id)
     }
 
     /// An agent has come back: what it says is under way is, and nothing else.
@@ -180,6 +151,7 @@ pub fn plan(
     now: Millis,
 ) -> Vec<(NodeId, Instruction)> {
     flights.expire(now, limits.patience_ms);
+    flights.rests.retain(|node| inventory.node(node).is_some());
     let mut told: Vec<(NodeId, Instruction)> =
         released.iter().filter_map(|r| Some((r.node, release(inventory, placement, r)?))).collect();
     let mut lacking: Vec<Lack> = Vec::new();
@@ -217,7 +189,8 @@ pub fn plan(
             continue;
         }
         let Some(instruction) = fetch(inventory, placement, &lack, &mut circles) else { continue };
-        if !flights.has(lack.node, instruction.id()) && !flights.rests(lack.node, instruction.id(), now) {
+        if !flights.has(lack.node, instruction.id()) && !flights.rests.rests(lack.node, instruction.id(), now)
+        {
             flights.begin(lack.node, instruction.id(), now);
             told.push((lack.node, instruction));
         }

@@ -192,7 +192,7 @@ impl Term {
                 LET_GO_MS,
             ),
         };
-        let number = self.flights.tries(at, instruction.id());
+        let number = self.flights.number(at, instruction.id());
         Some(Wish {
             id: format!("{PREFIX}{:016x}/{number}", instruction.id()).into(),
             node: node.name().clone(),

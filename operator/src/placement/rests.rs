@@ -1,0 +1,154 @@
+//! What nodes were told, and has ended: when it may be told again, and under which number. Pure.
+//!
+//! The number is part of an instruction's identity, and an agent answers an identity that it has met from memory. So a
+//! node's numbers only grow: what is forgotten for want of room raises the number that everything unknown begins with.
+
+use rustc_hash::FxHashMap;
+
+use crate::inventory::{Millis, NodeId};
+
+/// Between an end and the next try, doubled with each: a report that says what is there now takes some seconds,
+/// and memory that let bytes go once will not keep them a moment later.
+const REST_MS: u64 = 60_000;
+const REST_DOUBLED: u8 = 4;
+
+/// Of one node: twice as many pieces as have room in 64 GiB, which are 2 KiB. Beyond it the one that may be told again first is
+/// forgotten.
+const MAX_RESTS: usize = 128;
+
+#[derive(Clone, Debug, Default)]
+pub struct Rests {
+    nodes: FxHashMap<NodeId, Node>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Node {
+    /// The number of what is not remembered.
+    floor: u32,
+    /// Sorted by key.
+    rests: Vec<Rest>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    /// Half of a plan's identity: two that share it share a rest, which harms neither.
+    key: u32,
+    /// In seconds.
+    until: u32,
+    /// Of the next try.
+    number: u32,
+    /// How often it has ended, as far as that counts.
+    ended: u8,
+}
+
+fn key(id: u64) -> u32 {
+    id as u32
+}
+
+impl Node {
+    fn get(&self, id: u64) -> Option<&Rest> {
+        self.rests.binary_search_by_key(&key(id), |rest| rest.key).ok().and_then(|at| self.rests.get(at))
+    }
+
+    fn entry(&mut self, id: u64) -> Option<&mut Rest> {
+        let key = key(id);
+        if self.get(id).is_none() {
+            if self.rests.len() >= MAX_RESTS {
+                let first = self.rests.iter().enumerate().min_by_key(|(_, rest)| rest.until);
+                let first = first.map_or(0, |(at, _)| at);
+                self.floor = self.floor.max(self.rests.remove(first).number);
+            }
+            let rest = Rest { key, until: 0, number: self.floor, ended: 0 };
+            let at = self.rests.partition_point(|other| other.key < key);
+            self.rests.insert(at, rest);
+        }
+        let at = self.rests.binary_search_by_key(&key, |rest| rest.key).ok()?;
+        self.rests.get_mut(at)
+    }
+}
+
+impl Rests {
+    /// It has ended and, should it still be lacking, is told again only after a rest.
+    pub fn rest(&mut self, node: NodeId, id: u64, now: Millis) {
+        let Some(rest) = self.nodes.entry(node).or_default().entry(id) else { return };
+        let until = now.0.saturating_add(REST_MS << rest.ended.min(REST_DOUBLED)).div_ceil(1_000);
+        rest.until = u32::try_from(until).unwrap_or(u32::MAX);
+        rest.number = rest.number.saturating_add(1);
+        rest.ended = rest.ended.saturating_add(1);
+    }
+
+    /// An earlier life has told it under this number.
+    pub fn tried(&mut self, node: NodeId, id: u64, number: u32) {
+        let node = self.nodes.entry(node).or_default();
+        // What an agent names of an earlier life pushes nothing out.
+        if node.rests.len() >= MAX_RESTS && node.get(id).is_none() {
+            node.floor = node.floor.max(number);
+        } else if let Some(rest) = node.entry(id) {
+            rest.number = rest.number.max(number);
+        }
+    }
+
+    /// The number of its next try.
+    pub fn number(&self, node: NodeId, id: u64) -> u32 {
+        self.nodes.get(&node).map_or(0, |node| node.get(id).map_or(node.floor, |rest| rest.number))
+    }
+
+    pub fn rests(&self, node: NodeId, id: u64, now: Millis) -> bool {
+        let rest = self.nodes.get(&node).and_then(|node| node.get(id));
+        rest.is_some_and(|rest| now.0 < u64::from(rest.until) * 1_000)
+    }
+
+    /// Of nodes that there are.
+    pub fn retain(&mut self, mut there: impl FnMut(NodeId) -> bool) {
+        self.nodes.retain(|node, _| there(*node));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NODE: NodeId = NodeId(7);
+
+    proptest! {
+        /// Nodes have more pieces than are remembered, and agents name what earlier lives told them.
+        #[test]
+        fn no_number_is_given_twice(acts in prop::collection::vec((0..400_u64, 0..20_u32, 0..3_u8), 1..4_000)) {
+            let mut rests = Rests::default();
+            let mut given = BTreeSet::new();
+            for (turn, (id, number, act)) in acts.into_iter().enumerate() {
+                if act == 0 {
+                    // It may have been told by an earlier life under any number up to this one.
+                    rests.tried(NODE, id, number);
+                    given.extend((0..number).map(|number| (id, number)));
+                    rests.rest(NODE, id, Millis(turn as u64));
+                    given.insert((id, number));
+                } else {
+                    let number = rests.number(NODE, id);
+                    prop_assert!(given.insert((id, number)), "{id} under {number} again");
+                    rests.rest(NODE, id, Millis(turn as u64));
+                }
+            }
+            prop_assert!(rests.nodes[&NODE].rests.len() <= MAX_RESTS);
+        }
+    }
+
+    #[test]
+    fn it_rests_longer_each_time_and_goes_with_its_node() {
+        let (mut rests, mut now) = (Rests::default(), 0);
+        for minutes in [1, 2, 4, 8, 16, 16] {
+            rests.rest(NODE, 1, Millis(now));
+            let end = now + minutes * REST_MS;
+            assert!(rests.rests(NODE, 1, Millis(end - 1)) && !rests.rests(NODE, 1, Millis(end)), "{minutes}");
+            now = end;
+        }
+        assert!(!rests.rests(NODE, 2, Millis(0)) && !rests.rests(NodeId(8), 1, Millis(0)));
+        assert_eq!((rests.number(NODE, 1), rests.number(NODE, 2)), (6, 0));
+        rests.retain(|node| node != NODE);
+        assert_eq!(rests.number(NODE, 1), 0);
+    }
+}
