@@ -32,8 +32,7 @@ use crate::reconcile::measured::Ledger;
 use crate::reconcile::operation::reconcile::Context;
 use crate::reconcile::write::{Leading, Writer};
 use crate::steering::Steering;
-use crate::watch::stores::{self, Heard};
-use crate::watch::{Stores, facts};
+use crate::watch::{Heard, Sink, Stores, facts, stores};
 
 /// Name of the Lease.
 const LEASE: &str = "headrace-operator";
@@ -262,7 +261,7 @@ async fn readiness(stores: Stores, health: Health, metrics: Metrics) {
 }
 
 /// What is seen of the cluster goes into the inventory.
-fn sink(inventory: Arc<RwLock<Inventory>>, steering: Steering, hub: Arc<Hub>) -> stores::Sink {
+fn sink(inventory: Arc<RwLock<Inventory>>, steering: Steering, hub: Arc<Hub>) -> Sink {
     Arc::new(move |heard| {
         steering.hear(heard);
         if let Heard::Profile(profile) = heard {

@@ -18,8 +18,8 @@ use crate::schedule::leader::Leader;
 use crate::schedule::objects::Objects;
 use crate::schedule::picture::Picture;
 use crate::schedule::pods;
+use crate::watch::Heard;
 use crate::watch::Stores;
-use crate::watch::stores::Heard;
 
 /// Between moments: how old a score may be, and how late a new node is seen.
 const MOMENT: Duration = Duration::from_secs(1);

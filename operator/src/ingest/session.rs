@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use operator_api::report::v1 as wire;
+use prost::Message;
 use rustc_hash::FxHashMap;
 use tonic::Status;
 use wire::down::Kind as Told;
@@ -39,8 +40,9 @@ pub struct Session {
     number: u64,
     session: u64,
     sequence: u64,
-    /// None until Sources have come.
-    sources: Option<Vec<wire::Source>>,
+    /// As they came, but for what nothing here reads; thousands of sessions would keep two allocations for each.
+    /// None until they have.
+    sources: Option<Box<[u8]>>,
     /// Datasets by the numbers that the agent may use.
     names: FxHashMap<u32, Name>,
     /// A hash of the bindings it was told last, under a key of this session: thousands of sessions would keep the
@@ -229,7 +231,9 @@ impl Session {
             );
         }
         lock(&self.seat.state).declare(sources.iter().map(|source| source.source.as_str()));
-        self.sources = Some(sources);
+        let bare = |source: wire::Source| wire::Source { fstype: String::new(), ..source };
+        let sources = wire::Sources { sources: sources.into_iter().map(bare).collect() };
+        self.sources = Some(sources.encode_to_vec().into());
         self.rebind();
         self.send_due();
         Ok(())
@@ -237,8 +241,10 @@ impl Session {
 
     /// Bindings are told when they are not what they were.
     fn rebind(&mut self) {
-        let Some(sources) = self.sources.as_ref().filter(|_| self.hub.binds()) else { return };
-        let (bound, revision) = self.hub.directory.bind(sources);
+        let Some(sources) = self.sources.as_deref().filter(|_| self.hub.binds()) else { return };
+        // It was written here.
+        let wire::Sources { sources } = wire::Sources::decode(sources).unwrap_or_default();
+        let (bound, revision) = self.hub.directory.bind(&sources);
         let Bound { bindings, names, left_out } = bound;
         self.bound_at = revision;
         if left_out > 0 {

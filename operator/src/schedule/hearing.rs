@@ -12,8 +12,8 @@ use super::pod::{DISABLED, SCHEDULING};
 use super::reach::DatasetName;
 use crate::inventory::First;
 use crate::marks;
+use crate::watch::Heard;
 use crate::watch::facts;
-use crate::watch::stores::Heard;
 
 /// Whose a profile is: the workload as `namespace/Kind/name`, and the Dataset.
 type Subject = (String, DatasetName);

@@ -1,8 +1,8 @@
 //! The cluster as it is: reflectors of what the operator reads, which all replicas keep, leader or not.
 //!
 //! Each kind is listed and watched once; nothing else GETs. What the operator made itself is selected by
-//! label ([`owned`]). A change wakes whoever is concerned ([`wake`]); what the inventory must know becomes facts
-//! ([`facts`]); which kinds have been listed is kept in [`listings`]. Of kinds that people write, what
+//! label ([`owned`]). A change wakes whoever is concerned ([`wake`]); what the rest must hear of is told ([`heard`]), and becomes facts
+//! for the inventory ([`facts`]); which kinds have been listed is kept in [`listings`]. Of kinds that people write, what
 //! cannot be read is left out ([`readable`]); of large ones a part is kept (`partly`). Bound pods are watched in `schedule`, which acts on them.
 
 pub mod wake;
@@ -17,14 +17,19 @@ pub mod listings;
 
 pub mod pace;
 
+pub mod heard;
+
 pub mod readable;
 
-pub mod stores;
+mod follow;
 
 mod partly;
 
+pub mod stores;
+
 pub mod judged;
 
+pub use heard::{Heard, Sink};
 pub use judged::Judged;
 pub use listings::Listings;
 pub use owned::Owned;

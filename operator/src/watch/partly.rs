@@ -9,10 +9,11 @@ use operator_api::crd::access_profile::AccessProfileSpec;
 use operator_api::crd::{AccessProfile, Dataset};
 
 use super::changes::{Change, Changes};
+use super::follow::{follow, plain};
+use super::heard::{Heard, Sink};
 use super::listings::Listing;
 use super::owned::Owned;
 use super::readable;
-use super::stores::{Heard, Sink, follow, plain};
 use super::wake::{Wake, Wakes};
 use crate::marks;
 

@@ -2,9 +2,7 @@
 
 use std::fmt::Debug;
 use std::hash::Hash;
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
@@ -13,55 +11,21 @@ use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVo
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use operator_api::crd::operation::{OperationKind, OperationRef, Timing};
 use operator_api::crd::{AccessProfile, DataBackup, DataLoad, DataMigrate, DataProcess, Dataset};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
 use super::changes::{Change, Changes};
-use super::listings::{self, Listing, Listings};
+use super::follow::{follow, plain};
+use super::heard::{Heard, Sink};
+use super::listings::{Listing, Listings};
 use super::owned::Owned;
-use super::pace::Pace;
 use super::partly;
 use super::readable::{self, Told};
 use super::wake::{Wake, Wakes};
 use crate::marks;
-
-/// A watch that stays interrupted is told of again after so long.
-const AGAIN: Duration = Duration::from_secs(60);
-
-/// Before a kind is listed anew because an object that could not be read is gone: many of them go together.
-const ANEW: Duration = Duration::from_secs(1);
-
-/// What the rest of the operator hears of, as it is seen.
-#[derive(Clone, Copy, Debug)]
-pub enum Heard<'a> {
-    Dataset(&'a Dataset),
-    DatasetGone {
-        namespace: &'a str,
-        name: &'a str,
-    },
-    /// One that the operator has made.
-    Claim(&'a PersistentVolumeClaim),
-    ClaimGone {
-        namespace: &'a str,
-        name: &'a str,
-    },
-    Namespace(&'a Namespace),
-    NamespaceGone(&'a str),
-    Node(&'a Node),
-    NodeGone(&'a str),
-    Profile(&'a AccessProfile),
-    ProfileGone {
-        namespace: &'a str,
-        name: &'a str,
-    },
-}
-
-/// Where that goes.
-pub type Sink = Arc<dyn Fn(Heard<'_>) + Send + Sync>;
 
 /// The cluster as it was last seen. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -372,54 +336,6 @@ where
 {
     let client = client.clone();
     move || plain(&client, watcher::Config::default()).boxed()
-}
-
-/// A watch on a kind whose objects the apiserver itself makes sense of.
-pub(super) fn plain<K>(
-    client: &Client,
-    config: watcher::Config,
-) -> impl Stream<Item = watcher::Result<Told<K>>> + Send + use<K>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
-{
-    let events = watch(Api::<K>::all(client.clone()), config).backoff(Pace::default());
-    events.modify(|object| object.meta_mut().managed_fields = None).map(|event| event.map(Told::Event))
-}
-
-/// Watches for ever. What cannot be had is asked for again, less and less often; the library knows the rules
-/// (a watch that ended, a version too old, an apiserver that says no).
-pub(super) async fn follow<K, S>(watch: impl Fn() -> S, listing: Listing, mut fold: impl FnMut(Event<K>))
-where
-    S: Stream<Item = watcher::Result<Told<K>>>,
-{
-    let mut told: Option<Instant> = None;
-    loop {
-        let mut events = pin!(watch());
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(Told::Event(event)) => {
-                    told = None;
-                    let whole = matches!(event, Event::InitDone);
-                    fold(event);
-                    if whole {
-                        listing.listed();
-                    }
-                }
-                Ok(Told::Nothing) => {}
-                Ok(Told::ListAnew) => break,
-                Err(error) => {
-                    let why = listings::why(listing.kind(), &error);
-                    listing.failed(&why);
-                    // The first of a row, and then now and again: the others say the same.
-                    if told.is_none_or(|told| told.elapsed() > AGAIN) {
-                        tracing::warn!(kind = listing.kind(), why, "a watch is interrupted");
-                        told = Some(Instant::now());
-                    }
-                }
-            }
-        }
-        tokio::time::sleep(ANEW).await;
-    }
 }
 
 impl Stores {
