@@ -160,7 +160,7 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
     steering.start(client.clone(), stores.clone(), hub.clone(), move |fact| tell(&told, fact), &mut tasks);
     let candidate = Candidate::new(client.clone(), &namespace, LEASE, &identity, reached_at);
     let (leads, leader, metrics_too) = (leading.changes(), candidate.leader(), metrics.clone());
-    let (listings, to_bind) = (stores.listings.clone(), hub.clone());
+    let (listings, to_bind, mut ending) = (stores.listings.clone(), hub.clone(), stop.clone());
     let inside = Inside { hub: hub.clone(), steering, stores, leads, leader, metrics: metrics_too };
     // Boxed, as the doors' own parts are: all in one future overflow a worker's stack where nothing is optimised.
     let doors = Box::pin(doors.serve(client, inside, stop.clone()));
@@ -169,8 +169,11 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
         Ok(())
     };
     let binding = async {
-        listings.wait_for(&Dataset::kind(&())).await;
-        to_bind.directory_is_whole(true);
+        let kind = Dataset::kind(&());
+        tokio::select! {
+            () = listings.wait_for(&kind) => to_bind.directory_is_whole(true),
+            _ = ending.wait_for(|stop| *stop) => {}
+        }
         Ok(())
     };
     let mut life = std::pin::pin!(async { tokio::try_join!(campaign, doors, binding) });

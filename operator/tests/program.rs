@@ -1,8 +1,11 @@
-//! The program `headrace-operator` itself, as far as it needs no cluster: what it says of its arguments and of having none.
+//! The program `headrace-operator` itself, as far as it needs no cluster: what it says of its arguments and of having none, and that it
+//! ends.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
-use std::process::{Command, Output};
+use std::fs;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 fn run(arguments: &[&str]) -> Output {
     // No cluster of whoever runs the tests.
@@ -40,4 +43,49 @@ fn without_a_cluster_it_says_what_to_do() {
     let words = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(1), "{words}");
     assert!(words.contains("no way to a cluster") && words.contains("KUBECONFIG"), "{words}");
+}
+
+/// Polled until `done`; false after half a minute.
+fn wait_for(mut done: impl FnMut() -> bool) -> bool {
+    let begun = Instant::now();
+    while !done() {
+        if begun.elapsed() > Duration::from_secs(30) {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
+#[test]
+fn it_ends_when_told_to_where_the_cluster_has_not_answered_yet() {
+    let folder = std::env::temp_dir().join(format!("headrace-program-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let kubeconfig = folder.join("kubeconfig");
+    // Nobody listens there.
+    let nobody = "{apiVersion: v1, kind: Config, current-context: x, users: [{name: x, user: {}}], clusters: [{name: x, \
+                  cluster: {server: 'http://127.0.0.1:1'}}], contexts: [{name: x, context: {cluster: x, user: x}}]}";
+    fs::write(&kubeconfig, nobody).unwrap();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_headrace-operator"))
+        .args(["--health", "127.0.0.1:0"])
+        .env_clear()
+        .env("KUBECONFIG", &kubeconfig)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let status = format!("/proc/{}/status", program.id());
+    let listens = wait_for(|| {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or_default();
+        // SIGTERM is the 15th, SIGUSR1, which is looked for last, the 10th.
+        u64::from_str_radix(caught.trim(), 16)
+            .is_ok_and(|caught| caught >> 14 & 1 == 1 && caught >> 9 & 1 == 1)
+    });
+    let told = Command::new("kill").args(["-TERM", &program.id().to_string()]).status().unwrap().success();
+    let ended = wait_for(|| program.try_wait().unwrap().is_some());
+    let _ = program.kill();
+    let ended_with = program.wait().unwrap();
+    fs::remove_dir_all(&folder).unwrap();
+    assert!(listens && told && ended, "listens {listens}, told {told}, ended {ended}");
+    assert!(ended_with.success(), "{ended_with}");
 }

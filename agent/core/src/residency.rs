@@ -102,18 +102,25 @@ impl Residency {
         lost
     }
 
-    /// Gives the pages of them that were read before their coming was told: one thread's additions are told
-    /// together, and its reader may be quicker. Nobody waits for those any more. And whose earlier claims end
-    /// here: see `come_again`. `size` is the file's.
+    /// Gives the bytes of them that were read before their coming was told: one thread's additions are told
+    /// together, and its reader may be quicker. Nobody waits for those any more. And whose claims end here: earlier ones
+    /// (`come_again`), and of what no claim can be kept. `size` is the file's.
     pub fn added_by_agent(&mut self, range: &Pages, owner: Option<Owner>, size: u64) -> (u64, Settled) {
-        let lost = self.come_again(range);
-        let (read, unread) = (self.reader.overlap(range), self.reader.gaps(range));
+        let mut lost = self.come_again(range);
+        let unread = self.reader.gaps(range);
+        let waiting: u64 = unread.iter().map(|range| bytes_in(range, size)).sum();
+        let read = bytes_in(range, size).saturating_sub(waiting);
         self.forget(range);
         self.agent.insert(range);
         let Some(owner) = owner else { return (read, lost) };
         let to = |page: u64| u32::try_from(page).unwrap_or(u32::MAX);
         for range in unread {
             let (start, end) = (to(range.start), to(range.end));
+            // Claims reach 16 TiB far.
+            if start >= end || u64::from(end) < range.end {
+                lost.push((owner, bytes_in(&range, size)));
+                continue;
+            }
             let full = (range.end - range.start) * PAGE;
             // Pages beyond the end that is known count as full: the file has grown.
             let short = if range.end > pages_of(size) { 0 } else { full - bytes_in(&range, size) };
@@ -287,6 +294,18 @@ mod tests {
                 assert_eq!(bytes, size - 2 * PAGE + more, "cut at {cut}, grown {grown}");
             }
         }
+        // Read before its coming was told.
+        let mut residency = Residency::default();
+        residency.read(&(7..8));
+        let (read, _) = residency.added_by_agent(&(0..8), Some(OWNER), size);
+        assert_eq!((read, residency.abandon(OWNER.workload)), (100, vec![(OWNER, 7 * PAGE)]));
+        // Further than claims reach.
+        let far = 1 << 32;
+        for (pages, bytes) in [(far - 2..far + 1, 2 * PAGE + 100), (far..far + 1, 100)] {
+            let (_, lost) = residency.added_by_agent(&pages, Some(OWNER), far * PAGE + 100);
+            assert_eq!(lost, [(OWNER, bytes)], "settled at once");
+        }
+        assert_eq!(residency.removed(&(0..far + 9)), []);
         // Of a file whose length is behind, or not known.
         for size in [0, PAGE] {
             let mut residency = Residency::default();

@@ -39,14 +39,13 @@ impl Core {
         self.totals.fetched_bytes += bytes;
         let Some(owner) = owner else { return };
         self.ledger.fetched(owner, bytes);
-        let redeemed = (read * PAGE).min(bytes);
-        if redeemed > 0 {
-            self.ledger.hit(owner, redeemed, true);
+        if read > 0 {
+            self.ledger.hit(owner, read, true);
         }
         if claimant.is_some() {
             self.claimed.insert(id);
         } else {
-            self.ledger.wasted(owner, bytes - redeemed);
+            self.ledger.wasted(owner, bytes - read);
         }
         for flight in self.flights.values_mut() {
             if let Flight::Fetch(flight) = flight

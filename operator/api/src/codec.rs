@@ -13,6 +13,9 @@ use tonic_prost::{ProstCodec, ProstDecoder};
 /// Bytes that a buffer begins with.
 const BEGIN: usize = 1 << 10;
 
+/// Of gRPC, before each message.
+const HEADER: usize = 5;
+
 /// Bytes of several messages that go out together, as tonic has it.
 const TOGETHER: usize = 32 << 10;
 
@@ -42,19 +45,17 @@ where
     fn decoder(&mut self) -> Self::Decoder {
         LeanDecoder {
             prost: ProstDecoder::new(BufferSettings::new(BEGIN, TOGETHER)),
-            large: None,
+            grown: Grown::default(),
             item: PhantomData,
         }
     }
 }
 
-/// prost's decoder, which takes a buffer that had to grow away from the stream.
+/// prost's decoder, which lets go of a buffer that had to grow.
 #[derive(Debug)]
 pub struct LeanDecoder<U> {
     prost: ProstDecoder<U>,
-    /// The last message's bytes where they were many. While they are held here the stream cannot write into that buffer again and
-    /// begins another; with the message after it they go.
-    large: Option<Bytes>,
+    grown: Grown,
     item: PhantomData<U>,
 }
 
@@ -63,14 +64,10 @@ impl<U: Message + Default> Decoder for LeanDecoder<U> {
     type Error = Status;
 
     fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        self.large = None;
-        if from.remaining() <= BEGIN {
-            return self.prost.decode(from);
+        match self.grown.take(from) {
+            Some(bytes) => U::decode(bytes).map(Some).map_err(|error| Status::internal(error.to_string())),
+            None => self.prost.decode(from),
         }
-        let bytes = from.copy_to_bytes(from.remaining());
-        let read = U::decode(&*bytes).map(Some).map_err(|error| Status::internal(error.to_string()));
-        self.large = Some(bytes);
-        read
     }
 
     fn buffer_settings(&self) -> BufferSettings {
@@ -78,9 +75,36 @@ impl<U: Message + Default> Decoder for LeanDecoder<U> {
     }
 }
 
+/// A message that needed more room than a buffer begins with, held for as long as those after it come to lie behind it: what is
+/// shared the stream cannot begin to fill again, so that it takes a new buffer, a small one, when this one has no room left.
+#[derive(Debug, Default)]
+struct Grown {
+    held: Option<Bytes>,
+    /// Where the last message ended.
+    end: usize,
+}
+
+impl Grown {
+    /// The message's bytes where they were taken out of the buffer.
+    fn take(&mut self, from: &mut impl Buf) -> Option<Bytes> {
+        let (start, length) = (from.chunk().as_ptr() as usize, from.remaining());
+        if self.held.is_some() && start != self.end.wrapping_add(HEADER) {
+            self.held = None;
+        }
+        self.end = start.wrapping_add(length);
+        if length <= BEGIN || self.held.is_some() {
+            return None;
+        }
+        let bytes = from.copy_to_bytes(length);
+        self.held = Some(bytes.clone());
+        Some(bytes)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use futures::StreamExt;
+    use prost::bytes::{BufMut, BytesMut};
     use tonic::Streaming;
     use tonic::codec::EncodeBody;
 
@@ -113,6 +137,30 @@ mod tests {
             [0, 5, BEGIN, 5, 3 * BEGIN, BEGIN + 1, 64 * BEGIN, 64 * BEGIN, 0, 7, BEGIN - 4, 2 * BEGIN, 1];
         let said: Vec<Resync> = sizes.into_iter().map(of).collect();
         assert_eq!(heard(&said).await, said.into_iter().map(Ok).collect::<Vec<_>>());
+    }
+
+    /// As tonic has it: the header is taken off, room is made for what it announces, then comes the message.
+    #[test]
+    fn a_buffer_that_grew_is_let_go_and_not_filled_again() {
+        let (mut buffer, mut grown) = (BytesMut::with_capacity(BEGIN), Grown::default());
+        let mut say = |length: usize, buffer: &mut BytesMut| {
+            buffer.put(&vec![7; HEADER + length][..]);
+            buffer.advance(HEADER);
+            buffer.reserve(length);
+            let mut message = Buf::take(&mut *buffer, length);
+            match grown.take(&mut message) {
+                Some(bytes) => assert_eq!(bytes.len(), length),
+                None => message.advance(length),
+            }
+            assert!(buffer.is_empty());
+        };
+        for large in [16 * BEGIN, 3 * BEGIN, 100 * BEGIN] {
+            say(large, &mut buffer);
+            for _ in 0..2 * large / 100 + 2 {
+                say(100, &mut buffer);
+            }
+            assert!(buffer.capacity() <= 2 * BEGIN, "{} bytes after one of {large}", buffer.capacity());
+        }
     }
 
     #[tokio::test]

@@ -323,6 +323,9 @@ impl Hub {
         {
             let mut state = lock(&seat.state);
             if state.stream != number {
+                drop(state);
+                // What woke this one may have been meant for its successor.
+                seat.wake.notify_one();
                 return;
             }
             state.stream = 0;

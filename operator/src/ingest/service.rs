@@ -135,6 +135,8 @@ impl Line {
             message = timeout(silence, self.inbound.message()) => message,
         };
         match message {
+            // It has nothing to say while it is not told of any Dataset; one that is dead does not answer pings.
+            Err(_) if !self.hub.binds() => Ok(true),
             Err(_) => {
                 self.hub.counts.add(Tally::Silent, 1);
                 let seconds = silence.as_secs();

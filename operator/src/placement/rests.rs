@@ -12,9 +12,14 @@ use crate::inventory::{Millis, NodeId};
 const REST_MS: u64 = 60_000;
 const REST_DOUBLED: u8 = 4;
 
-/// Of one node: twice as many pieces as have room in 64 GiB, which are 2 KiB. Beyond it the one that may be told again first is
-/// forgotten.
-const MAX_RESTS: usize = 128;
+/// Of one node, where some rest no longer: 2 KiB. Beyond it one of those is forgotten, and with it how often it has ended.
+const MANY: usize = 128;
+
+/// Of one node that all rest. Beyond it the one whose rest ends first is forgotten, and everything unknown rests as long.
+const MOST: usize = 1_024;
+
+/// An agent that names a greater one of an earlier life says nonsense: at a minute each they take a thousand years.
+const MAX_NUMBER: u32 = 1 << 29;
 
 #[derive(Clone, Debug, Default)]
 pub struct Rests {
@@ -23,8 +28,9 @@ pub struct Rests {
 
 #[derive(Clone, Debug, Default)]
 struct Node {
-    /// The number of what is not remembered.
+    /// The number of what is not remembered, and until when that rests, in seconds.
     floor: u32,
+    floor_until: u32,
     /// Sorted by key.
     rests: Vec<Rest>,
 }
@@ -45,19 +51,32 @@ fn key(id: u64) -> u32 {
     id as u32
 }
 
+fn seconds(ms: u64) -> u32 {
+    u32::try_from(ms / 1_000).unwrap_or(u32::MAX)
+}
+
 impl Node {
     fn get(&self, id: u64) -> Option<&Rest> {
         self.rests.binary_search_by_key(&key(id), |rest| rest.key).ok().and_then(|at| self.rests.get(at))
     }
 
-    fn entry(&mut self, id: u64) -> Option<&mut Rest> {
+    /// Makes room for one more.
+    fn make_room(&mut self, now: u32) {
+        if self.rests.len() < MANY {
+            return;
+        }
+        let first = self.rests.iter().enumerate().min_by_key(|(_, rest)| rest.until);
+        let Some((at, until)) = first.map(|(at, rest)| (at, rest.until)) else { return };
+        if until <= now || self.rests.len() >= MOST {
+            self.floor = self.floor.max(self.rests.remove(at).number);
+            self.floor_until = self.floor_until.max(until);
+        }
+    }
+
+    fn entry(&mut self, id: u64, now: u32) -> Option<&mut Rest> {
         let key = key(id);
         if self.get(id).is_none() {
-            if self.rests.len() >= MAX_RESTS {
-                let first = self.rests.iter().enumerate().min_by_key(|(_, rest)| rest.until);
-                let first = first.map_or(0, |(at, _)| at);
-                self.floor = self.floor.max(self.rests.remove(first).number);
-            }
+            self.make_room(now);
             let rest = Rest { key, until: 0, number: self.floor, ended: 0 };
             let at = self.rests.partition_point(|other| other.key < key);
             self.rests.insert(at, rest);
@@ -70,20 +89,23 @@ impl Node {
 impl Rests {
     /// It has ended and, should it still be lacking, is told again only after a rest.
     pub fn rest(&mut self, node: NodeId, id: u64, now: Millis) {
-        let Some(rest) = self.nodes.entry(node).or_default().entry(id) else { return };
-        let until = now.0.saturating_add(REST_MS << rest.ended.min(REST_DOUBLED)).div_ceil(1_000);
-        rest.until = u32::try_from(until).unwrap_or(u32::MAX);
+        let Some(rest) = self.nodes.entry(node).or_default().entry(id, seconds(now.0)) else { return };
+        rest.until =
+            seconds(now.0.saturating_add(REST_MS << rest.ended.min(REST_DOUBLED)).saturating_add(999));
         rest.number = rest.number.saturating_add(1);
         rest.ended = rest.ended.saturating_add(1);
     }
 
     /// An earlier life has told it under this number.
     pub fn tried(&mut self, node: NodeId, id: u64, number: u32) {
+        if number > MAX_NUMBER {
+            return;
+        }
         let node = self.nodes.entry(node).or_default();
         // What an agent names of an earlier life pushes nothing out.
-        if node.rests.len() >= MAX_RESTS && node.get(id).is_none() {
+        if node.rests.len() >= MANY && node.get(id).is_none() {
             node.floor = node.floor.max(number);
-        } else if let Some(rest) = node.entry(id) {
+        } else if let Some(rest) = node.entry(id, 0) {
             rest.number = rest.number.max(number);
         }
     }
@@ -94,8 +116,9 @@ impl Rests {
     }
 
     pub fn rests(&self, node: NodeId, id: u64, now: Millis) -> bool {
-        let rest = self.nodes.get(&node).and_then(|node| node.get(id));
-        rest.is_some_and(|rest| now.0 < u64::from(rest.until) * 1_000)
+        let until =
+            self.nodes.get(&node).map(|node| node.get(id).map_or(node.floor_until, |rest| rest.until));
+        until.is_some_and(|until| now.0 < u64::from(until) * 1_000)
     }
 
     /// Of nodes that there are.
@@ -117,7 +140,7 @@ mod tests {
     proptest! {
         /// Nodes have more pieces than are remembered, and agents name what earlier lives told them.
         #[test]
-        fn no_number_is_given_twice(acts in prop::collection::vec((0..400_u64, 0..20_u32, 0..3_u8), 1..4_000)) {
+        fn no_number_is_given_twice(acts in prop::collection::vec((0..2_000_u64, 0..20_u32, 0..5_u8), 1..6_000)) {
             let mut rests = Rests::default();
             let mut given = BTreeSet::new();
             for (turn, (id, number, act)) in acts.into_iter().enumerate() {
@@ -133,8 +156,29 @@ mod tests {
                     rests.rest(NODE, id, Millis(turn as u64));
                 }
             }
-            prop_assert!(rests.nodes[&NODE].rests.len() <= MAX_RESTS);
+            prop_assert!(rests.nodes[&NODE].rests.len() <= MOST);
         }
+    }
+
+    #[test]
+    fn more_than_can_be_remembered_rest_all_the_same() {
+        let (mut rests, begun) = (Rests::default(), Millis(1_000_000));
+        for id in 0..3 * MOST as u64 {
+            rests.rest(NODE, id, begun);
+        }
+        for id in [0, 1, 3 * MOST as u64 - 1, u64::MAX >> 40] {
+            assert!(rests.rests(NODE, id, Millis(begun.0 + REST_MS - 1)), "{id}");
+            assert!(!rests.rests(NODE, id, Millis(begun.0 + REST_MS)), "{id}");
+        }
+        // When they rest no longer new ones take their places one by one, and nothing unknown has to wait.
+        let later = Millis(begun.0 + 2 * REST_MS);
+        rests.rest(NODE, 1 << 20, later);
+        assert!(rests.rests(NODE, 1 << 20, Millis(later.0 + 1)) && !rests.rests(NODE, 1 << 21, later));
+        // A number that nobody can have given.
+        let number = rests.number(NODE, 1 << 21);
+        rests.tried(NODE, 9, u32::MAX);
+        rests.rest(NODE, 1 << 21, later);
+        assert_eq!(rests.number(NODE, 1 << 21), number + 1);
     }
 
     #[test]

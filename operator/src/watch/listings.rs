@@ -181,8 +181,10 @@ mod tests {
         tokio::task::yield_now().await;
         for kind in &kinds {
             assert!(waiting.try_join_next().is_none(), "{kind:?} is missing");
+            let mut one = std::pin::pin!(listings.wait_for(kind.kind()));
+            assert!(futures::poll!(&mut one).is_pending(), "{kind:?} is missing");
             kind.listed();
-            listings.wait_for(kind.kind()).await;
+            one.await;
             tokio::task::yield_now().await;
         }
         for _ in 0..5 {

@@ -5,6 +5,8 @@ use super::url::StoreUrl;
 use crate::crd::Dataset;
 use crate::crd::common::EncryptOption;
 use crate::crd::data_migrate::{DataToMigrate, DatasetToMigrate};
+use crate::crd::dataset::Mount;
+use crate::crd::dataset_kind::DatasetSpec;
 use crate::nested::{Nested, nested, parts};
 
 /// What tells stores apart.
@@ -120,20 +122,37 @@ fn behind(namespace: &str, (home, name): (&str, &str), path: &str, known: &dyn K
 }
 
 fn places_of(dataset: &Dataset, namespace: &str, home: &str, name: &str, path: &str) -> Vec<Place> {
-    let mounts = dataset.spec.mounts.iter().filter_map(|mount| {
+    let DatasetSpec { mounts, shared_options, shared_encrypt_options, .. } = &dataset.spec;
+    let places = mounts.iter().filter_map(|mount| {
         let url = StoreUrl::parse(&mount.mount_point).ok()?;
         // A server in plain words is not compared with one in a Secret, and a claim elsewhere is another.
-        if mount.options.keys().any(|option| names_server(option))
-            || (url.scheme == "pvc" && home != namespace)
-        {
+        let mut plain = mount.options.keys().chain(shared_options.keys());
+        if plain.any(|option| names_server(option)) || (url.scheme == "pvc" && home != namespace) {
             return None;
         }
+        let is_own =
+            |option: &&EncryptOption| mount.encrypt_options.iter().any(|own| own.name == option.name);
+        let shared = shared_encrypt_options.iter().filter(|option| !is_own(option));
+        let options: Vec<EncryptOption> = shared.chain(&mount.encrypt_options).cloned().collect();
         let seen_at = mount.seen_at();
+        // Another mount lies over that folder.
+        let is_over = |other: &Mount| {
+            nested(&seen_at, &other.seen_at()) == Some(Nested::Inside)
+                && matches!(nested(&other.seen_at(), path), Some(Nested::Same | Nested::Inside))
+        };
+        if mounts.iter().any(is_over) {
+            return None;
+        }
         let above = nested(&seen_at, path)? == Nested::Around;
         let below = parts(path).skip(parts(&seen_at).count()).collect::<Vec<_>>().join("/");
-        let behind = format!("Dataset {home}/{name} has {} at {seen_at}", mount.mount_point);
+        // Who may use a Dataset of others need not know what it is made of.
+        let behind = if home == namespace {
+            format!("Dataset {home}/{name} has {} at {seen_at}", mount.mount_point)
+        } else {
+            format!("behind Dataset {home}/{name}")
+        };
         let path = format!("{}/{below}", url.path);
-        Some(Place { store: of_url(home, url, &mount.encrypt_options), path, behind: Some(behind), above })
+        Some(Place { store: of_url(home, url, &options), path, behind: Some(behind), above })
     });
-    mounts.collect()
+    places.collect()
 }

@@ -220,12 +220,24 @@ fn a_migration_into_its_own_source_is_refused_however_that_is_written() {
     let own_and_mounted: Dataset = serde_json::from_value(json!({"metadata": {"name": "m"}, "spec": {
         "accessModes": ["ReadWriteMany"], "mounts": [
             {"mountPoint": "nfs://nas/export", "path": "/in/nas"}, {"mountPoint": "s3://n/x", "name": "n"},
-            {"mountPoint": "s3://plain", "name": "p", "options": {"endpoint": "http://minio:9000"}}]}}))
+            {"mountPoint": "s3://plain", "name": "p", "options": {"endpoint": "http://minio:9000"}},
+            {"mountPoint": "s3://over", "path": "/n/over"}]}}))
+    .unwrap();
+    let secret = |name: &str| json!({"secretKeyRef": {"name": name, "key": "k"}});
+    let elsewhere: Dataset = serde_json::from_value(json!({"metadata": {"name": "e"}, "spec": {
+        "accessModes": ["ReadWriteMany"], "sharedEncryptOptions": [{"name": "endpoint", "valueFrom": secret("r")}],
+        "mounts": [{"mountPoint": "s3://e", "name": "shared"},
+            {"mountPoint": "s3://f", "name": "own", "encryptOptions": [{"name": "endpoint", "valueFrom": secret("w")}]}]}}))
+    .unwrap();
+    let minio: Dataset = serde_json::from_value(json!({"metadata": {"name": "minio"}, "spec": {
+        "sharedOptions": {"endpoint": "http://minio:9000"}, "mounts": [{"mountPoint": "s3://data", "name": "m"}]}}))
     .unwrap();
     let world = World {
         datasets: BTreeMap::from([
             (("z".into(), "d".into()), Arc::new(shared)),
             (("a".into(), "m".into()), Arc::new(own_and_mounted)),
+            (("a".into(), "elsewhere".into()), Arc::new(elsewhere)),
+            (("a".into(), "minio".into()), Arc::new(minio)),
         ]),
         claims: BTreeMap::from([(("a".into(), "lent".into()), Claim { dataset: ("z".into(), "d".into()) })]),
         ..World::default()
@@ -263,7 +275,9 @@ fn a_migration_into_its_own_source_is_refused_however_that_is_written() {
         (url("nfs://nas/export"), dataset("m", Some("in")), "from lies inside of to"),
         (url("s3://n"), dataset("m", Some("n")), "to lies inside of from"),
         (url("s3://n/x/y/z"), dataset("m", Some("n/y")), "from lies inside of to"),
-        (lent("/m"), url("s3://b/copy"), "(Dataset z/d has s3://b at /m)"),
+        (lent("/m"), url("s3://b/copy"), "is not below from (behind Dataset z/d)"),
+        (dataset("elsewhere", None), at("s3://e/copy", "endpoint", "r"), "to lies inside of from"),
+        (dataset("elsewhere", Some("own")), at("s3://f/copy", "endpoint", "w"), "to lies inside of from"),
         (url("s3://b/copy"), url("pvc://lent/m"), "from lies inside of to"),
     ];
     for (from, to, words) in cases {
@@ -283,6 +297,10 @@ fn a_migration_into_its_own_source_is_refused_however_that_is_written() {
         (dataset("m", Some("/in/other")), url("nfs://nas/export/copy")),
         (dataset("m", None), url("s3://plain/copy")),
         (dataset("m", None), at("s3://n/x/copy", "endpoint", "w")),
+        (dataset("m", Some("/n/over")), url("s3://n/x/over/copy")),
+        (dataset("elsewhere", None), url("s3://e/copy")),
+        (dataset("elsewhere", None), at("s3://f/copy", "endpoint", "r")),
+        (dataset("minio", None), url("s3://data/copy")),
     ] {
         let refusal = judged(&from, &to).unwrap_or_default();
         assert!(
