@@ -79,7 +79,11 @@ fn turn(hub: &Hub, term: &mut Term) {
             break;
         }
     }
-    acts.extend(term.plan(&read(), now));
+    let mut asks = term.plan(&read(), now);
+    if !asks.is_empty() {
+        term.spare(&read(), &hub.unasked(term::PREFIX), &mut asks);
+    }
+    acts.extend(asks);
     for act in acts {
         match act {
             Act::Forget { node, id } => hub.forget(&node, &id),

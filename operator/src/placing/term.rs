@@ -171,6 +171,27 @@ impl Term {
         acts
     }
 
+    /// What agents have brought with them since `adopt` is not told a second time under another number: the next turn meets it.
+    pub fn spare(
+        &mut self,
+        inventory: &Inventory,
+        in_hand: &[(Name, Box<str>, Standing)],
+        acts: &mut Vec<Act>,
+    ) {
+        for (node, id, _) in in_hand {
+            let Some((plan, _)) = parse(id) else { continue };
+            let Some(at) = inventory.node_id(node) else { continue };
+            let Some(told) = self.told.get(&(at, plan)).filter(|told| told.id != *id) else { continue };
+            let asked = |act: &Act| matches!(act, Act::Ask(wish) if wish.node == *node && wish.id == told.id);
+            let before = acts.len();
+            acts.retain(|act| !asked(act));
+            if acts.len() < before {
+                self.told.remove(&(at, plan));
+                self.flights.end(at, plan);
+            }
+        }
+    }
+
     /// In the words of the wire; none where the node has no mount of the Dataset, so that nothing can be done there.
     fn wish(&self, inventory: &Inventory, at: NodeId, instruction: &Instruction) -> Option<Wish> {
         let node = inventory.node(at)?;

@@ -145,6 +145,23 @@ fn a_new_leader_meets_what_is_in_hand() {
 }
 
 #[test]
+fn who_comes_with_something_in_hand_while_it_is_planned_is_not_told_of_it_again() {
+    let (inventory, mut term) = (world(), Term::default());
+    while term.step(&inventory, Millis(0)) {}
+    let mut acts = term.plan(&inventory, Millis(0));
+    let told = ids(&acts);
+    let (first, others) = told.split_first().unwrap();
+    // In hand of an earlier life, under a later number.
+    let plan = first.strip_suffix("/0").unwrap();
+    let in_hand = ("reader".into(), format!("{plan}/3").into(), Standing::Going(Progress::default()));
+    term.spare(&inventory, std::slice::from_ref(&in_hand), &mut acts);
+    assert_eq!(ids(&acts), others);
+    // The next turn counts it as under way, and has no place for another one.
+    assert!(term.adopt(&inventory, vec![in_hand], Millis(1)).is_empty());
+    assert!(term.plan(&inventory, Millis(1)).is_empty());
+}
+
+#[test]
 fn what_should_not_come_any_more_is_taken_back() {
     let (mut inventory, mut term, mut desk) = (world(), Term::default(), Desk::default());
     let told = ids(&desk.turn(&mut term, &inventory, 0));
