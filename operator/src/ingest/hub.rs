@@ -344,7 +344,22 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
+
+    #[tokio::test]
+    async fn what_wakes_a_replaced_stream_wakes_its_successor() {
+        let (hub, node) = (Hub::new(Limits::default(), 1, Arc::default()), Name::from("n"));
+        let (_, former) = hub.sit(&node);
+        let (seat, latter) = hub.sit(&node);
+        // The former one takes it, and ends.
+        seat.wake.notified().await;
+        hub.leave(&node, &seat, former);
+        assert!(seat.wake.notified().now_or_never().is_some());
+        hub.leave(&node, &seat, latter);
+        assert!(seat.wake.notified().now_or_never().is_none(), "nobody is left");
+    }
 
     #[test]
     fn a_datasets_nodes_come_sorted_and_go_with_the_mount() {

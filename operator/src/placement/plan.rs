@@ -189,7 +189,8 @@ pub fn plan(
             continue;
         }
         let Some(instruction) = fetch(inventory, placement, &lack, &mut circles) else { continue };
-        if !flights.has(lack.node, instruction.id()) && !flights.rests.rests(lack.node, instruction.id(), now)
+        if !flights.has(lack.node, instruction.id())
+            && !flights.rests.is_resting(lack.node, instruction.id(), now)
         {
             flights.begin(lack.node, instruction.id(), now);
             told.push((lack.node, instruction));

@@ -75,13 +75,15 @@ impl Node {
 
     fn entry(&mut self, id: u64, now: u32) -> Option<&mut Rest> {
         let key = key(id);
-        if self.get(id).is_none() {
-            self.make_room(now);
-            let rest = Rest { key, until: 0, number: self.floor, ended: 0 };
-            let at = self.rests.partition_point(|other| other.key < key);
-            self.rests.insert(at, rest);
-        }
-        let at = self.rests.binary_search_by_key(&key, |rest| rest.key).ok()?;
+        let at = match self.rests.binary_search_by_key(&key, |rest| rest.key) {
+            Ok(at) => at,
+            Err(_) => {
+                self.make_room(now);
+                let at = self.rests.partition_point(|other| other.key < key);
+                self.rests.insert(at, Rest { key, until: 0, number: self.floor, ended: 0 });
+                at
+            }
+        };
         self.rests.get_mut(at)
     }
 }
@@ -115,7 +117,7 @@ impl Rests {
         self.nodes.get(&node).map_or(0, |node| node.get(id).map_or(node.floor, |rest| rest.number))
     }
 
-    pub fn rests(&self, node: NodeId, id: u64, now: Millis) -> bool {
+    pub fn is_resting(&self, node: NodeId, id: u64, now: Millis) -> bool {
         let until =
             self.nodes.get(&node).map(|node| node.get(id).map_or(node.floor_until, |rest| rest.until));
         until.is_some_and(|until| now.0 < u64::from(until) * 1_000)
@@ -140,7 +142,11 @@ mod tests {
     proptest! {
         /// Nodes have more pieces than are remembered, and agents name what earlier lives told them.
         #[test]
-        fn no_number_is_given_twice(acts in prop::collection::vec((0..2_000_u64, 0..20_u32, 0..5_u8), 1..6_000)) {
+        fn no_number_is_given_twice(
+            acts in prop::collection::vec((0..2_000_u64, 0..20_u32, 0..5_u8), 1..6_000),
+            // Between two ends: all rest still, or hardly any does.
+            pace in prop::sample::select(vec![1, 1_000_u64]),
+        ) {
             let mut rests = Rests::default();
             let mut given = BTreeSet::new();
             for (turn, (id, number, act)) in acts.into_iter().enumerate() {
@@ -148,12 +154,12 @@ mod tests {
                     // It may have been told by an earlier life under any number up to this one.
                     rests.tried(NODE, id, number);
                     given.extend((0..number).map(|number| (id, number)));
-                    rests.rest(NODE, id, Millis(turn as u64));
+                    rests.rest(NODE, id, Millis(turn as u64 * pace));
                     given.insert((id, number));
                 } else {
                     let number = rests.number(NODE, id);
                     prop_assert!(given.insert((id, number)), "{id} under {number} again");
-                    rests.rest(NODE, id, Millis(turn as u64));
+                    rests.rest(NODE, id, Millis(turn as u64 * pace));
                 }
             }
             prop_assert!(rests.nodes[&NODE].rests.len() <= MOST);
@@ -167,13 +173,15 @@ mod tests {
             rests.rest(NODE, id, begun);
         }
         for id in [0, 1, 3 * MOST as u64 - 1, u64::MAX >> 40] {
-            assert!(rests.rests(NODE, id, Millis(begun.0 + REST_MS - 1)), "{id}");
-            assert!(!rests.rests(NODE, id, Millis(begun.0 + REST_MS)), "{id}");
+            assert!(rests.is_resting(NODE, id, Millis(begun.0 + REST_MS - 1)), "{id}");
+            assert!(!rests.is_resting(NODE, id, Millis(begun.0 + REST_MS)), "{id}");
         }
         // When they rest no longer new ones take their places one by one, and nothing unknown has to wait.
         let later = Millis(begun.0 + 2 * REST_MS);
         rests.rest(NODE, 1 << 20, later);
-        assert!(rests.rests(NODE, 1 << 20, Millis(later.0 + 1)) && !rests.rests(NODE, 1 << 21, later));
+        assert!(
+            rests.is_resting(NODE, 1 << 20, Millis(later.0 + 1)) && !rests.is_resting(NODE, 1 << 21, later)
+        );
         // A number that nobody can have given.
         let number = rests.number(NODE, 1 << 21);
         rests.tried(NODE, 9, u32::MAX);
@@ -187,10 +195,13 @@ mod tests {
         for minutes in [1, 2, 4, 8, 16, 16] {
             rests.rest(NODE, 1, Millis(now));
             let end = now + minutes * REST_MS;
-            assert!(rests.rests(NODE, 1, Millis(end - 1)) && !rests.rests(NODE, 1, Millis(end)), "{minutes}");
+            assert!(
+                rests.is_resting(NODE, 1, Millis(end - 1)) && !rests.is_resting(NODE, 1, Millis(end)),
+                "{minutes}"
+            );
             now = end;
         }
-        assert!(!rests.rests(NODE, 2, Millis(0)) && !rests.rests(NodeId(8), 1, Millis(0)));
+        assert!(!rests.is_resting(NODE, 2, Millis(0)) && !rests.is_resting(NodeId(8), 1, Millis(0)));
         assert_eq!((rests.number(NODE, 1), rests.number(NODE, 2)), (6, 0));
         rests.retain(|node| node != NODE);
         assert_eq!(rests.number(NODE, 1), 0);

@@ -139,6 +139,22 @@ async fn floods_are_ended_and_coming_again_buys_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_the_list_of_datasets_is_told_of_all_and_not_ended_for_silence() {
+    let operator = Operator::start(&MemoryVault::default(), "127.0.0.1:0", 1).await;
+    operator.hub.directory_is_whole(false);
+    let mut waits = Speaker::new("waits", 1);
+    let (mut link, _) = operator.attach("waits", &mut waits).await.unwrap();
+    say(&link, sources()).await;
+    // As long as `end` waits for one that is silent.
+    let early = tokio::time::timeout(Duration::from_secs(5), link.down.message()).await;
+    assert!(early.is_err(), "{early:?}");
+    operator.hub.directory_is_whole(true);
+    let Told::Bindings(told) = hear(&mut link).await else { panic!("no bindings") };
+    assert!(!told.bindings.is_empty());
+    operator.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_says_nothing_or_half_is_let_go() {
     use tokio::io::AsyncWriteExt;
     let operator = Operator::start(&MemoryVault::default(), "127.0.0.1:0", 1).await;
