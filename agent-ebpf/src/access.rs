@@ -10,7 +10,7 @@ use agent_common::state::{
     ACCESS_SLOTS, BATCH, PROGRESS_PAGES, QUIET, QUIET_PAGES, Run, SLOT_ADDED, ThreadState,
 };
 
-use crate::emit::{close, now, send, tell, tell_at};
+use crate::emit::{about_now, close, now_of, send, tell, tell_at};
 use crate::inode::Inode;
 use crate::known::{self, Standing};
 use crate::memory::Memory;
@@ -106,13 +106,13 @@ fn proceed(
         }
     }
     run.size = inode.size;
-    let sampled = run.flags & FLAG_SAMPLED != 0;
+    let sampled = run.flags & u32::from(FLAG_SAMPLED) != 0;
     let adjacent = start <= run.end && start + 1 >= run.end && end >= run.end;
     if !sampled && !adjacent {
         if run.quiet == 0 {
             return true;
         }
-        run.flags |= FLAG_SAMPLED;
+        run.flags |= u32::from(FLAG_SAMPLED);
     }
     run.touched = run.touched.wrapping_add(last.wrapping_sub(first));
     run.count += 1;
@@ -145,7 +145,7 @@ fn take_over(run: &mut Run, inode: &Inode, way: &mut u32) -> bool {
     };
     let quiet = known.allowance == QUIET;
     let ends = run.quiet != 0 && !quiet;
-    run.quiet = quiet as u8;
+    run.quiet = u32::from(quiet);
     !ends
 }
 
@@ -161,18 +161,17 @@ fn begin<M: Memory>(
     id: u64,
 ) {
     residency::open(state, slot, inode, how, start, end);
-    let run = &mut state.runs[slot];
     match known::standing(inode, &mut state.way) {
-        Standing::Known(known) if known.allowance == QUIET => run.quiet = 1,
+        Standing::Known(known) if known.allowance == QUIET => state.runs[slot].quiet = 1,
         Standing::Known(known) => {
-            let at = now();
+            let at = about_now(state);
             if known::take(known, at) {
                 tell_at(state, slot as u32, id, 0, at);
             } else {
-                run.flags = FLAG_SAMPLED;
+                state.runs[slot].flags = u32::from(FLAG_SAMPLED);
             }
         }
-        Standing::New(way) => name::introduce::<M>(state, slot, inode, way, id, 0),
+        Standing::New => name::introduce::<M>(state, slot, inode, id, 0),
     }
 }
 
@@ -194,7 +193,7 @@ fn end_batch(state: *mut ThreadState, slot: u32, id: u64) -> u32 {
     let Some(known) = known::find(origin.dev, origin.ino, &mut state.way) else {
         return 0;
     };
-    let at = now();
+    let at = about_now(state);
     if known::take(known, at) && tell_at(state, slot, id, u32::from(FLAG_CLOSED), at) != 0 {
         // Nothing is of this run any more: the next access begins another, told by itself.
         state.runs[slot as usize].ident = 0;
@@ -208,6 +207,7 @@ fn end_batch(state: *mut ThreadState, slot: u32, id: u64) -> u32 {
 fn settle(state: &mut ThreadState, inode: &Inode, start: u64, end: u64, id: u64) -> u32 {
     let since = state.waiting_since;
     state.waiting_since = 0;
+    let at = now_of(state);
     tell_added(state, id);
     let (added, origin) = (&state.runs[SLOT_ADDED], &state.origins[SLOT_ADDED]);
     if origin.ino != inode.ino || origin.dev != inode.dev {
@@ -217,7 +217,6 @@ fn settle(state: &mut ThreadState, inode: &Inode, start: u64, end: u64, id: u64)
     if start < state.waiting_start || start >= added.end {
         return waited;
     }
-    let at = now();
     let end = if end < added.end { end } else { added.end };
     send(
         Record {

@@ -8,6 +8,7 @@ use agent_common::record::{FLAG_CLOSED, Head, KIND_ACCESS, KIND_ADDED, KIND_REMO
 use agent_common::state::{ACCESS_SLOTS, COUNT_LOST, Origin, Run, SLOT_ADDED, SLOTS, ThreadState};
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::helpers::generated::bpf_jiffies64;
 
 use crate::layout::at;
 use crate::maps::{COUNTS, RING, WOKEN};
@@ -19,6 +20,24 @@ const FILLING_NS: u64 = 1_000_000;
 pub fn now() -> u64 {
     // SAFETY: no arguments, no preconditions.
     unsafe { bpf_ktime_get_ns() }
+}
+
+/// Now, remembered for `about_now`.
+#[inline(always)]
+pub fn now_of(state: &mut ThreadState) -> u64 {
+    // SAFETY: no arguments, no preconditions.
+    state.tick = unsafe { bpf_jiffies64() };
+    state.ticked_at = now();
+    state.ticked_at
+}
+
+/// When the thread last looked at the clock in the running tick of the kernel: a look costs 70 ns in a virtual machine,
+/// the tick, which the compiler of BPF programs loads from memory, one. The agent knows better when records come one
+/// after another (`Probe::drain`); what is measured, as how long a page took, asks anew.
+#[inline(always)]
+pub fn about_now(state: &mut ThreadState) -> u64 {
+    // SAFETY: no arguments, no preconditions.
+    if state.tick == unsafe { bpf_jiffies64() } { state.ticked_at } else { now_of(state) }
 }
 
 #[inline(always)]
@@ -66,11 +85,12 @@ pub const WAKE: u32 = 1 << 8;
 
 /// Tells the run so far. `id` is tgid << 32 | tid; `flags` as `Head::flags`, with `WAKE`.
 #[inline(always)]
-pub fn tell(state: *mut ThreadState, slot: u32, id: u64, flags: u32) -> u32 {
-    tell_at(state, slot, id, flags, now())
+pub fn tell(state: &mut ThreadState, slot: u32, id: u64, flags: u32) -> u32 {
+    let at = about_now(state);
+    tell_at(state, slot, id, flags, at)
 }
 
-/// The same, where the clock has been looked at, which costs 50 ns.
+/// The same, where it is known when.
 #[inline(never)]
 pub fn tell_at(state: *mut ThreadState, slot: u32, id: u64, flags: u32, at: u64) -> u32 {
     if slot >= SLOTS as u32 {
@@ -100,9 +120,9 @@ pub fn record(run: &Run, origin: &Origin, kind: u8, slot: u32, id: u64, flags: u
     Record {
         head: Head {
             kind,
-            how: origin.how,
+            how: origin.how as u8,
             slot: slot as u8,
-            flags: run.flags | flags as u8,
+            flags: (run.flags | flags) as u8,
             tid: id as u32,
             tgid: (id >> 32) as u32,
             dev: origin.dev,

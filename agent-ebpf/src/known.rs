@@ -13,8 +13,8 @@ use crate::maps::KNOWN;
 /// What the register says of an inode.
 pub enum Standing {
     Known(&'static mut Known),
-    /// To be named, then entered here.
-    New(usize),
+    /// To be named, then entered where `found` says.
+    New,
 }
 
 #[inline(always)]
@@ -59,23 +59,27 @@ pub fn find(dev: u32, ino: u64, found: &mut u32) -> Option<&'static mut Known> {
 #[inline(always)]
 pub fn standing(inode: &Inode, found: &mut u32) -> Standing {
     let Some(set) = set(inode.dev, inode.ino) else {
-        return Standing::New(WAYS);
+        *found = WAYS as u32;
+        return Standing::New;
     };
     let way = place(set, inode.number, found);
     match set.known.get_mut(way) {
         Some(known) if known.ident == inode.number && known.stamp == digest_of(inode.stamp, seed()) => {
             Standing::Known(known)
         }
-        _ => Standing::New(way),
+        _ => Standing::New,
     }
 }
 
-/// Enters an inode that has been named at `now`. Its allowance lacks the record that named it.
+/// Enters an inode that has been named at `now`, where `standing` has found a place. Its allowance lacks the record that
+/// named it.
 #[inline(always)]
-pub fn enter(inode: &Inode, way: usize, now: u64) {
+pub fn enter(inode: &Inode, found: &u32, now: u64) {
     let Some(set) = set(inode.dev, inode.ino) else {
         return;
     };
+    // SAFETY: a live reference; from memory, as in `place`.
+    let way = unsafe { core::ptr::from_ref(found).read_volatile() as usize };
     // A full set loses any of its inodes: of those that are read in turns, the longest unread would be the very next.
     let way = if way == WAYS { (now >> 4) as usize } else { way };
     let known = &mut set.known[way & (WAYS - 1)];

@@ -50,6 +50,10 @@ pub static NAMES: PerCpuArray<NameBuffer> = PerCpuArray::with_max_entries(1, 0);
 #[repr(C)]
 pub struct NameBuffer {
     pub busy: u64,
+    /// The length of the name at hand.
+    pub len: u64,
+    /// The dentry at hand, from its parent on: the stack of two programs has no room for it before 6.12.
+    pub dentry: [u64; 9],
     pub buffer: SightBuffer,
 }
 

@@ -7,7 +7,7 @@ use agent_common::record::{BY_AGENT, BY_RECLAIM, BY_THREAD};
 use agent_common::state::{Origin, PROGRESS_PAGES, Run, SLOT_ADDED, SLOT_REMOVED, ThreadState};
 use aya_ebpf::helpers::bpf_get_current_task;
 
-use crate::emit::{WAKE, close, now, tell};
+use crate::emit::{WAKE, close, now_of, tell};
 use crate::inode::Inode;
 use crate::known::{self, Standing};
 use crate::layout::at;
@@ -49,7 +49,7 @@ pub fn added<M: Memory>(inode: &Inode, start: u64, end: u64) {
     settle(state, SLOT_REMOVED, id);
     if extend(state, SLOT_ADDED, inode, how, start, end, id) {
         if waits && state.waiting_since == 0 {
-            state.waiting_since = now();
+            state.waiting_since = now_of(state);
             state.waiting_start = start;
         }
         return;
@@ -58,7 +58,7 @@ pub fn added<M: Memory>(inode: &Inode, start: u64, end: u64) {
     open(state, SLOT_ADDED, inode, how, start, end);
     let mut flags = 0;
     if waits {
-        let now = now();
+        let now = now_of(state);
         state.waiting_since = now;
         state.waiting_start = start;
         if now.wrapping_sub(state.woke_at) > WAKE_NS {
@@ -66,8 +66,8 @@ pub fn added<M: Memory>(inode: &Inode, start: u64, end: u64) {
             flags = WAKE;
         }
     }
-    if let Standing::New(way) = known::standing(inode, &mut state.way) {
-        name::introduce::<M>(state, SLOT_ADDED, inode, way, id, flags);
+    if let Standing::New = known::standing(inode, &mut state.way) {
+        name::introduce::<M>(state, SLOT_ADDED, inode, id, flags);
     } else {
         tell(state, SLOT_ADDED as u32, id, flags);
     }
@@ -159,8 +159,7 @@ pub fn open(state: &mut ThreadState, slot: usize, inode: &Inode, how: u8, start:
         epoch: inode.epoch,
         flags: 0,
         quiet: 0,
-        reserved: [0; 6],
     };
     state.origins[slot] =
-        Origin { ino: inode.ino, dev: inode.dev, seq: state.seq, told: 0, how, reserved: [0; 3] };
+        Origin { ino: inode.ino, dev: inode.dev, seq: state.seq, told: 0, how: u32::from(how) };
 }

@@ -39,6 +39,10 @@ pub struct Layout {
     pub dentry_parent: u32,
     /// `dentry.d_name.name`.
     pub dentry_name: u32,
+    /// `dentry.d_name.len`.
+    pub dentry_len: u32,
+    /// `dentry.d_shortname`, or `dentry.d_iname`: where short names lie.
+    pub dentry_short: u32,
     /// `dentry.d_u.d_alias`, or `dentry.d_alias`.
     pub dentry_alias: u32,
 
@@ -77,10 +81,10 @@ pub struct Layout {
     pub seed_high: u32,
 }
 
-// SAFETY: 45 consecutive u32, no padding.
+// SAFETY: 47 consecutive u32, no padding.
 unsafe impl Plain for Layout {}
 
-const _: () = assert!(size_of::<Layout>() == 45 * 4);
+const _: () = assert!(size_of::<Layout>() == 47 * 4);
 
 impl Layout {
     /// What the object file carries until the agent fills it in.
@@ -106,6 +110,8 @@ impl Layout {
         sb_root: 0,
         dentry_parent: 0,
         dentry_name: 0,
+        dentry_len: 0,
+        dentry_short: 0,
         dentry_alias: 0,
         folio_mapping: 0,
         folio_index: 0,

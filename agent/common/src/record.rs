@@ -47,7 +47,8 @@ pub struct Head {
     pub tgid: u32,
     pub dev: u32,
     pub ino: u64,
-    /// CLOCK_MONOTONIC, nanoseconds.
+    /// CLOCK_MONOTONIC, nanoseconds. Of runs, whose records measure nothing, as it was at the thread's last look in the
+    /// same tick of the kernel, 1 to 10 ms before at most.
     pub at: u64,
 }
 
@@ -70,7 +71,7 @@ pub struct Record {
 }
 
 /// `KIND_SIGHT`: an inode is met by an access or by pages that came (`run.head.slot` says which), followed by `len`
-/// bytes of names, each ended by NUL, the file's own first, then its folder's, up to but without the root.
+/// bytes of names, each ended by one NUL to eight, the file's own first, then its folder's, up to but without the root.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sight {

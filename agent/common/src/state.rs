@@ -48,11 +48,11 @@ pub struct Run {
     pub count: u32,
     /// Which `Known::allowance` of `QUIET` the run has taken over, see `Bucket::epoch`.
     pub epoch: u32,
-    /// `Head::flags`: `FLAG_SAMPLED`.
-    pub flags: u8,
-    /// Only counters are wanted for this file.
-    pub quiet: u8,
-    pub reserved: [u8; 6],
+    /// `Head::flags`: `FLAG_SAMPLED`. These are words because the compiler of BPF programs fills what is left of one
+    /// by a loop over bytes.
+    pub flags: u32,
+    /// 1 where only counters are wanted for this file.
+    pub quiet: u32,
 }
 
 /// What is needed of a run only when it is told.
@@ -65,8 +65,7 @@ pub struct Origin {
     /// `count` when it was last told.
     pub told: u32,
     /// `Head::how`.
-    pub how: u8,
-    pub reserved: [u8; 3],
+    pub how: u32,
 }
 
 /// Its head, each of its runs: a cache line each.
@@ -95,7 +94,10 @@ pub struct ThreadState {
     pub reserved: u32,
     pub runs: [Run; SLOTS],
     pub origins: [Origin; SLOTS],
-    pub padding: [u64; 6],
+    /// The kernel's tick in which the thread last looked at the clock, and what the clock said.
+    pub tick: u64,
+    pub ticked_at: u64,
+    pub padding: [u64; 4],
 }
 
 /// States found by the low bits of the thread id alone: an array costs 3 ns to look into, a hash 70.

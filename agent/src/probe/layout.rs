@@ -74,6 +74,8 @@ pub fn find(btf: &Btf, page_size: u64) -> Offsets {
         sb_root: of.offset(&[("super_block", "s_root")]),
         dentry_parent: of.offset(&[("dentry", "d_parent")]),
         dentry_name: of.offset(&[("dentry", "d_name.name")]),
+        dentry_len: of.offset(&[("dentry", "d_name.len")]),
+        dentry_short: of.offset(&[("dentry", "d_shortname"), ("dentry", "d_iname")]),
         dentry_alias: of.offset(&[("dentry", "d_u.d_alias"), ("dentry", "d_alias")]),
         folio_mapping: of.offset(&[("folio", "mapping"), ("page", "mapping")]),
         folio_index: of.offset(&[("folio", "index"), ("page", "index")]),

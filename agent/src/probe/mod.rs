@@ -34,6 +34,8 @@ mod plan;
 
 mod told;
 
+mod moments;
+
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -58,6 +60,7 @@ pub use release::{running as running_kernel, version as kernel_version};
 pub use report::{Case, Outcome, Plan, PlanReport, Seen};
 
 use btf::Btf;
+use moments::Moments;
 use object::{Maps, Sizes, map_error};
 use told::Told;
 use trouble::{Trouble, Wanted};
@@ -83,6 +86,7 @@ pub struct ProbeConfig {
 pub struct Probe {
     maps: Maps,
     told: Told,
+    moments: Moments,
     lost: u64,
     watched: usize,
     /// Drains since the drops were last counted.
@@ -182,6 +186,7 @@ impl Probe {
         let probe = Self {
             maps,
             told: Told::default(),
+            moments: Moments::default(),
             lost: 0,
             watched: 0,
             drains: 0,
@@ -270,11 +275,14 @@ impl Probe {
         let mut accessed = FxHashSet::default();
         while taken < max {
             let Some(item) = self.maps.ring.next() else {
+                self.moments.emptied(now);
                 break;
             };
             taken += 1;
-            batch.extend(sight(&item));
-            let event = decode(&item, &mut self.told, now);
+            let Some(mut record) = Record::from_bytes(&item) else { continue };
+            record.head.at = self.moments.of(Nanos(record.head.at)).0;
+            batch.extend(sight(&item, &record));
+            let event = decode(record, &mut self.told, now);
             if let Some(ReadEvent::Access { file, .. }) = &event {
                 accessed.insert(*file);
             }
@@ -348,9 +356,8 @@ impl Probe {
     }
 }
 
-/// One record of the ring; `None` for what is no news, or cut.
-fn decode(bytes: &[u8], told: &mut Told, now: Nanos) -> Option<ReadEvent> {
-    let mut record = Record::from_bytes(bytes)?;
+/// One record of the ring; `None` for what is no news.
+fn decode(mut record: Record, told: &mut Told, now: Nanos) -> Option<ReadEvent> {
     if record.head.kind == KIND_SIGHT {
         let met_by_access = usize::from(record.head.slot) < ACCESS_SLOTS;
         record.head.kind = if met_by_access { KIND_ACCESS } else { KIND_ADDED };
@@ -381,25 +388,25 @@ fn decode(bytes: &[u8], told: &mut Told, now: Nanos) -> Option<ReadEvent> {
     }
 }
 
-/// The name that comes with a record, if one does. Names come the file's own first, each ended by NUL.
-fn sight(bytes: &[u8]) -> Option<ReadEvent> {
-    if bytes.first() != Some(&KIND_SIGHT) {
+/// The name that comes with a record, if one does. Names come the file's own first, each ended by NULs.
+fn sight(bytes: &[u8], record: &Record) -> Option<ReadEvent> {
+    let head = record.head;
+    if head.kind != KIND_SIGHT {
         return None;
     }
     let sight = Sight::from_bytes(bytes)?;
     let names = bytes.get(size_of::<Sight>()..)?.get(..sight.len as usize)?;
     let mut path = Vec::with_capacity(names.len());
-    for name in names.strip_suffix(b"\0").unwrap_or(names).rsplit(|byte| *byte == 0) {
+    for name in names.rsplit(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         if !path.is_empty() {
             path.push(b'/');
         }
         path.extend_from_slice(name);
     }
-    let head = sight.run.head;
     Some(ReadEvent::Sight {
         file: FileKey { dev: head.dev, ino: head.ino },
         path: path.into(),
-        size: sight.run.size,
+        size: record.size,
         mtime: sight.mtime,
         truncated: head.flags & FLAG_TRUNCATED != 0,
         reader: Reader { tgid: head.tgid, tid: head.tid },

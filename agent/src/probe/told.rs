@@ -242,9 +242,9 @@ fn as_record(run: &Run, origin: &Origin, slot: usize, tid: u32, tgid: u32, now: 
     Record {
         head: agent_common::record::Head {
             kind,
-            how: origin.how,
+            how: origin.how as u8,
             slot: slot as u8,
-            flags: run.flags,
+            flags: run.flags as u8,
             tid,
             tgid,
             dev: origin.dev,

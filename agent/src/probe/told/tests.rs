@@ -33,7 +33,7 @@ fn state(seq: u32, told: u32, run: &Record) -> ThreadState {
     state.tgid = 7;
     state.runs[0] =
         Run { start: run.start, end: run.end, count: run.count, touched: run.touched, ..Run::default() };
-    state.origins[0] = Origin { ino: 2, dev: 1, seq, told, how: VIA_READ, reserved: [0; 3] };
+    state.origins[0] = Origin { ino: 2, dev: 1, seq, told, how: VIA_READ.into() };
     state
 }
 

@@ -28,8 +28,9 @@ const SEED: u64 = 4;
 /// Placement looks ten seconds after the first agents have come; what it orders then is done by the end of this.
 const SETTLE: Duration = Duration::from_secs(60);
 
-/// How long the steady state is watched, in pieces of which each gives a value.
-const PIECES: u32 = 6;
+/// How long the steady state is watched, in pieces of which each gives a value: four minutes, in which placement goes on
+/// filling the nodes. What grows, and what is forgotten too soon, does not show in one.
+const PIECES: u32 = 24;
 const PIECE: Duration = Duration::from_secs(10);
 
 const RESTARTS: u32 = 3;
