@@ -50,16 +50,18 @@ pub fn count(counter: u32) {
 
 /// Flags for a submit: whether to wake the agent with it.
 #[inline(always)]
-pub fn wake_flags(wake: bool, now: u64) -> u64 {
+pub fn wake_flags(wake: bool) -> u64 {
     if wake {
         return u64::from(BPF_RB_FORCE_WAKEUP);
     }
     if RING.query(u64::from(BPF_RB_AVAIL_DATA)) > u64::from(at!(ring_quarter))
         && let Some(woken) = WOKEN.get_ptr_mut(0)
     {
+        // Looked at anew: records carry times that differ from thread to thread.
+        let now = now();
         // SAFETY: an array map's value; a race of two CPUs only wakes twice.
         unsafe {
-            if now.wrapping_sub(*woken) > FILLING_NS {
+            if now.saturating_sub(*woken) > FILLING_NS {
                 *woken = now;
                 return u64::from(BPF_RB_FORCE_WAKEUP);
             }
@@ -74,7 +76,7 @@ pub fn send(record: Record, wake: bool) -> bool {
         count(COUNT_LOST);
         return false;
     };
-    let flags = wake_flags(wake, record.head.at);
+    let flags = wake_flags(wake);
     entry.write(record);
     entry.submit(flags);
     true

@@ -4,7 +4,9 @@
 //! is read again, which costs half a microsecond. Its allowance is then full again, and single accesses are
 //! told of it even where counters were enough.
 
-use agent_common::state::{BURST, Known, QUIET, REFILL_SHIFT, Set, WAYS, digest_of, set_of};
+use agent_common::state::{BURST, Known, QUIET, REFILL_SHIFT, Set, WAYS, digest_of, passed, set_of};
+
+use aya_ebpf::helpers::bpf_get_prandom_u32;
 
 use crate::inode::{Inode, number_of, seed};
 use crate::layout::at;
@@ -13,7 +15,7 @@ use crate::maps::KNOWN;
 /// What the register says of an inode.
 pub enum Standing {
     Known(&'static mut Known),
-    /// To be named, then entered where `found` says.
+    /// To be named, then entered.
     New,
 }
 
@@ -59,7 +61,6 @@ pub fn find(dev: u32, ino: u64, found: &mut u32) -> Option<&'static mut Known> {
 #[inline(always)]
 pub fn standing(inode: &Inode, found: &mut u32) -> Standing {
     let Some(set) = set(inode.dev, inode.ino) else {
-        *found = WAYS as u32;
         return Standing::New;
     };
     let way = place(set, inode.number, found);
@@ -71,17 +72,20 @@ pub fn standing(inode: &Inode, found: &mut u32) -> Standing {
     }
 }
 
-/// Enters an inode that has been named at `now`, where `standing` has found a place. Its allowance lacks the record that
-/// named it.
+/// Enters an inode that has been named at `now`. Its allowance lacks the record that named it.
 #[inline(always)]
-pub fn enter(inode: &Inode, found: &u32, now: u64) {
+pub fn enter(inode: &Inode, found: &mut u32, now: u64) {
     let Some(set) = set(inode.dev, inode.ino) else {
         return;
     };
-    // SAFETY: a live reference; from memory, as in `place`.
-    let way = unsafe { core::ptr::from_ref(found).read_volatile() as usize };
-    // A full set loses any of its inodes: of those that are read in turns, the longest unread would be the very next.
-    let way = if way == WAYS { (now >> 4) as usize } else { way };
+    // Looked for again: what `standing` found is no more than what `found` said then.
+    let mut way = place(set, inode.number, found);
+    if way >= WAYS {
+        // A full set loses any of its inodes: of those that are read in turns, the longest unread would be the very
+        // next.
+        // SAFETY: no arguments, no preconditions.
+        way = unsafe { bpf_get_prandom_u32() } as usize;
+    }
     let known = &mut set.known[way & (WAYS - 1)];
     // SAFETY: a field of a live reference, here and below. Another CPU that looks meanwhile finds the place empty.
     unsafe { core::ptr::write_volatile(&raw mut known.ident, 0) };
@@ -107,7 +111,7 @@ pub fn take(known: &mut Known, now: u64) -> bool {
     }
     let mut left = allowance;
     if left < BURST / 2 {
-        let more = steps(now).wrapping_sub(known.refilled_at);
+        let more = passed(known.refilled_at, steps(now));
         if more != 0 {
             let sum = u32::from(left) + u32::from(more);
             left = if sum > u32::from(BURST) { BURST } else { sum as u16 };

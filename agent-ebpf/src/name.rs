@@ -25,7 +25,7 @@ use crate::{known, trouble};
 const DENTRY: usize = size_of::<Dentry>();
 type Dentry = [u64; 9];
 
-/// Names that are shorter lie in the dentry itself (32 bytes with their NUL before 6.18, 40 since, where long is 64 bits).
+/// Names that are shorter lie in the dentry itself: 32 bytes with their NUL on older kernels, 40 on newer ones.
 const SHORT: usize = 40;
 
 /// Where in the bytes from a dentry's parent on the rest is: looked up once and not in every round of the walk.
@@ -79,7 +79,9 @@ fn put(scratch: &mut NameBuffer, offset: usize, places: &Places, dentry: *const 
     } else {
         (Probed::pointer(dentry, at!(dentry_name)), u64::MAX)
     };
-    if len < SHORT as u64 && name == dentry.wrapping_add(places.parent).wrapping_add(places.short) {
+    // One that does not end where it should is being renamed.
+    let ends = || field::<u8>(head, places.short + (black_box(len) as usize & 63)) == 0;
+    if len < SHORT as u64 && name == dentry.wrapping_add(places.parent).wrapping_add(places.short) && ends() {
         // All words, whatever the length: each branch would be a path of its own to the verifier.
         let mut word = 0;
         while word < SHORT / 8 {
@@ -107,7 +109,7 @@ pub fn introduce<M: Memory>(state: &mut ThreadState, slot: usize, inode: &Inode,
     if at == 0 {
         tell(state, slot as u32, id, flags);
     } else {
-        known::enter(inode, &state.way, at);
+        known::enter(inode, &mut state.way, at);
     }
 }
 
@@ -214,7 +216,7 @@ fn send_named(
             core::ptr::from_ref(&RING).cast_mut().cast(),
             core::ptr::from_mut(buffer).cast(),
             bytes,
-            wake_flags(flags & WAKE != 0, at),
+            wake_flags(flags & WAKE != 0),
         )
     };
     if failed != 0 {

@@ -48,7 +48,7 @@ pub struct Head {
     pub dev: u32,
     pub ino: u64,
     /// CLOCK_MONOTONIC, nanoseconds. Of runs, whose records measure nothing, as it was at the thread's last look in the
-    /// same tick of the kernel, 1 to 10 ms before at most.
+    /// same tick of the kernel, 1 to 10 ms before at most, and more where a host holds up the CPU that counts ticks.
     pub at: u64,
 }
 
@@ -93,7 +93,7 @@ const _: () = assert!(size_of::<Head>() == 32);
 const _: () = assert!(size_of::<Record>() == 32 + 4 * 8 + 8);
 const _: () = assert!(size_of::<Sight>() == 72 + 8 + 8);
 
-/// Longest path taken from the kernel, as PATH_MAX.
+/// Longest path taken from the kernel, as PATH_MAX; each name is rounded up to eight bytes in it.
 pub const PATH_BYTES: usize = 4096;
 /// Longest name of one component with its NUL, as NAME_MAX + 1.
 pub const NAME_BYTES: usize = 256;

@@ -124,6 +124,13 @@ pub struct Known {
     pub allowance: u16,
 }
 
+/// Steps from one moment of `Known::refilled_at` to another; none where that is before it, by 67 ms at most: threads look
+/// at the clock once in a tick each, so another may have filled the allowance up after this one's moment.
+pub const fn passed(since: u16, now: u16) -> u16 {
+    let steps = now.wrapping_sub(since);
+    if steps > u16::MAX - 256 { 0 } else { steps }
+}
+
 /// As an allowance: only counters are wanted.
 pub const QUIET: u16 = u16::MAX;
 
@@ -231,6 +238,13 @@ mod tests {
             let lost = pushed_out(100_000, step);
             assert!(lost < 2_500, "{lost} of 100,000 numbers {step} apart find no place");
         }
+    }
+
+    #[test]
+    fn an_allowance_is_not_filled_up_by_a_clock_that_is_behind() {
+        assert_eq!((passed(100, 100), passed(100, 140), passed(65_530, 4)), (0, 40, 10));
+        assert_eq!((passed(140, 100), passed(4, 65_530)), (0, 0));
+        assert_eq!(passed(140, 100 + 32_768), 32_728);
     }
 
     #[test]

@@ -268,7 +268,8 @@ impl Probe {
         self.maps.ring.as_fd()
     }
 
-    /// Takes up to `max` records from the ring; returns how many there were.
+    /// Takes up to `max` records from the ring; returns how many there were. `now` is CLOCK_MONOTONIC's: what comes after
+    /// a look that left nothing is said to be younger.
     pub fn drain(&mut self, now: Nanos, max: usize, mut sink: impl FnMut(ReadEvent)) -> usize {
         let mut batch = std::mem::take(&mut self.batch);
         let mut taken = 0;
