@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::api::{DeleteParams, ListParams, PostParams};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Error};
 use operator_api::crd::Dataset;
 use operator_api::report::v1::{down, instruction};
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::agents::obedient::Obedient;
 use tests::cluster::fleet::Spec;
 use tests::cluster::options::Scheduler;
@@ -81,6 +81,15 @@ async fn the_operator_itself_steers_pods() {
     assert_eq!(made.metadata.annotations, None);
 }
 
+/// Sets the nodes' label, or takes it away.
+async fn mountable(stage: &Stage, nodes: &[&str], label: Value) {
+    let all: Api<Node> = Api::all(stage.client.clone());
+    let patch = Patch::Merge(json!({"metadata": {"labels": {"headrace.io/mount": label}}}));
+    for node in nodes {
+        all.patch(node, &PatchParams::default(), &patch).await.unwrap();
+    }
+}
+
 /// A scheduler with deploy/scheduler's extender, but for where the operator is; webhooks are taken out.
 pub async fn the_extender_steers_too(stage: &mut Stage) {
     let all: Api<MutatingWebhookConfiguration> = Api::all(stage.client.clone());
@@ -104,6 +113,13 @@ pub async fn the_extender_steers_too(stage: &mut Stage) {
         // led-3 has fetched it meanwhile.
         assert!(["led-1", "led-3"].contains(&node.as_str()), "{name} landed on {node}");
     }
+    // Not even for bytes does one come where nothing can be mounted.
+    let holders = ["led-1", "led-3"];
+    mountable(stage, &holders, json!("disabled")).await;
+    stage.make(&stage.pod("kept-away", "train")).await;
+    let node = stage.node_of("kept-away").await;
+    assert!(!holders.contains(&node.as_str()), "it landed on {node}");
+    mountable(stage, &holders, json!(null)).await;
     let now = DeleteParams::default().grace_period(0);
     stage.api::<Pod>().delete_collection(&now, &ListParams::default()).await.unwrap();
     stage.webhooks().await;
