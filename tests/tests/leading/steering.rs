@@ -1,5 +1,6 @@
 //! Webhooks and extender, as the operator serves them: with its own certificate, from what agents have told it.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::ByteString;
@@ -116,11 +117,19 @@ pub async fn the_extender_steers_too(stage: &mut Stage) {
     // Not even for bytes does one come where nothing can be mounted.
     let holders = ["led-1", "led-3"];
     mountable(stage, &holders, json!("disabled")).await;
-    stage.make(&stage.pod("kept-away", "train")).await;
-    let node = stage.node_of("kept-away").await;
-    assert!(!holders.contains(&node.as_str()), "it landed on {node}");
+    let (pods, now) = (stage.api::<Pod>(), DeleteParams::default().grace_period(0));
+    let tried = AtomicU32::new(0);
+    let kept_away = async || {
+        let name = format!("kept-away-{}", tried.fetch_add(1, Ordering::Relaxed));
+        stage.make(&stage.pod(&name, "train")).await;
+        let node = stage.node_of(&name).await;
+        pods.delete(&name, &now).await?;
+        Ok(if holders.contains(&node.as_str()) { Seen::NotYet(node) } else { Seen::Done(()) })
+    };
+    // The operator hears of the label when its watch does.
+    until("a pod is kept away", LIMIT, kept_away).await.unwrap();
+    until("it stays so", Duration::ZERO, kept_away).await.unwrap();
     mountable(stage, &holders, json!(null)).await;
-    let now = DeleteParams::default().grace_period(0);
     stage.api::<Pod>().delete_collection(&now, &ListParams::default()).await.unwrap();
     stage.webhooks().await;
     // Within register's period.
