@@ -5,7 +5,6 @@
 //! told of it even where counters were enough.
 
 use agent_common::state::{BURST, Known, QUIET, REFILL_SHIFT, Set, WAYS, digest_of, passed, set_of};
-
 use aya_ebpf::helpers::bpf_get_prandom_u32;
 
 use crate::inode::{Inode, number_of, seed};
