@@ -443,8 +443,12 @@ impl Stream {
         let Some(usual) = bursts.usual() else {
             return Vec::new();
         };
-        let till = (self.start + usual).min(terms.file_pages);
         let front = self.front.map_or(self.end, |front| front.max(self.end));
+        let till = (self.start + usual)
+            .min(terms.file_pages)
+            .min(self.end + terms.limit / PAGE)
+            .min(front + terms.open / PAGE)
+            .min(front + terms.requests * PIECE);
         if till <= front || self.burst() == usual {
             return Vec::new();
         }
