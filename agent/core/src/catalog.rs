@@ -209,15 +209,31 @@ impl Catalog {
         self.file_in(dir, name)
     }
 
-    /// The file at a path if it is known; makes nothing.
-    pub fn find(&self, mount: MountId, path: &[u8]) -> Option<FileId> {
-        self.files()
-            .find(|(id, _)| self.mount_of(*id) == Some(mount) && *self.path(*id) == *path)
-            .map(|(id, _)| id)
+    /// The file at a path, of any mount where none is given, if it is known; makes nothing.
+    pub fn find(&self, mount: Option<MountId>, path: &[u8]) -> Option<FileId> {
+        let on = |id| mount.is_none_or(|mount| self.mount_of(id) == Some(mount));
+        self.files().find(|(id, file)| self.is_at(file, path) && on(*id)).map(|(id, _)| id)
     }
 
-    /// Joins a name and an inode. A name that has become another inode starts afresh; returns the claims that
-    /// went with the old one, for the ledger.
+    /// Whether this is the file's path: compared from its end, so that most files need no more than a look.
+    fn is_at(&self, file: &File, path: &[u8]) -> bool {
+        let Some(mut rest) = path.strip_suffix(&*file.name) else {
+            return false;
+        };
+        let mut at = Some(file.dir);
+        while let Some(dir) = at.and_then(|id| self.dir(id)) {
+            if !dir.name.is_empty() {
+                let before = rest.strip_suffix(b"/").and_then(|rest| rest.strip_suffix(&*dir.name));
+                let Some(before) = before else { return false };
+                rest = before;
+            }
+            at = dir.parent;
+        }
+        rest.is_empty()
+    }
+
+    /// Joins a name and an inode. A name that has become another inode starts afresh, and a name whose inode has gone
+    /// to another has none; returns the claims that went with either, for the ledger.
     #[must_use]
     pub fn bind(&mut self, id: FileId, key: FileKey, size: u64) -> Settled {
         let mut lost = Settled::new();
@@ -227,7 +243,10 @@ impl Catalog {
         if let Some(old) = file.key
             && old != key
         {
-            self.keys.remove(&old);
+            // After a rename the old inode may have another name by now.
+            if self.keys.get(&old) == Some(&id) {
+                self.keys.remove(&old);
+            }
             lost = file.forget_pages();
         }
         file.key = Some(key);
@@ -235,7 +254,17 @@ impl Catalog {
         if file.ino == 0 {
             file.ino = key.ino;
         }
-        self.keys.insert(key, id);
+        let former = self.keys.insert(key, id).filter(|former| *former != id);
+        let Some(former) = former.and_then(|former| self.files.get_mut(former.0 as usize)) else {
+            return lost;
+        };
+        // Renamed, or a hard link: the pages are the inode's, so they go with it. Claims are settled by name.
+        former.key = None;
+        let Some(mut pages) = former.residency.take() else { return lost };
+        lost.extend(pages.unclaim());
+        if let Some(file) = self.files.get_mut(id.0 as usize).filter(|_| !pages.is_empty()) {
+            file.residency = Some(pages);
+        }
         lost
     }
 
@@ -373,5 +402,54 @@ impl Catalog {
         let lost = self.files.iter_mut().flat_map(File::forget_pages).collect();
         *self = Self::default();
         lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::residency::Residency;
+
+    const MOUNT: MountId = MountId(1);
+
+    fn key(ino: u64) -> FileKey {
+        FileKey { dev: 5, ino }
+    }
+
+    #[test]
+    fn a_name_that_gets_a_new_inode_leaves_the_old_one_to_who_has_it_now() {
+        let mut catalog = Catalog::default();
+        let (written, renamed) = (catalog.file_at(MOUNT, b"x.tmp"), catalog.file_at(MOUNT, b"x"));
+        assert!(catalog.bind(written, key(7), 4096).is_empty());
+        let mut residency = Residency::default();
+        let _ = residency.added_by_thread(&(0..1));
+        catalog.file_mut(written).unwrap().residency = Some(residency.into());
+        assert!(catalog.bind(renamed, key(7), 4096).is_empty());
+        assert_eq!(catalog.by_key(key(7)), Some(renamed));
+        assert!(catalog.file(written).unwrap().key.is_none());
+        let pages =
+            |id| catalog.file(id).unwrap().residency.as_ref().map_or(0, |residency| residency.pages());
+        assert_eq!((pages(written), pages(renamed)), (0, 1), "pages are the inode's");
+        let _ = catalog.bind(written, key(8), 4096);
+        assert_eq!(catalog.by_key(key(7)), Some(renamed), "written again under its first name");
+        assert_eq!(catalog.by_key(key(8)), Some(written));
+    }
+
+    #[test]
+    fn a_path_finds_its_file_and_no_other() {
+        let mut catalog = Catalog::default();
+        let ids: Vec<FileId> = ["a", "xa", "d/a", "d/e/a", "e/a"]
+            .iter()
+            .map(|path| catalog.file_at(MOUNT, path.as_bytes()))
+            .collect();
+        let find = |path: &str| catalog.find(Some(MOUNT), path.as_bytes());
+        for (id, path) in ids.iter().zip(["a", "xa", "d/a", "d/e/a", "e/a"]) {
+            assert_eq!(find(path), Some(*id), "{path}");
+        }
+        for path in ["", "/a", "a/", "d", "d/", "x/a", "d/e", "e/d/a", "da"] {
+            assert_eq!(find(path), None, "{path}");
+        }
+        assert_eq!(catalog.find(Some(MountId(2)), b"a"), None);
+        assert_eq!(catalog.find(None, b"d/a"), Some(ids[2]));
     }
 }

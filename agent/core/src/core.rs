@@ -138,6 +138,8 @@ pub struct Core {
     pub(crate) stores: FxHashMap<MountId, Store>,
     pub(crate) workloads: Vec<Workload>,
     pub(crate) workload_ids: FxHashMap<Box<str>, u32>,
+    /// Rows of `workloads` that are nobody's.
+    pub(crate) spare: Vec<u32>,
     pub(crate) processes: FxHashMap<u32, u32>,
     pub(crate) runs: FxHashMap<(u32, MountId), Run>,
     /// Whether anybody asks what has stirred, what has since, and whether all that was told is void.
@@ -175,6 +177,7 @@ impl Core {
             stores: FxHashMap::default(),
             workloads: vec![unknown],
             workload_ids: FxHashMap::default(),
+            spare: Vec::new(),
             processes: FxHashMap::default(),
             runs: FxHashMap::default(),
             stirring: false,

@@ -88,6 +88,21 @@ impl Ledger {
         row.fade();
     }
 
+    /// Counts what one workload has had for another, and begins the first one's record anew.
+    pub fn fold(&mut self, from: u32, to: u32) {
+        let range = (from, Predictor::Sequential)..=(from, Predictor::Shape);
+        let theirs: Vec<Predictor> = self.rows.range(range).map(|((_, predictor), _)| *predictor).collect();
+        for predictor in theirs {
+            let Some(gone) = self.rows.remove(&(from, predictor)) else { continue };
+            let row = self.rows.entry((to, predictor)).or_default();
+            row.predictions += gone.predictions;
+            row.fetched += gone.fetched;
+            row.hit += gone.hit;
+            row.late += gone.late;
+            row.wasted += gone.wasted;
+        }
+    }
+
     /// Bytes brought in and waiting to be read.
     pub fn pending(&self) -> u64 {
         self.pending

@@ -1,5 +1,7 @@
 //! Runs that begin and end, and the profiles they leave behind.
 
+use rustc_hash::FxHashSet;
+
 use crate::catalog::{Catalog, FileId};
 use crate::core::{Core, WORKLOADS, Workload};
 use crate::order::Order;
@@ -30,13 +32,42 @@ impl Core {
                 self.workload_ids.insert(workload.into(), id);
                 id
             }
-            None => 0,
+            None => match self.spare.pop() {
+                Some(id) => {
+                    if let Some(row) = self.workloads.get_mut(id as usize) {
+                        *row = Workload::new(workload, label);
+                    }
+                    self.workload_ids.insert(workload.into(), id);
+                    id
+                }
+                None => 0,
+            },
         };
         if self.processes.len() >= PROCESSES {
             // Exits were lost; the processes that still read are identified again.
             self.processes.clear();
         }
         self.processes.insert(tgid, id);
+    }
+
+    /// The table of workloads is full: those without a process, a run or a fetch under way make room for others, all at
+    /// once. What was counted of them is the unknown one's from now on.
+    fn make_room(&mut self) {
+        if self.workloads.len() < WORKLOADS || !self.spare.is_empty() {
+            return;
+        }
+        let mut used: FxHashSet<u32> = self.processes.values().copied().collect();
+        used.extend(self.runs.keys().map(|(workload, _)| *workload));
+        used.extend(self.in_flight.values().map(|(_, owner)| owner.workload));
+        for (id, row) in (0u32..).zip(&mut self.workloads).skip(1) {
+            if used.contains(&id) {
+                continue;
+            }
+            self.ledger.fold(id, 0);
+            self.workload_ids.remove(&row.key);
+            *row = Workload::new("", "");
+            self.spare.push(id);
+        }
     }
 
     pub(crate) fn exit(&mut self, tgid: u32) {
@@ -82,7 +113,10 @@ impl Core {
         if store.survival == Survival::Unknown && survival == Survival::Kept {
             store.survival = survival;
         }
-        if self.catalog.names() + files.len() > self.limits.files {
+        // Of folders each part of the path is a name of its own.
+        let parts = |path: &[u8]| 1 + path.iter().filter(|byte| **byte == b'/').count();
+        let folders: usize = dirs.iter().map(|path| parts(path)).sum();
+        if self.catalog.names() + files.len() + folders > self.limits.files {
             return;
         }
         let dirs: Vec<_> = dirs.iter().map(|path| self.catalog.dir_at(run.mount, path)).collect();
@@ -115,6 +149,7 @@ impl Core {
                 self.end_run(run, true);
             }
         }
+        self.make_room();
         if now.since(self.saved) > SAVE_EVERY {
             self.saved = now;
             self.save_all();
@@ -303,5 +338,21 @@ mod tests {
         // One gave way for it, not all of them.
         assert_eq!(core.taught.len(), 64);
         assert!(!core.wants_profile("job199", MOUNT));
+    }
+    #[test]
+    fn of_workloads_without_end_the_latest_are_told_apart() {
+        let mut core = Core::new(Limits::default());
+        let (source, fstype) = ("s".into(), "nfs4".into());
+        let mount = Observation::Mount { mount: MOUNT, dev: 5, source, fstype, read_ahead_bytes: 0 };
+        core.apply(&mount, Nanos(0));
+        let number = u32::try_from(WORKLOADS).unwrap();
+        for number in 0..number + 10 {
+            job(&mut core, number);
+        }
+        let last = format!("job{}", number + 9);
+        let told: Vec<_> = core.workloads().into_iter().map(|view| view.workload).collect();
+        assert!(told.iter().any(|workload| **workload == *last), "{} of them", told.len());
+        assert_eq!(core.node().workloads, told.len() as u64);
+        assert!(core.workloads.len() == WORKLOADS && core.workload_ids.len() < WORKLOADS);
     }
 }

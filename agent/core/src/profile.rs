@@ -8,10 +8,14 @@
 
 use crate::class::{Class, kind_of};
 use crate::order::{Anchored, Extent};
+use crate::shape::PIECES;
 use crate::view::Survival;
 
 /// Files kept of one workload: at some six bytes each well under the profile's 4 MiB on disk.
 pub const MAX_FILES: usize = 1 << 16;
+
+/// Bytes of a folder's path in a profile, as many as a path may have.
+const PATH_MAX: usize = 4096;
 
 const VERSION: u8 = 1;
 const SHARES: usize = 8;
@@ -133,7 +137,11 @@ impl Profile {
         }
         let mut profile = Self { survival, share, ..Self::default() };
         for _ in 0..input.count()? {
-            profile.dirs.push(input.bytes()?.into());
+            let dir = input.bytes()?;
+            if dir.len() > PATH_MAX {
+                return Err(ProfileError::Inconsistent);
+            }
+            profile.dirs.push(dir.into());
         }
         let mut before: Box<[u8]> = Box::default();
         for _ in 0..input.count()? {
@@ -155,6 +163,10 @@ impl Profile {
             let (largest, bytes) = (input.number()?, input.number()?);
             let mut anchors = Vec::new();
             for _ in 0..input.count()? {
+                // More than a class ever has in common: each is looked for at every file that is fetched.
+                if anchors.len() >= PIECES {
+                    return Err(ProfileError::Inconsistent);
+                }
                 let (code, a, b) = (input.number()?, input.number()?, input.number()?);
                 anchors.push(match code {
                     0 => Anchored::Start { offset: a, len: b },

@@ -225,6 +225,11 @@ impl Residency {
         lost
     }
 
+    /// Gives up every claim, whose ever it is.
+    pub fn unclaim(&mut self) -> Settled {
+        self.take_claims(&(0..u64::MAX))
+    }
+
     fn take_claims(&mut self, range: &Pages) -> Settled {
         if self.claims.is_empty() {
             return Vec::new();

@@ -9,7 +9,7 @@ use crate::ranges::RangeSet;
 use crate::units::{PAGE, Pages, pages_of};
 
 /// Places one shape may have; a file read in more pieces has no shape worth keeping.
-const PIECES: usize = 64;
+pub const PIECES: usize = 64;
 
 /// Share of the pages read that two files must agree on, in per cent.
 const AGREE: u64 = 80;

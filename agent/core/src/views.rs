@@ -40,7 +40,7 @@ impl Core {
         NodeView {
             mounts,
             files: self.catalog.file_count() as u64,
-            workloads: self.workloads.len() as u64 - 1,
+            workloads: (self.workloads.len() - 1 - self.spare.len()) as u64,
             reads: self.totals.reads,
             read_bytes: self.totals.read_bytes,
             covered_bytes: self.totals.covered_bytes,
@@ -132,12 +132,13 @@ impl Core {
         told
     }
 
-    /// Files whose path starts with `prefix`, most read bytes first, at most `limit`.
-    pub fn files(&self, prefix: &[u8], limit: usize) -> Vec<FileView> {
+    /// Files of a mount, or of all, whose path starts with `prefix`, most read bytes first, at most `limit`.
+    pub fn files(&self, mount: Option<MountId>, prefix: &[u8], limit: usize) -> Vec<FileView> {
         let mut found: Vec<(u64, FileId)> = self
             .catalog
             .files()
             .filter(|(_, file)| file.reads > 0 || file.residency.is_some())
+            .filter(|(id, _)| mount.is_none_or(|mount| self.catalog.mount_of(*id) == Some(mount)))
             .filter(|(id, _)| prefix.is_empty() || self.catalog.path(*id).starts_with(prefix))
             .map(|(id, file)| (file.read_bytes, id))
             .collect();
@@ -146,8 +147,8 @@ impl Core {
         found.into_iter().filter_map(|(_, id)| self.file_view(id)).collect()
     }
 
-    /// The inode of a path, where it has been seen.
-    pub fn key_of(&self, mount: MountId, path: &[u8]) -> Option<FileKey> {
+    /// The inode of a path, of any mount where none is given, where it has been seen.
+    pub fn key_of(&self, mount: Option<MountId>, path: &[u8]) -> Option<FileKey> {
         self.catalog.file(self.catalog.find(mount, path)?)?.key
     }
 

@@ -3,8 +3,7 @@
 //! Synchronous and without side effects, so that the engine's loop calls it between two steps. Only a
 //! recording changes the engine, and is handed back to it.
 
-use agent_core::view::FileView;
-use agent_core::{Core, MountId};
+use agent_core::Core;
 use tokio::sync::oneshot;
 
 use super::query::{NodeAnswer, Place, PlanSummary, Query, Selection};
@@ -41,14 +40,13 @@ pub fn answer(query: Query, core: &Core, edges: &EdgeFacts) -> Option<RecordingW
     match query {
         Query::Node { reply } => drop(reply.send(node(core, edges))),
         Query::Workloads { reply } => drop(reply.send(core.workloads())),
-        Query::Files { select, reply } => drop(reply.send(files(core, &select))),
+        Query::Files { select: Selection { mount, prefix, limit }, reply } => {
+            drop(reply.send(core.files(mount, &prefix, limit)));
+        }
         Query::Explain { file, mount, path, reply } => {
-            let by_path = || {
-                let select = Selection { mount, prefix: path.clone(), limit: usize::MAX };
-                files(core, &select).into_iter().find(|view| view.path == path).map(|view| view.file)
-            };
+            let by_path = || (!path.is_empty()).then(|| core.key_of(mount, &path)).flatten();
             let by_key = file.and_then(|file| core.explain(file));
-            let found = by_key.or_else(|| core.explain(by_path().filter(|_| !path.is_empty())?));
+            let found = by_key.or_else(|| core.explain(by_path()?));
             drop(reply.send(found));
         }
         Query::Ledger { reply } => drop(reply.send(core.ledger())),
@@ -84,14 +82,6 @@ fn node(core: &Core, edges: &EdgeFacts) -> NodeAnswer {
         memory_total: *memory_total,
         memory_pressure: *memory_pressure,
     }
-}
-
-fn files(core: &Core, select: &Selection) -> Vec<FileView> {
-    let Selection { mount, prefix, limit } = select;
-    let on = |view: &FileView| mount.is_none_or(|mount: MountId| view.mount == mount);
-    // The core knows no filter by mount: with one, all files are cut out and then chosen among.
-    let most = if mount.is_some() { usize::MAX } else { *limit };
-    core.files(prefix, most).into_iter().filter(on).take(*limit).collect()
 }
 
 fn checks(core: &Core, edges: &EdgeFacts) -> Vec<Check> {
