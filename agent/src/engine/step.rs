@@ -80,7 +80,11 @@ impl Engine {
 
     fn record(&mut self, event: ReadEvent, taken: Nanos) {
         let (at, observation) = match event {
-            ReadEvent::Sight { at, file, path, size, mtime, reader, truncated: _ } => {
+            ReadEvent::Sight { at, file, path, size, mtime, reader, truncated } => {
+                // What is left of a path may be another file's: better no name than that one.
+                if truncated {
+                    return;
+                }
                 let Some(mount) = self.watches.id(file.dev) else { return };
                 if size >= WORTH_COUNTING {
                     self.seeds.ask(reader.tgid, file);
