@@ -215,17 +215,24 @@ impl Attributor {
         let look =
             |resolve| rustix::fs::openat2(&root, below, how, Mode::empty(), resolve | ResolveFlags::IN_ROOT);
         let found = match look(ResolveFlags::CACHED) {
-            Err(Errno::AGAIN) if self.is_local(tgid, path) => look(ResolveFlags::empty()),
+            // A link, or another mount, would lead to where nobody knows who answers.
+            Err(Errno::AGAIN) if self.is_local(tgid, path) => {
+                look(ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV)
+            }
             found => found,
         };
         matches!(found, Err(Errno::NOENT | Errno::NOTDIR))
     }
 
-    /// Whether a path that the process sees lies on no network or FUSE file system.
+    /// Whether a path that the process sees lies on a file system that no server stands behind. Of what calls itself FUSE
+    /// some is known to have no data (lxcfs), which says nothing of how soon it answers.
     fn is_local(&self, tgid: u32, path: &Path) -> bool {
         let table = read_table(&self.entry(tgid, "mountinfo")).unwrap_or_default();
         let mount = table.covering(path.as_os_str().as_bytes());
-        mount.is_some_and(|mount| kind(&mount.fstype) != Kind::Remote)
+        mount.is_some_and(|mount| {
+            let served = mount.fstype.starts_with("fuse") || &*mount.fstype == "autofs";
+            !served && kind(&mount.fstype) != Kind::Remote
+        })
     }
 
     fn stat(&self, tgid: u32) -> Option<Stat> {

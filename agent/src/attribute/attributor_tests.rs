@@ -99,9 +99,12 @@ fn a_script_that_is_not_in_the_directory_stays_as_given() {
     let process = known(fake.attributor().identify(10));
     assert_eq!(process.script.as_deref(), Some("train.py"));
     // A server is not asked; the script is taken to be where it was started from.
-    fake.write(10, "mountinfo", "1 0 0:50 / / rw - nfs4 nas:/ rw\n").link(10, "cwd", "/srv/never-looked-up");
-    let process = known(fake.attributor().identify(10));
-    assert_eq!(process.script.as_deref(), Some("/srv/never-looked-up/train.py"));
+    for (at, fstype) in ["nfs4", "fuse.lxcfs", "fuse.fuse-overlayfs", "autofs"].into_iter().enumerate() {
+        let cwd = format!("/srv/never-looked-up/{at}");
+        fake.write(10, "mountinfo", &format!("1 0 0:50 / / rw - {fstype} nas:/ rw\n")).link(10, "cwd", &cwd);
+        let process = known(fake.attributor().identify(10));
+        assert_eq!(process.script.as_deref(), Some(&*format!("{cwd}/train.py")), "{fstype}");
+    }
 }
 
 #[test]
