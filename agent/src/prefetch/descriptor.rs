@@ -2,7 +2,8 @@
 //!
 //! No open is sent to the file system, which matters where an open drops the file's pages and where root is
 //! refused. The copy shares the reader's open file description: its position, flags and read-ahead state are
-//! the reader's and are never touched (no read, no lseek, no fadvise mode; only page ranges are asked for).
+//! the reader's and are never touched (no read, no lseek, no fadvise mode; only page ranges are asked for). A
+//! lock taken through it (flock) ends with its last copy, so one that holds a lock is not copied.
 
 use std::os::fd::OwnedFd;
 
@@ -36,7 +37,8 @@ pub fn copy_of(tgid: u32, file: FileKey) -> Result<OwnedFd, Errno> {
             continue;
         };
         let info = Fdinfo::parse(&text);
-        if info.flags & UNFIT != 0 || inode(tgid, number, &info) != Some(file.ino) {
+        // Our copy would keep a lock that the reader gives up by closing.
+        if info.flags & UNFIT != 0 || info.locked || inode(tgid, number, &info) != Some(file.ino) {
             continue;
         }
         if known != Some(info.mount) {
@@ -77,7 +79,8 @@ fn inode(tgid: u32, number: i32, info: &Fdinfo) -> Option<u64> {
 
 fn is_still(copy: &OwnedFd, info: &Fdinfo) -> bool {
     use std::os::fd::AsFd;
-    Fdinfo::of_own(copy.as_fd()).is_some_and(|own| own.mount == info.mount && own.ino == info.ino)
+    Fdinfo::of_own(copy.as_fd())
+        .is_some_and(|own| own.mount == info.mount && own.ino == info.ino && !own.locked)
 }
 
 fn errno_of(error: &std::io::Error) -> Errno {

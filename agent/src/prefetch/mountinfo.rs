@@ -23,6 +23,8 @@ pub struct Fdinfo {
     pub mount: u64,
     /// `inode.i_ino`, in Linux 5.14 and later.
     pub ino: Option<u64>,
+    /// Holds a lock that ends with the last copy of the descriptor (flock, F_OFD_SETLK), not with the process.
+    pub locked: bool,
 }
 
 impl Fdinfo {
@@ -38,6 +40,10 @@ impl Fdinfo {
                 b"flags" => info.flags = number(value, 8).unwrap_or_default(),
                 b"mnt_id" => info.mount = number(value, 10).unwrap_or_default(),
                 b"ino" => info.ino = number(value, 10),
+                b"lock" => {
+                    let mut words = value.split(u8::is_ascii_whitespace);
+                    info.locked |= words.any(|word| word == b"FLOCK" || word == b"OFDLCK");
+                }
                 _ => {}
             }
         }
@@ -73,7 +79,15 @@ mod tests {
     fn fdinfo_with_and_without_ino() {
         let text = b"pos:\t0\nflags:\t02100000\nmnt_id:\t15\nino:\t2057\nlock: 1\n";
         let info = Fdinfo::parse(text);
-        assert_eq!(info, Fdinfo { flags: 0o2100000, mount: 15, ino: Some(2057) });
+        assert_eq!(info, Fdinfo { flags: 0o2100000, mount: 15, ino: Some(2057), locked: false });
         assert_eq!(Fdinfo::parse(b"\n:\nflags\n"), Fdinfo::default());
+    }
+
+    #[test]
+    fn locks_that_a_copy_would_keep() {
+        let of =
+            |kind: &str| Fdinfo::parse(format!("lock:\t1: {kind}  ADVISORY  READ 7 00:0 0 EOF\n").as_bytes());
+        assert!(of("FLOCK").locked && of("OFDLCK").locked);
+        assert!(!of("POSIX").locked, "the process's own: our copy's end does not touch it");
     }
 }
