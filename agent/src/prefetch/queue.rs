@@ -227,6 +227,7 @@ impl Queue {
     /// A thread has come back with a task.
     pub fn finish(&mut self, ticket: Ticket, ending: Ending, answers: &mut Vec<Answer>) {
         let Some(job) = self.jobs.get(&ticket) else { return };
+        let mount = job.task.mount;
         match job.state {
             State::Waiting => return,
             State::Running { .. } => self.leave_running(ticket),
@@ -240,6 +241,7 @@ impl Queue {
             }
         }
         self.end(ticket, ending, answers);
+        self.tidy(mount);
     }
 
     fn leave_running(&mut self, ticket: Ticket) {
@@ -320,7 +322,15 @@ impl Queue {
         let theirs: Vec<Ticket> =
             self.jobs.iter().filter(|(_, job)| job.task.mount == mount).map(|(ticket, _)| *ticket).collect();
         self.drop_all(theirs, Outcome::Dropped, answers);
-        if self.lanes.get(&mount).is_some_and(Lane::is_idle) {
+        if let Some(lane) = self.lanes.get_mut(&mount) {
+            lane.forgotten = true;
+        }
+        self.tidy(mount);
+    }
+
+    /// The lane of a mount that has gone leaves with the last of its tasks.
+    fn tidy(&mut self, mount: MountId) {
+        if self.lanes.get(&mount).is_some_and(|lane| lane.forgotten && lane.is_idle()) {
             self.lanes.remove(&mount);
         }
     }

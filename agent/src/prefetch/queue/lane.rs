@@ -41,6 +41,8 @@ pub struct Lane {
     pub listing: u32,
     pub stuck: u32,
     pub left_alone: bool,
+    /// Its mount has gone.
+    pub forgotten: bool,
 }
 
 impl Job {

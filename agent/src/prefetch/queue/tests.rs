@@ -49,6 +49,22 @@ fn depth_is_a_mounts_own_and_listings_have_their_own_bound() {
 }
 
 #[test]
+fn a_mount_that_has_gone_leaves_nothing_behind() {
+    let mut queue = Queue::new(BOUNDS);
+    let mut answers = Vec::new();
+    for (id, mount) in [(1, 1), (2, 2)] {
+        assert_eq!(submit(&mut queue, id, fetch(mount, id), id), None);
+    }
+    let running: Vec<Started> = std::iter::from_fn(|| queue.start(Nanos(0))).collect();
+    queue.forget(MountId(1), &mut answers);
+    assert_eq!(queue.lanes.len(), 2, "its task runs still");
+    for started in running {
+        queue.finish(started.ticket, Ending::of(Outcome::Dropped), &mut answers);
+    }
+    assert!(queue.lanes.keys().eq([&MountId(2)]));
+}
+
+#[test]
 fn the_stuck_are_answered_once_and_a_mount_of_them_left_alone() {
     let mut queue = Queue::new(BOUNDS);
     let mut answers = Vec::new();
