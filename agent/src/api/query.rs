@@ -143,6 +143,8 @@ pub struct Place {
     pub point: Box<[u8]>,
     /// The folder of the file system that is mounted there (mountinfo's fourth field).
     pub root: Box<[u8]>,
+    /// As `FileKey::dev`.
+    pub dev: u32,
 }
 
 /// How the kernel is being watched.

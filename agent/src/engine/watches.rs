@@ -161,6 +161,7 @@ impl Watches {
             mount: *id,
             point: mount.point.clone(),
             root: mount.root.clone(),
+            dev: mount.dev,
         };
         shared.by_id.iter().map(place).collect()
     }

@@ -87,10 +87,10 @@ impl Manifest {
         all.filter(|(_, entry)| inside(entry)).map(|(at, _)| at).collect()
     }
 
-    /// Which pages of which files these chunks are made of.
+    /// Which pages of which files these chunks are made of, each once, however often it is named.
     pub fn pages(&self, runs: &[Range<u32>]) -> Vec<(usize, Vec<Pages>)> {
         let mut parts: Vec<(usize, Vec<Pages>)> = Vec::new();
-        for run in runs {
+        for run in distinct(runs) {
             let (start, end) = (u64::from(run.start) * CHUNK, u64::from(run.end) * CHUNK);
             let first = self.files.partition_point(|entry| entry.start + entry.size <= start);
             for (at, entry) in self.files.iter().enumerate().skip(first).take_while(|(_, e)| e.start < end) {
@@ -124,6 +124,20 @@ impl Manifest {
         let start = u64::from(chunk) * CHUNK;
         (start + CHUNK).min(self.bytes).saturating_sub(start)
     }
+}
+
+/// The same chunks in ascending runs that do not overlap.
+fn distinct(runs: &[Range<u32>]) -> Vec<Range<u32>> {
+    let mut sorted: Vec<Range<u32>> = runs.iter().filter(|run| run.start < run.end).cloned().collect();
+    sorted.sort_unstable_by_key(|run| run.start);
+    let mut distinct: Vec<Range<u32>> = Vec::new();
+    for run in sorted {
+        match distinct.last_mut() {
+            Some(last) if run.start <= last.end => last.end = last.end.max(run.end),
+            _ => distinct.push(run),
+        }
+    }
+    distinct
 }
 
 /// Which bytes of a version are resident, by chunk.
@@ -182,6 +196,16 @@ mod tests {
 
     fn found(path: &str, size: u64, modified: i64) -> Found {
         Found { path: path.as_bytes().into(), size, modified }
+    }
+
+    #[test]
+    #[expect(clippy::single_range_in_vec_init, reason = "one run of chunks is what comes of many")]
+    fn chunks_that_are_named_often_are_taken_once() {
+        assert_eq!(distinct(&[5..9, 0..2, 2..3, 6..7, 4..4, 8..8]), [0..3, 5..9]);
+        let many = vec![0..u32::MAX; 1000];
+        assert_eq!(distinct(&many), [0..u32::MAX]);
+        let manifest = Manifest::new(vec![found("a", 7, 2), found("b", 9, 2)], 1);
+        assert_eq!(manifest.pages(&many), [(0, vec![0..1]), (1, vec![0..1])]);
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub struct Mounted {
     /// Where it is seen, and the folder of the file system that is seen there.
     pub point: Box<[u8]>,
     pub root: Box<[u8]>,
+    /// As `FileKey::dev`.
+    pub dev: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -449,9 +451,9 @@ impl Folder {
     fn root(&self, mounts: &[Mounted]) -> Option<Root> {
         let mounted = mounts.iter().find(|mounted| mounted.mount == self.mount)?;
         let inner = strip(trimmed(&mounted.root), &self.path)?;
-        let at = PathBuf::from(std::ffi::OsStr::from_bytes(&mounted.point))
-            .join(std::ffi::OsStr::from_bytes(&inner));
-        Some(Root { at, prefix: self.prefix.clone() })
+        let path = |bytes: &[u8]| PathBuf::from(std::ffi::OsStr::from_bytes(bytes));
+        let (point, inner) = (path(&mounted.point), path(&inner));
+        Some(Root { point, dev: mounted.dev, inner, prefix: self.prefix.clone() })
     }
 }
 

@@ -17,6 +17,7 @@ fn bound(picture: &mut Picture, speaker: &mut Speaker) {
         fstype: "nfs4".into(),
         point: b"/mnt/x"[..].into(),
         root: b"/"[..].into(),
+        dev: 7,
     };
     assert!(picture.mounted(vec![mounted]));
     let binding = wire::Binding {
@@ -46,7 +47,8 @@ fn files_become_chunks_and_instructions_become_pieces() {
     let (mut picture, mut speaker, free) = (Picture::default(), speaker(), Claims::default());
     bound(&mut picture, &mut speaker);
     let jobs = picture.surveys(Nanos(1));
-    assert_eq!(jobs[0].roots, [Root { at: "/mnt/x/data".into(), prefix: b"in"[..].into() }]);
+    let root = Root { point: "/mnt/x".into(), dev: 7, inner: "data".into(), prefix: b"in"[..].into() };
+    assert_eq!(jobs[0].roots, [root]);
     assert!(picture.surveys(Nanos(1)).is_empty(), "one at a time");
     let fetch = |path: &str, version, chunks: Vec<u32>| {
         let extent = wire::Extent {

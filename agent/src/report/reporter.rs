@@ -36,6 +36,10 @@ const QUIET: u32 = 3;
 /// A stream that takes nothing for so long has ended.
 const STUCK: Duration = Duration::from_secs(20);
 
+/// A certificate with which the operator could not be reached for so long is not tried on: whether it is refused or nobody is
+/// there looks alike. Not sooner, or every restart of the operator would have all nodes ask for new ones at once.
+const IN_VAIN: Duration = Duration::from_mins(10);
+
 /// A profile that fits the wire.
 const LARGEST_PROFILE: usize = 96 << 10;
 
@@ -122,15 +126,25 @@ pub async fn run(config: ReporterConfig, link: Link, session: u64, mut stop: wat
     let mut backoff = Backoff::default();
     let mut said = String::new();
     let mut random = session;
+    let mut heard = Instant::now();
     loop {
         let ended = reporter.converse(&mut backoff, &mut said, &mut stop).await;
         match &ended {
             Ended::Stopping => return,
-            Ended::Worn => tracing::debug!("{ended}"),
+            Ended::Worn => {
+                heard = Instant::now();
+                tracing::debug!("{ended}");
+            }
             Ended::Connect(ConnectError::Refused { code: tonic::Code::Unauthenticated, .. }) => {
                 reporter.credentials.discard();
             }
-            Ended::Credential(_) | Ended::Connect(_) | Ended::Speak(_) | Ended::Closed => {}
+            // An operator whose authority is another one now ends the connection, as one that is away does.
+            Ended::Connect(_) if heard.elapsed() > IN_VAIN => {
+                heard = Instant::now();
+                reporter.credentials.discard();
+            }
+            Ended::Connect(_) | Ended::Credential(_) => {}
+            Ended::Speak(_) | Ended::Closed => heard = Instant::now(),
         }
         // Each trouble is said once, not every three seconds.
         let text = ended.to_string();
@@ -264,6 +278,7 @@ impl Reporter {
                 fstype: view.fstype.clone(),
                 point: place.point.clone(),
                 root: place.root.clone(),
+                dev: place.dev,
             })
         });
         let changed = self.picture.mounted(mounted.collect());
@@ -376,7 +391,8 @@ impl Reporter {
             }
             Some(Told::Withdrawal(withdrawal)) => self.errands.withdraw(&withdrawal.id),
             Some(Told::Profile(wire::ProfileKnown { workload, source, profile })) => {
-                if !profile.is_empty() {
+                // Larger ones no agent has sent.
+                if !profile.is_empty() && profile.len() <= LARGEST_PROFILE {
                     let (workload, source) = (workload.into(), source.into());
                     // An engine that is busy learns by itself.
                     let _ = self

@@ -1,4 +1,5 @@
-//! Looks at all files of a Dataset, on a thread of its own that works half of the time at most.
+//! Looks at all files of a Dataset, one after another, working half of the time at most. A store that does not answer holds up
+//! its own Dataset's survey alone: its thread is left to wait, and the next one begins.
 //!
 //! Names, sizes and times only: nothing is opened but directories, no link is followed, no other file system is
 //! entered. Directories stay open no longer than they are being listed.
@@ -7,14 +8,18 @@ use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::io::Errno;
 use tokio::sync::mpsc;
 
 use super::manifest::{Found, Manifest};
+use crate::mounts::read_table;
 
 /// More files than this are not told apart: such a Dataset is reported without residency.
 pub const MOST_FILES: usize = 200_000;
@@ -25,6 +30,12 @@ const MOST_FOLDERS: usize = 100_000;
 /// Surveys waiting for the thread.
 const WAITING: usize = 64;
 
+/// A survey that has not gone on for this long waits for a store that is away.
+const STILL: Duration = Duration::from_secs(10);
+
+/// Surveys that wait for their stores at a time.
+const LEFT: usize = 32;
+
 /// Names looked at between two pauses, each as long as the work before it.
 const STRETCH: usize = 64;
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
@@ -32,21 +43,25 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// A folder of a file system, and where it lies in the Dataset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Root {
-    /// As this process sees it.
-    pub at: PathBuf,
+    /// The mount point of its file system, as this process sees it.
+    pub point: PathBuf,
+    /// What must be mounted there, as `FileKey::dev`: below a mount point that was left lies something else.
+    pub dev: u32,
+    /// From the mount point on; whose files these are may be anybody, so no link in it is followed.
+    pub inner: PathBuf,
     /// Below the Dataset's root; empty: it is the root.
     pub prefix: Box<[u8]>,
 }
 
 #[derive(Clone, Debug)]
 pub struct Job {
-    pub dataset: std::sync::Arc<str>,
+    pub dataset: Arc<str>,
     pub roots: Vec<Root>,
 }
 
 #[derive(Debug)]
 pub struct Surveyed {
-    pub dataset: std::sync::Arc<str>,
+    pub dataset: Arc<str>,
     pub manifest: Result<Manifest, SurveyError>,
 }
 
@@ -59,6 +74,12 @@ pub enum SurveyError {
          Divide it into Datasets by folder"
     )]
     TooLarge,
+    #[error(
+        "the stores of {LEFT} other Datasets do not answer, and more are not waited for at a time; what is resident of this one          is reported once they answer or are unmounted"
+    )]
+    Waiting,
+    #[error("the thread that looks at its files cannot start ({0}); raise ulimit -u. It is tried again")]
+    Thread(std::io::Error),
 }
 
 /// The surveyor's desk; its thread ends when this is dropped.
@@ -85,11 +106,53 @@ impl Surveyor {
 }
 
 fn work(jobs: &Receiver<Job>, done: &mpsc::Sender<Surveyed>) {
+    let alive = Arc::new(());
     for Job { dataset, roots } in jobs {
-        let manifest = survey(&roots);
-        if done.blocking_send(Surveyed { dataset, manifest }).is_err() {
+        let started = if Arc::strong_count(&alive) > LEFT {
+            Err(SurveyError::Waiting)
+        } else {
+            start(dataset.clone(), roots, done.clone(), alive.clone()).map_err(SurveyError::Thread)
+        };
+        match started {
+            Ok((steps, end)) => attend(&steps, &end, STILL),
+            Err(error) => {
+                if done.blocking_send(Surveyed { dataset, manifest: Err(error) }).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// A survey on a thread of its own: how far it is, and what is closed at its end.
+fn start(
+    dataset: Arc<str>,
+    roots: Vec<Root>,
+    done: mpsc::Sender<Surveyed>,
+    alive: Arc<()>,
+) -> std::io::Result<(Arc<AtomicU64>, Receiver<()>)> {
+    let steps = Arc::new(AtomicU64::new(0));
+    let (ended, end) = sync_channel(0);
+    let told = steps.clone();
+    let survey = move || {
+        let _held: (Arc<()>, SyncSender<()>) = (alive, ended);
+        let manifest = survey(&roots, &told);
+        // Nobody waits for it any more where this fails.
+        let _ = done.blocking_send(Surveyed { dataset, manifest });
+    };
+    std::thread::Builder::new().name("headrace-survey".into()).spawn(survey)?;
+    Ok((steps, end))
+}
+
+/// Waits for a survey's end, or until it goes on no more.
+fn attend(steps: &AtomicU64, end: &Receiver<()>, still: Duration) {
+    let mut before = None;
+    while let Err(RecvTimeoutError::Timeout) = end.recv_timeout(still) {
+        let now = Some(steps.load(Ordering::Relaxed));
+        if now == before {
             return;
         }
+        before = now;
     }
 }
 
@@ -99,11 +162,11 @@ pub fn clock_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Walks the roots.
-pub fn survey(roots: &[Root]) -> Result<Manifest, SurveyError> {
+/// Walks the roots, counting steps.
+fn survey(roots: &[Root], steps: &AtomicU64) -> Result<Manifest, SurveyError> {
     let seen_ms = clock_ms();
     let mut found = Vec::new();
-    let mut pace = Pace { names: 0, since: Instant::now() };
+    let mut pace = Pace { steps, names: 0, since: Instant::now() };
     for root in roots {
         walk(root, &mut found, &mut pace)?;
     }
@@ -113,10 +176,10 @@ pub fn survey(roots: &[Root]) -> Result<Manifest, SurveyError> {
 const INSIDE: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_XDEV);
 
-fn walk(root: &Root, found: &mut Vec<Found>, pace: &mut Pace) -> Result<(), SurveyError> {
-    let failed = |source| SurveyError::Look { at: root.at.clone(), source };
+fn walk(root: &Root, found: &mut Vec<Found>, pace: &mut Pace<'_>) -> Result<(), SurveyError> {
+    let failed = |source| SurveyError::Look { at: root.point.join(&root.inner), source };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let top = rustix::fs::openat(CWD, &root.at, flags, Mode::empty()).map_err(failed)?;
+    let top = top(root, flags).map_err(failed)?;
     let mut folders: VecDeque<Vec<u8>> = VecDeque::from([Vec::new()]);
     while let Some(folder) = folders.pop_back() {
         let path = if folder.is_empty() { b"." } else { &*folder };
@@ -162,6 +225,21 @@ fn walk(root: &Root, found: &mut Vec<Found>, pace: &mut Pace) -> Result<(), Surv
     Ok(())
 }
 
+/// The folder at the root's top.
+fn top(root: &Root, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let point = rustix::fs::openat(CWD, &root.point, how, Mode::empty())?;
+    let at = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let mount = rustix::fs::statx(&point, c"", at, StatxFlags::MNT_ID)?.stx_mnt_id;
+    // By mountinfo, because btrfs has a st_dev of its own for each subvolume.
+    let table = read_table(Path::new("/proc/self/mountinfo")).map_err(|_| Errno::NODEV)?;
+    if !table.iter().any(|found| found.id == mount && found.dev == root.dev) {
+        return Err(Errno::NODEV);
+    }
+    let inner = if root.inner.as_os_str().is_empty() { Path::new(".") } else { &root.inner };
+    rustix::fs::openat2(&point, inner, flags, Mode::empty(), INSIDE)
+}
+
 pub fn joined(folder: &[u8], name: &[u8]) -> Vec<u8> {
     if folder.is_empty() {
         return name.to_vec();
@@ -172,13 +250,15 @@ pub fn joined(folder: &[u8], name: &[u8]) -> Vec<u8> {
     [folder, b"/", name].concat()
 }
 
-struct Pace {
+struct Pace<'a> {
+    steps: &'a AtomicU64,
     names: usize,
     since: Instant,
 }
 
-impl Pace {
+impl Pace<'_> {
     fn keep(&mut self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
         self.names += 1;
         if self.names.is_multiple_of(STRETCH) {
             std::thread::sleep(self.since.elapsed().min(LONGEST_PAUSE));
@@ -191,6 +271,19 @@ impl Pace {
 mod tests {
     use super::*;
 
+    /// A folder as a root: its mount point may be far above.
+    fn root(at: &Path, prefix: &[u8]) -> Root {
+        let table = read_table(Path::new("/proc/self/mountinfo")).unwrap();
+        let mount = table.covering(at.as_os_str().as_bytes()).unwrap();
+        let point = PathBuf::from(OsStr::from_bytes(&mount.point));
+        let inner = at.strip_prefix(&point).unwrap().to_owned();
+        Root { point, dev: mount.dev, inner, prefix: prefix.into() }
+    }
+
+    fn surveyed(roots: &[Root]) -> Result<Manifest, SurveyError> {
+        survey(roots, &AtomicU64::new(0))
+    }
+
     #[test]
     fn a_tree_is_surveyed_and_links_are_not_followed() {
         let dir = tempfile::tempdir().unwrap();
@@ -200,16 +293,47 @@ mod tests {
         std::fs::write(at.join("a"), [0; 7]).unwrap();
         std::os::unix::fs::symlink("/etc", at.join("outside")).unwrap();
         std::os::unix::fs::symlink(at.join("a"), at.join("link")).unwrap();
-        let roots = [Root { at: at.to_owned(), prefix: Box::default() }];
-        let manifest = survey(&roots).unwrap();
+        let roots = [root(at, b"")];
+        let manifest = surveyed(&roots).unwrap();
         assert_eq!((manifest.len(), manifest.bytes), (2, 12));
         assert_eq!(manifest.path(1), Some(&b"train/deep/b"[..]));
-        let again = survey(&roots).unwrap();
+        let again = surveyed(&roots).unwrap();
         assert_eq!(manifest.version, again.version);
-        let moved = survey(&[Root { at: at.to_owned(), prefix: b"in"[..].into() }]).unwrap();
+        let moved = surveyed(&[root(at, b"in")]).unwrap();
         assert_eq!(moved.path(0), Some(&b"in/a"[..]));
         std::fs::write(at.join("a"), [1; 8]).unwrap();
-        assert_ne!(survey(&roots).unwrap().version, manifest.version);
-        assert!(survey(&[Root { at: at.join("none"), prefix: Box::default() }]).is_err());
+        assert_ne!(surveyed(&roots).unwrap().version, manifest.version);
+        assert!(surveyed(&[root(&at.join("none"), b"")]).is_err());
+    }
+
+    #[test]
+    fn no_way_to_the_top_leads_out_of_the_file_system() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path();
+        std::fs::create_dir_all(at.join("team/data")).unwrap();
+        std::os::unix::fs::symlink(at.join("team"), at.join("swapped")).unwrap();
+        assert!(surveyed(&[root(&at.join("team/data"), b"")]).is_ok());
+        assert!(surveyed(&[root(&at.join("swapped/data"), b"")]).is_err(), "a link on the way");
+        for inner in ["/etc", "../../../../../../../../etc"] {
+            let out = Root { inner: inner.into(), ..root(at, b"") };
+            assert!(surveyed(&[out]).is_err(), "{inner}");
+        }
+        let left = Root { dev: u32::MAX, ..root(at, b"") };
+        assert!(surveyed(&[left]).is_err(), "what was mounted there has gone");
+    }
+
+    #[test]
+    fn a_survey_that_does_not_go_on_is_left_and_any_other_waited_for() {
+        let steps = AtomicU64::new(7);
+        let (ended, end) = sync_channel(0);
+        attend(&steps, &end, Duration::from_millis(20));
+        assert_eq!(end.try_recv(), Err(std::sync::mpsc::TryRecvError::Empty), "it is still at it");
+        let thread = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            drop(ended);
+        });
+        attend(&steps, &end, Duration::from_secs(60));
+        assert_eq!(end.try_recv(), Err(std::sync::mpsc::TryRecvError::Disconnected));
+        thread.join().unwrap();
     }
 }

@@ -243,6 +243,7 @@ fn node() -> NodeAnswer {
             mount: MountId(0),
             point: b"/mnt/data".as_slice().into(),
             root: b"/".as_slice().into(),
+            dev: 5,
         }],
         observe_only: false,
         memory_total: 16 << 30,
