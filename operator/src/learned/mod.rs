@@ -83,7 +83,7 @@ async fn thin(all: &[Arc<AccessProfile>], admits: impl Fn(&str) -> bool, writer:
         let name = profile.name_any();
         let api = writer.namespaced::<AccessProfile>(&namespace);
         match writer.delete(&api, &name, &uid).await {
-            Ok(()) => tracing::info!(
+            Ok(_) => tracing::info!(
                 "AccessProfile {namespace}/{name} is let go: its Dataset has more than are kept, and it was learned longest ago"
             ),
             // Tried again when the next one is written.
