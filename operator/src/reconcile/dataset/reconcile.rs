@@ -269,6 +269,7 @@ impl Context {
     /// A term begins: what an earlier one remembered may be another's by now.
     pub fn begin_term(&self) {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.measured.begin_term();
         *self.leads_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
