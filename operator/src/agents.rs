@@ -68,6 +68,10 @@ impl Agents for Hub {
         Hub::withdraw(self, node, id);
     }
 
+    fn call_off(&self, node: &str, prefix: &str) {
+        Hub::call_off(self, node, prefix);
+    }
+
     fn unasked(&self, prefix: &str) -> Vec<(Name, Box<str>)> {
         Hub::unasked(self, prefix).into_iter().map(|(node, id, _)| (node, id)).collect()
     }

@@ -55,6 +55,10 @@ impl bound::Agents for OnBind {
             tracing::debug!(node = %wish.node, dataset = %wish.dataset, why, "nothing was fetched on bind");
         }
     }
+
+    fn call_off(&self, node: &str, prefix: &str) {
+        self.0.call_off(node, prefix);
+    }
 }
 
 impl Steering {

@@ -27,6 +27,8 @@ impl Agents for Heard {
     fn begin(&self, begin: Begin) {
         let _ = self.0.send(begin);
     }
+
+    fn call_off(&self, _: &str, _: &str) {}
 }
 
 const HOLDERS: [&str; 2] = ["steered-1", "steered-4"];

@@ -128,6 +128,18 @@ impl Desk {
         }
     }
 
+    /// Withdraws what has not ended, of identities that begin so. Whether there was any.
+    pub fn call_off(&mut self, node: &str, prefix: &str) -> bool {
+        let Some(orders) = self.nodes.get(node) else { return false };
+        let open = orders.entries.iter().filter(|(_, entry)| !matches!(entry.standing, Standing::Ended(_)));
+        let open = open.map(|(id, _)| id.clone()).filter(|id| id.starts_with(prefix));
+        let open: Vec<Box<str>> = open.collect();
+        for id in &open {
+            self.withdraw(node, id);
+        }
+        !open.is_empty()
+    }
+
     /// Those that have not ended.
     pub fn open(&self) -> usize {
         self.nodes.values().map(|orders| orders.open).sum()

@@ -235,9 +235,20 @@ impl Hub {
         self.desk().standing(node, id).cloned()
     }
 
-    /// What nodes were told to bring in and have not yet: (node, Dataset, bytes), as far as bytes are known.
+    /// What has not ended on a node is not wanted any more, of identities that begin so.
+    pub fn call_off(&self, node: &str, prefix: &str) {
+        if self.desk().call_off(node, prefix) {
+            self.wake(node);
+        }
+    }
+
+    /// What nodes were told to bring in and have not yet: (node, Dataset, bytes), as far as bytes are known. Where no
+    /// agent is nothing is on its way.
     pub fn under_way(&self) -> Vec<(Name, Name, u64)> {
-        self.desk().under_way()
+        let mut under_way = self.desk().under_way();
+        let seats = lock(&self.seats);
+        under_way.retain(|(node, ..)| seats.get(node).is_some_and(|seat| lock(&seat.state).stream != 0));
+        under_way
     }
 
     /// What agents have in hand, or have done, and nobody here has asked for; of identities that begin so.
@@ -347,6 +358,8 @@ mod tests {
     use futures::FutureExt;
 
     use super::*;
+    use crate::ingest::work::{Extent, Work};
+    use crate::inventory::{CHUNK, Tier, Version};
 
     #[tokio::test]
     async fn what_wakes_a_replaced_stream_wakes_its_successor() {
@@ -359,6 +372,21 @@ mod tests {
         assert!(seat.wake.notified().now_or_never().is_some());
         hub.leave(&node, &seat, latter);
         assert!(seat.wake.notified().now_or_never().is_none(), "nobody is left");
+    }
+
+    #[test]
+    fn nothing_is_on_its_way_to_a_node_without_an_agent() {
+        let (hub, node) = (Hub::new(Limits::default(), 1, Arc::default()), Name::from("n"));
+        let chunks = Some((Version(1), std::iter::once(0..2).collect()));
+        let extent = Extent { dataset: "a/b".into(), path: Box::default(), chunks };
+        let work = Work::Fetch(extent, Tier::Ram);
+        let (id, reason) = ("bound/u/1".into(), "test".into());
+        hub.instruct(Wish { id, node: node.clone(), work, reason, useful_ms: 0, priority: 0 }).unwrap();
+        assert_eq!(hub.under_way(), []);
+        let (seat, number) = hub.sit(&node);
+        assert_eq!(hub.under_way(), [(node.clone(), "a/b".into(), 2 * CHUNK)]);
+        hub.leave(&node, &seat, number);
+        assert_eq!(hub.under_way(), []);
     }
 
     #[test]

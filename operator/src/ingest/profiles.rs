@@ -144,10 +144,13 @@ impl Profiles {
         self.known.get(&(workload.into(), source.into()))?.first.get(dataset)
     }
 
-    /// Profiles that came after a revision: (workload, source, profile, its revision), oldest first.
+    /// Profiles that agents have told after a revision: (workload, source, profile, its revision), oldest first. What
+    /// was kept in the cluster is no news there.
     pub fn since(&self, revision: u64) -> impl Iterator<Item = (&str, &str, &[u8], u64)> {
         let newer = self.ages.range(revision.saturating_add(1)..);
-        newer.filter_map(|(age, key)| Some((&*key.0, &*key.1, self.known.get(key)?.bytes.as_slice(), *age)))
+        let told = newer.filter_map(|(age, key)| Some((age, key, self.known.get(key)?)));
+        let told = told.filter(|(.., known)| known.teller.is_some());
+        told.map(|(age, key, known)| (&*key.0, &*key.1, known.bytes.as_slice(), *age))
     }
 
     pub fn pattern(&mut self, dataset: Name, workload: &str, pattern: Pattern) {

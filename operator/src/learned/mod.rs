@@ -48,9 +48,10 @@ pub async fn keep(hub: &Hub, stores: &Stores, writer: &Writer) {
                 let (home, name) = found.split_once('/')?;
                 let dataset = stores.dataset(home, name)?;
                 let admitted = profile::admitted(workload, home, &dataset.spec);
-                admitted.then_some((found, (home, name), dataset.uid()?))
+                let uid = dataset.uid()?;
+                admitted.then_some((found, (home, name), dataset, uid))
             });
-            let Some((found, dataset, uid)) = found else { continue };
+            let Some((found, dataset, seen, uid)) = found else { continue };
             let Some((bytes, known)) = known(hub, workload, source, found) else { continue };
             let told = ProfileLearned {
                 workload: workload.into(),
@@ -69,19 +70,20 @@ pub async fn keep(hub: &Hub, stores: &Stores, writer: &Writer) {
                     tracing::warn!("AccessProfile {namespace}/{name} was not written: {error}");
                 }
             }
-            thin(&stores.profiles.of(&uid), writer).await;
+            let admits = |namespace: &str| seen.spec.admits(dataset.0, namespace);
+            thin(&stores.profiles.of(&uid), admits, writer).await;
         }
     }
 }
 
 /// Lets go of what a Dataset has too many of: as many at once as are written, so that there are never more again.
-async fn thin(all: &[Arc<AccessProfile>], writer: &Writer) {
-    for profile in few::surplus(all).into_iter().take(AT_ONCE) {
+async fn thin(all: &[Arc<AccessProfile>], admits: impl Fn(&str) -> bool, writer: &Writer) {
+    for profile in few::surplus(all, admits).into_iter().take(AT_ONCE) {
         let (Some(namespace), Some(uid)) = (profile.namespace(), profile.uid()) else { continue };
         let name = profile.name_any();
         let api = writer.namespaced::<AccessProfile>(&namespace);
         match writer.delete(&api, &name, &uid).await {
-            Ok(()) => tracing::info!(
+            Ok(_) => tracing::info!(
                 "AccessProfile {namespace}/{name} is let go: its Dataset has more than are kept, and it was learned longest ago"
             ),
             // Tried again when the next one is written.
@@ -92,7 +94,7 @@ async fn thin(all: &[Arc<AccessProfile>], writer: &Writer) {
 
 /// An AccessProfile was seen: agents that ask for it are told.
 pub fn hear(hub: &Hub, seen: &AccessProfile) {
-    // What somebody else wrote there says nothing; the agent checks what it is given.
+    // What somebody else wrote there, or for another namespace, says nothing; the agent checks what it is given.
     let Some(told) = profile::read(seen) else { return };
     let first = facts::first(seen).map(|first| (facts::of(seen), first)).into_iter().collect();
     hub.profiles(|profiles| profiles.restore(&told.workload, &told.source, told.profile, first));

@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
 use kube::api::ObjectMeta;
 use operator_api::crd::AccessProfile;
 use operator_api::crd::access_profile::{AccessProfileSpec, ChunkRange, MAX_DATA, MAX_FIRST, WorkloadRef};
@@ -90,13 +91,18 @@ pub fn write(
     Some((namespace, AccessProfile { metadata, spec }))
 }
 
-/// What an agent has told, if it is that.
+/// What an agent has told, if it is that and lies where it would be written: who may write in one namespace must not
+/// speak for the workloads of another.
 pub fn read(profile: &AccessProfile) -> Option<ProfileLearned> {
     if profile.spec.data.len() > MAX_DATA {
         return None;
     }
     let bytes = STANDARD.decode(&profile.spec.data).ok()?;
-    ProfileLearned::decode(bytes.as_slice()).ok()
+    let told = ProfileLearned::decode(bytes.as_slice()).ok()?;
+    let lies = profile.namespace()?;
+    let home = profile.spec.dataset.namespace.as_deref().unwrap_or(&lies);
+    let (namespace, _) = workload(&told.workload, home)?;
+    (namespace == lies).then_some(told)
 }
 
 /// Whether a workload may have learned anything of a Dataset that lives in `home`: its namespace may use it.
@@ -140,7 +146,14 @@ mod tests {
     fn written(told: &ProfileLearned) -> Option<(String, AccessProfile)> {
         let first = First::new(Version(7), [9..12, 0..1]);
         let known = Known { pattern: Some("shuffled".into()), first };
-        write(told, ("ml", "train"), "u".into(), known, Timestamp::UNIX_EPOCH)
+        let written = write(told, ("ml", "train"), "u".into(), known, Timestamp::UNIX_EPOCH);
+        written.map(|(namespace, object)| (namespace.clone(), lying(&namespace, object)))
+    }
+
+    /// As the apiserver gives it.
+    fn lying(namespace: &str, mut object: AccessProfile) -> AccessProfile {
+        object.metadata.namespace = Some(namespace.into());
+        object
     }
 
     #[test]
@@ -173,12 +186,24 @@ mod tests {
         assert_eq!(namespace, "web");
         assert_eq!(object.spec.dataset.namespace.as_deref(), Some("ml"));
         assert_eq!(object.metadata.owner_references, None);
+        assert!(read(&object).is_some());
         let labels = object.metadata.labels.unwrap();
         assert_eq!(
             labels.get(marks::DATASET_UID).map(String::as_str),
             Some("u"),
             "to be found by when it goes"
         );
+    }
+
+    #[test]
+    fn nobody_speaks_for_the_workloads_of_another_namespace() {
+        for key in ["owner namespace=ml kind=Job name=t container=main", "pod exe=/x"] {
+            let (_, object) = written(&told(key)).unwrap();
+            assert!(read(&object).is_some());
+            let mut elsewhere = lying("aaa", object);
+            elsewhere.spec.dataset.namespace = Some("ml".into());
+            assert_eq!(read(&elsewhere), None, "{key}");
+        }
     }
 
     #[test]

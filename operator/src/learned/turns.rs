@@ -61,6 +61,10 @@ impl Turns {
 mod tests {
     use super::*;
 
+    fn put(profiles: &mut Profiles, workload: &str, byte: u8) {
+        profiles.put(Some(&"n1".into()), workload, "s", vec![byte], Vec::new());
+    }
+
     fn due(turns: &mut Turns, profiles: &Profiles, now: u64) -> Vec<String> {
         let due = turns.due(profiles, Duration::from_secs(now), 2);
         due.into_iter().map(|(workload, _)| workload.into()).collect()
@@ -69,14 +73,16 @@ mod tests {
     #[test]
     fn a_few_at_a_time_and_each_seldom() {
         let mut profiles = Profiles::default();
-        profiles.put(None, "before", "s", vec![1], Vec::new());
+        put(&mut profiles, "before", 1);
         let mut turns = Turns::begin(profiles.revision());
         assert!(due(&mut turns, &profiles, 0).is_empty());
         for name in ["c", "b", "a"] {
-            profiles.put(None, name, "s", vec![1], Vec::new());
+            put(&mut profiles, name, 1);
         }
+        // What lies in the cluster already need not be written there.
+        profiles.restore("kept", "s", vec![1], Vec::new());
         assert_eq!(due(&mut turns, &profiles, 1), ["c", "b"]);
-        profiles.put(None, "c", "s", vec![2], Vec::new());
+        put(&mut profiles, "c", 2);
         assert_eq!(due(&mut turns, &profiles, 2), ["a"]);
         assert!(due(&mut turns, &profiles, 600).is_empty());
         assert_eq!(due(&mut turns, &profiles, 601), ["c"]);
@@ -88,7 +94,7 @@ mod tests {
         let mut profiles = Profiles::default();
         let mut turns = Turns::begin(0);
         for number in 0..2 * MOST as u64 {
-            profiles.put(None, &format!("w{number}"), "s", vec![1], Vec::new());
+            put(&mut profiles, &format!("w{number}"), 1);
             assert_eq!(due(&mut turns, &profiles, number).len(), 1, "{number}");
         }
         assert!(turns.written.len() <= 2 * SELDOM.as_secs() as usize);
@@ -99,7 +105,7 @@ mod tests {
         let mut profiles = Profiles::default();
         let mut turns = Turns::begin(0);
         for number in 0..MOST + 10 {
-            profiles.put(None, &format!("w{number}"), "s", vec![1], Vec::new());
+            put(&mut profiles, &format!("w{number}"), 1);
         }
         let mut count = 0;
         for second in 0..MOST as u64 {

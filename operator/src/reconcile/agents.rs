@@ -49,11 +49,15 @@ pub trait Agents: Send + Sync + 'static {
     /// Asks, or finds that it was asked already.
     fn ask(&self, wish: &Wish) -> Result<Standing, String>;
 
-    /// What nodes were asked to bring in and have not yet: (node, Dataset, bytes), as far as bytes are known.
+    /// What nodes whose agents are there were asked to bring in and have not yet: (node, Dataset, bytes), as far as
+    /// bytes are known.
     fn under_way(&self) -> Vec<(Name, Name, u64)>;
 
     /// It is not wanted any more, a pin ends.
     fn withdraw(&self, node: &str, id: &str);
+
+    /// What has not ended on a node is not wanted any more, of identities that begin so.
+    fn call_off(&self, node: &str, prefix: &str);
 
     /// What agents have in hand, or hold, of identities that begin so, and nobody has asked for in this life:
     /// (node, identity).
@@ -78,6 +82,7 @@ impl Agents for Nobody {
         Vec::new()
     }
     fn withdraw(&self, _: &str, _: &str) {}
+    fn call_off(&self, _: &str, _: &str) {}
     fn unasked(&self, _: &str) -> Vec<(Name, Box<str>)> {
         Vec::new()
     }

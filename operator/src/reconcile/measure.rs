@@ -34,6 +34,9 @@ pub struct Measure {
 pub trait Measured: Send + Sync + 'static {
     /// None: no agent has ever told of it.
     fn dataset(&self, namespace: &str, name: &str) -> Option<Measure>;
+
+    /// A term begins: what was seen in an earlier one says nothing of the time between.
+    fn begin_term(&self);
 }
 
 /// Knows nothing; while no agents are listened to.
@@ -44,4 +47,6 @@ impl Measured for Nothing {
     fn dataset(&self, _: &str, _: &str) -> Option<Measure> {
         None
     }
+
+    fn begin_term(&self) {}
 }

@@ -18,7 +18,7 @@ use crate::watch::facts;
 const MAX_REMEMBERED: usize = 65_536;
 
 /// Who leads looks more often (an operation that waits every ten minutes, a status more often up to 18,000 Datasets);
-/// after a longer pause somebody else may have led, and seen readers.
+/// in a longer pause nobody has looked, and readers may have come and gone.
 const LOOKS: Duration = Duration::from_secs(900);
 
 #[derive(Debug)]
@@ -77,6 +77,11 @@ impl Measured for Ledger {
         drop(inventory);
         found.idle_seconds = heard.then(|| self.idle_seconds(&name, reading));
         Some(found)
+    }
+
+    fn begin_term(&self) {
+        // Whoever led in between may have seen readers.
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
@@ -188,4 +193,20 @@ fn signed(value: u64) -> i64 {
 
 fn count(value: usize) -> i32 {
     i32::try_from(value).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idleness_is_counted_within_a_term() {
+        let ledger = Ledger::new(Arc::default());
+        let name = Name::from("ns/d");
+        let before = Instant::now().checked_sub(Duration::from_secs(100)).unwrap();
+        ledger.read.lock().unwrap().insert(name.clone(), (before, before));
+        assert!(ledger.idle_seconds(&name, false) >= 100);
+        ledger.begin_term();
+        assert_eq!(ledger.idle_seconds(&name, false), 0);
+    }
 }

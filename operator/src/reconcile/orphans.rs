@@ -91,11 +91,16 @@ async fn sweep(context: &Context, uid: &str) -> Result<(), WriteError> {
         match act {
             Act::DeleteClaim { namespace: home, name: claim, uid } => {
                 tracing::warn!("claim {home}/{claim} is removed: its Dataset {namespace}/{name} is gone");
-                writer.delete(&writer.namespaced::<PersistentVolumeClaim>(&home), &claim, &uid).await?;
+                let api = writer.namespaced::<PersistentVolumeClaim>(&home);
+                if !writer.delete(&api, &claim, &uid).await? {
+                    context.stores.claims.gone(&home, &claim, &uid);
+                }
             }
             Act::DeleteVolume { name: volume, uid } => {
                 tracing::warn!("volume {volume} is removed: its Dataset {namespace}/{name} is gone");
-                writer.delete(&writer.all::<PersistentVolume>(), &volume, &uid).await?;
+                if !writer.delete(&writer.all::<PersistentVolume>(), &volume, &uid).await? {
+                    context.stores.volumes.gone("", &volume, &uid);
+                }
             }
             Act::AddFinalizer | Act::CreateVolume(..) | Act::CreateClaim(..) | Act::RemoveFinalizer => {}
         }

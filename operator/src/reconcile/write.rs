@@ -170,8 +170,8 @@ impl Writer {
         Ok((page.items, next))
     }
 
-    /// Deletes exactly that object. One that has gone, or another of that name, is left alone.
-    pub async fn delete<K>(&self, api: &Api<K>, name: &str, uid: &str) -> Result<(), WriteError>
+    /// Deletes exactly that object. False: it has gone; another of that name is left alone.
+    pub async fn delete<K>(&self, api: &Api<K>, name: &str, uid: &str) -> Result<bool, WriteError>
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
@@ -182,8 +182,8 @@ impl Writer {
             ..DeleteParams::default()
         };
         match api.delete(name, &params).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
             Err(error) => Err(WriteError::api("a deletion")(error)),
         }
     }

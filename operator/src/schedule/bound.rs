@@ -45,12 +45,16 @@ pub trait Needs: View {
 /// The way to the agents. What cannot be sent now is kept or counted there: nobody waits.
 pub trait Agents: Send + Sync + 'static {
     fn begin(&self, begin: Begin);
+
+    /// What a node was told to begin, of identities that begin so, is wanted no more.
+    fn call_off(&self, node: &str, prefix: &str);
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Tell(Fact),
     Begin(Begin),
+    CallOff { node: Name, prefix: String },
 }
 
 #[derive(Debug, Default)]
@@ -70,16 +74,18 @@ impl Bound {
     pub fn listed(&mut self) -> Vec<Outcome> {
         let Some(listed) = self.listed.take() else { return Vec::new() };
         let ended: Vec<Name> = self.pods.keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
-        ended.into_iter().filter_map(|uid| self.end(&uid)).collect()
+        ended.into_iter().flat_map(|uid| self.end(&uid)).collect()
     }
 
     pub fn ended(&mut self, pod: &Watched) -> Vec<Outcome> {
-        pod.metadata.uid.as_deref().and_then(|uid| self.end(uid)).into_iter().collect()
+        pod.metadata.uid.as_deref().map(|uid| self.end(uid)).unwrap_or_default()
     }
 
-    fn end(&mut self, uid: &str) -> Option<Outcome> {
-        let (pod, _) = self.pods.remove_entry(uid)?;
-        Some(Outcome::Tell(Fact::PodEnded { pod }))
+    fn end(&mut self, uid: &str) -> Vec<Outcome> {
+        let Some((pod, node)) = self.pods.remove_entry(uid) else { return Vec::new() };
+        // A node whose agent is away would keep it, and bring in at its return what every pod of that time wanted.
+        let prefix = begun_for(&pod);
+        vec![Outcome::Tell(Fact::PodEnded { pod }), Outcome::CallOff { node, prefix }]
     }
 
     /// A pod is bound, or is told of again.
@@ -121,7 +127,7 @@ impl Bound {
             outcomes.extend(datasets.into_iter().filter_map(|dataset| {
                 let (version, chunks) = needs.missing(&dataset, &node, workload.as_deref())?;
                 Some(Outcome::Begin(Begin {
-                    id: format!("bound/{uid}/{:x}", crate::inventory::hash::hash64(&*dataset)).into(),
+                    id: format!("{}{:x}", begun_for(&uid), crate::inventory::hash::hash64(&*dataset)).into(),
                     node: node.clone(),
                     version,
                     chunks,
@@ -133,4 +139,9 @@ impl Bound {
         }
         outcomes
     }
+}
+
+/// How the identities begin of what is begun for a pod.
+fn begun_for(uid: &str) -> String {
+    format!("bound/{uid}/")
 }

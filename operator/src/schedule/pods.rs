@@ -50,6 +50,7 @@ pub async fn watch(
             match outcome {
                 Outcome::Tell(fact) => tell(fact),
                 Outcome::Begin(begin) => agents.begin(begin),
+                Outcome::CallOff { node, prefix } => agents.call_off(&node, &prefix),
             }
         }
     }

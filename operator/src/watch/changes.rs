@@ -23,13 +23,7 @@ impl Changes {
     /// Folds an event in and gives the changes it makes.
     pub fn of<K: Resource>(&mut self, event: Event<K>) -> Vec<Change<K>> {
         match event {
-            Event::Apply(object) => {
-                let identity = identity(&object);
-                let mut changes = self.replaced(&identity);
-                self.known.insert(identity);
-                changes.push(Change::Is(object));
-                changes
-            }
+            Event::Apply(object) => self.is(object),
             Event::Delete(object) => {
                 let identity = identity(&object);
                 self.known.remove(&identity);
@@ -41,7 +35,8 @@ impl Changes {
             }
             Event::InitApply(object) => {
                 self.fresh.insert(identity(&object));
-                vec![Change::Is(object)]
+                // Known from now on: the list may break off here, and the next one lack it.
+                self.is(object)
             }
             Event::InitDone => {
                 let fresh = std::mem::take(&mut self.fresh);
@@ -50,6 +45,15 @@ impl Changes {
                 lost.into_iter().map(gone).collect()
             }
         }
+    }
+
+    /// An object is there. What had its name before goes first: who hears of it goes by names.
+    fn is<K: Resource>(&mut self, object: K) -> Vec<Change<K>> {
+        let identity = identity(&object);
+        let mut changes = self.replaced(&identity);
+        self.known.insert(identity);
+        changes.push(Change::Is(object));
+        changes
     }
 
     /// An object of the same name and another uid has gone unseen.
@@ -106,6 +110,21 @@ mod tests {
         assert_eq!(told(&mut changes, Event::Delete(map("b", "2"))), ["-2"]);
         assert!(told(&mut changes, Event::Init).is_empty());
         assert_eq!(told(&mut changes, Event::InitApply(map("c", "4"))), ["+4"]);
+        assert_eq!(told(&mut changes, Event::InitDone), ["-3"]);
+    }
+
+    #[test]
+    fn what_was_made_anew_between_two_lists_is_there_at_the_end() {
+        let mut changes = Changes::default();
+        assert_eq!(told(&mut changes, Event::Apply(map("a", "1"))), ["+1"]);
+        assert!(told(&mut changes, Event::Init).is_empty());
+        assert_eq!(told(&mut changes, Event::InitApply(map("a", "2"))), ["-1", "+2"]);
+        assert!(told(&mut changes, Event::InitDone).is_empty());
+        // A list that broke off has told of one that the next does not have.
+        assert!(told(&mut changes, Event::Init).is_empty());
+        assert_eq!(told(&mut changes, Event::InitApply(map("b", "3"))), ["+3"]);
+        assert!(told(&mut changes, Event::Init).is_empty());
+        assert_eq!(told(&mut changes, Event::InitApply(map("a", "2"))), ["+2"]);
         assert_eq!(told(&mut changes, Event::InitDone), ["-3"]);
     }
 }

@@ -71,6 +71,17 @@ impl<K: Resource + Clone> Owned<K> {
         self.apply(&Event::Apply(object));
     }
 
+    /// The apiserver has no object of that name and uid. A write's answer that came after the watch had told of its end
+    /// would stay, and be deleted for ever.
+    pub fn gone(&self, namespace: &str, name: &str, uid: &str) {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let key = (namespace.to_owned(), name.to_owned());
+        let known = inner.owners.get(&key).and_then(|owner| inner.groups.get(owner)?.get(&key));
+        if known.is_some_and(|known| known.meta().uid.as_deref() == Some(uid)) {
+            inner.remove(&key);
+        }
+    }
+
     /// Folds a watch event in.
     pub fn apply(&self, event: &Event<K>) {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
@@ -170,6 +181,26 @@ mod tests {
         owned.apply(&Event::InitDone);
         assert_eq!((names(&owned, "x"), names(&owned, "y")), (vec!["d".to_owned()], vec![]));
         assert!(owned.ready());
+    }
+
+    #[test]
+    fn a_late_answer_of_a_write_goes_when_the_apiserver_does_not_have_it() {
+        let owned = Owned::by("l");
+        let of = |uid: &str| {
+            let mut map = map("a", Some("x"), 8);
+            map.metadata.uid = Some(uid.into());
+            map
+        };
+        owned.apply(&Event::Apply(of("1")));
+        owned.apply(&Event::Delete(of("1")));
+        owned.note(of("1"));
+        assert_eq!(owned.owners(), ["x"]);
+        let found = of("1").metadata;
+        let (namespace, name) = (found.namespace.unwrap_or_default(), found.name.unwrap());
+        owned.gone(&namespace, &name, "2");
+        assert_eq!(owned.owners(), ["x"], "another of its name is meant");
+        owned.gone(&namespace, &name, "1");
+        assert!(owned.owners().is_empty());
     }
 
     #[test]

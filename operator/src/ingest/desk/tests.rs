@@ -93,6 +93,25 @@ fn a_withdrawal_reaches_what_was_sent() {
 }
 
 #[test]
+fn what_is_called_off_waits_for_no_agent() {
+    let mut desk = Desk::default();
+    desk.instruct(wish("bound/u1/a", 0)).unwrap();
+    assert_eq!(sent(&mut desk), ["bound/u1/a"]);
+    for id in ["bound/u1/b", "bound/u1/c", "bound/u2/a"] {
+        desk.instruct(wish(id, 0)).unwrap();
+    }
+    desk.progress(&"n1".into(), "bound/u1/c".into(), progress(State::Done));
+    assert!(desk.call_off("n1", "bound/u1/"));
+    assert!(!desk.call_off("n2", "bound/u2/") && !desk.call_off("n1", "bound/u1/c"));
+    assert_eq!(desk.standing("n1", "bound/u1/c"), Some(&Standing::Ended(progress(State::Done))));
+    // The agent that had one begins anew: only what is wanted is brought in.
+    desk.attach(&"n1".into(), vec![]);
+    let told = sent(&mut desk);
+    assert!(!told.contains(&"bound/u1/a".into()) && told.contains(&"bound/u2/a".into()), "{told:?}");
+    assert_eq!(desk.open(), 1);
+}
+
+#[test]
 fn what_is_under_way_is_known_until_it_ends() {
     let mut desk = Desk::default();
     let mut part = wish("a", 0);

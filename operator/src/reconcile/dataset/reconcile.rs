@@ -79,7 +79,8 @@ pub async fn reconcile(mut dataset: Arc<Dataset>, context: Arc<Context>) -> Resu
             // Not once more at the next look: the watch is later than that.
             Arc::make_mut(&mut dataset).finalizers_mut().push(marks::FINALIZER.into());
         }
-        if !learned {
+        // A finalizer that was taken out is still in what was seen, and cannot be taken out twice.
+        if !learned || decision.acts.contains(&Act::RemoveFinalizer) {
             break;
         }
     }
@@ -115,7 +116,7 @@ fn look<'a>(
     }
 }
 
-/// True: something was learned that the decision did not know: a claim, or an obstacle.
+/// True: something was learned that the decision did not know: a claim, an obstacle, or that something has gone.
 async fn perform(
     context: &Context,
     dataset: &Dataset,
@@ -170,10 +171,17 @@ async fn perform(
             return Ok(true);
         }
         Act::DeleteClaim { namespace, name, uid } => {
-            writer.delete(&writer.namespaced::<PersistentVolumeClaim>(namespace), name, uid).await?;
+            let api = writer.namespaced::<PersistentVolumeClaim>(namespace);
+            if !writer.delete(&api, name, uid).await? {
+                context.stores.claims.gone(namespace, name, uid);
+                return Ok(true);
+            }
         }
         Act::DeleteVolume { name, uid } => {
-            writer.delete(&writer.all::<PersistentVolume>(), name, uid).await?;
+            if !writer.delete(&writer.all::<PersistentVolume>(), name, uid).await? {
+                context.stores.volumes.gone("", name, uid);
+                return Ok(true);
+            }
         }
     }
     Ok(false)
@@ -261,6 +269,7 @@ impl Context {
     /// A term begins: what an earlier one remembered may be another's by now.
     pub fn begin_term(&self) {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.measured.begin_term();
         *self.leads_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 

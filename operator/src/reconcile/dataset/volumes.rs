@@ -3,8 +3,8 @@
 //! A claim is only ever taken for the Dataset's own when it carries its uid. Whatever else has a claim's name is
 //! left alone and said so. So the claim comes first, and its volume names its uid: kube-controller-manager binds a
 //! volume that names a claim to whatever claim has that name, of whatever class, unless a uid says which one.
-//! Volumes go when their claim is gone; the finalizer goes when no claim is left, whatever has become of everything
-//! else.
+//! Volumes go when their claim is gone; the finalizer goes when no claim is left that is wanted or has a volume,
+//! whatever has become of everything else.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -225,8 +225,16 @@ fn one(seen: &Seen<'_>, target: &Target, acts: &mut Vec<Act>) -> VolumeStatus {
 
 fn ending(seen: &Seen<'_>) -> Decision {
     let mut decision = Decision { acts: leave(&seen.claims, &seen.volumes), ..Decision::default() };
+    let targets = targets::of(seen.dataset);
     for claim in &seen.claims {
         let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
+        // Labels are free to write: what has no volume of ours in no place of ours is used by nobody, and would be kept
+        // by whoever made it for as long as they like.
+        let wanted = targets.iter().any(|target| target.namespace == namespace && target.claim == name);
+        if !wanted && !seen.volumes.iter().any(|volume| claim_of(volume) == (namespace.clone(), name.clone()))
+        {
+            continue;
+        }
         if claim.metadata.deletion_timestamp.is_some() {
             decision.waits.push(format!(
                 "claim {namespace}/{name} is in use: it goes when the pods that use it have ended"
@@ -243,7 +251,7 @@ fn ending(seen: &Seen<'_>) -> Decision {
     }
     // A volume whose deletion was asked for goes by itself; nobody needs the Dataset for that.
     let finalized = seen.dataset.finalizers().iter().any(|finalizer| finalizer == marks::FINALIZER);
-    if seen.claims.is_empty() && finalized {
+    if decision.waits.is_empty() && finalized {
         decision.acts.push(Act::RemoveFinalizer);
     }
     decision

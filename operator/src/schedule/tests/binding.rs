@@ -29,8 +29,9 @@ fn told_of(uid: &str, node: &str, workload: &str) -> Outcome {
     Outcome::Tell(Fact::PodBound { pod, node, workload, datasets: vec!["ml/train".into()] })
 }
 
-fn ended(uid: &str) -> Outcome {
-    Outcome::Tell(Fact::PodEnded { pod: uid.into() })
+fn ended(uid: &str, node: &str) -> [Outcome; 2] {
+    let call_off = Outcome::CallOff { node: node.into(), prefix: format!("bound/{uid}/") };
+    [Outcome::Tell(Fact::PodEnded { pod: uid.into() }), call_off]
 }
 
 #[test]
@@ -98,10 +99,10 @@ fn pods_end_by_their_deletion_or_by_missing_in_a_new_list() {
     for uid in ["u1", "u2", "u3"] {
         bound.seen(&known, &watched(pod(uid, "n0", "Running", "train")));
     }
-    assert_eq!(bound.ended(&watched(pod("u1", "n0", "Running", "train"))), [ended("u1")]);
+    assert_eq!(bound.ended(&watched(pod("u1", "n0", "Running", "train"))), ended("u1", "n0"));
     assert_eq!(bound.ended(&watched(pod("u1", "n0", "Running", "train"))), []);
     bound.listing();
     assert_eq!(bound.seen(&known, &watched(pod("u2", "n0", "Running", "train"))), []);
-    assert_eq!(bound.listed(), [ended("u3")]);
+    assert_eq!(bound.listed(), ended("u3", "n0"));
     assert_eq!(bound.listed(), []);
 }

@@ -68,3 +68,27 @@ fn what_the_apiserver_refuses_is_said() {
     let words = "the apiserver refused the volume of claim a/d: no";
     assert_eq!(said(&world, "the volume of claim").as_deref(), Some(words));
 }
+
+#[test]
+fn deletion_waits_for_no_claim_that_only_bears_our_marks() {
+    let mut world = World::new();
+    world.settle();
+    world.bind();
+    // Of a grant that was taken back, and still in use.
+    world.dataset.spec.sharing = None;
+    let former = ("b".to_owned(), "shared".to_owned());
+    let mut marked = world.claims[&former].clone();
+    (marked.metadata.namespace, marked.metadata.uid) = (Some("c".into()), world.uid());
+    world.claims.insert(("c".into(), "shared".into()), marked);
+    world.dataset.metadata.deletion_timestamp = Some(Time(now()));
+    for claim in world.claims.values_mut().filter(|claim| claim.metadata.namespace.as_deref() != Some("a")) {
+        claim.metadata.deletion_timestamp = Some(Time(now()));
+    }
+    let (decision, _) = world.settle();
+    assert_eq!(decision.waits.len(), 1);
+    assert!(decision.waits[0].contains("b/shared"), "{:?}", decision.waits);
+    assert_eq!(world.dataset.finalizers(), [marks::FINALIZER]);
+    world.claims.remove(&former);
+    world.settle();
+    assert!(world.dataset.finalizers().is_empty());
+}
