@@ -82,7 +82,8 @@ pub async fn reconcile<K: Work>(operation: Arc<K>, context: Arc<Context>) -> Res
     let needed = operation.datasets(&namespace);
     let datasets: Vec<_> =
         needed.iter().map(|(ns, name)| context.datasets.stores.dataset(ns, name)).collect();
-    let worker = operation.worker(Needs { image: context.image.as_deref(), datasets: &datasets });
+    let claims = &context.datasets.stores.claims;
+    let worker = operation.worker(Needs { image: context.image.as_deref(), datasets: &datasets, claims });
     let missing = missing(&namespace, &needed, &datasets);
 
     let ready = match (&missing, &worker) {
