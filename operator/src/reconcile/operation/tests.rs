@@ -408,6 +408,32 @@ fn paths_go_whole_to_as_many_nodes_as_asked() {
 }
 
 #[test]
+fn a_load_is_asked_for_whole_or_not_at_all() {
+    let candidates = nodes(256);
+    let version = Some((Version(7), Some(1_000 * CHUNK)));
+    let ground = Ground { dataset: "a/d".into(), candidates: &candidates, version };
+    // As many pieces as nodes would be 4,352 wishes: they are cut less fine.
+    let whole = a_load(json!({"dataset": {"name": "d"}, "replicas": 17}));
+    assert_eq!(load::obstacle(&whole, &ground), None);
+    let wishes = load::plan(&whole, 1, 0, &ground);
+    let mut copies = [0; 1_000];
+    wishes
+        .iter()
+        .flat_map(|wish| wish.chunks.clone().unwrap().1)
+        .flatten()
+        .for_each(|c| copies[c as usize] += 1);
+    assert!(copies == [17; 1_000] && wishes.len() <= 4_096, "{} wishes", wishes.len());
+
+    let targets = |count: usize| (0..count).map(|i| json!({"path": format!("/{i}")})).collect::<Vec<_>>();
+    let many = |count| a_load(json!({"dataset": {"name": "d"}, "replicas": 17, "target": targets(count)}));
+    assert_eq!(load::obstacle(&many(240), &ground), None);
+    assert_eq!(load::plan(&many(240), 1, 0, &ground).len(), 240 * 17);
+    let why = load::obstacle(&many(256), &ground).unwrap();
+    assert!(why.contains("4352 parts to load") && why.contains("fewer targets or replicas"), "{why}");
+    assert_eq!(load::plan(&many(256), 1, 0, &ground), [], "nothing that would pass for all of it");
+}
+
+#[test]
 fn a_version_that_is_not_there_is_said() {
     let text = Version(9).text();
     let load = a_load(json!({"dataset": {"name": "d"}, "version": text}));
