@@ -5,14 +5,17 @@
 //! follows from the DataLoad's uid: the same nodes get the same pieces after a restart, different loads begin at
 //! different nodes.
 
+use std::time::Duration;
+
 use kube::ResourceExt;
 use operator_api::crd::DataLoad;
 use operator_api::crd::operation::{OperationPhase, Progress};
 use operator_api::validate::quantity;
 
 use super::timing::Outcome;
-use crate::inventory::{Name, Version, chunks_in};
+use crate::inventory::{Chunks, Name, Version, chunks_in};
 use crate::reconcile::agents::{Standing, Wish};
+use crate::reconcile::dataset::status::SETTLE;
 
 /// Of the identities of all instructions that come from DataLoads.
 pub const PREFIX: &str = "load/";
@@ -93,6 +96,12 @@ fn copies((_, replicas): &(&str, i32), ground: &Ground<'_>) -> usize {
     usize::try_from(*replicas).unwrap_or(1).clamp(1, ground.candidates.len().max(1))
 }
 
+/// Whether planning waits for agents to come back: whoever leads since so short a `term` goes on with what was begun
+/// before, and few nodes would be asked for what many have in hand.
+pub fn settles(phase: OperationPhase, term: Option<Duration>) -> bool {
+    phase == OperationPhase::Executing && term.is_some_and(|term| term < SETTLE)
+}
+
 /// What to ask of whom.
 pub fn plan(load: &DataLoad, run: i64, attempt: i32, ground: &Ground<'_>) -> Vec<Wish> {
     let uid = load.uid().unwrap_or_default();
@@ -122,7 +131,7 @@ pub fn plan(load: &DataLoad, run: i64, attempt: i32, ground: &Ground<'_>) -> Vec
                 wishes.push(Wish {
                     id: format!(
                         "{PREFIX}{uid}/{run}/{attempt}/{index}/{}/{copy}",
-                        piece.as_ref().map_or(0, |p| p.start)
+                        extent(piece.as_ref(), ground)
                     ),
                     node: (*node).clone(),
                     dataset: ground.dataset.clone(),
@@ -137,6 +146,17 @@ pub fn plan(load: &DataLoad, run: i64, attempt: i32, ground: &Ground<'_>) -> Vec
         }
     }
     wishes
+}
+
+/// A piece, in an identity. Whoever leads next may cut otherwise, or another version: an end of that is no end of this.
+/// Half of a version says which it is, and identities are short.
+fn extent(piece: Option<&Chunks>, ground: &Ground<'_>) -> String {
+    match (piece, ground.version) {
+        (Some(piece), Some((version, _))) => {
+            format!("{}-{}-{:016x}", piece.start, piece.end, version.0 & u128::from(u64::MAX))
+        }
+        _ => "all".into(),
+    }
 }
 
 /// The uid and the run that an identity is of.
@@ -155,7 +175,7 @@ pub fn wants(load: &DataLoad, run: i64) -> bool {
 }
 
 /// The pieces of a target, so many at most; one without chunks where it cannot be cut.
-fn pieces(path: &str, ground: &Ground<'_>, most: usize) -> Vec<Option<std::ops::Range<u32>>> {
+fn pieces(path: &str, ground: &Ground<'_>, most: usize) -> Vec<Option<Chunks>> {
     let chunks = ground.version.and_then(|(_, bytes)| bytes).map(chunks_in);
     let Some(chunks) = chunks.filter(|chunks| path.is_empty() && *chunks > 0) else { return vec![None] };
     let pieces = u32::try_from(most).unwrap_or(MAX_PIECES).clamp(1, MAX_PIECES).min(chunks);

@@ -147,6 +147,11 @@ pub async fn reconcile<K: Work>(operation: Arc<K>, context: Arc<Context>) -> Res
     }
     // Only now: a run that is not written down might be started twice.
     let stands = match act {
+        Some(Act::Start { .. })
+            if matches!(worker, Worker::Agents(_)) && load::settles(old.phase, context.datasets.term()) =>
+        {
+            true
+        }
         Some(Act::Start { run, attempt }) => {
             context.start(&*operation, &namespace, worker, run, attempt).await?
         }

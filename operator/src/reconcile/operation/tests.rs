@@ -386,6 +386,30 @@ fn a_whole_dataset_goes_round_the_nodes_in_pieces() {
 }
 
 #[test]
+fn an_end_is_no_end_of_another_piece_or_version() {
+    let load = a_load(json!({"dataset": {"name": "d"}}));
+    let ids = |count: usize, version: u128| {
+        let candidates = nodes(count);
+        let version = Some((Version(version), Some(100 * CHUNK)));
+        let ground = Ground { dataset: "a/d".into(), candidates: &candidates, version };
+        load::plan(&load, 1, 0, &ground).into_iter().map(|wish| wish.id).collect::<Vec<_>>()
+    };
+    let asked = ids(4, 7);
+    // Whoever leads next plans with the agents that are back, or finds that the stores have changed.
+    for other in [ids(3, 7), ids(4, 8)] {
+        assert!(asked.iter().all(|id| !other.contains(id)), "{asked:?} and {other:?}");
+    }
+}
+
+#[test]
+fn what_was_begun_before_waits_for_agents_to_come_back() {
+    let (early, late) = (Some(Duration::from_secs(5)), Some(Duration::from_secs(20)));
+    assert!(load::settles(OperationPhase::Executing, early));
+    assert!(!load::settles(OperationPhase::Executing, late));
+    assert!(!load::settles(OperationPhase::Pending, early), "nobody has any of it in hand");
+}
+
+#[test]
 fn paths_go_whole_to_as_many_nodes_as_asked() {
     let load = a_load(json!({"dataset": {"name": "d"}, "pin": true, "priority": 80,
         "target": [{"path": "/train/", "replicas": 3}, {"path": "/val"}]}));
