@@ -50,7 +50,7 @@ pub struct Context {
 /// The wishes of one try of a load.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
-    run: i64,
+    pub(super) run: i64,
     attempt: i32,
     wishes: Vec<Wish>,
 }
