@@ -3,7 +3,7 @@
 
 use std::sync::PoisonError;
 
-use crate::ingest::{self, Extent, Folder, Hub, Standing as Stands, State, Work};
+use crate::ingest::{self, DeskError, Extent, Folder, Hub, Standing as Stands, State, Work};
 use crate::inventory::{Fact, Name, Tier, Version};
 use crate::reconcile::agents::{Agents, Standing, Wish};
 
@@ -56,8 +56,12 @@ impl Agents for Hub {
             useful_ms: 0,
             priority,
         };
-        self.instruct(asked).map_err(|error| error.to_string())?;
-        Ok(self.standing(&node, &id).map_or(Standing::Waiting, standing))
+        match self.instruct(asked) {
+            Ok(_) => Ok(self.standing(&node, &id).map_or(Standing::Waiting, standing)),
+            // It is asked again at the next look: a desk empties, and who leads no more says nothing of the run.
+            Err(DeskError::Full(_) | DeskError::NotLeading) => Ok(Standing::Waiting),
+            Err(error @ DeskError::Identity(_)) => Err(error.to_string()),
+        }
     }
 
     fn under_way(&self) -> Vec<(Name, Name, u64)> {
@@ -95,5 +99,40 @@ fn standing(stands: Stands) -> Standing {
                 Standing::Failed { bytes: progress.bytes, why }
             }
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ingest::Limits;
+
+    fn wish(number: usize) -> Wish {
+        Wish {
+            id: format!("load/u/{number}"),
+            node: "n".into(),
+            dataset: "a/d".into(),
+            path: String::new(),
+            chunks: None,
+            pin: false,
+            priority: 0,
+            reason: String::new(),
+        }
+    }
+
+    #[test]
+    fn what_finds_no_place_on_the_desk_waits() {
+        let hub = Hub::new(Limits::default(), 1, Arc::default());
+        for number in 0..5_000 {
+            assert_eq!(Agents::ask(&*hub, &wish(number)), Ok(Standing::Waiting), "{number}");
+        }
+        assert!(hub.open() < 5_000, "the desk is full");
+        hub.admit(false);
+        assert_eq!(Agents::ask(&*hub, &wish(0)), Ok(Standing::Waiting));
+        let nameless = Wish { id: String::new(), ..wish(0) };
+        hub.admit(true);
+        assert!(Agents::ask(&*hub, &nameless).unwrap_err().contains("fault of the program"));
     }
 }

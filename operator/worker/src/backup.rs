@@ -4,6 +4,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::archive::{self, ArchiveError, MOST_BYTES};
 use crate::hex;
+use crate::migrate::process;
 use crate::name::Name;
 use crate::place::bucket::Patience;
 use crate::place::{Place, PlaceError};
@@ -61,7 +62,8 @@ pub async fn run(
     let (bytes, count) = archive::write(task, profiles.as_deref(), made)?;
     let to = Place::open(&task.to, true, patience).await.map_err(BackupError::To)?;
     let time: String = made.chars().filter(char::is_ascii_alphanumeric).collect();
-    let stem = format!("{}.{}.{time}.headrace-backup", task.namespace, task.name);
+    // Two of one second are two: what another is writing is neither replaced nor read back, or removed, as one's own.
+    let stem = format!("{}.{}.{time}.{:016x}.headrace-backup", task.namespace, task.name, process());
     let name = Name::parse(stem.as_bytes())?;
     let temporary = Name::parse(format!(".{stem}.tmp").as_bytes())?;
     let failed = |error| BackupError::Write { name: name.clone(), error };
@@ -85,4 +87,30 @@ pub async fn run(
         note,
         ..Report::new()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{self, Task};
+
+    #[tokio::test]
+    async fn two_of_one_second_are_two_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = serde_json::json!({"task": 1, "do": "backup", "to": {"folder": folder.path()},
+            "dataset": {"name": "d", "namespace": "n", "spec": {}, "versions": []}});
+        let Task::Backup(task) = task::parse(&text.to_string(), &|_| None).unwrap() else {
+            panic!("another task")
+        };
+        let say = Say::default();
+        for _ in 0..2 {
+            let made = "2026-11-24T03:00:00Z";
+            let report = run(&task, &|_| None, made, Patience::default(), &say).await.unwrap();
+            assert!(report.done);
+        }
+        let names = std::fs::read_dir(folder.path()).unwrap();
+        let names: Vec<_> = names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+        assert!(names.iter().all(|name| name.starts_with("n.d.20261124T030000Z.")), "{names:?}");
+    }
 }

@@ -270,7 +270,7 @@ fn digest(mut digests: Vec<(Name, Digest)>) -> Digest {
 }
 
 /// A number that no other worker has.
-fn process() -> u64 {
+pub(crate) fn process() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     let mut hasher = std::collections::hash_map::RandomState::new().build_hasher();
     hasher.write_u32(std::process::id());

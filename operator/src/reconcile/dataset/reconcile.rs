@@ -273,7 +273,8 @@ impl Context {
         *self.leads_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    fn term(&self) -> Option<Duration> {
+    /// For how long this replica has led.
+    pub fn term(&self) -> Option<Duration> {
         let since = *self.leads_since.lock().unwrap_or_else(PoisonError::into_inner);
         since.map(|since| since.elapsed())
     }

@@ -28,7 +28,7 @@ const LEAST_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Whoever leads since so short a time has not been told all that its forerunner knew: agents come within seconds. Until
 /// then a status keeps the numbers it has.
-const SETTLE: Duration = Duration::from_secs(15);
+pub const SETTLE: Duration = Duration::from_secs(15);
 
 /// And where no agent has told of the Dataset yet: of a leader whose node has died agents learn by their own pings, and
 /// try its address once more, which takes 40 s together.

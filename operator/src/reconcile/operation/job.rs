@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::batch::v1::{
     Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule,
 };
-use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Container, PersistentVolumeClaim, PodSpec, PodTemplateSpec};
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
 use operator_api::crd::operation::{OperationPhase, OperationStatus, Progress};
@@ -20,6 +20,7 @@ use super::pod::{Mount, claim, mount, template, verbatim};
 use super::task;
 use super::timing::{BACKOFF_LIMIT, DEADLINE, Outcome};
 use crate::marks;
+use crate::watch::Owned;
 
 /// Why a Job has failed whose [`policy`] said so: the batch controller's word.
 const BY_POLICY: &str = "PodFailurePolicy";
@@ -39,6 +40,8 @@ pub struct Needs<'a> {
     pub image: Option<&'a str>,
     /// The operation's Datasets that are there, in the order of [`Operation::datasets`].
     pub datasets: &'a [Option<std::sync::Arc<Dataset>>],
+    /// That the operator made.
+    pub claims: &'a Owned<PersistentVolumeClaim>,
 }
 
 /// An operation that knows who does its work.
@@ -70,7 +73,7 @@ impl Work for DataProcess {
 
 impl Work for DataMigrate {
     fn worker<'a>(&'a self, needs: Needs<'_>) -> Worker<'a> {
-        Worker::Pod(task::migrate(self, needs.image, needs.datasets).map(Box::new))
+        Worker::Pod(task::migrate(self, needs.image, needs.datasets, needs.claims).map(Box::new))
     }
     fn answers(&self) -> bool {
         true
@@ -122,7 +125,7 @@ fn process(process: &DataProcess, needs: Needs<'_>) -> Result<PodTemplateSpec, S
     let target = &process.spec.dataset;
     let volume = Mount {
         volume: VOLUME.into(),
-        claim: claim(dataset, &namespace)?,
+        claim: claim(dataset, &namespace, needs.claims)?,
         at: target.mount_path.clone(),
         sub_path: target.sub_path.clone(),
         read_only: None,

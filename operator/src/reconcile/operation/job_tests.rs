@@ -1,17 +1,30 @@
 //! The Jobs of operations: what they are given, when they end for good, and what their state says.
 
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::runtime::watcher::Event;
 use operator_api::crd::{DataMigrate, DataProcess, Dataset};
 use serde_json::json;
 
 use super::job::{self, Needs, Work, Worker};
 use super::timing::Outcome;
+use crate::marks;
+use crate::watch::Owned;
 
 fn dataset() -> std::sync::Arc<Dataset> {
-    let dataset = json!({"metadata": {"name": "d", "namespace": "b"}, "spec": {
+    let dataset = json!({"metadata": {"name": "d", "namespace": "b", "uid": "u"}, "spec": {
         "mounts": [{"mountPoint": "s3://x/y", "name": "y"}],
         "sharing": {"grants": [{"namespace": "a", "claimName": "data"}]}}});
     std::sync::Arc::new(serde_json::from_value(dataset).unwrap())
+}
+
+/// The claims that are known, with one for the Dataset of that uid.
+fn claims(namespace: &str, name: &str, uid: &str) -> Owned<PersistentVolumeClaim> {
+    let claims = Owned::by(marks::DATASET_UID);
+    let labels = json!({marks::DATASET_UID: uid});
+    let claim = json!({"metadata": {"name": name, "namespace": namespace, "labels": labels}});
+    claims.apply(&Event::Apply(serde_json::from_value(claim).unwrap()));
+    claims
 }
 
 #[test]
@@ -49,9 +62,18 @@ fn a_process_sees_its_dataset_by_its_own_namespaces_claim() {
     }))
     .unwrap();
     let datasets = [Some(dataset())];
-    let Worker::Pod(Ok(template)) = process.worker(Needs { image: None, datasets: &datasets }) else {
-        panic!("no pod")
+    let worker = |claims: &Owned<_>| {
+        let Worker::Pod(pod) = process.worker(Needs { image: None, datasets: &datasets, claims }) else {
+            panic!("no pod")
+        };
+        pod
     };
+    let template = worker(&claims("a", "data", "u")).unwrap();
+    // By its name it would do: a person's own claim is not known at all, another Dataset's is marked as that one's.
+    for others in [Owned::by(marks::DATASET_UID), claims("a", "data", "v"), claims("b", "data", "u")] {
+        let why = worker(&others).unwrap_err();
+        assert!(why.starts_with("claim a/data of Dataset d is not there yet, or is another's"), "{why}");
+    }
     let pod = template.spec.clone().unwrap();
     assert_eq!(pod.volumes.unwrap()[0].persistent_volume_claim.as_ref().unwrap().claim_name, "data");
     assert_eq!(
@@ -76,7 +98,8 @@ fn secrets_are_named_and_user_text_stays_out_of_arguments() {
     }))
     .unwrap();
     let datasets = [Some(dataset())];
-    let needs = Needs { image: Some("mover:1"), datasets: &datasets };
+    let (own, another) = (claims("a", "data", "u"), claims("a", "data", "v"));
+    let needs = Needs { image: Some("mover:1"), datasets: &datasets, claims: &own };
     let Worker::Pod(Ok(template)) = migrate.worker(needs) else { panic!("no pod") };
     let spec = serde_json::to_value(job::job(&migrate, (*template).clone(), 1, 0).spec.unwrap()).unwrap();
     let code = i32::from(worker::run::HOPELESS);
@@ -91,6 +114,10 @@ fn secrets_are_named_and_user_text_stays_out_of_arguments() {
     assert_eq!(task["from"]["options"]["secret"], "HEADRACE_FROM_0");
     let Worker::Pod(Err(why)) = migrate.worker(Needs { image: None, ..needs }) else { panic!("no image") };
     assert!(why.contains("--worker-image"));
+    let Worker::Pod(Err(why)) = migrate.worker(Needs { claims: &another, ..needs }) else {
+        panic!("another's claim would be mounted")
+    };
+    assert!(why.contains("is another's"), "{why}");
 }
 
 #[test]

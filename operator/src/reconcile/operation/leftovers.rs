@@ -26,6 +26,7 @@ pub async fn run(context: Arc<Context>) {
         let uids = uids.chain(stores.backups.state().into_iter().filter_map(|one| one.uid()));
         let there = uids.chain(stores.processes.state().into_iter().filter_map(|one| one.uid())).collect();
         gone.look(context.remembered(), &there).iter().for_each(|uid| context.let_go(uid));
+        given_up(&context.asked_runs(), &loads).into_iter().for_each(|uid| context.let_go(uid));
         let in_hand = context.agents.unasked(load::PREFIX);
         for (node, id) in unwanted(&in_hand, &loads, &mut over) {
             tracing::info!(%node, id, "no DataLoad wants this any more; its agent is told to let go of it");
@@ -35,14 +36,25 @@ pub async fn run(context: Arc<Context>) {
     }
 }
 
+/// Of what was asked for in this life: whose run its DataLoad does not want any more, as one that has failed.
+fn given_up<'a>(asked: &'a [(String, i64)], loads: &[Arc<DataLoad>]) -> Vec<&'a str> {
+    let loads = by_uid(loads);
+    // One that is not there may only be late, or gone: that takes two looks.
+    let over = |(uid, run): &&(String, i64)| loads.get(uid).is_some_and(|load| !load::wants(load, *run));
+    asked.iter().filter(over).map(|(uid, _)| uid.as_str()).collect()
+}
+
+fn by_uid(loads: &[Arc<DataLoad>]) -> BTreeMap<String, &DataLoad> {
+    loads.iter().filter_map(|load| Some((load.uid()?, &**load))).collect()
+}
+
 /// Of what nobody has asked for in this life: what no DataLoad wants, at two looks in a row.
 fn unwanted<'a>(
     in_hand: &'a [(Name, Box<str>)],
     loads: &[Arc<DataLoad>],
     over: &mut Missing,
 ) -> Vec<(&'a Name, &'a str)> {
-    let loads: BTreeMap<String, &DataLoad> =
-        loads.iter().filter_map(|load| Some((load.uid()?, &**load))).collect();
+    let loads = by_uid(loads);
     let runs = in_hand.iter().filter_map(|(_, id)| load::owner(id)).collect::<BTreeSet<_>>();
     let name = |uid: &str, run: i64| format!("{uid}/{run}");
     let wanted = |(uid, run): &&(&str, i64)| loads.get(*uid).is_some_and(|load| load::wants(load, *run));
@@ -57,6 +69,12 @@ fn unwanted<'a>(
 }
 
 impl Context {
+    /// What was asked of agents, by uid and run.
+    fn asked_runs(&self) -> Vec<(String, i64)> {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.iter().map(|(uid, asked)| (uid.clone(), asked.run)).collect()
+    }
+
     /// Operations of which something is remembered, by uid.
     fn remembered(&self) -> Vec<String> {
         let keys = self.asked.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
@@ -78,6 +96,19 @@ mod tests {
             "metadata": {"name": uid, "namespace": "a", "uid": uid},
             "spec": {"dataset": {"name": "d"}, "pin": true}, "status": status});
         Arc::new(serde_json::from_value(load).unwrap())
+    }
+
+    #[test]
+    fn what_a_failed_load_asked_for_is_let_go() {
+        let asked = ["failed", "kept", "tried", "new", "late"].map(|uid| (uid.to_owned(), 1));
+        let loads = [
+            load("failed", &json!({"phase": "Failed", "run": 1})),
+            load("kept", &json!({"phase": "Complete", "run": 1})),
+            load("tried", &json!({"phase": "Pending", "run": 1, "failures": 1})),
+            // Begun again, and the watch has not brought that yet.
+            load("new", &json!({"phase": "Pending", "run": 0})),
+        ];
+        assert_eq!(given_up(&asked, &loads), ["failed"]);
     }
 
     #[test]

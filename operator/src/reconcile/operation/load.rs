@@ -5,14 +5,17 @@
 //! follows from the DataLoad's uid: the same nodes get the same pieces after a restart, different loads begin at
 //! different nodes.
 
+use std::time::Duration;
+
 use kube::ResourceExt;
 use operator_api::crd::DataLoad;
 use operator_api::crd::operation::{OperationPhase, Progress};
 use operator_api::validate::quantity;
 
 use super::timing::Outcome;
-use crate::inventory::{Name, Version, chunks_in};
+use crate::inventory::{Chunks, Name, Version, chunks_in};
 use crate::reconcile::agents::{Standing, Wish};
+use crate::reconcile::dataset::status::SETTLE;
 
 /// Of the identities of all instructions that come from DataLoads.
 pub const PREFIX: &str = "load/";
@@ -48,6 +51,13 @@ pub fn obstacle(load: &DataLoad, ground: &Ground<'_>) -> Option<String> {
             ground.dataset
         ));
     }
+    let asked: usize = targets(load).iter().map(|target| copies(target, ground)).sum();
+    if asked > MAX_WISHES {
+        return Some(format!(
+            "its targets and their replicas are {asked} parts to load, and one DataLoad has {MAX_WISHES} at most: take \
+             fewer targets or replicas, or make several DataLoads"
+        ));
+    }
     if let Some(text) = &load.spec.version {
         let Some(version) = Version::parse(text) else {
             return Some(format!(
@@ -72,6 +82,26 @@ fn replicas(load: &DataLoad) -> usize {
     usize::try_from(most).unwrap_or(1).max(1)
 }
 
+/// Paths, and on how many nodes each should be.
+fn targets(load: &DataLoad) -> Vec<(&str, i32)> {
+    let own = load.spec.replicas.unwrap_or(1);
+    if load.spec.target.is_empty() {
+        return vec![("/", own)];
+    }
+    load.spec.target.iter().map(|target| (target.path.as_str(), target.replicas.unwrap_or(own))).collect()
+}
+
+/// On how many nodes a target can be.
+fn copies((_, replicas): &(&str, i32), ground: &Ground<'_>) -> usize {
+    usize::try_from(*replicas).unwrap_or(1).clamp(1, ground.candidates.len().max(1))
+}
+
+/// Whether planning waits for agents to come back: whoever leads since so short a `term` goes on with what was begun
+/// before, and few nodes would be asked for what many have in hand.
+pub fn settles(phase: OperationPhase, term: Option<Duration>) -> bool {
+    phase == OperationPhase::Executing && term.is_some_and(|term| term < SETTLE)
+}
+
 /// What to ask of whom.
 pub fn plan(load: &DataLoad, run: i64, attempt: i32, ground: &Ground<'_>) -> Vec<Wish> {
     let uid = load.uid().unwrap_or_default();
@@ -81,31 +111,27 @@ pub fn plan(load: &DataLoad, run: i64, attempt: i32, ground: &Ground<'_>) -> Vec
     if nodes.is_empty() {
         return Vec::new();
     }
-    let all = [("/".to_owned(), load.spec.replicas.unwrap_or(1))];
-    let targets: Vec<(String, i32)> = if load.spec.target.is_empty() {
-        all.to_vec()
-    } else {
-        let own = load.spec.replicas.unwrap_or(1);
-        load.spec.target.iter().map(|target| (target.path.clone(), target.replicas.unwrap_or(own))).collect()
-    };
+    let targets = targets(load);
+    let whole: usize = targets.iter().map(|target| copies(target, ground)).sum();
+    // Somebody has changed it since it began. A part of it would pass for all of it, so nothing is begun.
+    let Some(spare) = MAX_WISHES.checked_sub(whole) else { return Vec::new() };
     let mut wishes = Vec::new();
     let mut turn = 0;
-    for (index, (path, replicas)) in targets.iter().enumerate() {
-        let path = path.trim_matches('/').to_owned();
-        let copies = usize::try_from(*replicas).unwrap_or(1).clamp(1, nodes.len());
+    for (index, target) in targets.iter().enumerate() {
+        let path = target.0.trim_matches('/').to_owned();
+        let copies = copies(target, ground);
+        // What is cut finer than there is room for would not be asked for whole.
+        let most = nodes.len().min(1 + spare / (targets.len() * copies));
         // Earlier targets are more important.
         let base = load.spec.priority.unwrap_or(PRIORITY).unsigned_abs() * 1_000;
         let priority = base + 999_u32.saturating_sub(u32::try_from(index).unwrap_or(999));
-        for piece in pieces(&path, ground, nodes.len()) {
+        for piece in pieces(&path, ground, most) {
             for copy in 0..copies {
                 let Some(node) = nodes.get((turn + copy) % nodes.len()) else { continue };
-                if wishes.len() == MAX_WISHES {
-                    return wishes;
-                }
                 wishes.push(Wish {
                     id: format!(
                         "{PREFIX}{uid}/{run}/{attempt}/{index}/{}/{copy}",
-                        piece.as_ref().map_or(0, |p| p.start)
+                        extent(piece.as_ref(), ground)
                     ),
                     node: (*node).clone(),
                     dataset: ground.dataset.clone(),
@@ -120,6 +146,17 @@ pub fn plan(load: &DataLoad, run: i64, attempt: i32, ground: &Ground<'_>) -> Vec
         }
     }
     wishes
+}
+
+/// A piece, in an identity. Whoever leads next may cut otherwise, or another version: an end of that is no end of this.
+/// Half of a version says which it is, and identities are short.
+fn extent(piece: Option<&Chunks>, ground: &Ground<'_>) -> String {
+    match (piece, ground.version) {
+        (Some(piece), Some((version, _))) => {
+            format!("{}-{}-{:016x}", piece.start, piece.end, version.0 & u128::from(u64::MAX))
+        }
+        _ => "all".into(),
+    }
 }
 
 /// The uid and the run that an identity is of.
@@ -137,11 +174,11 @@ pub fn wants(load: &DataLoad, run: i64) -> bool {
         })
 }
 
-/// The pieces of a target; one without chunks where it cannot be cut.
-fn pieces(path: &str, ground: &Ground<'_>, nodes: usize) -> Vec<Option<std::ops::Range<u32>>> {
+/// The pieces of a target, so many at most; one without chunks where it cannot be cut.
+fn pieces(path: &str, ground: &Ground<'_>, most: usize) -> Vec<Option<Chunks>> {
     let chunks = ground.version.and_then(|(_, bytes)| bytes).map(chunks_in);
     let Some(chunks) = chunks.filter(|chunks| path.is_empty() && *chunks > 0) else { return vec![None] };
-    let pieces = u32::try_from(nodes).unwrap_or(MAX_PIECES).clamp(1, MAX_PIECES).min(chunks);
+    let pieces = u32::try_from(most).unwrap_or(MAX_PIECES).clamp(1, MAX_PIECES).min(chunks);
     let cut = |i: u32| u32::try_from(u64::from(chunks) * u64::from(i) / u64::from(pieces)).unwrap_or(chunks);
     (0..pieces).map(|i| Some(cut(i)..cut(i + 1))).collect()
 }

@@ -1,22 +1,36 @@
 //! What the pods of operations have in common: claims, mounts, text that is meant as it stands. Pure.
 
 use k8s_openapi::api::core::v1::{
-    PersistentVolumeClaimVolumeSource, PodSpec, PodTemplateSpec, Volume, VolumeMount,
+    PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, PodSpec, PodTemplateSpec, Volume, VolumeMount,
 };
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
 use operator_api::crd::Dataset;
 use operator_api::crd::common::PodMetadata;
 
+use crate::marks;
 use crate::reconcile::dataset::targets;
+use crate::watch::Owned;
 
-/// The claim by which a namespace uses a Dataset.
-pub fn claim(dataset: &Dataset, namespace: &str) -> Result<String, String> {
+/// The claim by which a namespace uses a Dataset. A name alone says nothing: a claim of that name may be anybody's.
+pub fn claim(
+    dataset: &Dataset,
+    namespace: &str,
+    claims: &Owned<PersistentVolumeClaim>,
+) -> Result<String, String> {
+    let name = dataset.name_any();
     let target = targets::of(dataset).into_iter().find(|target| target.namespace == namespace);
-    target.map(|target| target.claim).ok_or_else(|| {
+    let claim = target.map(|target| target.claim).ok_or_else(|| {
+        format!("namespace {namespace} may not use Dataset {name}: its owner has to add a grant")
+    })?;
+    let uid = dataset.uid();
+    let made_for_it = claims
+        .get(namespace, &claim)
+        .is_some_and(|found| uid.is_some() && found.labels().get(marks::DATASET_UID) == uid.as_ref());
+    made_for_it.then(|| claim.clone()).ok_or_else(|| {
         format!(
-            "namespace {namespace} may not use Dataset {}: its owner has to add a grant",
-            dataset.name_any()
+            "claim {namespace}/{claim} of Dataset {name} is not there yet, or is another's: see the Dataset's \
+             status.volumes"
         )
     })
 }

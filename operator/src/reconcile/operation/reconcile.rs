@@ -50,7 +50,7 @@ pub struct Context {
 /// The wishes of one try of a load.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
-    run: i64,
+    pub(super) run: i64,
     attempt: i32,
     wishes: Vec<Wish>,
 }
@@ -82,7 +82,8 @@ pub async fn reconcile<K: Work>(operation: Arc<K>, context: Arc<Context>) -> Res
     let needed = operation.datasets(&namespace);
     let datasets: Vec<_> =
         needed.iter().map(|(ns, name)| context.datasets.stores.dataset(ns, name)).collect();
-    let worker = operation.worker(Needs { image: context.image.as_deref(), datasets: &datasets });
+    let claims = &context.datasets.stores.claims;
+    let worker = operation.worker(Needs { image: context.image.as_deref(), datasets: &datasets, claims });
     let missing = missing(&namespace, &needed, &datasets);
 
     let ready = match (&missing, &worker) {
@@ -146,6 +147,11 @@ pub async fn reconcile<K: Work>(operation: Arc<K>, context: Arc<Context>) -> Res
     }
     // Only now: a run that is not written down might be started twice.
     let stands = match act {
+        Some(Act::Start { .. })
+            if matches!(worker, Worker::Agents(_)) && load::settles(old.phase, context.datasets.term()) =>
+        {
+            true
+        }
         Some(Act::Start { run, attempt }) => {
             context.start(&*operation, &namespace, worker, run, attempt).await?
         }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Container, EnvVar, EnvVarSource, Pod, PodSpec, PodTemplateSpec, SecretKeySelector,
+    Container, EnvVar, EnvVarSource, PersistentVolumeClaim, Pod, PodSpec, PodTemplateSpec, SecretKeySelector,
 };
 use kube::ResourceExt;
 use operator_api::crd::common::EncryptOption;
@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::pod::{Mount, claim, mount, template, verbatim};
+use crate::watch::Owned;
 
 /// The version of the language. A worker of another one says so and does nothing.
 const VERSION: u32 = 1;
@@ -47,6 +48,7 @@ pub fn migrate(
     migrate: &DataMigrate,
     image: Option<&str>,
     datasets: &[Found],
+    claims: &Owned<PersistentVolumeClaim>,
 ) -> Result<PodTemplateSpec, String> {
     let namespace = migrate.namespace().unwrap_or_default();
     let spec = &migrate.spec;
@@ -56,7 +58,7 @@ pub fn migrate(
         if let Some(target) = &end.dataset {
             let dataset = datasets.next().and_then(Option::as_ref);
             let dataset = dataset.ok_or_else(|| format!("Dataset {} does not exist", target.name))?;
-            let at = mounted(side, claim(dataset, &namespace)?, &mut mounts);
+            let at = mounted(side, claim(dataset, &namespace, claims)?, &mut mounts);
             let named = format!("{}/{}", dataset.namespace().unwrap_or_default(), dataset.name_any());
             return Ok(
                 json!({"folder": at, "path": target.path, "version": target.version, "dataset": named}),

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodTemplateSpec};
+use kube::runtime::watcher::Event;
 use operator_api::crd::{AccessProfile, DataBackup, DataMigrate, Dataset};
 use serde_json::{Value, json};
 
 use super::task::{self, Profiles, Said};
+use crate::marks;
+use crate::watch::Owned;
 
 /// As the worker reads what stands in the pod's variables.
 fn understood(template: &PodTemplateSpec) -> worker::task::Task {
@@ -15,7 +18,7 @@ fn understood(template: &PodTemplateSpec) -> worker::task::Task {
 }
 
 fn dataset() -> Arc<Dataset> {
-    let dataset = json!({"metadata": {"name": "d", "namespace": "n"}, "spec": {
+    let dataset = json!({"metadata": {"name": "d", "namespace": "n", "uid": "u"}, "spec": {
         "mounts": [{"mountPoint": "s3://x/$(y)", "name": "y"}]}});
     Arc::new(serde_json::from_value(dataset).unwrap())
 }
@@ -51,7 +54,10 @@ fn a_claim_is_a_folder_for_either_side_and_for_a_backup() {
                  "to": {"externalStorage": {"uri": "pvc://claim/a/b"}}}}))
     .unwrap();
     let datasets = [Some(dataset())];
-    let template = task::migrate(&migrate, Some("image"), &datasets).unwrap();
+    let claims = Owned::by(marks::DATASET_UID);
+    let claim = json!({"metadata": {"name": "d", "namespace": "n", "labels": {marks::DATASET_UID: "u"}}});
+    claims.apply(&Event::Apply(serde_json::from_value(claim).unwrap()));
+    let template = task::migrate(&migrate, Some("image"), &datasets, &claims).unwrap();
     let told = told(&template);
     assert_eq!(
         told["from"],

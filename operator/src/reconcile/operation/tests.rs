@@ -386,6 +386,30 @@ fn a_whole_dataset_goes_round_the_nodes_in_pieces() {
 }
 
 #[test]
+fn an_end_is_no_end_of_another_piece_or_version() {
+    let load = a_load(json!({"dataset": {"name": "d"}}));
+    let ids = |count: usize, version: u128| {
+        let candidates = nodes(count);
+        let version = Some((Version(version), Some(100 * CHUNK)));
+        let ground = Ground { dataset: "a/d".into(), candidates: &candidates, version };
+        load::plan(&load, 1, 0, &ground).into_iter().map(|wish| wish.id).collect::<Vec<_>>()
+    };
+    let asked = ids(4, 7);
+    // Whoever leads next plans with the agents that are back, or finds that the stores have changed.
+    for other in [ids(3, 7), ids(4, 8)] {
+        assert!(asked.iter().all(|id| !other.contains(id)), "{asked:?} and {other:?}");
+    }
+}
+
+#[test]
+fn what_was_begun_before_waits_for_agents_to_come_back() {
+    let (early, late) = (Some(Duration::from_secs(5)), Some(Duration::from_secs(20)));
+    assert!(load::settles(OperationPhase::Executing, early));
+    assert!(!load::settles(OperationPhase::Executing, late));
+    assert!(!load::settles(OperationPhase::Pending, early), "nobody has any of it in hand");
+}
+
+#[test]
 fn paths_go_whole_to_as_many_nodes_as_asked() {
     let load = a_load(json!({"dataset": {"name": "d"}, "pin": true, "priority": 80,
         "target": [{"path": "/train/", "replicas": 3}, {"path": "/val"}]}));
@@ -405,6 +429,32 @@ fn paths_go_whole_to_as_many_nodes_as_asked() {
     let few = nodes(2);
     let ground = Ground { candidates: &few, ..ground };
     assert!(load::obstacle(&load, &ground).unwrap().contains("3 nodes are to hold it, and the agents of 2"));
+}
+
+#[test]
+fn a_load_is_asked_for_whole_or_not_at_all() {
+    let candidates = nodes(256);
+    let version = Some((Version(7), Some(1_000 * CHUNK)));
+    let ground = Ground { dataset: "a/d".into(), candidates: &candidates, version };
+    // As many pieces as nodes would be 4,352 wishes: they are cut less fine.
+    let whole = a_load(json!({"dataset": {"name": "d"}, "replicas": 17}));
+    assert_eq!(load::obstacle(&whole, &ground), None);
+    let wishes = load::plan(&whole, 1, 0, &ground);
+    let mut copies = [0; 1_000];
+    wishes
+        .iter()
+        .flat_map(|wish| wish.chunks.clone().unwrap().1)
+        .flatten()
+        .for_each(|c| copies[c as usize] += 1);
+    assert!(copies == [17; 1_000] && wishes.len() <= 4_096, "{} wishes", wishes.len());
+
+    let targets = |count: usize| (0..count).map(|i| json!({"path": format!("/{i}")})).collect::<Vec<_>>();
+    let many = |count| a_load(json!({"dataset": {"name": "d"}, "replicas": 17, "target": targets(count)}));
+    assert_eq!(load::obstacle(&many(240), &ground), None);
+    assert_eq!(load::plan(&many(240), 1, 0, &ground).len(), 240 * 17);
+    let why = load::obstacle(&many(256), &ground).unwrap();
+    assert!(why.contains("4352 parts to load") && why.contains("fewer targets or replicas"), "{why}");
+    assert_eq!(load::plan(&many(256), 1, 0, &ground), [], "nothing that would pass for all of it");
 }
 
 #[test]

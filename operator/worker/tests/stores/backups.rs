@@ -64,7 +64,7 @@ fn a_backup_in_a_folder_is_restored_or_refused_whole() {
     );
     let file = only(&to.path().join("weekly/d"));
     let name = file.file_name().unwrap().to_str().unwrap().to_owned();
-    assert!(name.starts_with("n.d.2") && name.ends_with("Z.headrace-backup"), "{name}");
+    assert!(name.starts_with("n.d.2") && name.ends_with(".headrace-backup"), "{name}");
     let objects = objects(&restore(&file, &[]));
     assert_eq!((objects.len(), &objects[0]["kind"]), (2, &json!("Dataset")));
     assert_eq!(objects[0]["spec"], task(&json!({}))["dataset"]["spec"]);
