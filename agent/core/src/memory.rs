@@ -3,7 +3,7 @@
 use rustc_hash::FxHashSet;
 
 use crate::catalog::{Catalog, FileId};
-use crate::core::{Core, WORKLOADS, Workload};
+use crate::core::{Core, Flight, WORKLOADS, Workload};
 use crate::order::Order;
 use crate::profile::{MAX_FILES, Profile, Share};
 use crate::run::Run;
@@ -58,7 +58,10 @@ impl Core {
         }
         let mut used: FxHashSet<u32> = self.processes.values().copied().collect();
         used.extend(self.runs.keys().map(|(workload, _)| *workload));
-        used.extend(self.in_flight.values().map(|(_, owner)| owner.workload));
+        used.extend(self.flights.values().filter_map(|flight| match flight {
+            Flight::Fetch(flight) => Some(flight.owner.workload),
+            Flight::List { .. } => None,
+        }));
         for (id, row) in (0u32..).zip(&mut self.workloads).skip(1) {
             if used.contains(&id) {
                 continue;

@@ -243,8 +243,12 @@ impl Core {
                 self.in_flight.remove(&flight.file);
             }
         }
+        // A descriptor leads to an inode whatever it is called: after a rename that is another file here.
+        let renamed = flight.door != Door::Open
+            && key.and_then(|key| self.catalog.by_key(key)).is_some_and(|id| id != flight.file);
         // The number of a device that has gone may be another's by now.
         if let Some(key) = key
+            && !renamed
             && self.stores.contains_key(&flight.mount)
         {
             let lost = self.catalog.bind(flight.file, key, size);
@@ -269,7 +273,9 @@ impl Core {
                 if bytes > 0 {
                     store.answered();
                 }
-                self.arrived(&flight, size, bytes);
+                if !renamed {
+                    self.arrived(&flight, size, bytes);
+                }
                 self.try_survival(&flight, bytes, now);
             }
             Outcome::Absent | Outcome::Refused | Outcome::Failed | Outcome::Dropped => {

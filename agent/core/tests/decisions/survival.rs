@@ -177,4 +177,13 @@ fn a_file_that_we_may_not_open_is_reached_through_its_reader() {
     let then: Vec<_> = (8..16).flat_map(|at| read(&mut folders, at * 32..at * 32 + 32)).collect();
     let through = Door::Descriptor { tgid: reader.tgid };
     assert!(!then.is_empty() && then.iter().all(|(_, door)| *door == through), "{then:?}");
+    // Renamed meanwhile: what comes through the descriptor is the inode's, whatever name it was asked for by.
+    let path = b"e/public.bin"[..].into();
+    folders.tell(&Observation::Sight { file, mount: MountId(1), path, size, mtime: 0 });
+    for (id, _) in then {
+        let (outcome, file, took) = (Outcome::Done, Some(file), Nanos(50_000_000));
+        folders.tell(&Observation::Fetched { id, outcome, file, size, bytes: 131_072, took });
+    }
+    assert_eq!(folders.core.key_of(None, b"e/public.bin"), Some(file));
+    assert_eq!(folders.core.key_of(None, b"e/private.bin"), None);
 }
