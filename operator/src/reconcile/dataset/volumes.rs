@@ -252,7 +252,10 @@ fn ending(seen: &Seen<'_>) -> Decision {
     // A volume whose deletion was asked for goes by itself; nobody needs the Dataset for that.
     let finalized = seen.dataset.finalizers().iter().any(|finalizer| finalizer == marks::FINALIZER);
     if decision.waits.is_empty() && finalized {
-        decision.acts.push(Act::RemoveFinalizer);
+        // Claims that are left bear our labels alone, and somebody may forbid their deletion: they come last.
+        decision.acts.sort_by_key(|act| matches!(act, Act::DeleteClaim { .. }));
+        let volumes = decision.acts.partition_point(|act| !matches!(act, Act::DeleteClaim { .. }));
+        decision.acts.insert(volumes, Act::RemoveFinalizer);
     }
     decision
 }

@@ -89,6 +89,23 @@ fn deletion_waits_for_no_claim_that_only_bears_our_marks() {
     assert!(decision.waits[0].contains("b/shared"), "{:?}", decision.waits);
     assert_eq!(world.dataset.finalizers(), [marks::FINALIZER]);
     world.claims.remove(&former);
+    let left = world.claims.get_mut(&("c".to_owned(), "shared".to_owned())).unwrap();
+    left.metadata.deletion_timestamp = None;
+    let acts = decide(&Seen {
+        dataset: &world.dataset,
+        invalid: None,
+        claims: world.claims.values().cloned().map(Arc::new).collect(),
+        volumes: world.volumes.values().cloned().map(Arc::new).collect(),
+        homes: world.homes.clone(),
+        obstacles: BTreeMap::new(),
+    })
+    .acts;
+    let place = |wanted: fn(&Act) -> bool| acts.iter().position(wanted);
+    let (ends, deletes) = (
+        place(|act| matches!(act, Act::RemoveFinalizer)),
+        place(|act| matches!(act, Act::DeleteClaim { .. })),
+    );
+    assert!(ends.is_some() && ends < deletes, "somebody may forbid its deletion: {acts:?}");
     world.settle();
     assert!(world.dataset.finalizers().is_empty());
 }
