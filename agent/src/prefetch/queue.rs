@@ -102,7 +102,7 @@ impl Queue {
     pub fn submit(&mut self, id: OrderId, task: Task, deadline: Nanos, now: Nanos) -> Option<Answer> {
         let refused = |task, outcome| Some(Answer { id, task: Arc::new(task), ending: Ending::of(outcome) });
         let lane = self.lanes.entry(task.mount).or_default();
-        if lane.left_alone {
+        if lane.left_alone || lane.forgotten {
             return refused(task, Outcome::Failed);
         }
         if self.by_order.len() >= self.bounds.orders || self.by_order.contains_key(&id) {
@@ -328,9 +328,14 @@ impl Queue {
         self.tidy(mount);
     }
 
-    /// The lane of a mount that has gone leaves with the last of its tasks.
+    /// The lane of a mount that has gone leaves with the last of its tasks, as does one that was made for a mount that had
+    /// gone by then: its depth was never set.
     fn tidy(&mut self, mount: MountId) {
-        if self.lanes.get(&mount).is_some_and(|lane| lane.forgotten && lane.is_idle()) {
+        let spent = |lane: &Lane| {
+            let never_known = lane.depth.is_none() && lane.fetches.is_empty() && lane.lists.is_empty();
+            lane.is_idle() && (lane.forgotten || never_known && !lane.left_alone)
+        };
+        if self.lanes.get(&mount).is_some_and(spent) {
             self.lanes.remove(&mount);
         }
     }

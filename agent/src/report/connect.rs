@@ -50,6 +50,18 @@ pub enum ConnectError {
     Refused { address: String, code: tonic::Code, message: String },
 }
 
+impl ConnectError {
+    /// Whether nobody answered, or ended the connection: what a refused certificate looks like as well.
+    pub fn is_silence(&self) -> bool {
+        use tonic::Code::{Cancelled, Internal, Unavailable, Unknown};
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { code, .. } => matches!(code, Cancelled | Internal | Unavailable | Unknown),
+            Self::Address(_) | Self::Certificates(_) => false,
+        }
+    }
+}
+
 /// Where the operator is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {

@@ -20,7 +20,7 @@ use super::ledger::{Key, Tier};
 use super::manifest::{Coverage, Manifest};
 use super::piece::Piece;
 use super::speaker::{Demand, Speaker, Version};
-use super::survey::{Job, Root, Surveyed, joined};
+use super::survey::{Job, Root, SurveyError, Surveyed, joined};
 
 /// Demand is told over so long.
 const WINDOW: Nanos = Nanos::from_millis(60_000);
@@ -192,6 +192,15 @@ impl Picture {
         dataset.surveyed = Some(now);
         let manifest = match told.manifest {
             Ok(manifest) => manifest,
+            // Nothing was looked at: what was known stays, and it is due again soon.
+            Err(error @ (SurveyError::Waiting | SurveyError::Thread(_))) => {
+                tracing::warn!("Dataset {}: {error}", told.dataset);
+                dataset.suspect = true;
+                if dataset.manifest.is_none() {
+                    dataset.trouble = Some(error.to_string());
+                }
+                return false;
+            }
             Err(error) => {
                 tracing::warn!("Dataset {}: {error}", told.dataset);
                 Self::void(&told.dataset, dataset, speaker);

@@ -105,6 +105,13 @@ fn files_become_chunks_and_instructions_become_pieces() {
     );
     assert!(picture.surveys(Nanos(5)).is_empty());
     assert_eq!(picture.surveys(Nanos(2).plus(SUSPECT)).len(), 1);
+    // It could not be: what is known stays, and it is due again soon.
+    let late = Nanos(3).plus(SUSPECT);
+    let told = Surveyed { dataset: "a/b".into(), manifest: Err(SurveyError::Waiting) };
+    assert!(!picture.surveyed(told, &mut speaker, late));
+    assert!(picture.holds(&piece("data/b", vec![5..6])) && speaker.ledger.get(&key).is_some());
+    assert!(picture.surveys(late).is_empty());
+    assert_eq!(picture.surveys(late.plus(SUSPECT)).len(), 1);
     // All is void: nothing is resident.
     picture.stir(Stir { void: true, files: vec![], more: false }, &mut speaker, Nanos(6));
     assert_eq!(speaker.report().unwrap().residency[0].removed, [2, 1]);

@@ -139,12 +139,16 @@ pub async fn run(config: ReporterConfig, link: Link, session: u64, mut stop: wat
                 reporter.credentials.discard();
             }
             // An operator whose authority is another one now ends the connection, as one that is away does.
-            Ended::Connect(_) if heard.elapsed() > IN_VAIN => {
-                heard = Instant::now();
-                reporter.credentials.discard();
+            Ended::Connect(error) if error.is_silence() => {
+                if heard.elapsed() > IN_VAIN {
+                    heard = Instant::now();
+                    reporter.credentials.discard();
+                }
             }
-            Ended::Connect(_) | Ended::Credential(_) => {}
-            Ended::Speak(_) | Ended::Closed => heard = Instant::now(),
+            // Somebody spoke, or there is no certificate that could be in vain.
+            Ended::Connect(_) | Ended::Credential(_) | Ended::Speak(_) | Ended::Closed => {
+                heard = Instant::now()
+            }
         }
         // Each trouble is said once, not every three seconds.
         let text = ended.to_string();

@@ -75,7 +75,8 @@ pub enum SurveyError {
     )]
     TooLarge,
     #[error(
-        "the stores of {LEFT} other Datasets do not answer, and more are not waited for at a time; what is resident of this one          is reported once they answer or are unmounted"
+        "the stores of {LEFT} other Datasets do not answer, and no more are waited for at a time; this one is looked at once one \
+         of them answers or is unmounted"
     )]
     Waiting,
     #[error("the thread that looks at its files cannot start ({0}); raise ulimit -u. It is tried again")]
