@@ -8,7 +8,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -35,6 +35,12 @@ pub enum ProfileError {
         path.display()
     )]
     Folder { path: PathBuf, source: io::Error },
+    #[error(
+        "{}: others than its owner may write in the folder for learned profiles, so it is not used, and what is learned is \
+         lost at the next restart. Take their right away (chmod go-w), or pass a folder of its own with --state",
+        path.display()
+    )]
+    Shared { path: PathBuf },
     #[error(
         "{}: the disk is full, so what was learned of a workload is not saved; it stays in memory and is \
          saved as soon as there is room. Free some space",
@@ -89,14 +95,13 @@ pub struct ProfileStore {
 }
 
 impl ProfileStore {
-    /// Makes the folder if needed (0700) and takes stock of it.
+    /// Makes the folder if needed (0700) and takes stock of it. One that is there is left as it is, whatever it is else used
+    /// for, and refused where others may write in it.
     pub fn open(dir: &Path) -> Result<Self, ProfileError> {
         let failed = |source| ProfileError::Folder { path: dir.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
-        match fs::set_permissions(dir, fs::Permissions::from_mode(0o700)) {
-            // What was learned before can still be used.
-            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
-            done => done.map_err(failed)?,
+        if fs::metadata(dir).map_err(failed)?.mode() & 0o022 != 0 {
+            return Err(ProfileError::Shared { path: dir.to_owned() });
         }
         let mut store = Self { dir: dir.to_owned(), stored: Vec::new(), saves: 0, counts: Counts::default() };
         for entry in fs::read_dir(dir).map_err(failed)? {

@@ -1,6 +1,7 @@
 //! Real folders: restarts, damage, bounds and a full disk.
 
 use std::ffi::CString;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
@@ -32,6 +33,16 @@ fn what_was_saved_is_there_after_a_restart() {
     let all: Vec<_> = store.iter().map(|profile| profile.source).collect();
     assert_eq!(all, ["nas:/y".into(), "nas:/x".into()]);
     assert_eq!(store.counts().files, 2);
+}
+
+#[test]
+fn a_folder_that_is_there_is_left_as_it_is_and_not_used_where_others_may_write() {
+    let dir = tempfile::tempdir().unwrap();
+    for (mode, used) in [(0o755, true), (0o1777, false), (0o770, false)] {
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(ProfileStore::open(dir.path()).is_ok(), used, "{mode:o}");
+        assert_eq!(fs::metadata(dir.path()).unwrap().mode() & 0o7777, mode);
+    }
 }
 
 #[test]
@@ -128,7 +139,7 @@ fn a_full_disk_is_said_and_nothing_is_lost() {
         unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS) }
             .expect("unshare: this test needs root; run it with sudo");
         mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).unwrap();
-        let options = CString::new("size=256k").unwrap();
+        let options = CString::new("size=256k,mode=0700").unwrap();
         mount("headrace-test", dir.path(), "tmpfs", MountFlags::empty(), Some(options.as_c_str())).unwrap();
         let mut store = ProfileStore::open(dir.path()).unwrap();
         store.save("w", "s", &[1; 50_000]).unwrap();

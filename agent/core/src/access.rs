@@ -112,7 +112,7 @@ impl Core {
             return;
         };
         // What a process read may be told after its end.
-        let lives = workload == 0 || self.processes.contains_key(&reader.tgid);
+        let lives = self.processes.contains_key(&reader.tgid);
         if lives && !run.tgids.contains(&reader.tgid) && run.tgids.len() < ACTIVE {
             run.tgids.push(reader.tgid);
         }
@@ -148,7 +148,7 @@ impl Core {
         }
         if self.is_heard() {
             let (path, covered, pages) = (self.catalog.path(id), missed == 0, pages.clone());
-            self.happen(Happening::Read { file: key, path, tgid: reader.tgid, pages, count, covered });
+            self.happen(Happening::Read { file: key, mount, path, tgid: reader.tgid, pages, count, covered });
         }
         if via != Via::Direct && !pages.is_empty() {
             self.follow(id, workload, mount, reader, &walked, via, now);
@@ -276,7 +276,7 @@ impl Core {
         if before != pattern && pattern != Pattern::New && self.is_heard() {
             let path = self.catalog.path(id);
             let pattern = crate::explain::words(pattern).into();
-            self.happen(Happening::Pattern { path, tgid: reader.tgid, pattern });
+            self.happen(Happening::Pattern { mount, path, tgid: reader.tgid, pattern });
         }
         if let Some((predictor, want)) = wanted
             && room > 0
@@ -292,13 +292,13 @@ impl Core {
     fn hush(&mut self, id: FileId, key: FileKey, hit: bool) {
         let Some(active) = self.active.get_mut(&id) else { return };
         active.hits = if hit { active.hits.saturating_add(1) } else { 0 };
-        if active.quiet || active.hits < SETTLED || !active.hits.is_power_of_two() {
+        let (settled, checked) = (active.hits >= SETTLED, active.hits.is_power_of_two());
+        let Some(file) = self.catalog.file_mut(id).filter(|file| !file.quiet && settled && checked) else {
             return;
-        }
-        let Some(file) = self.catalog.file(id) else { return };
+        };
         let whole = 0..pages_of(file.size);
         if file.residency.as_ref().is_some_and(|residency| residency.gaps(&whole).is_empty()) {
-            active.quiet = true;
+            file.quiet = true;
             self.out.push(Order::Detail { file: key, wanted: false });
         }
     }

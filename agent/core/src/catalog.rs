@@ -72,6 +72,8 @@ pub struct File {
     pub reads: u32,
     pub read_bytes: u64,
     pub covered_bytes: u64,
+    /// The probe only counts for this file, until its pages come or go: whoever reads it by then may be another.
+    pub quiet: bool,
     pub residency: Option<Box<Residency>>,
 }
 
@@ -195,6 +197,7 @@ impl Catalog {
             reads: 0,
             read_bytes: 0,
             covered_bytes: 0,
+            quiet: false,
             residency: None,
         });
         id

@@ -84,8 +84,6 @@ pub(crate) struct Active {
     pub orphan: bool,
     /// An open of ours was refused: only its reader's descriptor leads to it.
     pub refused: bool,
-    /// The probe only counts for this file.
-    pub quiet: bool,
 }
 
 /// An order under way.

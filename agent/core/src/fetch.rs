@@ -201,6 +201,7 @@ impl Core {
         if self.is_heard() {
             self.happen(Happening::Fetch {
                 file: key,
+                mount,
                 path: path.clone(),
                 predictor: flight.owner.predictor,
                 reason: reason.into(),

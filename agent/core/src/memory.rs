@@ -47,7 +47,13 @@ impl Core {
             // Exits were lost; the processes that still read are identified again.
             self.processes.clear();
         }
-        self.processes.insert(tgid, id);
+        let before = self.processes.insert(tgid, id);
+        if let Some(before) = before.filter(|before| *before != id) {
+            // It has called exec: what it was reads no more.
+            for run in self.runs.values_mut().filter(|run| run.workload == before) {
+                run.tgids.retain(|running| *running != tgid);
+            }
+        }
     }
 
     /// The table of workloads is full: those without a process, a run or a fetch under way make room for others, all at
@@ -357,5 +363,24 @@ mod tests {
         assert!(told.iter().any(|workload| **workload == *last), "{} of them", told.len());
         assert_eq!(core.node().workloads, told.len() as u64);
         assert!(core.workloads.len() == WORKLOADS && core.workload_ids.len() < WORKLOADS);
+    }
+    #[test]
+    fn who_calls_exec_leaves_the_run_of_what_it_was() {
+        let mut core = Core::new(Limits::default());
+        let (source, fstype) = ("s".into(), "nfs4".into());
+        let mount = Observation::Mount { mount: MOUNT, dev: 5, source, fstype, read_ahead_bytes: 0 };
+        core.apply(&mount, Nanos(0));
+        let (tgid, file) = (7, FileKey { dev: 5, ino: 1 });
+        let sight = Observation::Sight { file, mount: MOUNT, path: b"f"[..].into(), size: 4_096, mtime: 0 };
+        core.apply(&sight, Nanos(1));
+        for workload in ["bash", "python"] {
+            let (workload, label) = (workload.into(), workload.into());
+            core.apply(&Observation::Process { tgid, workload, label }, Nanos(2));
+            let (reader, pages, via) = (Reader { tgid, tid: tgid }, 0..1, Via::Read);
+            core.apply(&Observation::Access { file, reader, pages, via, count: 1, size: 4_096 }, Nanos(3));
+        }
+        core.apply(&Observation::Tick, Nanos::from_millis(5_000));
+        let running: Vec<_> = core.runs.keys().map(|(workload, _)| *workload).collect();
+        assert_eq!(running, [core.workload_ids["python"]]);
     }
 }

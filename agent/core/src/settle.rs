@@ -71,6 +71,8 @@ impl Core {
         now: Nanos,
     ) {
         let Some(id) = self.catalog.by_key(key) else { return };
+        // Their leaving may have been among records that were lost.
+        self.details_again(id, key);
         if let Some(reader) = reader {
             self.reads_anew(id, reader, now);
         }
@@ -90,13 +92,7 @@ impl Core {
         let Some(id) = self.catalog.by_key(key) else {
             return;
         };
-        if let Some(active) = self.active.get_mut(&id)
-            && std::mem::take(&mut active.quiet)
-        {
-            // It will miss again: the details are wanted back.
-            active.hits = 0;
-            self.out.push(Order::Detail { file: key, wanted: true });
-        }
+        self.details_again(id, key);
         let Some(file) = self.catalog.file_mut(id) else {
             return;
         };
@@ -125,6 +121,16 @@ impl Core {
                 self.emptied.clear();
             }
             self.emptied.insert(thread, (id, now));
+        }
+    }
+
+    /// Pages of the file leave or come: it will miss again, so the details are wanted back where counters were enough.
+    fn details_again(&mut self, id: FileId, key: FileKey) {
+        if self.catalog.file_mut(id).is_some_and(|file| std::mem::take(&mut file.quiet)) {
+            if let Some(active) = self.active.get_mut(&id) {
+                active.hits = 0;
+            }
+            self.out.push(Order::Detail { file: key, wanted: true });
         }
     }
 

@@ -172,9 +172,34 @@ pub struct LedgerRow {
 /// What the live event stream shows (`headrace events`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Happening {
-    Read { file: FileKey, path: Box<[u8]>, tgid: u32, pages: Pages, count: u32, covered: bool },
-    Fetch { file: Option<FileKey>, path: Box<[u8]>, predictor: Predictor, reason: Box<str>, bytes: u64 },
-    Pattern { path: Box<[u8]>, tgid: u32, pattern: Box<str> },
-    Mount { source: Box<str>, survival: Survival },
-    Lost { records: u64 },
+    Read {
+        file: FileKey,
+        mount: MountId,
+        path: Box<[u8]>,
+        tgid: u32,
+        pages: Pages,
+        count: u32,
+        covered: bool,
+    },
+    Fetch {
+        file: Option<FileKey>,
+        mount: MountId,
+        path: Box<[u8]>,
+        predictor: Predictor,
+        reason: Box<str>,
+        bytes: u64,
+    },
+    Pattern {
+        mount: MountId,
+        path: Box<[u8]>,
+        tgid: u32,
+        pattern: Box<str>,
+    },
+    Mount {
+        source: Box<str>,
+        survival: Survival,
+    },
+    Lost {
+        records: u64,
+    },
 }

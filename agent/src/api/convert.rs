@@ -239,12 +239,12 @@ pub fn check(check: Check) -> wire::Check {
     wire::Check { name: name.into(), state: state.into(), finding: finding.into(), advice: advice.into() }
 }
 
-/// The path a happening speaks of, if it does.
-pub fn path_of(happening: &Happening) -> Option<&[u8]> {
+/// The path a happening speaks of and its mount, if it does.
+pub fn place_of(happening: &Happening) -> Option<(MountId, &[u8])> {
     match happening {
-        Happening::Read { path, .. } | Happening::Fetch { path, .. } | Happening::Pattern { path, .. } => {
-            Some(path)
-        }
+        Happening::Read { mount, path, .. }
+        | Happening::Fetch { mount, path, .. }
+        | Happening::Pattern { mount, path, .. } => Some((*mount, path)),
         Happening::Mount { .. } | Happening::Lost { .. } => None,
     }
 }
@@ -252,7 +252,7 @@ pub fn path_of(happening: &Happening) -> Option<&[u8]> {
 pub fn event(happening: &Happening) -> wire::Event {
     use wire::event::{Fetch, KernelLost, MountFound, PatternFound, Read, What};
     let what = match happening {
-        Happening::Read { file, path, tgid, pages: read, count, covered } => What::Read(Read {
+        Happening::Read { file, mount: _, path, tgid, pages: read, count, covered } => What::Read(Read {
             key: Some(key(*file)),
             path: path.to_vec(),
             tgid: *tgid,
@@ -260,14 +260,14 @@ pub fn event(happening: &Happening) -> wire::Event {
             count: *count,
             covered: *covered,
         }),
-        Happening::Fetch { file, path, predictor: who, reason, bytes } => What::Fetch(Fetch {
+        Happening::Fetch { file, mount: _, path, predictor: who, reason, bytes } => What::Fetch(Fetch {
             key: file.map(key),
             path: path.to_vec(),
             predictor: predictor(*who).into(),
             reason: reason.to_string(),
             bytes: *bytes,
         }),
-        Happening::Pattern { path, tgid, pattern } => {
+        Happening::Pattern { mount: _, path, tgid, pattern } => {
             What::Pattern(PatternFound { path: path.to_vec(), tgid: *tgid, pattern: pattern.to_string() })
         }
         Happening::Mount { source, survival: survives } => {

@@ -69,6 +69,19 @@ impl RecordSink {
         observations
     }
 
+    /// Observations that are left out for another reason.
+    pub fn lose(&mut self, observations: u64) {
+        self.lost = self.lost.saturating_add(observations);
+    }
+
+    /// Hands over the last bytes, after the count of what is missing before them; false where the client has no room yet.
+    pub fn finish(&mut self, data: &Bytes) -> bool {
+        if self.lost > 0 && self.blocks.try_send(Block::Lost(self.lost)).is_ok() {
+            self.lost = 0;
+        }
+        self.lost == 0 && self.blocks.try_send(Block::Data(data.clone())).is_ok()
+    }
+
     pub fn phase(&self) -> Phase {
         if self.blocks.is_closed() {
             Phase::Abandoned
@@ -106,6 +119,24 @@ mod tests {
         assert_eq!(sink.offer(block.clone(), 3), 0);
         assert_eq!(source.blocks.try_recv().unwrap(), Block::Lost(30));
         assert_eq!(source.blocks.try_recv().unwrap(), Block::Data(block));
+    }
+
+    #[test]
+    fn the_end_waits_for_room_and_comes_after_what_is_missing() {
+        let (mut sink, mut source) = recording();
+        let (block, end) = (Bytes::from_static(b"block"), Bytes::from_static(b"end"));
+        for _ in 0..=BLOCKS {
+            sink.offer(block.clone(), 3);
+        }
+        sink.lose(1);
+        assert!(!sink.finish(&end), "there is no room");
+        let mut took = Vec::new();
+        while !sink.finish(&end) {
+            took.push(source.blocks.try_recv().unwrap());
+        }
+        took.extend(std::iter::from_fn(|| source.blocks.try_recv().ok()));
+        assert_eq!(took.len(), BLOCKS + 2);
+        assert_eq!(took[BLOCKS..], [Block::Lost(4), Block::Data(end)]);
     }
 
     #[test]

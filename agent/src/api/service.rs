@@ -222,7 +222,8 @@ impl Observability for Observer {
         &self,
         request: Request<wire::EventsRequest>,
     ) -> Result<Response<Self::EventsStream>, Status> {
-        let wire::EventsRequest { prefix } = request.into_inner();
+        let wire::EventsRequest { prefix, mount } = request.into_inner();
+        let mount = mount.map(MountId);
         check_path(&prefix)?;
         let permit = place(&self.event_streams, "event streams", EVENT_STREAMS)?;
         let (to_client, stream) = mpsc::channel(STREAM_BUFFER);
@@ -231,7 +232,7 @@ impl Observability for Observer {
         tokio::spawn(async move {
             let _permit = permit;
             tokio::select! {
-                () = feed_events(happenings, &prefix, &to_client, &metrics) => {}
+                () = feed_events(happenings, mount, &prefix, &to_client, &metrics) => {}
                 () = to_client.closed() => {}
                 _ = stop.wait_for(|stop| *stop) => {}
             }
@@ -267,14 +268,17 @@ impl Observability for Observer {
 /// Passes happenings on until the client or the engine is gone.
 async fn feed_events(
     mut happenings: broadcast::Receiver<Arc<agent_core::view::Happening>>,
+    mount: Option<MountId>,
     prefix: &[u8],
     to_client: &mpsc::Sender<Result<wire::Event, Status>>,
     metrics: &Metrics,
 ) {
+    let wanted =
+        |(of, path): (MountId, &[u8])| mount.is_none_or(|mount| mount == of) && path.starts_with(prefix);
     loop {
         let event = match happenings.recv().await {
             Ok(happening) => {
-                if !convert::path_of(&happening).is_none_or(|path| path.starts_with(prefix)) {
+                if !convert::place_of(&happening).is_none_or(wanted) {
                     continue;
                 }
                 convert::event(&happening)

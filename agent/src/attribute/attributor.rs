@@ -73,6 +73,24 @@ impl Attributor {
         }
     }
 
+    /// Who this is now. A process that has ended is gone, whatever is remembered of it, and one that runs another program
+    /// is another. Not by its name or its command line: many write what they are at into both.
+    pub fn look_again(&mut self, tgid: u32) -> Identity {
+        let Some(stat) = self.stat(tgid) else {
+            return Identity::Gone;
+        };
+        let exe = self.exe(tgid).map(|exe| escape(exe.as_os_str().as_bytes()).into());
+        let same = |known: &&Known| {
+            // Of one whose first thread has ended nothing is to be read, though others may go on.
+            known.process.started == stat.started && (stat.dead || exe.is_none() || known.process.exe == exe)
+        };
+        if let Some(known) = self.known.get(&tgid).filter(same) {
+            return Identity::Known(known.process.clone());
+        }
+        self.forget(tgid);
+        self.identify(tgid)
+    }
+
     /// Who this is. A process that is remembered is only asked for its start time and name, which tells a
     /// new process under an old number, and one that has called exec since.
     pub fn identify(&mut self, tgid: u32) -> Identity {

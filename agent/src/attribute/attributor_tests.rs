@@ -162,6 +162,23 @@ fn exec_makes_another_workload() {
 }
 
 #[test]
+fn who_is_looked_at_again_is_gone_or_runs_another_program() {
+    let fake = FakeProc::new();
+    let mut attributor = fake.attributor();
+    fake.run(10, 0, "/bin/bash", "bash\0").stat(10, "bash", 'S', 0, 7);
+    known(attributor.identify(10));
+    // What it is called says what it does just now.
+    fake.stat(10, "ray::IDLE", 'S', 0, 7).write(10, "cmdline", "ray::IDLE\0");
+    assert_eq!(known(attributor.look_again(10)).workload(None, None), "host exe=/bin/bash");
+    fake.link(10, "exe", "/usr/bin/duckdb").stat(10, "duckdb", 'S', 0, 7);
+    assert_eq!(known(attributor.look_again(10)).workload(None, None), "host exe=/usr/bin/duckdb");
+    fake.stat(10, "duckdb", 'Z', 0, 7);
+    assert_eq!(known(attributor.look_again(10)).workload(None, None), "host exe=/usr/bin/duckdb");
+    fs::rename(fake.dir.path().join("10"), fake.dir.path().join("x")).unwrap();
+    assert_eq!(attributor.look_again(10), Identity::Gone);
+}
+
+#[test]
 fn names_with_parentheses_and_kernel_threads() {
     let fake = FakeProc::new();
     fake.stat(2, "a) R (b", 'S', 0, 5).write(2, "cmdline", "");

@@ -18,14 +18,15 @@ pub async fn events(
     prefix: Option<&Path>,
     count: Option<u64>,
 ) -> Result<(), CliError> {
-    let prefix = match prefix {
+    let request = match prefix {
         Some(prefix) => {
             let mounts = ask_node(&mut client).await?.mounts;
-            paths::spot(&mounts, prefix)?.path
+            let paths::Spot { mount, path } = paths::spot(&mounts, prefix)?;
+            wire::EventsRequest { prefix: path, mount }
         }
-        None => Vec::new(),
+        None => wire::EventsRequest::default(),
     };
-    let mut stream = client.events(wire::EventsRequest { prefix }).await?.into_inner();
+    let mut stream = client.events(request).await?.into_inner();
     let started = Instant::now();
     let mut left = count.unwrap_or(u64::MAX);
     while left > 0 {

@@ -22,6 +22,7 @@ mod outside;
 
 mod step;
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -89,6 +90,8 @@ pub struct Engine {
     outside: Outside,
     /// Processes that the core has been told of.
     told: FxHashMap<u32, Box<str>>,
+    /// The same and some that have ended, in the order in which they are looked at again.
+    turns: VecDeque<u32>,
     asked: Asked,
     /// When records last came, when memory was last looked at.
     busy: Nanos,
@@ -165,6 +168,7 @@ impl Engine {
             edges,
             outside: Outside::default(),
             told: FxHashMap::default(),
+            turns: VecDeque::new(),
             asked: Asked::default(),
             busy: Nanos(0),
             sampled: Nanos(0),

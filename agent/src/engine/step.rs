@@ -22,6 +22,9 @@ const WORTH_COUNTING: u64 = 1 << 20;
 /// Processes remembered as told; the core forgets those that exit, and so does this.
 const TOLD: usize = 1 << 16;
 
+/// Processes looked at again at a tick: a file of /proc each.
+const LOOKS: usize = 16;
+
 /// How often memory is looked at while there is work.
 const SAMPLE: Nanos = Nanos::from_millis(1_000);
 
@@ -156,6 +159,7 @@ impl Engine {
         if at.since(self.sampled) >= SAMPLE {
             self.sample(at);
         }
+        self.look_again(at);
         self.apply(&Observation::Tick, at);
         self.recorders.sweep();
         let changed = self.core.changed_profiles();
@@ -211,6 +215,31 @@ impl Engine {
         }
     }
 
+    /// Looks at some of the processes that the core knows, each in turn: one that has called exec is another workload, and of
+    /// one that has ended the word may have been lost.
+    fn look_again(&mut self, at: Nanos) {
+        for _ in 0..LOOKS.min(self.turns.len()) {
+            let Some(tgid) = self.turns.pop_front() else { return };
+            let Some(told) = self.told.get(&tgid) else { continue };
+            match self.attributor.look_again(tgid) {
+                Identity::Gone => {
+                    self.told.remove(&tgid);
+                    self.attributor.forget(tgid);
+                    self.apply(&Observation::Exit { tgid }, at);
+                }
+                Identity::Known(process) => {
+                    self.turns.push_back(tgid);
+                    let workload: Box<str> = process.workload(None, None).into();
+                    if workload != *told {
+                        self.told.insert(tgid, workload.clone());
+                        let label = process.label().into();
+                        self.apply(&Observation::Process { tgid, workload, label }, at);
+                    }
+                }
+            }
+        }
+    }
+
     /// Tells the core who a process is, and what its workload taught before, ahead of its first access.
     fn introduce(&mut self, tgid: u32, dev: u32, at: Nanos) {
         let workload = match self.told.get(&tgid) {
@@ -218,6 +247,7 @@ impl Engine {
             None => {
                 if self.told.len() >= TOLD {
                     self.told.clear();
+                    self.turns.clear();
                 }
                 let Identity::Known(process) = self.attributor.identify(tgid) else {
                     // Ended already: its reads count as those of an unknown process.
@@ -226,6 +256,7 @@ impl Engine {
                 let workload: Box<str> = process.workload(None, None).into();
                 let label = process.label().into();
                 self.told.insert(tgid, workload.clone());
+                self.turns.push_back(tgid);
                 self.apply(&Observation::Process { tgid, workload: workload.clone(), label }, at);
                 workload
             }

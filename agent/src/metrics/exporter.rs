@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::Metrics;
+use super::bounded::Bounded;
 
 /// Brings the counters up to date before a scrape; bounded in time by whoever makes it.
 pub type Refresh = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
@@ -49,7 +50,7 @@ pub async fn serve(
         .route("/", get(async || "Headrace's agent. Metrics are at /metrics.\n"));
     let serving = tokio::spawn(async move {
         tokio::select! {
-            ended = axum::serve(listener, app) => ended.map_err(|source| ExporterError::Serve { addr, source }),
+            ended = axum::serve(Bounded::new(listener), app) => ended.map_err(|source| ExporterError::Serve { addr, source }),
             _ = stop.wait_for(|stop| *stop) => Ok(()),
         }
     });

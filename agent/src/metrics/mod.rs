@@ -8,6 +8,8 @@ pub mod names;
 
 pub mod histograms;
 
+mod bounded;
+
 mod exporter;
 
 use std::sync::Arc;

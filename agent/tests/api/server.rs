@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
+use agent_core::MountId;
 use agent_core::view::Happening;
 use operator_api::observability::v1 as wire;
 use operator_api::observability::v1::event::What;
@@ -69,18 +70,20 @@ fn a_slow_client_loses_events_and_is_told_how_many() {
 #[test]
 fn events_can_be_asked_for_by_prefix_and_end_with_the_agent() {
     let mut fixture = Fixture::new();
-    let pattern = |path: &[u8]| {
-        Arc::new(Happening::Pattern { path: path.into(), tgid: 1, pattern: "sequential".into() })
+    let pattern = |mount: u32, path: &[u8]| {
+        let (mount, pattern) = (MountId(mount), "sequential".into());
+        Arc::new(Happening::Pattern { mount, path: path.into(), tgid: 1, pattern })
     };
     let mut stream = fixture.block_on(async {
         let mut client = fixture.client().await;
-        let request = wire::EventsRequest { prefix: b"train/".into() };
+        let request = wire::EventsRequest { prefix: b"train/".into(), mount: Some(2) };
         let mut stream = client.events(request).await.unwrap().into_inner();
         while fixture.happenings.receiver_count() == 0 {
             tokio::task::yield_now().await;
         }
-        fixture.happenings.send(pattern(b"valid/1")).unwrap();
-        fixture.happenings.send(pattern(b"train/1")).unwrap();
+        fixture.happenings.send(pattern(2, b"valid/1")).unwrap();
+        fixture.happenings.send(pattern(1, b"train/0")).unwrap();
+        fixture.happenings.send(pattern(2, b"train/1")).unwrap();
         let Some(What::Pattern(found)) = stream.message().await.unwrap().unwrap().what else {
             panic!("another event");
         };

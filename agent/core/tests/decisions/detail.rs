@@ -39,4 +39,16 @@ fn a_resident_file_read_at_random_is_only_counted_until_its_pages_leave() {
     assert_eq!(details(&mut core), [false]);
     core.apply(&Observation::Removed { file: FILE, pages: 3..4, by: Actor::Reclaim }, at);
     assert_eq!(details(&mut core), [true]);
+    // Whoever made it so has long ended when they leave: the next reader is told of too.
+    read(&mut core, 1000);
+    assert_eq!(details(&mut core), [false]);
+    core.apply(&Observation::Exit { tgid: READER.tgid }, at);
+    core.apply(&Observation::Tick, Nanos(100_000_000_000));
+    core.apply(&Observation::Removed { file: FILE, pages: 3..4, by: Actor::Reclaim }, at);
+    assert_eq!(details(&mut core), [true]);
+    // That they left may have been among records that were lost.
+    read(&mut core, 1000);
+    assert_eq!(details(&mut core), [false]);
+    core.apply(&Observation::Added { file: FILE, pages: 9..10, by: Actor::Thread(READER) }, at);
+    assert_eq!(details(&mut core), [true]);
 }
