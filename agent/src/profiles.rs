@@ -8,7 +8,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -95,12 +95,18 @@ pub struct ProfileStore {
 }
 
 impl ProfileStore {
-    /// Makes the folder if needed (0700) and takes stock of it. One that is there is left as it is, whatever it is else used
-    /// for, and refused where others may write in it.
+    /// Makes the folder if needed (0700) and takes stock of it. One that somebody else uses too is left as it is, and refused
+    /// where others may write in it.
     pub fn open(dir: &Path) -> Result<Self, ProfileError> {
         let failed = |source| ProfileError::Folder { path: dir.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
-        if fs::metadata(dir).map_err(failed)?.mode() & 0o022 != 0 {
+        if is_ours(dir).map_err(failed)? {
+            match fs::set_permissions(dir, fs::Permissions::from_mode(0o700)) {
+                // What was learned before can still be used.
+                Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
+                done => done.map_err(failed)?,
+            }
+        } else if fs::metadata(dir).map_err(failed)?.mode() & 0o022 != 0 {
             return Err(ProfileError::Shared { path: dir.to_owned() });
         }
         let mut store = Self { dir: dir.to_owned(), stored: Vec::new(), saves: 0, counts: Counts::default() };
@@ -344,6 +350,21 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
 
 fn file_name(workload: &str, source: &str) -> String {
     format!("{:032x}.profile", hash(workload, source))
+}
+
+/// Whether nothing lies in a folder but what this has left there.
+fn is_ours(dir: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let ours = name.to_str().is_some_and(|name| {
+            // A new disk of ext4 has one.
+            name == "lost+found" || [".profile", ".new", ".bad"].iter().any(|end| is_named(name, end))
+        });
+        if !ours {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn is_named(name: &str, suffix: &str) -> bool {

@@ -1,7 +1,6 @@
 //! Real folders: restarts, damage, bounds and a full disk.
 
 use std::ffi::CString;
-use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
@@ -36,12 +35,22 @@ fn what_was_saved_is_there_after_a_restart() {
 }
 
 #[test]
-fn a_folder_that_is_there_is_left_as_it_is_and_not_used_where_others_may_write() {
+fn a_folder_that_others_use_is_left_as_it_is_and_not_used_where_they_may_write() {
     let dir = tempfile::tempdir().unwrap();
-    for (mode, used) in [(0o755, true), (0o1777, false), (0o770, false)] {
+    let mode = || fs::metadata(dir.path()).unwrap().mode() & 0o7777;
+    let open = |mode| {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
-        assert_eq!(ProfileStore::open(dir.path()).is_ok(), used, "{mode:o}");
-        assert_eq!(fs::metadata(dir.path()).unwrap().mode() & 0o7777, mode);
+        ProfileStore::open(dir.path())
+    };
+    // As an emptyDir is.
+    open(0o777).unwrap().save("w", "s", b"one").unwrap();
+    assert_eq!(mode(), 0o700);
+    assert_eq!(open(0o755).unwrap().load("w", "s").unwrap(), b"one");
+    assert_eq!(mode(), 0o700);
+    fs::write(dir.path().join("another's"), b"").unwrap();
+    for (of, used) in [(0o755, true), (0o1777, false), (0o770, false)] {
+        assert_eq!(open(of).is_ok(), used, "{of:o}");
+        assert_eq!(mode(), of);
     }
 }
 
@@ -139,7 +148,7 @@ fn a_full_disk_is_said_and_nothing_is_lost() {
         unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS) }
             .expect("unshare: this test needs root; run it with sudo");
         mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).unwrap();
-        let options = CString::new("size=256k,mode=0700").unwrap();
+        let options = CString::new("size=256k").unwrap();
         mount("headrace-test", dir.path(), "tmpfs", MountFlags::empty(), Some(options.as_c_str())).unwrap();
         let mut store = ProfileStore::open(dir.path()).unwrap();
         store.save("w", "s", &[1; 50_000]).unwrap();
