@@ -65,6 +65,20 @@ pub enum RunError {
     Ended(String),
 }
 
+/// Descriptors the operator can use: one for each node's agent, those of the doors, and the watches.
+const DESCRIPTORS: u64 = 16_384;
+
+/// The usual soft limit of 1,024 is made for select(2), which nothing here calls, and is less than a large cluster has
+/// nodes. Where it cannot be raised, what runs out says so.
+fn more_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(DESCRIPTORS, |most| most.min(DESCRIPTORS));
+    if limit.current.is_some_and(|current| current < wanted) {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum });
+    }
+}
+
 pub fn run(config: Config) -> Result<(), RunError> {
     // kube and tonic would each bring another; rustls takes the first.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -81,6 +95,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
         LogFormat::Text => subscriber.try_init(),
         LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
     };
+    more_descriptors();
     let runtime = tokio::runtime::Runtime::new().map_err(RunError::Runtime)?;
     let ended = runtime.block_on(life(config));
     // What hangs in a blocking call must not keep the process.
