@@ -92,6 +92,7 @@ fn it_ends_when_told_to_where_the_cluster_has_not_answered_yet() {
     assert!(ended_with.success(), "{ended_with}");
     // As many agents as a large cluster has nodes, whatever the shell or the container runtime left.
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap_or_default();
-    let [soft, hard] = [3, 4].map(|at| files.split_whitespace().nth(at).and_then(|most| most.parse::<u64>().ok()));
+    let [soft, hard] =
+        [3, 4].map(|at| files.split_whitespace().nth(at).and_then(|most| most.parse::<u64>().ok()));
     assert_eq!(soft, Some(hard.map_or(16_384, |hard| hard.min(16_384))), "{limits}");
 }
