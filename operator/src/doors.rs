@@ -53,7 +53,11 @@ pub struct Doors {
     namespace: String,
     /// By which replicas know each other.
     name: ServerName<'static>,
+    shut: Shut,
 }
+
+/// Why there is no certificate; see [`Doors::shut`].
+type Shut = watch::Sender<Option<String>>;
 
 /// What answers behind the doors.
 #[derive(Clone, Debug)]
@@ -94,7 +98,15 @@ impl Doors {
             }
             None => None,
         };
-        Ok(Self { agents, scheduling, source, namespace: namespace.to_owned(), name })
+        let why =
+            (agents.is_some() || scheduling.is_some()).then(|| "it has only just been asked for".to_owned());
+        let shut = watch::Sender::new(why);
+        Ok(Self { agents, scheduling, source, namespace: namespace.to_owned(), name, shut })
+    }
+
+    /// Why there is no certificate to serve with yet; none once there is one, or where none is needed.
+    pub fn shut(&self) -> watch::Receiver<Option<String>> {
+        self.shut.subscribe()
     }
 
     /// Serves until `stop` turns true, and then until what is under way has ended, within bounds.
@@ -104,14 +116,14 @@ impl Doors {
         inside: Inside,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), DoorError> {
-        let Self { agents, scheduling, source, namespace, name } = self;
+        let Self { agents, scheduling, source, namespace, name, shut } = self;
         if agents.is_none() && scheduling.is_none() {
             let _ = stop.wait_for(|stop| *stop).await;
             return Ok(());
         }
         let opened = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
-            opened = Box::pin(opened(&source)) => opened,
+            opened = Box::pin(opened(&source, &shut)) => opened,
         };
         let (serving, signer) = opened;
         let Inside { hub, steering, stores, leads, leader, metrics } = inside;
@@ -172,11 +184,17 @@ async fn if_any<F: Future>(future: Option<F>) -> Option<F::Output> {
 }
 
 /// An API server that is away now is there again later.
-async fn opened(source: &Source<KubeVault>) -> (Serving, certs::Signer) {
+async fn opened(source: &Source<KubeVault>, shut: &Shut) -> (Serving, certs::Signer) {
     loop {
         match certs::open(source).await {
-            Ok(opened) => return opened,
-            Err(error) => tracing::error!("agents, webhooks and schedulers cannot be served yet: {error}"),
+            Ok(opened) => {
+                shut.send_replace(None);
+                return opened;
+            }
+            Err(error) => {
+                tracing::error!("agents, webhooks and schedulers cannot be served yet: {error}");
+                shut.send_replace(Some(error.to_string()));
+            }
         }
         tokio::time::sleep(AGAIN).await;
     }
@@ -196,4 +214,43 @@ async fn answer(
         () = stores.wait_until_ready() => {}
     }
     steering.serve(stores, leader, listener, Arc::new(move || serving.current()), stop).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn doors_say_why_they_are_shut_until_there_is_a_certificate() {
+        let folder = tempfile::tempdir().unwrap();
+        let service = tower::service_fn(|_: axum::http::Request<kube::client::Body>| {
+            std::future::pending::<Result<axum::http::Response<kube::client::Body>, std::convert::Infallible>>(
+            )
+        });
+        let client = Client::new(service, "n");
+        let bind = |scheduling: Option<SocketAddr>| {
+            let certificates =
+                CertificatesConfig { folder: Some(folder.path().to_owned()), names: Vec::new() };
+            Doors::bind(None, scheduling, certificates, "n", client.clone())
+        };
+        assert_eq!(*bind(None).await.unwrap().shut().borrow(), None, "nobody is to be served");
+
+        let doors = bind(Some(([127, 0, 0, 1], 0).into())).await.unwrap();
+        let mut shut = doors.shut();
+        assert!(shut.borrow_and_update().is_some());
+        let opening = opened(&doors.source, &doors.shut);
+        tokio::select! {
+            _ = opening => panic!("there is nothing to open with"),
+            changed = shut.changed() => changed.unwrap(),
+        }
+        let why = shut.borrow().clone().unwrap();
+        assert!(why.contains(&folder.path().display().to_string()), "{why}");
+
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        std::fs::write(folder.path().join("tls.crt"), made.cert.pem()).unwrap();
+        std::fs::write(folder.path().join("tls.key"), made.signing_key.serialize_pem()).unwrap();
+        std::fs::write(folder.path().join("ca.crt"), made.cert.pem()).unwrap();
+        opened(&doors.source, &doors.shut).await;
+        assert_eq!(*shut.borrow(), None);
+    }
 }

@@ -1,7 +1,8 @@
 //! /healthz, /readyz and /metrics.
 //!
 //! Healthy: the runtime still turns its tasks over. Ready: every kind has been listed, so that what webhook and
-//! extender answer rests on something; until then /readyz says which has not, and why. Whether this replica leads has nothing to do with it.
+//! extender answer rests on something, and there is a certificate to answer with; until then /readyz says what is
+//! missing, and why. Whether this replica leads has nothing to do with it.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;

@@ -156,7 +156,7 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
     let steering = Steering::new(inventory.clone());
     let sink = sink(inventory.clone(), steering.clone(), hub.clone());
     let stores = stores::start(&client, sink, &mut tasks);
-    tasks.spawn(readiness(stores.clone(), health.clone(), metrics.clone()));
+    tasks.spawn(readiness(stores.clone(), doors.shut(), health.clone(), metrics.clone()));
     let serving = health::serve(listener, addr, health.clone(), metrics.clone(), stop.clone());
     let mut serving = std::pin::pin!(serving);
 
@@ -257,13 +257,26 @@ async fn campaign(
     }
 }
 
-/// Ready when everything has been listed; counts what there is.
-async fn readiness(stores: Stores, health: Health, metrics: Metrics) {
+/// Ready when everything has been listed and whoever comes can be served; counts what there is.
+async fn readiness(
+    stores: Stores,
+    mut shut: watch::Receiver<Option<String>>,
+    health: Health,
+    metrics: Metrics,
+) {
     let mut turns = stores.listings.turns();
     while let Some(why) = stores.listings.waits_for() {
         health.set_unready(Some(format!("the cluster has not been listed yet: {why}")));
         if tokio::time::timeout(SILENCE, turns.next()).await.is_err() {
             tracing::warn!(why, "not ready: the cluster has not been listed yet");
+        }
+    }
+    loop {
+        let Some(why) = shut.borrow_and_update().clone() else { break };
+        health.set_unready(Some(format!("no certificate yet: {why}")));
+        if shut.changed().await.is_err() {
+            // The doors have ended, and with them the operator does.
+            return std::future::pending().await;
         }
     }
     health.set_unready(None);
