@@ -216,10 +216,10 @@ async fn campaign(
     mut stop: watch::Receiver<bool>,
 ) {
     loop {
-        tokio::select! {
+        let since = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
-            () = candidate.acquire() => {}
-        }
+            since = candidate.acquire() => since,
+        };
         tracing::info!("this replica leads now");
         leading.set(true);
         hub.admit(true);
@@ -234,7 +234,7 @@ async fn campaign(
             written: Mutex::default(),
         });
         let told = tokio::select! {
-            () = candidate.hold() => false,
+            () = candidate.hold(since) => false,
             () = controller::run(context, Arc::new(metrics.clone())) => false,
             () = placing::run(hub.clone()) => false,
             () = learned::keep(&hub, &datasets.stores, &datasets.writer) => false,
