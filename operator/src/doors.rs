@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::Client;
 use rustls::pki_types::ServerName;
@@ -65,8 +65,8 @@ pub struct Inside {
     pub hub: Arc<Hub>,
     pub steering: Steering,
     pub stores: Stores,
-    /// Whether this replica leads.
-    pub leads: watch::Receiver<bool>,
+    /// Since when this replica leads; none where it does not.
+    pub leads: watch::Receiver<Option<Instant>>,
     /// Where another one that leads is asked.
     pub leader: watch::Receiver<Option<SocketAddr>>,
     pub metrics: Metrics,
@@ -137,9 +137,10 @@ impl Doors {
         let scheduling = scheduling.map(|listener| {
             let (serving, stop, authority) = (serving.clone(), stop.clone(), serving.authority());
             let leader = Leader::new(leader, serving.authority(), name, Arc::new(metrics));
+            let lead = (leads.clone(), leader);
             let keep =
                 register::keep(client, namespace, marks::FIELD_MANAGER, authority, leads, stop.clone());
-            let answer = answer(steering, stores, leader, listener, serving, stop);
+            let answer = answer(steering, stores, lead, listener, serving, stop);
             Box::pin(async move { tokio::join!(keep, answer) })
         });
         let renewing = certs::renew(source, serving, signer, stop);
@@ -165,13 +166,13 @@ async fn serve_agents(
     hub: Arc<Hub>,
     serving: Serving,
     enrolments: Enrolments<TokenReviews>,
-    until: (watch::Receiver<bool>, watch::Receiver<bool>),
+    until: (watch::Receiver<Option<Instant>>, watch::Receiver<bool>),
 ) -> Result<(), IngestError> {
     let (mut leads, mut stop) = until;
     let stopped = stop.clone();
     tokio::select! {
         _ = stop.wait_for(|stop| *stop) => {}
-        _ = tokio::time::timeout(UNDECIDED, leads.wait_for(|leads| *leads)) => {}
+        _ = tokio::time::timeout(UNDECIDED, leads.wait_for(Option::is_some)) => {}
     }
     listening.serve(hub, serving, Some(enrolments), stopped).await
 }
@@ -204,7 +205,7 @@ async fn opened(source: &Source<KubeVault>, shut: &Shut) -> (Serving, certs::Sig
 async fn answer(
     steering: Steering,
     stores: Stores,
-    leader: Leader,
+    lead: (watch::Receiver<Option<Instant>>, Leader),
     listener: TcpListener,
     serving: Serving,
     mut stop: watch::Receiver<bool>,
@@ -213,7 +214,7 @@ async fn answer(
         _ = stop.wait_for(|stop| *stop) => return,
         () = stores.wait_until_ready() => {}
     }
-    steering.serve(stores, leader, listener, Arc::new(move || serving.current()), stop).await;
+    steering.serve(stores, lead, listener, Arc::new(move || serving.current()), stop).await;
 }
 
 #[cfg(test)]
