@@ -157,8 +157,7 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
     let sink = sink(inventory.clone(), steering.clone(), hub.clone());
     let stores = stores::start(&client, sink, &mut tasks);
     tasks.spawn(readiness(stores.clone(), doors.shut(), health.clone(), metrics.clone()));
-    let serving = health::serve(listener, addr, health.clone(), metrics.clone(), stop.clone());
-    let mut serving = std::pin::pin!(serving);
+    let answering = health::serve(listener, health.clone(), metrics.clone(), stop.clone());
 
     let leading = Leading::default();
     let datasets = Arc::new(Datasets {
@@ -183,6 +182,10 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
         campaign(candidate, leading, datasets, hub, worker_image, metrics, stop).await;
         Ok(())
     };
+    let telling = async {
+        answering.await;
+        Ok(())
+    };
     let binding = async {
         let kind = Dataset::kind(&());
         tokio::select! {
@@ -191,14 +194,12 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
         }
         Ok(())
     };
-    let mut life = std::pin::pin!(async { tokio::try_join!(campaign, doors, binding) });
+    let mut life = std::pin::pin!(async { tokio::try_join!(campaign, doors, telling, binding) });
     tokio::select! {
         // Ends when it is told to, and has given the Lease back by then; early only where a door fails.
         ended = &mut life => {
             ended?;
         }
-        // Ends early only where it fails.
-        Err(error) = &mut serving => return Err(error.into()),
         Some(ended) = tasks.join_next() => return Err(RunError::Ended(format!("{ended:?}"))),
     }
     health.set_unready(Some("the operator is ending".into()));
