@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::Client;
 use rustls::pki_types::ServerName;
@@ -53,7 +53,11 @@ pub struct Doors {
     namespace: String,
     /// By which replicas know each other.
     name: ServerName<'static>,
+    shut: Shut,
 }
+
+/// Why there is no certificate; see [`Doors::shut`].
+type Shut = watch::Sender<Option<String>>;
 
 /// What answers behind the doors.
 #[derive(Clone, Debug)]
@@ -61,8 +65,8 @@ pub struct Inside {
     pub hub: Arc<Hub>,
     pub steering: Steering,
     pub stores: Stores,
-    /// Whether this replica leads.
-    pub leads: watch::Receiver<bool>,
+    /// Since when this replica leads; none where it does not.
+    pub leads: watch::Receiver<Option<Instant>>,
     /// Where another one that leads is asked.
     pub leader: watch::Receiver<Option<SocketAddr>>,
     pub metrics: Metrics,
@@ -94,7 +98,15 @@ impl Doors {
             }
             None => None,
         };
-        Ok(Self { agents, scheduling, source, namespace: namespace.to_owned(), name })
+        let why =
+            (agents.is_some() || scheduling.is_some()).then(|| "it has only just been asked for".to_owned());
+        let shut = watch::Sender::new(why);
+        Ok(Self { agents, scheduling, source, namespace: namespace.to_owned(), name, shut })
+    }
+
+    /// Why there is no certificate to serve with yet; none once there is one, or where none is needed.
+    pub fn shut(&self) -> watch::Receiver<Option<String>> {
+        self.shut.subscribe()
     }
 
     /// Serves until `stop` turns true, and then until what is under way has ended, within bounds.
@@ -104,14 +116,14 @@ impl Doors {
         inside: Inside,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), DoorError> {
-        let Self { agents, scheduling, source, namespace, name } = self;
+        let Self { agents, scheduling, source, namespace, name, shut } = self;
         if agents.is_none() && scheduling.is_none() {
             let _ = stop.wait_for(|stop| *stop).await;
             return Ok(());
         }
         let opened = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
-            opened = Box::pin(opened(&source)) => opened,
+            opened = Box::pin(opened(&source, &shut)) => opened,
         };
         let (serving, signer) = opened;
         let Inside { hub, steering, stores, leads, leader, metrics } = inside;
@@ -125,9 +137,10 @@ impl Doors {
         let scheduling = scheduling.map(|listener| {
             let (serving, stop, authority) = (serving.clone(), stop.clone(), serving.authority());
             let leader = Leader::new(leader, serving.authority(), name, Arc::new(metrics));
+            let lead = (leads.clone(), leader);
             let keep =
                 register::keep(client, namespace, marks::FIELD_MANAGER, authority, leads, stop.clone());
-            let answer = answer(steering, stores, leader, listener, serving, stop);
+            let answer = answer(steering, stores, lead, listener, serving, stop);
             Box::pin(async move { tokio::join!(keep, answer) })
         });
         let renewing = certs::renew(source, serving, signer, stop);
@@ -153,13 +166,13 @@ async fn serve_agents(
     hub: Arc<Hub>,
     serving: Serving,
     enrolments: Enrolments<TokenReviews>,
-    until: (watch::Receiver<bool>, watch::Receiver<bool>),
+    until: (watch::Receiver<Option<Instant>>, watch::Receiver<bool>),
 ) -> Result<(), IngestError> {
     let (mut leads, mut stop) = until;
     let stopped = stop.clone();
     tokio::select! {
         _ = stop.wait_for(|stop| *stop) => {}
-        _ = tokio::time::timeout(UNDECIDED, leads.wait_for(|leads| *leads)) => {}
+        _ = tokio::time::timeout(UNDECIDED, leads.wait_for(Option::is_some)) => {}
     }
     listening.serve(hub, serving, Some(enrolments), stopped).await
 }
@@ -172,11 +185,17 @@ async fn if_any<F: Future>(future: Option<F>) -> Option<F::Output> {
 }
 
 /// An API server that is away now is there again later.
-async fn opened(source: &Source<KubeVault>) -> (Serving, certs::Signer) {
+async fn opened(source: &Source<KubeVault>, shut: &Shut) -> (Serving, certs::Signer) {
     loop {
         match certs::open(source).await {
-            Ok(opened) => return opened,
-            Err(error) => tracing::error!("agents, webhooks and schedulers cannot be served yet: {error}"),
+            Ok(opened) => {
+                shut.send_replace(None);
+                return opened;
+            }
+            Err(error) => {
+                tracing::error!("agents, webhooks and schedulers cannot be served yet: {error}");
+                shut.send_replace(Some(error.to_string()));
+            }
         }
         tokio::time::sleep(AGAIN).await;
     }
@@ -186,7 +205,7 @@ async fn opened(source: &Source<KubeVault>) -> (Serving, certs::Signer) {
 async fn answer(
     steering: Steering,
     stores: Stores,
-    leader: Leader,
+    lead: (watch::Receiver<Option<Instant>>, Leader),
     listener: TcpListener,
     serving: Serving,
     mut stop: watch::Receiver<bool>,
@@ -195,5 +214,44 @@ async fn answer(
         _ = stop.wait_for(|stop| *stop) => return,
         () = stores.wait_until_ready() => {}
     }
-    steering.serve(stores, leader, listener, Arc::new(move || serving.current()), stop).await;
+    steering.serve(stores, lead, listener, Arc::new(move || serving.current()), stop).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn doors_say_why_they_are_shut_until_there_is_a_certificate() {
+        let folder = tempfile::tempdir().unwrap();
+        let service = tower::service_fn(|_: axum::http::Request<kube::client::Body>| {
+            std::future::pending::<Result<axum::http::Response<kube::client::Body>, std::convert::Infallible>>(
+            )
+        });
+        let client = Client::new(service, "n");
+        let bind = |scheduling: Option<SocketAddr>| {
+            let certificates =
+                CertificatesConfig { folder: Some(folder.path().to_owned()), names: Vec::new() };
+            Doors::bind(None, scheduling, certificates, "n", client.clone())
+        };
+        assert_eq!(*bind(None).await.unwrap().shut().borrow(), None, "nobody is to be served");
+
+        let doors = bind(Some(([127, 0, 0, 1], 0).into())).await.unwrap();
+        let mut shut = doors.shut();
+        assert!(shut.borrow_and_update().is_some());
+        let opening = opened(&doors.source, &doors.shut);
+        tokio::select! {
+            _ = opening => panic!("there is nothing to open with"),
+            changed = shut.changed() => changed.unwrap(),
+        }
+        let why = shut.borrow().clone().unwrap();
+        assert!(why.contains(&folder.path().display().to_string()), "{why}");
+
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        std::fs::write(folder.path().join("tls.crt"), made.cert.pem()).unwrap();
+        std::fs::write(folder.path().join("tls.key"), made.signing_key.serialize_pem()).unwrap();
+        std::fs::write(folder.path().join("ca.crt"), made.cert.pem()).unwrap();
+        opened(&doors.source, &doors.shut).await;
+        assert_eq!(*shut.borrow(), None);
+    }
 }

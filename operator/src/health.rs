@@ -1,7 +1,8 @@
 //! /healthz, /readyz and /metrics.
 //!
 //! Healthy: the runtime still turns its tasks over. Ready: every kind has been listed, so that what webhook and
-//! extender answer rests on something; until then /readyz says which has not, and why. Whether this replica leads has nothing to do with it.
+//! extender answer rests on something, and there is a certificate to answer with; until then /readyz says what is
+//! missing, and why. Whether this replica leads has nothing to do with it.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -13,8 +14,11 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::metrics::Metrics;
@@ -24,6 +28,19 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 /// The pulse beats this often, and has stopped when it has not for so long.
 const BEAT: Duration = Duration::from_secs(1);
 const STOPPED: u64 = 30;
+
+/// Connections at a time; more wait in the kernel's queue. The port has no TLS, and every pod may reach it.
+const CONNECTIONS: usize = 64;
+
+/// For a request's head, and between requests: a kubelet asks over a new connection each time, and its probe waits for
+/// those that say nothing no longer than this.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A connection is closed after so long in any case: one whose peer reads no answers would never end.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// After a failed accept, which is out of descriptors as a rule: trying at once would spin.
+const RELIEF: Duration = Duration::from_millis(100);
 
 /// What is told of this replica.
 #[derive(Clone, Debug)]
@@ -87,8 +104,6 @@ impl Answer {
 pub enum HealthError {
     #[error("nothing can listen at {addr}: {source}; choose another address with --health")]
     Bind { addr: SocketAddr, source: std::io::Error },
-    #[error("serving at {addr} ended: {source}; restart the operator")]
-    Serve { addr: SocketAddr, source: std::io::Error },
 }
 
 /// Listens at once, so that a bad address is known at start.
@@ -97,13 +112,7 @@ pub async fn bind(addr: SocketAddr) -> Result<TcpListener, HealthError> {
 }
 
 /// Serves until `stop` turns true.
-pub async fn serve(
-    listener: TcpListener,
-    addr: SocketAddr,
-    health: Health,
-    metrics: Metrics,
-    mut stop: watch::Receiver<bool>,
-) -> Result<(), HealthError> {
+pub async fn serve(listener: TcpListener, health: Health, metrics: Metrics, mut stop: watch::Receiver<bool>) {
     let (alive, ready) = (health.clone(), health);
     let scrape = move || {
         let text = metrics.text();
@@ -125,8 +134,75 @@ pub async fn serve(
             }),
         )
         .route("/metrics", get(scrape));
-    tokio::select! {
-        ended = axum::serve(listener, app) => ended.map_err(|source| HealthError::Serve { addr, source }),
-        _ = stop.wait_for(|stop| *stop) => Ok(()),
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut open = JoinSet::new();
+    loop {
+        let arrived = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            Some(_) = open.join_next(), if !open.is_empty() => continue,
+            arrived = async {
+                let place = places.clone().acquire_owned().await.ok();
+                (place, listener.accept().await)
+            } => arrived,
+        };
+        match arrived {
+            (Some(place), Ok((stream, _))) => {
+                let app = app.clone();
+                open.spawn(async move {
+                    let _place = place;
+                    converse(stream, app).await;
+                });
+            }
+            (_, Ok(_)) => {}
+            (_, Err(error)) => {
+                tracing::warn!(%error, "a connection to the health port could not be taken; trying again");
+                tokio::time::sleep(RELIEF).await;
+            }
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, app: Router) {
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
+    match tokio::time::timeout(LIFETIME, connection).await {
+        Ok(Ok(())) | Err(_) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection to the health port ended early"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::ingest::{Hub, Limits};
+
+    #[tokio::test]
+    async fn connections_that_say_nothing_keep_no_probe_away() {
+        let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let metrics = Metrics::new(Hub::new(Limits::default(), 1, Arc::default()));
+        let (stop, stopped) = watch::channel(false);
+        let served = tokio::spawn(serve(listener, Health::default(), metrics, stopped));
+        let mut silent = Vec::new();
+        for _ in 0..CONNECTIONS + 1 {
+            silent.push(TcpStream::connect(addr).await.unwrap());
+        }
+        let mut probe = TcpStream::connect(addr).await.unwrap();
+        probe.write_all(b"GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        let begun = Instant::now();
+        tokio::time::timeout(PATIENCE * 3, probe.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        // There were no more places than that: it had to wait for one.
+        assert!(begun.elapsed() >= PATIENCE / 2, "{:?}", begun.elapsed());
+        let first = silent.first_mut().unwrap();
+        let mut rest = Vec::new();
+        tokio::time::timeout(PATIENCE * 2, first.read_to_end(&mut rest)).await.unwrap().unwrap();
+        stop.send_replace(true);
+        served.await.unwrap();
     }
 }

@@ -135,12 +135,15 @@ impl Candidate {
         self.leader.subscribe()
     }
 
-    /// Waits until this one holds the Lease.
-    pub async fn acquire(&mut self) {
+    /// Waits until this one holds the Lease, and says since when: from when it was asked for, as [`Self::hold`] counts.
+    pub async fn acquire(&mut self) -> Instant {
         let mut told = false;
         loop {
+            let asked = Instant::now();
             match self.attempt().await {
-                Ok(true) => return,
+                Ok(true) if asked.elapsed() < RENEW_DEADLINE => return asked,
+                // The answer was on its way for so long that another may begin soon: it is renewed first.
+                Ok(true) => continue,
                 Ok(false) => told = false,
                 Err(error) => {
                     if !told {
@@ -153,9 +156,8 @@ impl Candidate {
         }
     }
 
-    /// Keeps the Lease until it is lost: taken by another, or not renewed in time.
-    pub async fn hold(&mut self) {
-        let mut renewed = Instant::now();
+    /// Keeps the Lease, had since `renewed`, until it is lost: taken by another, or not renewed in time.
+    pub async fn hold(&mut self, mut renewed: Instant) {
         loop {
             tokio::time::sleep(RETRY_PERIOD).await;
             // An attempt ends with the deadline: a hung connection must not make a leader of two.
@@ -302,6 +304,35 @@ mod tests {
             assert_eq!(elsewhere(&lease(holder, said), "me"), None, "{why}");
         }
         assert_eq!(elsewhere(&Lease::default(), "me"), None);
+    }
+
+    #[tokio::test]
+    async fn a_hold_counts_from_when_it_was_asked_for() {
+        use kube::client::Body;
+        const ON_ITS_WAY: Duration = Duration::from_millis(100);
+        // There is no Lease, so one is created, and answers take long.
+        let slow = tower::service_fn(|request: axum::http::Request<Body>| async move {
+            tokio::time::sleep(ON_ITS_WAY).await;
+            let (code, text) = match request.method().as_str() {
+                "GET" => (404, r#"{"kind":"Status","status":"Failure","reason":"NotFound","code":404}"#),
+                _ => {
+                    (201, r#"{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"l"}}"#)
+                }
+            };
+            axum::http::Response::builder().status(code).body(Body::from(text.as_bytes().to_vec()))
+        });
+        let mut candidate = Candidate::new(Client::new(slow, "n"), "n", "l", "me", None);
+        let asked = candidate.acquire().await;
+        assert!(asked.elapsed() >= ON_ITS_WAY * 2, "{:?}", asked.elapsed());
+
+        let silent = tower::service_fn(|_: axum::http::Request<Body>| {
+            std::future::pending::<Result<axum::http::Response<Body>, std::convert::Infallible>>()
+        });
+        let mut candidate = Candidate::new(Client::new(silent, "n"), "n", "l", "me", None);
+        let begun = Instant::now();
+        // Nearly over when it is told of: another may begin 15 s after it was asked for, not after it was had.
+        candidate.hold(begun.checked_sub(RENEW_DEADLINE - Duration::from_secs(1)).unwrap()).await;
+        assert!(begun.elapsed() < RENEW_DEADLINE / 2, "{:?}", begun.elapsed());
     }
 
     #[test]

@@ -65,6 +65,20 @@ pub enum RunError {
     Ended(String),
 }
 
+/// Descriptors the operator can use: one for each node's agent, those of the doors, and the watches.
+const DESCRIPTORS: u64 = 16_384;
+
+/// The usual soft limit of 1,024 is made for select(2), which nothing here calls, and is less than a large cluster has
+/// nodes. Where it cannot be raised, what runs out says so.
+fn more_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(DESCRIPTORS, |most| most.min(DESCRIPTORS));
+    if limit.current.is_some_and(|current| current < wanted) {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum });
+    }
+}
+
 pub fn run(config: Config) -> Result<(), RunError> {
     // kube and tonic would each bring another; rustls takes the first.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -81,6 +95,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
         LogFormat::Text => subscriber.try_init(),
         LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
     };
+    more_descriptors();
     let runtime = tokio::runtime::Runtime::new().map_err(RunError::Runtime)?;
     let ended = runtime.block_on(life(config));
     // What hangs in a blocking call must not keep the process.
@@ -141,9 +156,8 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
     let steering = Steering::new(inventory.clone());
     let sink = sink(inventory.clone(), steering.clone(), hub.clone());
     let stores = stores::start(&client, sink, &mut tasks);
-    tasks.spawn(readiness(stores.clone(), health.clone(), metrics.clone()));
-    let serving = health::serve(listener, addr, health.clone(), metrics.clone(), stop.clone());
-    let mut serving = std::pin::pin!(serving);
+    tasks.spawn(readiness(stores.clone(), doors.shut(), health.clone(), metrics.clone()));
+    let answering = health::serve(listener, health.clone(), metrics.clone(), stop.clone());
 
     let leading = Leading::default();
     let datasets = Arc::new(Datasets {
@@ -168,6 +182,10 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
         campaign(candidate, leading, datasets, hub, worker_image, metrics, stop).await;
         Ok(())
     };
+    let telling = async {
+        answering.await;
+        Ok(())
+    };
     let binding = async {
         let kind = Dataset::kind(&());
         tokio::select! {
@@ -176,14 +194,12 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
         }
         Ok(())
     };
-    let mut life = std::pin::pin!(async { tokio::try_join!(campaign, doors, binding) });
+    let mut life = std::pin::pin!(async { tokio::try_join!(campaign, doors, telling, binding) });
     tokio::select! {
         // Ends when it is told to, and has given the Lease back by then; early only where a door fails.
         ended = &mut life => {
             ended?;
         }
-        // Ends early only where it fails.
-        Err(error) = &mut serving => return Err(error.into()),
         Some(ended) = tasks.join_next() => return Err(RunError::Ended(format!("{ended:?}"))),
     }
     health.set_unready(Some("the operator is ending".into()));
@@ -201,10 +217,10 @@ async fn campaign(
     mut stop: watch::Receiver<bool>,
 ) {
     loop {
-        tokio::select! {
+        let since = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
-            () = candidate.acquire() => {}
-        }
+            since = candidate.acquire() => since,
+        };
         tracing::info!("this replica leads now");
         leading.set(true);
         hub.admit(true);
@@ -219,7 +235,7 @@ async fn campaign(
             written: Mutex::default(),
         });
         let told = tokio::select! {
-            () = candidate.hold() => false,
+            () = candidate.hold(since) => false,
             () = controller::run(context, Arc::new(metrics.clone())) => false,
             () = placing::run(hub.clone()) => false,
             () = learned::keep(&hub, &datasets.stores, &datasets.writer) => false,
@@ -242,13 +258,26 @@ async fn campaign(
     }
 }
 
-/// Ready when everything has been listed; counts what there is.
-async fn readiness(stores: Stores, health: Health, metrics: Metrics) {
+/// Ready when everything has been listed and whoever comes can be served; counts what there is.
+async fn readiness(
+    stores: Stores,
+    mut shut: watch::Receiver<Option<String>>,
+    health: Health,
+    metrics: Metrics,
+) {
     let mut turns = stores.listings.turns();
     while let Some(why) = stores.listings.waits_for() {
         health.set_unready(Some(format!("the cluster has not been listed yet: {why}")));
         if tokio::time::timeout(SILENCE, turns.next()).await.is_err() {
             tracing::warn!(why, "not ready: the cluster has not been listed yet");
+        }
+    }
+    loop {
+        let Some(why) = shut.borrow_and_update().clone() else { break };
+        health.set_unready(Some(format!("no certificate yet: {why}")));
+        if shut.changed().await.is_err() {
+            // The doors have ended, and with them the operator does.
+            return std::future::pending().await;
         }
     }
     health.set_unready(None);

@@ -2,7 +2,7 @@
 //! the agents, and the edge answers from it.
 
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::Client;
 use tokio::net::TcpListener;
@@ -100,16 +100,18 @@ impl Steering {
         });
     }
 
-    /// Answers the API server and schedulers until `stop` is true; where another replica leads, by its word.
+    /// Answers the API server and schedulers until `stop` is true; where another replica leads, by its word. `lead.0`:
+    /// since when this one does.
     pub async fn serve(
         &self,
         stores: Stores,
-        leader: Leader,
+        lead: (watch::Receiver<Option<Instant>>, Leader),
         listener: TcpListener,
         tls: Tls,
         stop: watch::Receiver<bool>,
     ) {
-        let objects = Objects::new(stores, self.picture.clone(), self.inventory.clone());
+        let (leads, leader) = lead;
+        let objects = Objects::new(stores, self.picture.clone(), self.inventory.clone(), leads);
         let schedule = Schedule::new(self.picture.clone(), Arc::new(objects)).behind(Arc::new(leader));
         schedule.serve(listener, tls, stop).await;
     }

@@ -66,7 +66,8 @@ fn it_ends_when_told_to_where_the_cluster_has_not_answered_yet() {
     let nobody = "{apiVersion: v1, kind: Config, current-context: x, users: [{name: x, user: {}}], clusters: [{name: x, \
                   cluster: {server: 'http://127.0.0.1:1'}}], contexts: [{name: x, context: {cluster: x, user: x}}]}";
     fs::write(&kubeconfig, nobody).unwrap();
-    let mut program = Command::new(env!("CARGO_BIN_EXE_headrace-operator"))
+    let mut program = Command::new("/bin/sh")
+        .args(["-c", "ulimit -S -n 256; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_headrace-operator")])
         .args(["--health", "127.0.0.1:0"])
         .env_clear()
         .env("KUBECONFIG", &kubeconfig)
@@ -81,6 +82,7 @@ fn it_ends_when_told_to_where_the_cluster_has_not_answered_yet() {
         u64::from_str_radix(caught.trim(), 16)
             .is_ok_and(|caught| caught >> 14 & 1 == 1 && caught >> 9 & 1 == 1)
     });
+    let limits = fs::read_to_string(format!("/proc/{}/limits", program.id())).unwrap_or_default();
     let told = Command::new("kill").args(["-TERM", &program.id().to_string()]).status().unwrap().success();
     let ended = wait_for(|| program.try_wait().unwrap().is_some());
     let _ = program.kill();
@@ -88,4 +90,9 @@ fn it_ends_when_told_to_where_the_cluster_has_not_answered_yet() {
     fs::remove_dir_all(&folder).unwrap();
     assert!(listens && told && ended, "listens {listens}, told {told}, ended {ended}");
     assert!(ended_with.success(), "{ended_with}");
+    // As many agents as a large cluster has nodes, whatever the shell or the container runtime left.
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap_or_default();
+    let [soft, hard] =
+        [3, 4].map(|at| files.split_whitespace().nth(at).and_then(|most| most.parse::<u64>().ok()));
+    assert_eq!(soft, Some(hard.map_or(16_384, |hard| hard.min(16_384))), "{limits}");
 }

@@ -12,25 +12,26 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::fmt::Debug;
+use std::time::Instant;
 use tokio::sync::watch;
 
 use crate::marks;
 
-/// Whether this replica may write. Set by the election, asked before every write.
+/// Whether this replica may write, and since when. Set by the election, asked before every write.
 #[derive(Clone, Debug, Default)]
-pub struct Leading(watch::Sender<bool>);
+pub struct Leading(watch::Sender<Option<Instant>>);
 
 impl Leading {
     pub fn set(&self, leading: bool) {
-        self.0.send_replace(leading);
+        self.0.send_replace(leading.then(Instant::now));
     }
 
     pub fn get(&self) -> bool {
-        *self.0.borrow()
+        self.0.borrow().is_some()
     }
 
     /// For whoever waits for it to change.
-    pub fn changes(&self) -> watch::Receiver<bool> {
+    pub fn changes(&self) -> watch::Receiver<Option<Instant>> {
         self.0.subscribe()
     }
 }

@@ -1,8 +1,8 @@
 //! The thin edge: HTTPS for the API server and schedulers, bounded in connections, bytes and time.
 //!
-//! Answers come from memory on the thread that read the question, or from the replica that leads. Every answer carries its length: Go's
-//! client closes a connection whose chunked end it did not read, and the next question would pay for a
-//! handshake.
+//! Answers come from memory on the thread that read the question, or from the replica that leads. Every answer carries
+//! its length: Go's client closes a connection whose chunked end it did not read, and the next question would pay for
+//! a handshake.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use hyper_util::service::TowerToHyperService;
 use operator_api::validate::Known;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -35,7 +35,7 @@ pub const PRIORITIZE: &str = "/extender/prioritize";
 /// Connections at a time; more wait in the kernel's queue. An API server keeps some 25 idle.
 const CONNECTIONS: usize = 256;
 
-/// Bytes of bodies at a time, in units of 64 KiB: 128 MiB.
+/// Bytes of bodies at a time, in units of 64 KiB: 128 MiB. An answer keeps its question's room until it is sent.
 const BODY_UNITS: u32 = 2048;
 const BODY_UNIT: usize = 64 << 10;
 
@@ -175,7 +175,7 @@ async fn converse(
 
 async fn mutate(State(own): State<Schedule>, request: Request) -> Response {
     own.answered(request, review::LARGEST, Some(MUTATE), |body| {
-        json(review::answer(body, |review| mutate::judge(&*own.view, review)))
+        Ok(review::answer(body, |review| mutate::judge(&*own.view, review)))
     })
     .await
 }
@@ -183,21 +183,19 @@ async fn mutate(State(own): State<Schedule>, request: Request) -> Response {
 /// The room on nodes is what their agents say.
 async fn validate(State(own): State<Schedule>, request: Request) -> Response {
     own.answered(request, review::LARGEST, Some(VALIDATE), |body| {
-        json(review::answer(body, |review| refuse::judge(&*own.known, review)))
+        Ok(review::answer(body, |review| refuse::judge(&*own.known, review)))
     })
     .await
 }
 
 /// What cannot mount is seen by every replica in the node itself.
 async fn filter(State(own): State<Schedule>, request: Request) -> Response {
-    own.answered(request, extender::args::LARGEST, None, |body| extended(own.extender.filter(body))).await
+    own.answered(request, extender::args::LARGEST, None, |body| own.extender.filter(body)).await
 }
 
 async fn prioritize(State(own): State<Schedule>, request: Request) -> Response {
-    own.answered(request, extender::args::LARGEST, Some(PRIORITIZE), |body| {
-        extended(own.extender.prioritize(body))
-    })
-    .await
+    own.answered(request, extender::args::LARGEST, Some(PRIORITIZE), |body| own.extender.prioritize(body))
+        .await
 }
 
 impl Schedule {
@@ -208,7 +206,7 @@ impl Schedule {
         request: Request,
         largest: usize,
         onward: Option<&'static str>,
-        answer: impl FnOnce(&[u8]) -> Response,
+        answer: impl FnOnce(&[u8]) -> Result<Vec<u8>, ExtenderError>,
     ) -> Response {
         let Some(length) = length(request.headers()) else {
             return plain(StatusCode::LENGTH_REQUIRED, "the request must carry Content-Length");
@@ -218,15 +216,17 @@ impl Schedule {
             return plain(StatusCode::PAYLOAD_TOO_LARGE, words);
         }
         let onward = onward.filter(|_| !request.headers().contains_key(PASSED_ON));
-        let units = u32::try_from(length.div_ceil(BODY_UNIT)).unwrap_or(BODY_UNITS).clamp(1, BODY_UNITS);
         let body = tokio::time::timeout(PATIENCE, async {
-            let room = self.room.clone().acquire_many_owned(units).await.ok();
+            let room = self.room.clone().acquire_many_owned(units(length)).await.ok();
             (room, to_bytes(request.into_body(), length).await)
         });
         match body.await {
-            Ok((_room, Ok(body))) => match self.led(onward, &body).await {
-                Some(answered) => json(answered),
-                None => answer(&body),
+            Ok((room, Ok(body))) => match self.led(onward, &body).await {
+                Some(answered) => self.json(answered, room),
+                None => match answer(&body) {
+                    Ok(answered) => self.json(answered, room),
+                    Err(error) => plain(StatusCode::BAD_REQUEST, error.to_string()),
+                },
             },
             Ok((_, Err(error))) => plain(StatusCode::BAD_REQUEST, format!("the body ended early: {error}")),
             Err(_) => {
@@ -238,23 +238,77 @@ impl Schedule {
     async fn led(&self, path: Option<&'static str>, body: &Bytes) -> Option<Bytes> {
         self.leader.as_ref()?.ask(path?, body).await
     }
+
+    /// An answer that nobody takes off the connection stays in memory: the room is free when it is let go of.
+    fn json(
+        &self,
+        answer: impl AsRef<[u8]> + Send + 'static,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Response {
+        let held = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let more = units(answer.as_ref().len()).saturating_sub(u32::try_from(held).unwrap_or(u32::MAX));
+        let Ok(more) = self.room.clone().try_acquire_many_owned(more) else {
+            return plain(StatusCode::SERVICE_UNAVAILABLE, "no room for the answer; ask again");
+        };
+        let body = Body::from(Bytes::from_owner(Held { answer, _room: (room, more) }));
+        ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+    }
+}
+
+struct Held<T> {
+    answer: T,
+    _room: (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit),
+}
+
+impl<T: AsRef<[u8]>> AsRef<[u8]> for Held<T> {
+    fn as_ref(&self) -> &[u8] {
+        self.answer.as_ref()
+    }
+}
+
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(BODY_UNIT)).unwrap_or(BODY_UNITS).clamp(1, BODY_UNITS)
 }
 
 fn length(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn extended(answer: Result<Vec<u8>, ExtenderError>) -> Response {
-    match answer {
-        Ok(body) => json(body),
-        Err(error) => plain(StatusCode::BAD_REQUEST, error.to_string()),
-    }
-}
-
-fn json(body: impl Into<Body>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], body.into()).into_response()
-}
-
 fn plain(status: StatusCode, words: impl Into<String>) -> Response {
     (status, words.into()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::body::{Body, Bytes};
+    use axum::extract::Request;
+    use axum::http::{StatusCode, header};
+
+    use super::super::tests::known::Known;
+    use super::{BODY_UNIT, BODY_UNITS, Schedule};
+
+    #[tokio::test]
+    async fn an_answer_keeps_its_room_until_it_is_let_go_of() {
+        let known = Arc::new(Known::usual(1));
+        let schedule = Schedule::new(known.clone(), known);
+        let free = |schedule: &Schedule| schedule.room.available_permits();
+        let ask = |answer: usize| {
+            let request = Request::builder().header(header::CONTENT_LENGTH, 2 * BODY_UNIT);
+            let request = request.body(Body::from(vec![b' '; 2 * BODY_UNIT])).unwrap();
+            schedule.answered(request, usize::MAX, None, move |_| Ok(vec![b' '; answer]))
+        };
+        let all = BODY_UNITS as usize;
+        let small = ask(1).await;
+        assert_eq!(free(&schedule), all - 2);
+        let large = ask(5 * BODY_UNIT).await;
+        assert_eq!(free(&schedule), all - 7, "an answer larger than its question takes room of its own");
+        assert_eq!(ask(BODY_UNIT * all).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        // As hyper does: the body has ended, and its bytes wait to be sent.
+        let bytes: Bytes = axum::body::to_bytes(small.into_body(), usize::MAX).await.unwrap();
+        assert_eq!(free(&schedule), all - 7);
+        drop((bytes, large));
+        assert_eq!(free(&schedule), all);
+    }
 }

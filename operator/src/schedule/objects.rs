@@ -1,20 +1,26 @@
 //! What the validating webhook knows of other objects: the reflectors, and the inventory for room.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
 use operator_api::crd::Dataset;
 use operator_api::validate::graph::Graph;
 use operator_api::validate::{Claim, Known};
+use tokio::sync::watch;
 
 use super::picture::Picture;
 use crate::inventory::Inventory;
 use crate::watch::{Judged, Stores};
 
+/// Agents find who leads within this, all of them. The first to come may be the small ones.
+const GATHERING: Duration = Duration::from_secs(60);
+
 pub struct Objects {
     stores: Stores,
     picture: Arc<Picture>,
     inventory: Arc<RwLock<Inventory>>,
+    leads: watch::Receiver<Option<Instant>>,
 }
 
 impl std::fmt::Debug for Objects {
@@ -24,8 +30,14 @@ impl std::fmt::Debug for Objects {
 }
 
 impl Objects {
-    pub fn new(stores: Stores, picture: Arc<Picture>, inventory: Arc<RwLock<Inventory>>) -> Self {
-        Self { stores, picture, inventory }
+    /// `leads`: since when this replica does; agents tell no other what they have.
+    pub fn new(
+        stores: Stores,
+        picture: Arc<Picture>,
+        inventory: Arc<RwLock<Inventory>>,
+        leads: watch::Receiver<Option<Instant>>,
+    ) -> Self {
+        Self { stores, picture, inventory, leads }
     }
 }
 
@@ -45,6 +57,7 @@ impl Known for Objects {
     }
 
     fn roomiest_node(&self) -> Option<u64> {
+        gathered(*self.leads.borrow(), Instant::now()).then_some(())?;
         let inventory = self.inventory.read().unwrap_or_else(PoisonError::into_inner);
         let room = inventory.nodes().filter_map(|(_, node)| node.capacity());
         room.map(|capacity| capacity.ram.saturating_add(capacity.cache)).max()
@@ -52,5 +65,24 @@ impl Known for Objects {
 
     fn now(&self) -> Timestamp {
         Timestamp::now()
+    }
+}
+
+/// Whether the agents of a term that began at `since` have come.
+fn gathered(since: Option<Instant>, now: Instant) -> bool {
+    since.is_some_and(|since| now.saturating_duration_since(since) >= GATHERING)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_judged_by_who_leads_and_once_its_agents_have_come() {
+        let begun = Instant::now();
+        let after = |seconds| begun + Duration::from_secs(seconds);
+        assert!(!gathered(None, after(600)), "agents tell it nothing");
+        assert!(!gathered(Some(begun), after(59)));
+        assert!(gathered(Some(begun), after(60)));
     }
 }

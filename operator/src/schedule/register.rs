@@ -2,7 +2,7 @@
 //! ConfigMap that schedulers mount. Server-side apply of these fields alone; all else is the installer's.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
@@ -51,7 +51,7 @@ pub async fn keep(
     namespace: String,
     manager: &'static str,
     authority: watch::Receiver<Vec<u8>>,
-    leads: watch::Receiver<bool>,
+    leads: watch::Receiver<Option<Instant>>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut tick = tokio::time::interval(PERIOD);
@@ -64,7 +64,7 @@ pub async fn keep(
             Ok(()) = changed.changed() => {}
             Ok(()) = elected.changed() => {}
         }
-        if !*leads.borrow() {
+        if leads.borrow().is_none() {
             continue;
         }
         let pem = authority.borrow().clone();

@@ -89,13 +89,15 @@ fn spec(dataset: &Dataset) -> DatasetSpec {
     }
 }
 
-/// Bytes of a node that the Dataset may fill: its whole quota, or the tiers' together.
+/// Bytes of a node that the Dataset may fill: its whole quota, or the tiers' together, whichever is less.
 fn quota(cache: &crd::CacheSpec) -> Option<u64> {
-    if let Some(quota) = &cache.quota {
-        return quantity::bytes(quota);
-    }
-    let levels = &cache.tieredstore.as_ref()?.levels;
-    levels.iter().map(|level| quantity::bytes(&level.quota)).try_fold(0_u64, |sum, b| sum.checked_add(b?))
+    let whole = cache.quota.as_deref().and_then(quantity::bytes);
+    let levels = cache.tieredstore.as_ref().map(|store| &store.levels).filter(|levels| !levels.is_empty());
+    let tiers = levels.and_then(|levels| {
+        let mut quotas = levels.iter().map(|level| quantity::bytes(&level.quota));
+        quotas.try_fold(0_u64, |sum, bytes| sum.checked_add(bytes?))
+    });
+    whole.into_iter().chain(tiers).min()
 }
 
 fn toleration(toleration: &k8s_openapi::api::core::v1::Toleration) -> Toleration {
@@ -173,5 +175,21 @@ mod tests {
         );
         assert_eq!(spec.tolerations[1].value.as_deref(), Some("v"));
         assert_eq!(spec.nodes.len(), 1);
+    }
+
+    #[test]
+    fn a_quota_stands_above_the_tiers_and_they_below_it() {
+        let tiers =
+            json!({"levels": [{"mediumtype": "MEM", "quota": "1Gi"}, {"mediumtype": "SSD", "quota": "2Gi"}]});
+        for (cache, bytes) in [
+            (json!({}), None),
+            (json!({"quota": "8Gi"}), Some(8 << 30)),
+            (json!({"tieredstore": tiers}), Some(3 << 30)),
+            (json!({"quota": "8Gi", "tieredstore": tiers}), Some(3 << 30)),
+            (json!({"quota": "2Gi", "tieredstore": tiers}), Some(2 << 30)),
+            (json!({"quota": "2Gi", "tieredstore": {"levels": []}}), Some(2 << 30)),
+        ] {
+            assert_eq!(quota(&serde_json::from_value(cache.clone()).unwrap()), bytes, "{cache}");
+        }
     }
 }

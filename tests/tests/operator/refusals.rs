@@ -111,6 +111,10 @@ async fn datasets(client: &Client) {
         (tier(json!({"quota": "-5"})), "quota"),
         (tier(json!({"low": "0.9", "high": "0.5"})), "low must not be above high"),
         (json!({"accessModes": ["Sometimes"]}), "accessModes"),
+        (
+            json!({"accessModes": ["ReadOnlyMany", "ReadWriteOncePod"]}),
+            "ReadWriteOncePod stands beside another",
+        ),
         (json!({"versionPolicy": {"follow": "Pinned"}}), "version goes with"),
         (json!({"versionPolicy": {"version": "v"}}), "version goes with"),
         (json!({"versionPolicy": {"intervalSeconds": -1}}), "intervalSeconds"),

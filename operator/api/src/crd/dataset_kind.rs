@@ -37,6 +37,7 @@ use super::dataset_status::DatasetStatus;
 #[x_kube(
     validation = Rule::new("self.mounts.all(m, !has(m.name) || self.mounts.exists_one(o, has(o.name) && o.name == m.name))").message("two mounts have one name: give each its own"),
     validation = Rule::new("!has(self.accessModes) || self.accessModes.all(m, m == 'ReadOnlyMany') || !self.mounts.all(m, has(m.readOnly) && m.readOnly)").message("accessModes allow writing and every mount is readOnly: use ReadOnlyMany, or drop readOnly from a mount"),
+    validation = Rule::new("!has(self.accessModes) || self.accessModes.size() <= 1 || !self.accessModes.exists(m, m == 'ReadWriteOncePod')").message("ReadWriteOncePod stands beside another access mode, which Kubernetes lets no claim have: leave it alone in accessModes, or take it out"),
     validation = Rule::new("has(self.accessModes) == has(oldSelf.accessModes) && (!has(self.accessModes) || self.accessModes == oldSelf.accessModes)").message("accessModes cannot be changed, because Kubernetes does not change them on a claim: make another Dataset over the same mounts"),
 )]
 pub struct DatasetSpec {

@@ -25,7 +25,7 @@ pub trait Known {
     /// All operations of a namespace and what they run after.
     fn operations(&self, namespace: &str) -> Graph;
 
-    /// Bytes that the roomiest node can cache; none while no node has said.
+    /// Bytes that the roomiest node can cache; none while not every node may have said.
     fn roomiest_node(&self) -> Option<u64>;
 
     /// Now; schedules are looked at from here.

@@ -109,6 +109,22 @@ fn datasets_that_cannot_work_are_refused_with_what_to_change() {
 }
 
 #[test]
+fn a_container_of_an_account_is_no_user_name() {
+    for scheme in ["abfs", "abfss", "wasbs"] {
+        let host = "account.dfs.core.windows.net";
+        let url = StoreUrl::parse(&format!("{scheme}://container@{host}/train")).unwrap();
+        assert_eq!((url.authority, url.path), (format!("container@{host}"), "train".into()));
+        for authority in ["user:pass@b", "a@b@c", "@b", "a@", "a@b:c@d", "@"] {
+            let refused = StoreUrl::parse(&format!("{scheme}://{authority}/x"));
+            assert_eq!(refused, Err(UrlError::Credentials), "{authority}");
+        }
+        assert!(StoreUrl::parse(&format!("{scheme}://container/x")).is_ok());
+    }
+    assert_eq!(StoreUrl::parse("s3://user@bucket/x"), Err(UrlError::Credentials));
+    assert_eq!(StoreUrl::parse("az://user@bucket/x"), Err(UrlError::Credentials));
+}
+
+#[test]
 fn a_secret_never_shows_in_a_refusal() {
     let text = dataset(json!({"mounts": [
         {"mountPoint": "s3://key:hunter2@bucket/x", "name": "x", "options": {"password": "hunter2"}}]}));

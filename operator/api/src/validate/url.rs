@@ -10,6 +10,9 @@ const SCHEMES: [&str; 22] = [
     "http", "https", "nfs", "juicefs", "lustre", "cephfs", "pvc", "local", "mounted",
 ];
 
+/// Those whose URLs are `abfss://container@account.dfs.core.windows.net/folder`: no user's name stands before the '@'.
+const AZURE: [&str; 3] = ["abfs", "abfss", "wasbs"];
+
 /// A store's URL, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreUrl {
@@ -49,7 +52,8 @@ impl StoreUrl {
             return Err(UrlError::Path);
         }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        if authority.contains('@') {
+        let container = AZURE.contains(&scheme.as_str()) && authority.split_once('@').is_some_and(container);
+        if authority.contains('@') && !container {
             return Err(UrlError::Credentials);
         }
         if rest.contains(['?', '#']) {
@@ -93,6 +97,11 @@ impl StoreUrl {
             _ => None,
         }
     }
+}
+
+/// Whether what stands on both sides of an '@' can be a container and an account's host.
+fn container((name, host): (&str, &str)) -> bool {
+    !name.is_empty() && !name.contains(':') && !host.is_empty() && !host.contains('@')
 }
 
 fn decode(text: &str) -> Result<String, UrlError> {

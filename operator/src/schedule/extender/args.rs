@@ -3,6 +3,8 @@
 //! Go writes `ExtenderArgs` without field tags, so the names are `Pod`, `Nodes`, `NodeNames`; schedulers
 //! before 1.16 wrote them in lower case. At 5,000 nodes nearly all of the body is names.
 
+use std::marker::PhantomData;
+
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -12,9 +14,18 @@ use crate::schedule::pod::Pod;
 /// A scheduler without node cache sends whole nodes, of some 10 KiB each.
 pub const LARGEST: usize = 64 << 20;
 
+/// Ten times as many nodes as Kubernetes is made for. An entry of two bytes would else become sixteen in memory.
+pub const NODES: usize = 50_000;
+
+/// The API server's own limit for a request: no pod is larger.
+const LARGEST_POD: usize = 3 << 20;
+
+/// Of a DNS subdomain.
+const LONGEST_NAME: usize = 253;
+
 #[derive(Debug, Deserialize)]
 pub struct Args<'a> {
-    #[serde(rename = "Pod", alias = "pod", default)]
+    #[serde(rename = "Pod", alias = "pod", default, deserialize_with = "pod")]
     pub pod: Option<Pod>,
     #[serde(rename = "Nodes", alias = "nodes", borrow)]
     pub nodes: Option<NodeList<'a>>,
@@ -26,7 +37,25 @@ pub struct Args<'a> {
 #[derive(Debug, Deserialize)]
 pub struct NodeList<'a> {
     #[serde(borrow)]
-    pub items: Option<Vec<&'a RawValue>>,
+    pub items: Option<Items<'a>>,
+}
+
+/// Measured before it is taken apart: its lists would take many times their bytes.
+fn pod<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Pod>, D::Error> {
+    let Some(raw) = Option::<&RawValue>::deserialize(from)? else { return Ok(None) };
+    if raw.get().len() > LARGEST_POD {
+        return Err(D::Error::custom(format!("a pod of more than {LARGEST_POD} bytes")));
+    }
+    serde_json::from_str(raw.get()).map_err(D::Error::custom)
+}
+
+#[derive(Debug, Default)]
+pub struct Items<'a>(pub Vec<&'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_seq(Bounded("a list of nodes", PhantomData)).map(Items)
+    }
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -34,21 +63,28 @@ pub struct Names<'a>(pub Vec<&'a str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Names<'a> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Slices;
-        impl<'de> Visitor<'de> for Slices {
-            type Value = Vec<&'de str>;
-            fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                out.write_str("a list of node names")
+        let names = from.deserialize_seq(Bounded::<Name<'de>>("a list of node names", PhantomData))?;
+        Ok(Names(names.into_iter().map(|Name(name)| name).collect()))
+    }
+}
+
+/// No more than [`NODES`] of something.
+struct Bounded<T>(&'static str, PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Bounded<T> {
+    type Value = Vec<T>;
+    fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(self.0)
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
+        let mut all = Vec::with_capacity(1024);
+        while let Some(one) = from.next_element()? {
+            if all.len() == NODES {
+                return Err(A::Error::custom(format!("more than {NODES} nodes, as no cluster has")));
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
-                let mut names = Vec::with_capacity(1024);
-                while let Some(Name(name)) = from.next_element()? {
-                    names.push(name);
-                }
-                Ok(names)
-            }
+            all.push(one);
         }
-        from.deserialize_seq(Slices).map(Names)
+        Ok(all)
     }
 }
 
@@ -64,6 +100,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
                 out.write_str("a node's name")
             }
             fn visit_borrowed_str<E: Error>(self, name: &'de str) -> Result<&'de str, E> {
+                if name.is_empty() || name.len() > LONGEST_NAME {
+                    return Err(E::custom(format!("a node's name that has not 1 to {LONGEST_NAME} bytes")));
+                }
                 // What is written back between quotes must be what was read between them.
                 if name.bytes().all(|byte| byte > 0x1f && byte != b'"' && byte != b'\\') {
                     Ok(name)

@@ -66,7 +66,7 @@ impl Extender {
         if let Some(names) = &args.node_names {
             return Ok(answer::priorities(names.0.iter().map(|name| (*name, score(name)))));
         }
-        let whole = args.nodes.and_then(|nodes| nodes.items).ok_or(ExtenderError::NoNodes)?;
+        let whole = args.nodes.and_then(|nodes| nodes.items).ok_or(ExtenderError::NoNodes)?.0;
         let names = whole.into_iter().map(args::name_of).collect::<Result<Vec<_>, _>>()?;
         Ok(answer::priorities(names.into_iter().map(|name| (name, score(name)))))
     }
@@ -86,7 +86,7 @@ impl Extender {
             let kept = names.0.iter().copied().filter(|name| reason(name).is_none());
             return Ok(answer::names(kept, &failed, body.len()));
         }
-        let whole = args.nodes.and_then(|nodes| nodes.items).ok_or(ExtenderError::NoNodes)?;
+        let whole = args.nodes.and_then(|nodes| nodes.items).ok_or(ExtenderError::NoNodes)?.0;
         let mut kept = Vec::with_capacity(whole.len());
         let mut failed = Vec::new();
         for node in whole {

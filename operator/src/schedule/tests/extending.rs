@@ -130,10 +130,32 @@ fn what_cannot_be_read_is_an_error_that_the_scheduler_passes_over() {
     assert_eq!(prioritized(&extender, "{}"), json!([]));
 }
 
+#[test]
+fn lists_longer_than_any_cluster_and_names_of_no_node_are_refused() {
+    let (_, extender) = extender(Known::usual(6));
+    let list = |entry: &str, count: usize| format!("[{}]", vec![entry; count].join(","));
+    let whole = |nodes: String| format!(r#"{{"Pod":null,"Nodes":{{"items":{nodes}}},"NodeNames":null}}"#);
+    let named = |names: String| format!(r#"{{"Pod":null,"Nodes":null,"NodeNames":{names}}}"#);
+    for body in [whole(list(r#"{"metadata":{"name":"a"}}"#, 50_000)), named(list(r#""a""#, 50_000))] {
+        extender.filter(body.as_bytes()).unwrap();
+    }
+    for body in [whole(list(r#"{"metadata":{"name":"a"}}"#, 50_001)), named(list(r#""a""#, 50_001))] {
+        let said = extender.filter(body.as_bytes()).unwrap_err().to_string();
+        assert!(said.contains("more than 50000 nodes"), "{said}");
+    }
+    for name in [String::new(), "a".repeat(254)] {
+        let said = extender.filter(named(format!(r#"["{name}"]"#)).as_bytes()).unwrap_err().to_string();
+        assert!(said.contains("1 to 253 bytes"), "{said}");
+    }
+    let pod = format!(r#"{{"Pod":{{"spec":{{"volumes":{}}}}},"NodeNames":["a"]}}"#, list("{}", 1_100_000));
+    let said = extender.filter(pod.as_bytes()).unwrap_err().to_string();
+    assert!(said.contains("a pod of more than"), "{said}");
+}
+
 proptest! {
     /// Whatever the names, filter gives back every one of them, in order, and answers are JSON.
     #[test]
-    fn filter_gives_every_name_back(names in proptest::collection::vec("[a-z0-9.é-]{0,12}", 0..40)) {
+    fn filter_gives_every_name_back(names in proptest::collection::vec("[a-z0-9.é-]{1,12}", 0..40)) {
         let (_, extender) = extender(Known::usual(6));
         let mut args: Value = serde_json::from_str(BY_NAME).unwrap();
         args["NodeNames"] = json!(names);

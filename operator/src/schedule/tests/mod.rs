@@ -2,7 +2,7 @@
 
 mod binding;
 mod extending;
-mod known;
+pub(super) mod known;
 mod leading;
 mod mutating;
 mod picturing;

@@ -71,6 +71,16 @@ fn a_change_to_what_cannot_work_is_refused_and_one_that_leaves_the_spec_passes()
 }
 
 #[test]
+fn what_a_dataset_asked_of_nodes_before_is_not_held_against_another_change() {
+    let mut changed = too_large();
+    changed["spec"]["mounts"][0]["mountPoint"] = json!("s3://bucket/other");
+    assert_eq!(asked("UPDATE", "Dataset", changed.clone(), too_large())["response"]["allowed"], true);
+    changed["spec"]["cache"]["quota"] = json!("2Ti");
+    let answer = asked("UPDATE", "Dataset", changed, too_large());
+    assert!(message(&answer).contains("above what any node can cache"));
+}
+
+#[test]
 fn an_object_on_its_way_out_passes() {
     let mut leaving = bad();
     leaving["metadata"]["deletionTimestamp"] = json!("2026-11-24T09:00:00Z");
