@@ -242,7 +242,7 @@ mod tests {
         let opening = opened(&doors.source, &doors.shut);
         tokio::select! {
             _ = opening => panic!("there is nothing to open with"),
-            changed = shut.changed() => changed.unwrap(),
+            changed = tokio::time::timeout(AGAIN, shut.changed()) => changed.unwrap().unwrap(),
         }
         let why = shut.borrow().clone().unwrap();
         assert!(why.contains(&folder.path().display().to_string()), "{why}");
