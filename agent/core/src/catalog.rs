@@ -80,6 +80,7 @@ pub struct File {
 impl File {
     /// What was known of its pages is void; returns whose claims end.
     fn forget_pages(&mut self) -> Settled {
+        self.quiet = false;
         self.residency.take().map_or_else(Settled::new, |mut residency| residency.removed(&(0..u64::MAX)))
     }
 }
@@ -261,12 +262,15 @@ impl Catalog {
         let Some(former) = former.and_then(|former| self.files.get_mut(former.0 as usize)) else {
             return lost;
         };
-        // Renamed, or a hard link: the pages are the inode's, so they go with it. Claims are settled by name.
+        // Renamed, or a hard link: what is the inode's goes with it. Claims are settled by name.
         former.key = None;
-        let Some(mut pages) = former.residency.take() else { return lost };
-        lost.extend(pages.unclaim());
-        if let Some(file) = self.files.get_mut(id.0 as usize).filter(|_| !pages.is_empty()) {
-            file.residency = Some(pages);
+        let (quiet, mut pages) = (std::mem::take(&mut former.quiet), former.residency.take());
+        if let Some(pages) = &mut pages {
+            lost.extend(pages.unclaim());
+        }
+        if let Some(file) = self.files.get_mut(id.0 as usize) {
+            file.quiet = quiet;
+            file.residency = pages.filter(|pages| !pages.is_empty()).or(file.residency.take());
         }
         lost
     }
@@ -426,13 +430,16 @@ mod tests {
         assert!(catalog.bind(written, key(7), 4096).is_empty());
         let mut residency = Residency::default();
         let _ = residency.added_by_thread(&(0..1));
-        catalog.file_mut(written).unwrap().residency = Some(residency.into());
+        let file = catalog.file_mut(written).unwrap();
+        (file.quiet, file.residency) = (true, Some(residency.into()));
         assert!(catalog.bind(renamed, key(7), 4096).is_empty());
         assert_eq!(catalog.by_key(key(7)), Some(renamed));
         assert!(catalog.file(written).unwrap().key.is_none());
         let pages =
             |id| catalog.file(id).unwrap().residency.as_ref().map_or(0, |residency| residency.pages());
         assert_eq!((pages(written), pages(renamed)), (0, 1), "pages are the inode's");
+        let quiet = |id| catalog.file(id).unwrap().quiet;
+        assert_eq!((quiet(written), quiet(renamed)), (false, true), "and what the probe tells of it");
         let _ = catalog.bind(written, key(8), 4096);
         assert_eq!(catalog.by_key(key(7)), Some(renamed), "written again under its first name");
         assert_eq!(catalog.by_key(key(8)), Some(written));

@@ -348,6 +348,7 @@ mod tests {
         assert_eq!(core.taught.len(), 64);
         assert!(!core.wants_profile("job199", MOUNT));
     }
+
     #[test]
     fn of_workloads_without_end_the_latest_are_told_apart() {
         let mut core = Core::new(Limits::default());
@@ -364,6 +365,7 @@ mod tests {
         assert_eq!(core.node().workloads, told.len() as u64);
         assert!(core.workloads.len() == WORKLOADS && core.workload_ids.len() < WORKLOADS);
     }
+
     #[test]
     fn who_calls_exec_leaves_the_run_of_what_it_was() {
         let mut core = Core::new(Limits::default());

@@ -58,11 +58,7 @@ impl RecordSink {
     /// Hands over whole bytes of the file (its header, or a block with its checksum) that hold so many
     /// observations. Never waits. Returns how many observations were given up, 0 when all went through.
     pub fn offer(&mut self, data: Bytes, observations: u64) -> u64 {
-        // A count of losses takes a place of its own, so that the client can say where the hole is.
-        if self.lost > 0 && self.blocks.try_send(Block::Lost(self.lost)).is_ok() {
-            self.lost = 0;
-        }
-        if self.lost == 0 && self.blocks.try_send(Block::Data(data)).is_ok() {
+        if self.finish(&data) {
             return 0;
         }
         self.lost = self.lost.saturating_add(observations);
@@ -76,6 +72,7 @@ impl RecordSink {
 
     /// Hands over the last bytes, after the count of what is missing before them; false where the client has no room yet.
     pub fn finish(&mut self, data: &Bytes) -> bool {
+        // A count of losses takes a place of its own, so that the client can say where the hole is.
         if self.lost > 0 && self.blocks.try_send(Block::Lost(self.lost)).is_ok() {
             self.lost = 0;
         }

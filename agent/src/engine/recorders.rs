@@ -21,17 +21,14 @@ struct Recorder {
     encoder: Encoder,
     bytes: Vec<u8>,
     observations: u64,
-    /// The client wants no more; `rest` is what it has not been given yet.
-    ended: bool,
-    rest: Bytes,
+    /// Where the client wants no more: the last bytes, which it has not been given yet.
+    rest: Option<Bytes>,
     tries_left: u32,
 }
 
 #[derive(Debug, Default)]
 pub struct Recorders {
     all: Vec<Recorder>,
-    /// Observations that a slow client lost.
-    pub dropped: u64,
 }
 
 impl Recorders {
@@ -45,8 +42,7 @@ impl Recorders {
             encoder: Encoder::new(),
             bytes: Vec::new(),
             observations: 0,
-            ended: false,
-            rest: Bytes::new(),
+            rest: None,
             tries_left: TRIES,
         };
         for observation in known {
@@ -60,17 +56,16 @@ impl Recorders {
         for recorder in &mut self.all {
             recorder.push(observation, now);
             if recorder.bytes.len() >= PORTION {
-                self.dropped += recorder.hand_on();
+                recorder.hand_on();
             }
         }
     }
 
     /// Ends the recordings whose clients are done; called at each tick.
     pub fn sweep(&mut self) {
-        let mut dropped = 0;
         self.all.retain_mut(|recorder| match recorder.sink.phase() {
             Phase::Running => {
-                dropped += recorder.hand_on();
+                recorder.hand_on();
                 true
             }
             // A client that is slow just then is told of its last losses too, and of the end.
@@ -78,27 +73,20 @@ impl Recorders {
                 recorder.tries_left -= 1;
                 !recorder.end()
             }
-            Phase::Ending => {
-                dropped += recorder.give_up();
-                false
-            }
-            Phase::Abandoned => false,
+            Phase::Ending | Phase::Abandoned => false,
         });
-        self.dropped += dropped;
     }
 
     pub fn close(&mut self) {
         for mut recorder in self.all.drain(..) {
-            if !recorder.end() {
-                self.dropped += recorder.give_up();
-            }
+            recorder.end();
         }
     }
 }
 
 impl Recorder {
     fn push(&mut self, observation: &Observation, now: Nanos) {
-        if self.ended {
+        if self.rest.is_some() {
             return;
         }
         // One that is too large to be told in a block is left out and counted as lost with the next.
@@ -108,29 +96,21 @@ impl Recorder {
         }
     }
 
-    fn hand_on(&mut self) -> u64 {
-        if self.ended {
-            return 0;
-        }
+    fn hand_on(&mut self) {
         self.encoder.flush(&mut self.bytes);
-        if self.bytes.is_empty() {
-            return 0;
+        if !self.bytes.is_empty() {
+            let bytes = std::mem::take(&mut self.bytes);
+            self.sink.offer(bytes.into(), std::mem::take(&mut self.observations));
         }
-        let bytes = std::mem::take(&mut self.bytes);
-        self.sink.offer(bytes.into(), std::mem::take(&mut self.observations))
     }
 
     /// Hands over the rest, and the mark that nothing is missing after it; false where there is no room for it yet.
     fn end(&mut self) -> bool {
-        if !std::mem::replace(&mut self.ended, true) {
-            std::mem::take(&mut self.encoder).finish(&mut self.bytes);
-            self.rest = std::mem::take(&mut self.bytes).into();
-        }
-        self.sink.finish(&self.rest)
-    }
-
-    /// What the client will never know of.
-    fn give_up(&mut self) -> u64 {
-        std::mem::take(&mut self.observations)
+        let Self { sink, encoder, bytes, rest, .. } = self;
+        let rest = rest.get_or_insert_with(|| {
+            std::mem::take(encoder).finish(bytes);
+            std::mem::take(bytes).into()
+        });
+        sink.finish(rest)
     }
 }

@@ -22,7 +22,7 @@ const WORTH_COUNTING: u64 = 1 << 20;
 /// Processes remembered as told; the core forgets those that exit, and so does this.
 const TOLD: usize = 1 << 16;
 
-/// Processes looked at again at a tick: a file of /proc each.
+/// Processes looked at again at a tick: a file and a link of /proc each.
 const LOOKS: usize = 16;
 
 /// How often memory is looked at while there is work.
@@ -218,9 +218,16 @@ impl Engine {
     /// Looks at some of the processes that the core knows, each in turn: one that has called exec is another workload, and of
     /// one that has ended the word may have been lost.
     fn look_again(&mut self, at: Nanos) {
-        for _ in 0..LOOKS.min(self.turns.len()) {
+        // Those that have ended take no look, so that a flood of short processes leaves no queue of them.
+        if self.turns.len() >= 2 * TOLD {
+            self.turns = self.told.keys().copied().collect();
+        }
+        let (mut left, mut looks) = (self.turns.len(), LOOKS);
+        while left > 0 && looks > 0 {
+            left -= 1;
             let Some(tgid) = self.turns.pop_front() else { return };
             let Some(told) = self.told.get(&tgid) else { continue };
+            looks -= 1;
             match self.attributor.look_again(tgid) {
                 Identity::Gone => {
                     self.told.remove(&tgid);
