@@ -117,6 +117,9 @@ struct AgentArgs {
     /// Watch the mount of this path; may be repeated. Without it: every network and FUSE mount.
     #[arg(long, value_name = "PATH")]
     watch: Vec<PathBuf>,
+    /// See mounts as this process does; in a container that shares the host's processes (hostPID): 1, the host.
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    mounts_of: Option<u32>,
     /// Where what is learned is kept.
     #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE)]
     state: PathBuf,
@@ -218,6 +221,7 @@ fn command(args: Args) -> Command {
 fn agent(args: AgentArgs, socket: PathBuf) -> AgentConfig {
     let AgentArgs {
         watch,
+        mounts_of,
         state,
         listen,
         metrics,
@@ -248,6 +252,7 @@ fn agent(args: AgentArgs, socket: PathBuf) -> AgentConfig {
     };
     AgentConfig {
         watch,
+        mounts_of,
         state,
         api: ApiConfig { socket, listen },
         metrics,

@@ -25,6 +25,8 @@ pub enum Command {
 pub struct AgentConfig {
     /// Mounts to watch; empty means every network and FUSE mount found.
     pub watch: Vec<PathBuf>,
+    /// The process whose mounts are watched; `None`: the agent itself.
+    pub mounts_of: Option<u32>,
     /// Where learned profiles are kept.
     pub state: PathBuf,
     pub api: ApiConfig,

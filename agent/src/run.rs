@@ -19,6 +19,7 @@ use crate::config::{AgentConfig, OperatorConfig, PlanChoice};
 use crate::engine::{Engine, EngineConfig, EngineError, Wish};
 use crate::heap;
 use crate::metrics::{self, CoreTotals, ExporterError, Metrics, Refresh};
+use crate::mounts::Namespace;
 use crate::probe::{Plan, ProbeConfig};
 use crate::report::connect::{Address, ConnectError};
 use crate::report::credential::Means;
@@ -95,6 +96,7 @@ pub fn run(config: AgentConfig) -> Result<ExitCode, RunError> {
 async fn daemon(config: AgentConfig) -> Result<ExitCode, RunError> {
     let AgentConfig {
         watch,
+        mounts_of,
         state,
         api,
         metrics: metrics_addr,
@@ -104,7 +106,9 @@ async fn daemon(config: AgentConfig) -> Result<ExitCode, RunError> {
         log: _,
         operator,
     } = config;
-    let reporter = operator.map(|operator| reporter(operator, memory_percent, observe_only)).transpose()?;
+    let namespace = mounts_of.map_or_else(Namespace::default, Namespace::of);
+    let reporter =
+        operator.map(|operator| reporter(operator, memory_percent, observe_only, namespace)).transpose()?;
     let mut signals = Signals::new().map_err(RunError::Signals)?;
     let listeners = Listeners::bind(&api).await?;
     tracing::info!("answering at {}", api.socket.display());
@@ -126,7 +130,7 @@ async fn daemon(config: AgentConfig) -> Result<ExitCode, RunError> {
     let limits = Limits { memory_percent, prefetch: !observe_only, ..Limits::default() };
     let wish = if watch.is_empty() { Wish::Remote } else { Wish::Named(watch) };
     let probe = ProbeConfig { plan: forced(plan), ..ProbeConfig::default() };
-    let config = EngineConfig { wish, state, limits, probe };
+    let config = EngineConfig { wish, namespace, state, limits, probe };
     let (engine, sources) = Engine::build(config, metrics.clone(), side)?;
     heap::give_back();
     let mut engine = engine.start(sources, stop.clone())?;
@@ -137,7 +141,7 @@ async fn daemon(config: AgentConfig) -> Result<ExitCode, RunError> {
         }
         None => None,
     };
-    let serving = listeners.serve(link, metrics, stop);
+    let serving = listeners.serve(link, metrics, namespace, stop);
     tokio::pin!(serving);
     tokio::select! {
         ended = &mut serving => {
@@ -177,6 +181,7 @@ fn reporter(
     operator: OperatorConfig,
     memory_percent: u8,
     observe_only: bool,
+    namespace: Namespace,
 ) -> Result<ReporterConfig, RunError> {
     let OperatorConfig { url, node, authority, token, certificate } = operator;
     let address = Address::parse(&url)?;
@@ -184,7 +189,7 @@ fn reporter(
         Some((certificate, key)) => Means::Files { certificate, key },
         None => Means::Token(token),
     };
-    Ok(ReporterConfig { address, node, authority, means, memory_percent, observe_only })
+    Ok(ReporterConfig { address, node, authority, means, memory_percent, observe_only, namespace })
 }
 
 /// Names this life of the agent.

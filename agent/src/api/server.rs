@@ -26,6 +26,7 @@ use super::service::Observer;
 use super::socket::{self, SocketError, SocketGuard};
 use crate::config::ApiConfig;
 use crate::metrics::{CODES, Metrics};
+use crate::mounts::Namespace;
 
 /// Connections at once; a person's command and a dashboard take one each.
 const CONNECTIONS: usize = 64;
@@ -90,10 +91,11 @@ impl Listeners {
         self,
         link: Link,
         metrics: Metrics,
+        namespace: Namespace,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), ApiError> {
         let Self { unix, tcp, guard } = self;
-        let observer = Observer::new(link, metrics.clone(), stop.clone());
+        let observer = Observer::new(link, metrics.clone(), namespace, stop.clone());
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let unix =
             serve_one(observer.clone(), metrics.clone(), incoming(unix, places.clone()), stop.clone())?;

@@ -18,6 +18,7 @@ use super::query::{AskError, Link, Query, Selection};
 use super::recording::{Block, RecordSource, recording};
 use crate::doctor;
 use crate::metrics::Metrics;
+use crate::mounts::Namespace;
 
 /// Rows of files or workloads in one answer: some 3 MB on the wire, some 10 ms of the engine.
 const ROWS: usize = 10_000;
@@ -45,6 +46,7 @@ const STREAM_BUFFER: usize = 16;
 pub struct Observer {
     link: Link,
     metrics: Metrics,
+    namespace: Namespace,
     stop: watch::Receiver<bool>,
     started: Instant,
     event_streams: Arc<Semaphore>,
@@ -53,10 +55,11 @@ pub struct Observer {
 
 impl Observer {
     /// `stop` turning true ends all streams.
-    pub fn new(link: Link, metrics: Metrics, stop: watch::Receiver<bool>) -> Self {
+    pub fn new(link: Link, metrics: Metrics, namespace: Namespace, stop: watch::Receiver<bool>) -> Self {
         Self {
             link,
             metrics,
+            namespace,
             stop,
             started: Instant::now(),
             event_streams: Arc::new(Semaphore::new(EVENT_STREAMS)),
@@ -198,7 +201,10 @@ impl Observability for Observer {
 
     async fn doctor(&self, _: Request<wire::DoctorRequest>) -> Result<Response<wire::DoctorReply>, Status> {
         // A few reads of /proc and /sys, off the event loop all the same.
-        let machine = tokio::task::spawn_blocking(doctor::machine::checks);
+        let machine = tokio::task::spawn_blocking({
+            let namespace = self.namespace;
+            move || doctor::machine::checks(namespace)
+        });
         let engine = self.link.ask(|reply| Query::Doctor { reply }).await;
         let mut checks = machine
             .await

@@ -12,6 +12,7 @@ use super::{CliError, json as as_json, show};
 use crate::api::convert;
 use crate::config::Output;
 use crate::doctor::{Check, machine};
+use crate::mounts::Namespace;
 
 /// Asks the agent; where none answers, looks at the machine itself. Fails when a check does.
 pub async fn doctor(socket: &Path, output: Output) -> Result<ExitCode, CliError> {
@@ -22,7 +23,7 @@ pub async fn doctor(socket: &Path, output: Output) -> Result<ExitCode, CliError>
     let checks = match asked.await {
         Ok(checks) => checks,
         Err(error) => {
-            let mut checks = machine::checks();
+            let mut checks = machine::checks(Namespace::default());
             checks.push(Check::warn(
                 "agent",
                 error.to_string(),

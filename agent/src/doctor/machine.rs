@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use super::Check;
-use crate::mounts::{MountTable, escape};
+use crate::mounts::{MountTable, Namespace, escape};
 use crate::probe::{LOCKDOWN_PATH, kernel_version, lockdown_mode};
 
 /// The first kernel whose page-cache tracepoints and ring buffer the agent can use.
@@ -24,7 +24,7 @@ const CAPABILITIES: [(u32, &str, &str); 5] = [
 ];
 
 /// All checks of the machine.
-pub fn checks() -> Vec<Check> {
+pub fn checks(namespace: Namespace) -> Vec<Check> {
     let mut checks = vec![
         kernel(&read("/proc/sys/kernel/osrelease")),
         btf(),
@@ -33,7 +33,7 @@ pub fn checks() -> Vec<Check> {
         memory(&read("/proc/meminfo"), cgroup_limit()),
         pressure(&read("/proc/pressure/memory")),
     ];
-    checks.push(mounts(&std::fs::read("/proc/self/mountinfo").unwrap_or_default()));
+    checks.push(mounts(&namespace.table().unwrap_or_default()));
     checks
 }
 
@@ -197,8 +197,7 @@ fn pressure(psi: &str) -> Check {
 }
 
 /// What the agent would watch by itself in this mount namespace.
-fn mounts(mountinfo: &[u8]) -> Check {
-    let table = MountTable::parse(mountinfo);
+fn mounts(table: &MountTable) -> Check {
     let remote: Vec<String> =
         table.remote().iter().map(|mount| format!("{} ({})", escape(&mount.point), mount.fstype)).collect();
     if remote.is_empty() {
@@ -256,17 +255,18 @@ mod tests {
 
     #[test]
     fn mounts_are_told_by_file_system() {
-        let found = mounts(
+        let table = MountTable::parse(
             b"36 35 98:0 / /mnt/a rw,noatime shared:1 - ext4 /dev/root rw\n\
              37 35 0:50 / /mnt/b rw - fuse.s3fs s3fs rw\n38 35 0:51 / /mnt/c rw - nfs4 host:/x rw\n",
         );
+        let found = mounts(&table);
         assert_eq!(&*found.finding, "/mnt/b (fuse.s3fs), /mnt/c (nfs4)");
-        assert_eq!(mounts(b"").state, State::Warn);
+        assert_eq!(mounts(&MountTable::default()).state, State::Warn);
     }
 
     #[test]
     fn this_machine_gets_all_its_checks() {
-        let checks = checks();
+        let checks = checks(Namespace::default());
         assert_eq!(checks.len(), 7);
         assert!(checks.iter().filter(|c| c.state != State::Ok).all(|c| !c.advice.is_empty()));
     }

@@ -35,7 +35,7 @@ use crate::api::answer::EdgeFacts;
 use crate::api::query::EngineSide;
 use crate::attribute::Attributor;
 use crate::metrics::Metrics;
-use crate::mounts::{MountError, MountWatch, SelectError};
+use crate::mounts::{MountError, MountWatch, Namespace, SelectError};
 use crate::prefetch::{Prefetch, PrefetchConfig, PrefetchError};
 use crate::pressure::Gauge;
 use crate::probe::{Probe, ProbeConfig, ProbeError, ReadEvent};
@@ -53,6 +53,8 @@ pub use watches::Wish;
 #[derive(Debug)]
 pub struct EngineConfig {
     pub wish: Wish,
+    /// Whose mounts are watched.
+    pub namespace: Namespace,
     pub state: PathBuf,
     pub limits: Limits,
     pub probe: ProbeConfig,
@@ -140,10 +142,10 @@ impl Engine {
         metrics: Metrics,
         side: EngineSide,
     ) -> Result<(Self, Sources), EngineError> {
-        let EngineConfig { wish, state, limits, probe } = config;
-        let mounts = MountWatch::open()?;
+        let EngineConfig { wish, namespace, state, limits, probe } = config;
+        let mounts = MountWatch::open(namespace)?;
         let table = mounts.read()?;
-        let watches = Watches::new(wish);
+        let watches = Watches::new(wish, namespace);
         watches.check(&table)?;
         let keeper = Keeper::start(&state, metrics.clone())
             .map_err(|source| EngineError::Wait { step: "starting the profile writer", source })?;

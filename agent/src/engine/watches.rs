@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use agent_core::{MountId, Observation};
 
 use crate::api::query::Place;
-use crate::mounts::{Mount, MountTable, SelectError, mount_of_process, read_ahead_bytes, select};
+use crate::mounts::{Mount, MountTable, Namespace, SelectError, mount_of_process, read_ahead_bytes, select};
 use crate::prefetch::{MountPoint, MountResolver};
 
 /// File systems watched at once: a node with more has them from pods that come and go, and the probe's
@@ -33,18 +33,23 @@ struct Shared {
 
 /// Answers the prefetch threads.
 #[derive(Clone, Debug, Default)]
-pub struct Places(Arc<RwLock<Shared>>);
+pub struct Places {
+    namespace: Namespace,
+    shared: Arc<RwLock<Shared>>,
+}
 
 impl MountResolver for Places {
     fn mount_point(&self, mount: MountId, via: u32) -> Option<MountPoint> {
         let known = {
-            let shared = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
             shared.by_id.get(&mount).cloned()?
         };
-        let found =
-            if via == 0 { known } else { mount_of_process(Path::new("/proc"), via, known.dev).ok()??.1 };
+        let (namespace, found) = match via {
+            0 => (self.namespace, known),
+            via => (Namespace::of(via), mount_of_process(Path::new("/proc"), via, known.dev).ok()??.1),
+        };
         let path = PathBuf::from(OsString::from_vec(found.point.to_vec()));
-        Some(MountPoint { path, root: found.root, dev: found.dev })
+        Some(MountPoint { path, root: found.root, dev: found.dev, namespace })
     }
 }
 
@@ -67,8 +72,9 @@ pub struct Change {
 }
 
 impl Watches {
-    pub fn new(wish: Wish) -> Self {
-        Self { wish, places: Places::default(), by_dev: BTreeMap::new(), next: 1, left_out: 0 }
+    pub fn new(wish: Wish, namespace: Namespace) -> Self {
+        let places = Places { namespace, shared: Arc::default() };
+        Self { wish, places, by_dev: BTreeMap::new(), next: 1, left_out: 0 }
     }
 
     pub fn places(&self) -> Places {
@@ -80,12 +86,12 @@ impl Watches {
     }
 
     pub fn dev(&self, mount: MountId) -> Option<u32> {
-        let shared = self.places.0.read().unwrap_or_else(PoisonError::into_inner);
+        let shared = self.places.shared.read().unwrap_or_else(PoisonError::into_inner);
         shared.by_id.get(&mount).map(|mount| mount.dev)
     }
 
     pub fn source(&self, mount: MountId) -> Option<Box<str>> {
-        let shared = self.places.0.read().unwrap_or_else(PoisonError::into_inner);
+        let shared = self.places.shared.read().unwrap_or_else(PoisonError::into_inner);
         shared.by_id.get(&mount).map(|mount| mount.source.clone())
     }
 
@@ -93,7 +99,7 @@ impl Watches {
     pub fn check(&self, table: &MountTable) -> Result<(), SelectError> {
         if let Wish::Named(paths) = &self.wish {
             for path in paths {
-                select(table, path)?;
+                select(self.places.namespace, table, path)?;
             }
         }
         Ok(())
@@ -103,14 +109,17 @@ impl Watches {
     pub fn update(&mut self, table: &MountTable) -> Change {
         let mut wanted: Vec<Mount> = match &self.wish {
             Wish::Remote => table.remote().into_iter().cloned().collect(),
-            Wish::Named(paths) => paths.iter().filter_map(|path| select(table, path).ok()).cloned().collect(),
+            Wish::Named(paths) => {
+                let select = |path| select(self.places.namespace, table, path).ok();
+                paths.iter().filter_map(|path: &PathBuf| select(path)).cloned().collect()
+            }
         };
         let mut seen = BTreeSet::new();
         wanted.retain(|mount| seen.insert(mount.dev));
         self.left_out = wanted.len().saturating_sub(MOST);
         wanted.truncate(MOST);
         let mut change = Change::default();
-        let mut shared = self.places.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = self.places.shared.write().unwrap_or_else(PoisonError::into_inner);
         let gone: Vec<u32> =
             self.by_dev
                 .iter()
@@ -156,7 +165,7 @@ impl Watches {
 
     /// Where the watched file systems are, for people.
     pub fn list(&self) -> Vec<Place> {
-        let shared = self.places.0.read().unwrap_or_else(PoisonError::into_inner);
+        let shared = self.places.shared.read().unwrap_or_else(PoisonError::into_inner);
         let place = |(id, mount): (&MountId, &Mount)| Place {
             mount: *id,
             point: mount.point.clone(),
@@ -179,7 +188,7 @@ mod tests {
 
     #[test]
     fn file_systems_come_and_go_under_numbers_of_their_own() {
-        let mut watches = Watches::new(Wish::Remote);
+        let mut watches = Watches::new(Wish::Remote, Namespace::default());
         assert!(watches.update(&table("")).observations.is_empty());
         let change = watches.update(&table("2 1 0:50 / /data rw - nfs4 nas:/a rw\n"));
         assert_eq!((change.watch, change.unwatch), (vec![50], vec![]));

@@ -13,17 +13,26 @@ mod table;
 
 mod change;
 
-mod select;
-
 mod device;
+
+mod fdinfo;
 
 mod source;
 
+mod namespace;
+
+mod watch;
+
+mod select;
+
 pub use change::{Changes, changes};
+pub use fdinfo::{Fdinfo, device_of};
 pub use kind::{Kind, kind};
 pub use mountinfo::{Mount, escape, parse};
+pub use namespace::Namespace;
 pub use select::{SelectError, select};
-pub use source::{MountError, MountWatch, mount_of_process, read_table};
+pub use source::{MountError, mount_of_process, read_table};
 pub use table::MountTable;
+pub use watch::MountWatch;
 
 pub use device::{DEFAULT_READ_AHEAD, read_ahead_bytes};

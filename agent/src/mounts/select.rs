@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::kind::{Kind, kind};
 use super::mountinfo::{Mount, escape, trim};
+use super::namespace::Namespace;
 use super::table::MountTable;
 
 #[derive(Debug, thiserror::Error)]
@@ -32,17 +34,23 @@ pub enum SelectError {
     )]
     Stacked { path: PathBuf, fstype: String },
     #[error(
-        "--watch {}: the path lies on no mount of this process's table; is the agent in a container that \
-         does not share the host's mounts? Run it with the host's mount namespace",
+        "--watch {}: the path lies on no mount of this process's table; is the agent in a container? \
+         Give it the host's processes (hostPID) and --mounts-of 1",
         path.display()
     )]
     Unseen { path: PathBuf },
 }
 
-/// The mount whose mount point `path` is, links in the path followed.
-pub fn select<'a>(table: &'a MountTable, path: &Path) -> Result<&'a Mount, SelectError> {
-    let real =
-        fs::canonicalize(path).map_err(|source| SelectError::Path { path: path.to_owned(), source })?;
+/// The mount whose mount point `path` is, links in the path followed; `table` is the namespace's.
+pub fn select<'a>(
+    namespace: Namespace,
+    table: &'a MountTable,
+    path: &Path,
+) -> Result<&'a Mount, SelectError> {
+    let failed = |source| SelectError::Path { path: path.to_owned(), source };
+    let found = std::path::absolute(path).and_then(|path| Ok(namespace.open(&path)?)).map_err(failed)?;
+    // The kernel's word for it, told from the root of the namespace that it lies in.
+    let real = fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).map_err(failed)?;
     let real = real.as_os_str().as_bytes();
     let path = path.to_owned();
     let Some(mount) = table.covering(real) else {
@@ -78,14 +86,20 @@ mod tests {
     fn sentences_name_the_mount() {
         let table = read_table(Path::new("/proc/self/mountinfo")).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let error = select(&table, dir.path()).unwrap_err();
+        let error = select(Namespace::default(), &table, dir.path()).unwrap_err();
         let SelectError::NotAMount { point, .. } = &error else {
             panic!("{error}");
         };
         assert!(dir.path().starts_with(point));
         assert!(error.to_string().contains(&format!("Pass --watch {point}")), "{error}");
-        assert!(matches!(select(&table, Path::new("/proc")), Err(SelectError::Memory { .. })));
-        assert!(matches!(select(&table, Path::new("/no/such/path")), Err(SelectError::Path { .. })));
+        assert!(matches!(
+            select(Namespace::default(), &table, Path::new("/proc")),
+            Err(SelectError::Memory { .. })
+        ));
+        assert!(matches!(
+            select(Namespace::default(), &table, Path::new("/no/such/path")),
+            Err(SelectError::Path { .. })
+        ));
     }
 
     #[test]
@@ -94,7 +108,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("link");
         std::os::unix::fs::symlink("/proc/..", &link).unwrap();
-        match select(&table, &link) {
+        match select(Namespace::default(), &table, &link) {
             Ok(mount) => assert_eq!(&*mount.point, b"/"),
             Err(error) => {
                 assert!(matches!(error, SelectError::Stacked { .. } | SelectError::Memory { .. }), "{error}")

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, CWD, StatxFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
-use super::mountinfo::{Fdinfo, device_of};
+use crate::mounts::{Fdinfo, device_of};
 
 /// Descriptors looked at before giving up: a process with more of them is a server, not a dataset's reader.
 const DESCRIPTORS: usize = 4096;

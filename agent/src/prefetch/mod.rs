@@ -18,8 +18,6 @@ mod outcome;
 
 mod extent;
 
-mod mountinfo;
-
 mod pages;
 
 mod root;

@@ -11,28 +11,29 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use agent_core::{FileKey, MountId, Nanos, Outcome, PAGE};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
-use super::mountinfo::{Fdinfo, device_of};
 use super::outcome::outcome_of;
 use super::pages::PIECE_MAX;
+use crate::mounts::{Fdinfo, Namespace};
 
 /// Where a mount can be found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountPoint {
-    /// As the asked process sees it (mountinfo's fifth field, unescaped).
+    /// As it is seen there (mountinfo's fifth field, unescaped).
     pub path: PathBuf,
     /// The directory of the file system that is mounted there (mountinfo's fourth field, unescaped), `/` but
     /// for bind mounts and subvolumes.
     pub root: Box<[u8]>,
     /// `super_block.s_dev`: major << 20 | minor, as mountinfo's third field.
     pub dev: u32,
+    /// Whose mounts these are.
+    pub namespace: Namespace,
 }
 
 /// Knows the mounts; given by whoever watches mountinfo.
 pub trait MountResolver: Send + Sync {
-    /// Where `mount` is in the mount namespace of process `via`; 0 means the agent's own. Called on the
+    /// Where `mount` is in the mount namespace of process `via`; 0 means where the agent looks. Called on the
     /// prefetch threads; may read /proc.
     fn mount_point(&self, mount: MountId, via: u32) -> Option<MountPoint>;
 }
@@ -122,12 +123,12 @@ impl Roots {
     }
 
     fn open(&self, mount: MountId, via: u32) -> Result<Root, Outcome> {
-        // The agent's own namespace first: it does not depend on a process staying alive.
+        // Where the agent looks first: it does not depend on a process staying alive.
         let mut error = Outcome::Absent;
         let own_then_theirs = std::iter::once(0).chain((via != 0).then_some(via));
         for via in own_then_theirs {
             if let Some(point) = self.resolver.mount_point(mount, via) {
-                match open_root(&point, via) {
+                match open_root(&point) {
                     Ok(root) => return Ok(root),
                     Err(errno) => error = outcome_of(errno),
                 }
@@ -174,32 +175,8 @@ impl Roots {
     }
 }
 
-fn open_root(point: &MountPoint, via: u32) -> Result<Root, Errno> {
-    let (top, mountinfo) = match via {
-        0 => ("/".to_owned(), "/proc/self/mountinfo".to_owned()),
-        via => (format!("/proc/{via}/root"), format!("/proc/{via}/mountinfo")),
-    };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let top = rustix::fs::openat(CWD, top, flags, Mode::empty())?;
-    // IN_ROOT: a container's tree is not ours; no path in it may lead out of it.
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let directory =
-        rustix::fs::openat2(&top, &*point.path, flags | OFlags::NOFOLLOW, Mode::empty(), resolve)?;
-    // Not st_dev: btrfs invents one for each subvolume.
-    let mask = StatxFlags::MNT_ID;
-    let found = rustix::fs::statx(&directory, c"", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, mask);
-    let id = match found {
-        Ok(found) if found.stx_mask & mask.bits() != 0 => found.stx_mnt_id,
-        // FUSE without allow_other answers no stat; fdinfo asks no file system.
-        _ => {
-            use std::os::fd::AsFd;
-            Fdinfo::of_own(directory.as_fd()).ok_or(Errno::NOENT)?.mount
-        }
-    };
-    let mounts = std::fs::read(mountinfo).map_err(|_| Errno::NOENT)?;
-    if device_of(&mounts, id) != Some(point.dev) {
-        return Err(Errno::NODEV);
-    }
+fn open_root(point: &MountPoint) -> Result<Root, Errno> {
+    let directory = point.namespace.mounted(&point.path, point.dev)?;
     let prefix = point.root.strip_prefix(b"/").unwrap_or(&point.root);
     Ok(Root {
         directory,

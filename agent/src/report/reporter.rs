@@ -20,6 +20,7 @@ use super::picture::{Mounted, Picture};
 use super::speaker::{SpeakError, Speaker};
 use super::survey::{Surveyed, Surveyor, clock_ms};
 use crate::api::query::{Errand, ErrandEnd, Link, OutsideQuery, Query};
+use crate::mounts::Namespace;
 
 /// Files asked of the engine at once: a few milliseconds of its time.
 const FILES: usize = 4_096;
@@ -58,6 +59,8 @@ pub struct ReporterConfig {
     pub memory_percent: u8,
     /// Nothing is fetched, whoever asks.
     pub observe_only: bool,
+    /// Where the agent looks for mounts.
+    pub namespace: Namespace,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +98,7 @@ struct Reporter {
 
 /// Runs until `stop`.
 pub async fn run(config: ReporterConfig, link: Link, session: u64, mut stop: watch::Receiver<bool>) {
-    let (surveyor, surveyed) = match Surveyor::start() {
+    let (surveyor, surveyed) = match Surveyor::start(config.namespace) {
         Ok(started) => started,
         Err(error) => {
             tracing::error!(

@@ -14,12 +14,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 
 use super::manifest::{Found, Manifest};
-use crate::mounts::read_table;
+use crate::mounts::Namespace;
 
 /// More files than this are not told apart: such a Dataset is reported without residency.
 pub const MOST_FILES: usize = 200_000;
@@ -43,7 +43,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// A folder of a file system, and where it lies in the Dataset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Root {
-    /// The mount point of its file system, as this process sees it.
+    /// The mount point of its file system, where the agent looks.
     pub point: PathBuf,
     /// What must be mounted there, as `FileKey::dev`: below a mount point that was left lies something else.
     pub dev: u32,
@@ -90,10 +90,12 @@ pub struct Surveyor {
 }
 
 impl Surveyor {
-    pub fn start() -> std::io::Result<(Self, mpsc::Receiver<Surveyed>)> {
+    pub fn start(namespace: Namespace) -> std::io::Result<(Self, mpsc::Receiver<Surveyed>)> {
         let (jobs, waiting) = sync_channel(WAITING);
         let (done, results) = mpsc::channel(4);
-        std::thread::Builder::new().name("headrace-survey".into()).spawn(move || work(&waiting, &done))?;
+        std::thread::Builder::new()
+            .name("headrace-survey".into())
+            .spawn(move || work(namespace, &waiting, &done))?;
         Ok((Self { jobs }, results))
     }
 
@@ -106,13 +108,13 @@ impl Surveyor {
     }
 }
 
-fn work(jobs: &Receiver<Job>, done: &mpsc::Sender<Surveyed>) {
+fn work(namespace: Namespace, jobs: &Receiver<Job>, done: &mpsc::Sender<Surveyed>) {
     let alive = Arc::new(());
     for Job { dataset, roots } in jobs {
         let started = if Arc::strong_count(&alive) > LEFT {
             Err(SurveyError::Waiting)
         } else {
-            start(dataset.clone(), roots, done.clone(), alive.clone()).map_err(SurveyError::Thread)
+            start(namespace, dataset.clone(), roots, done.clone(), alive.clone()).map_err(SurveyError::Thread)
         };
         match started {
             Ok((steps, end)) => attend(&steps, &end, STILL),
@@ -127,6 +129,7 @@ fn work(jobs: &Receiver<Job>, done: &mpsc::Sender<Surveyed>) {
 
 /// A survey on a thread of its own: how far it is, and what is closed at its end.
 fn start(
+    namespace: Namespace,
     dataset: Arc<str>,
     roots: Vec<Root>,
     done: mpsc::Sender<Surveyed>,
@@ -137,7 +140,7 @@ fn start(
     let told = steps.clone();
     let survey = move || {
         let _held: (Arc<()>, SyncSender<()>) = (alive, ended);
-        let manifest = survey(&roots, &told);
+        let manifest = survey(namespace, &roots, &told);
         // Nobody waits for it any more where this fails.
         let _ = done.blocking_send(Surveyed { dataset, manifest });
     };
@@ -164,12 +167,12 @@ pub fn clock_ms() -> u64 {
 }
 
 /// Walks the roots, counting steps.
-fn survey(roots: &[Root], steps: &AtomicU64) -> Result<Manifest, SurveyError> {
+fn survey(namespace: Namespace, roots: &[Root], steps: &AtomicU64) -> Result<Manifest, SurveyError> {
     let seen_ms = clock_ms();
     let mut found = Vec::new();
     let mut pace = Pace { steps, names: 0, since: Instant::now() };
     for root in roots {
-        walk(root, &mut found, &mut pace)?;
+        walk(namespace, root, &mut found, &mut pace)?;
     }
     Ok(Manifest::new(found, seen_ms))
 }
@@ -177,10 +180,15 @@ fn survey(roots: &[Root], steps: &AtomicU64) -> Result<Manifest, SurveyError> {
 const INSIDE: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_XDEV);
 
-fn walk(root: &Root, found: &mut Vec<Found>, pace: &mut Pace<'_>) -> Result<(), SurveyError> {
+fn walk(
+    namespace: Namespace,
+    root: &Root,
+    found: &mut Vec<Found>,
+    pace: &mut Pace<'_>,
+) -> Result<(), SurveyError> {
     let failed = |source| SurveyError::Look { at: root.point.join(&root.inner), source };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let top = top(root, flags).map_err(failed)?;
+    let top = top(namespace, root, flags).map_err(failed)?;
     let mut folders: VecDeque<Vec<u8>> = VecDeque::from([Vec::new()]);
     while let Some(folder) = folders.pop_back() {
         let path = if folder.is_empty() { b"." } else { &*folder };
@@ -227,16 +235,8 @@ fn walk(root: &Root, found: &mut Vec<Found>, pace: &mut Pace<'_>) -> Result<(), 
 }
 
 /// The folder at the root's top.
-fn top(root: &Root, flags: OFlags) -> Result<OwnedFd, Errno> {
-    let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let point = rustix::fs::openat(CWD, &root.point, how, Mode::empty())?;
-    let at = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    let mount = rustix::fs::statx(&point, c"", at, StatxFlags::MNT_ID)?.stx_mnt_id;
-    // By mountinfo, because btrfs has a st_dev of its own for each subvolume.
-    let table = read_table(Path::new("/proc/self/mountinfo")).map_err(|_| Errno::NODEV)?;
-    if !table.iter().any(|found| found.id == mount && found.dev == root.dev) {
-        return Err(Errno::NODEV);
-    }
+fn top(namespace: Namespace, root: &Root, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let point = namespace.mounted(&root.point, root.dev)?;
     let inner = if root.inner.as_os_str().is_empty() { Path::new(".") } else { &root.inner };
     rustix::fs::openat2(&point, inner, flags, Mode::empty(), INSIDE)
 }
@@ -274,7 +274,7 @@ mod tests {
 
     /// A folder as a root: its mount point may be far above.
     fn root(at: &Path, prefix: &[u8]) -> Root {
-        let table = read_table(Path::new("/proc/self/mountinfo")).unwrap();
+        let table = Namespace::default().table().unwrap();
         let mount = table.covering(at.as_os_str().as_bytes()).unwrap();
         let point = PathBuf::from(OsStr::from_bytes(&mount.point));
         let inner = at.strip_prefix(&point).unwrap().to_owned();
@@ -282,7 +282,7 @@ mod tests {
     }
 
     fn surveyed(roots: &[Root]) -> Result<Manifest, SurveyError> {
-        survey(roots, &AtomicU64::new(0))
+        survey(Namespace::default(), roots, &AtomicU64::new(0))
     }
 
     #[test]

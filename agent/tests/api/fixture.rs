@@ -11,6 +11,7 @@ use agent::config::ApiConfig;
 use agent::doctor::Check;
 use agent::metrics::Metrics;
 use agent::metrics::histograms::{Histograms, Latency};
+use agent::mounts::Namespace;
 use agent_core::view::*;
 use agent_core::{FileKey, MountId, Nanos};
 use operator_api::observability::v1::observability_client::ObservabilityClient;
@@ -77,7 +78,9 @@ impl Fixture {
         runtime.spawn(engine(side));
         let listeners = runtime.block_on(Listeners::bind(&config)).unwrap();
         let served = metrics.clone();
-        let serving = runtime.spawn(async move { listeners.serve(link, served, stopped).await.unwrap() });
+        let serving = runtime.spawn(async move {
+            listeners.serve(link, served, Namespace::default(), stopped).await.unwrap()
+        });
         Self { folder, socket, metrics, happenings, stop, runtime, serving: Some(serving) }
     }
 

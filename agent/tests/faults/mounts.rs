@@ -52,6 +52,31 @@ fn a_mount_may_be_detached_under_its_reader() {
     home.assert_calm();
 }
 
+/// As in a container: the mount is the host's, and none of the agent's own.
+#[test]
+fn the_mounts_of_another_process_are_watched_and_brought_into_memory() {
+    let home = Home::new();
+    let mut remote = Remote::new(store());
+    let apart = format!("umount {} && exec \"$@\"", remote.path.display());
+    let before = ["unshare", "-m", "--propagation", "private", "sh", "-ec", &apart, "sh"];
+    let host = std::process::id().to_string();
+    let watch = ["--watch".as_ref(), remote.path.as_os_str(), "--mounts-of".as_ref(), host.as_ref()];
+    let mut agent = home.agent_behind(&before, &watch);
+    assert_eq!(home.ask("node")["mounts"][0]["point"], remote.path.to_str().unwrap());
+    let seen = format!("/proc/{}/mountinfo", agent.id());
+    let seen = std::fs::read_to_string(seen).unwrap();
+    assert!(!seen.contains(remote.path.to_str().unwrap()), "the agent has the mount itself: {seen}");
+    let reader = Reader::start(&remote.files(0..4_000));
+    until("the agent prefetches", || home.number("fetched_bytes") > 0);
+    drop(reader);
+    until("umount is not refused", || unmount(&remote.path, UnmountFlags::empty()).is_ok());
+    until("the watch ends", || mounts(&home) == 0);
+    remote.mount(store());
+    until("the watch begins again", || mounts(&home) == 1);
+    assert!(agent.stop(Signal::TERM).success());
+    home.assert_calm();
+}
+
 #[test]
 fn a_store_may_die() {
     let home = Home::new();

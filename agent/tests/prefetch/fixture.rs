@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use agent::mounts::Namespace;
 use agent::prefetch::{MountPoint, MountResolver, Prefetch, PrefetchConfig};
 use agent_core::{Door, Extent, FileKey, MountId, Nanos, Observation, Order, OrderId, Outcome, Pages};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -36,7 +37,11 @@ pub fn mount_point(process: &str, path: &Path) -> MountPoint {
         line.unwrap_or_else(|| panic!("{} is not mounted", path.display())).split(' ').collect();
     let (major, minor) = words[2].split_once(':').expect("device");
     let dev = major.parse::<u32>().expect("major") << 20 | minor.parse::<u32>().expect("minor");
-    MountPoint { path: path.to_owned(), root: words[3].as_bytes().into(), dev }
+    let namespace = match process {
+        "self" => Namespace::default(),
+        number => Namespace::of(number.parse().expect("a process's number")),
+    };
+    MountPoint { path: path.to_owned(), root: words[3].as_bytes().into(), dev, namespace }
 }
 
 /// Runs a program that must succeed.
