@@ -269,6 +269,9 @@ fn host_name() -> String {
 }
 
 #[cfg(test)]
+mod deployed;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

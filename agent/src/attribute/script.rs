@@ -35,7 +35,7 @@ struct Interpreter {
 const PLAIN: Interpreter =
     Interpreter { names: &[], valued: &[], inline: &[], module: &[], file: &[], words: &[], class: false };
 
-const INTERPRETERS: [Interpreter; 12] = [
+const INTERPRETERS: [Interpreter; 11] = [
     Interpreter {
         names: &["python", "pypy", "python-real", "ipython"],
         valued: &["-W", "-X", "--check-hash-based-pycs"],
@@ -44,12 +44,11 @@ const INTERPRETERS: [Interpreter; 12] = [
         ..PLAIN
     },
     Interpreter {
-        names: &["bash", "sh", "dash", "ash", "zsh", "ksh", "mksh", "fish"],
+        names: &["bash", "sh", "dash", "ash", "hush", "zsh", "ksh", "mksh", "fish"],
         valued: &["-o", "+o", "-O", "+O", "--rcfile", "--init-file"],
         inline: &["-c"],
         ..PLAIN
     },
-    Interpreter { names: &["busybox"], words: &["sh", "ash"], inline: &["-c"], ..PLAIN },
     Interpreter {
         names: &["node", "nodejs"],
         valued: &["-r", "--require", "--import", "--loader", "--experimental-loader", "-C", "--conditions"],
@@ -108,49 +107,68 @@ const INTERPRETERS: [Interpreter; 12] = [
     },
 ];
 
+/// Many programs in one executable, each called by its name: `cat FILE` is no script FILE.
+const MANY: [&[u8]; 2] = [b"busybox", b"toybox"];
+
 /// A path that is longer is no path (PATH_MAX).
 const MAX_PATH: usize = 4096;
 
 /// `None` where the executable is no interpreter. `cmdline` is NUL-separated.
 pub(super) fn script<'a>(exe_name: &[u8], cmdline: &'a [u8]) -> Option<Script<'a>> {
-    let name = without_version(exe_name);
-    let interpreter = INTERPRETERS
-        .iter()
-        .find(|interpreter| interpreter.names.iter().any(|known| known.as_bytes() == name))?;
-    let mut arguments = cmdline.split(|&byte| byte == 0).skip(1);
+    let mut arguments = cmdline.split(|&byte| byte == 0);
+    let called = base(arguments.next().unwrap_or_default());
+    if !MANY.contains(&exe_name) {
+        return Some(run_by(interpreter(without_version(exe_name))?, arguments));
+    }
+    let program = if MANY.contains(&called) { base(arguments.next().unwrap_or_default()) } else { called };
+    Some(interpreter(program).map_or_else(|| named(program), |shell| run_by(shell, arguments)))
+}
+
+fn interpreter(name: &[u8]) -> Option<&'static Interpreter> {
+    INTERPRETERS.iter().find(|one| one.names.iter().any(|known| known.as_bytes() == name))
+}
+
+/// The last part of a path; a login shell's name begins with `-`.
+fn base(path: &[u8]) -> &[u8] {
+    let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    name.strip_prefix(b"-").unwrap_or(name)
+}
+
+/// What an interpreter runs, from what follows its own name.
+fn run_by<'a>(interpreter: &Interpreter, mut arguments: impl Iterator<Item = &'a [u8]>) -> Script<'a> {
     let is = |argument: &[u8], list: &[&str]| list.iter().any(|option| option.as_bytes() == argument);
     while let Some(argument) = arguments.next() {
         if argument.is_empty() {
             continue;
         }
         if argument == b"--" {
-            return Some(arguments.next().map_or(Script::Inline, first));
+            return arguments.next().map_or(Script::Inline, first);
         }
         if is(argument, interpreter.inline) || argument == b"-" {
-            return Some(Script::Inline);
+            return Script::Inline;
         }
         if is(argument, interpreter.module) {
-            return Some(arguments.next().map_or(Script::Inline, named));
+            return arguments.next().map_or(Script::Inline, named);
         }
         if is(argument, interpreter.file) {
-            return Some(arguments.next().map_or(Script::Inline, first));
+            return arguments.next().map_or(Script::Inline, first);
         }
         if let Some(path) = joined(argument, interpreter.file) {
-            return Some(first(path));
+            return first(path);
         }
         if is(argument, interpreter.valued) {
             arguments.next();
             continue;
         }
         if interpreter.inline.contains(&"-c") && bundle_ends_inline(argument) {
-            return Some(Script::Inline);
+            return Script::Inline;
         }
         if argument.starts_with(b"-") || argument.starts_with(b"+") || is(argument, interpreter.words) {
             continue;
         }
-        return Some(if interpreter.class { named(argument) } else { first(argument) });
+        return if interpreter.class { named(argument) } else { first(argument) };
     }
-    Some(Script::Inline)
+    Script::Inline
 }
 
 /// `python3.11` and `ruby-3.2` are `python` and `ruby`.
@@ -239,6 +257,13 @@ mod tests {
             ("perl5.36", "perl\0-w\0-I\0lib\0x.pl\0", file("x.pl")),
             ("deno", "deno\0run\0--allow-all\0main.ts\0", file("main.ts")),
             ("busybox", "sh\0/x.sh\0", file("/x.sh")),
+            ("busybox", "/bin/busybox\0ash\0-e\0/x.sh\0", file("/x.sh")),
+            ("busybox", "-sh\0", Some(Script::Inline)),
+            ("busybox", "/bin/busybox\0sh\0-c\0cat /data/a\0", Some(Script::Inline)),
+            ("busybox", "cat\0/data/a.jpg\0", name("cat")),
+            ("busybox", "/bin/busybox\0md5sum\0/data/a.jpg\0", name("md5sum")),
+            ("toybox", "/usr/bin/tar\0-cf\0/data/a.tar\0", name("tar")),
+            ("busybox", "", Some(Script::Inline)),
             (
                 "ld-linux-x86-64.so.2",
                 "ld\0--library-path\0/lib\0/usr/bin/duckdb\0db\0",
@@ -254,7 +279,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_command_line_is_read(exe in "(python3|bash|java|R|node)", bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn any_command_line_is_read(exe in "(python3|bash|java|R|node|busybox)", bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             script(exe.as_bytes(), &bytes);
         }
     }

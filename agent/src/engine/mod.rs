@@ -143,6 +143,7 @@ impl Engine {
         side: EngineSide,
     ) -> Result<(Self, Sources), EngineError> {
         let EngineConfig { wish, namespace, state, limits, probe } = config;
+        namespace.check()?;
         let mounts = MountWatch::open(namespace)?;
         let table = mounts.read()?;
         let watches = Watches::new(wish, namespace);

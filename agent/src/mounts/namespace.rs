@@ -20,6 +20,19 @@ impl Namespace {
         Self(Some(tgid))
     }
 
+    /// Whether it is another process's, and there is a way in: else nothing could be brought in, and each file would say so.
+    pub fn check(self) -> Result<(), MountError> {
+        let Some(tgid) = self.0 else { return Ok(()) };
+        let refused = |why| Err(MountError::Namespace { tgid, why });
+        if tgid == std::process::id() {
+            return refused("that is the agent itself".to_owned());
+        }
+        match self.reach(Path::new("/"), OFlags::PATH | OFlags::CLOEXEC, ResolveFlags::IN_ROOT) {
+            Ok(_) => Ok(()),
+            Err(errno) => refused(format!("{} cannot be opened ({errno})", self.root().display())),
+        }
+    }
+
     pub fn table(self) -> Result<MountTable, MountError> {
         read_table(&self.mountinfo())
     }

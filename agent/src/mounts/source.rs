@@ -16,6 +16,11 @@ pub enum MountError {
     Read { path: PathBuf, source: io::Error },
     #[error("{}: larger than {MAX_MOUNTINFO} bytes; unmount what is not needed (see `findmnt`)", path.display())]
     TooLarge { path: PathBuf },
+    #[error(
+        "--mounts-of {tgid}: {why}. In a container the agent needs the host's processes (hostPID: true) and may look into them \
+         (privileged, or CAP_SYS_PTRACE beside CAP_SYS_ADMIN)"
+    )]
+    Namespace { tgid: u32, why: String },
     #[error("{}: cannot be watched for changes ({source}); mounts made from now on are not seen until a restart", path.display())]
     Poll { path: PathBuf, source: io::Error },
 }

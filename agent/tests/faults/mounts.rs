@@ -5,7 +5,7 @@ use std::time::Instant;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::Signal;
 
-use crate::fixture::{Home, Reader, Remote, until};
+use crate::fixture::{Home, Reader, Remote, run, stderr, until};
 use crate::store::Store;
 
 fn store() -> Store {
@@ -75,6 +75,26 @@ fn the_mounts_of_another_process_are_watched_and_brought_into_memory() {
     until("the watch begins again", || mounts(&home) == 1);
     assert!(agent.stop(Signal::TERM).success());
     home.assert_calm();
+}
+
+#[test]
+fn a_process_whose_mounts_cannot_be_seen_is_refused_with_what_to_do() {
+    let home = Home::new();
+    let ended = |process: &str| {
+        let mut command = String::from("exec \"$@\" --mounts-of ");
+        command.push_str(process);
+        let words = home.agent_words(&[]);
+        let mut args: Vec<&std::ffi::OsStr> = vec!["-c".as_ref(), command.as_ref(), "sh".as_ref()];
+        args.extend(words.iter().map(|word| word.as_os_str()));
+        run("sh", &args)
+    };
+    // The shell becomes the agent, so its number is the agent's.
+    for (process, why) in [("$$", "the agent itself"), ("4194304", "No such file")] {
+        let output = ended(process);
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        let said = stderr(&output);
+        assert!(said.contains("--mounts-of") && said.contains(why) && said.contains("hostPID"), "{said}");
+    }
 }
 
 #[test]

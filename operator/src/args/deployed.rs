@@ -7,6 +7,7 @@ use clap::{CommandFactory, FromArgMatches};
 use serde_json::{Value, json};
 
 use super::{Args, config};
+use crate::certs::AUDIENCE;
 use crate::config::Config;
 
 /// The documents of a file of deploy/.
@@ -159,6 +160,33 @@ fn its_service_is_the_one_that_is_asked() {
     // An agent that is given no port takes this one.
     assert_eq!(leads(9443), read.agents.unwrap().listen.port());
     assert_eq!(leads(9465), read.health.port());
+}
+
+#[test]
+fn agents_come_as_whom_it_lets_in() {
+    let agents = document("agent/daemonset.yaml", "DaemonSet");
+    let (namespace, pod) = (&agents["metadata"]["namespace"], &agents["spec"]["template"]["spec"]);
+    assert_eq!(namespace, &ours("Deployment")["metadata"]["namespace"]);
+    let read = understood(&container(), text(namespace)).unwrap();
+    assert_eq!(pod["serviceAccountName"], read.agents.unwrap().account);
+    let account = document("agent/daemonset.yaml", "ServiceAccount");
+    assert_eq!(
+        (&account["metadata"]["name"], &account["metadata"]["namespace"]),
+        (&pod["serviceAccountName"], namespace)
+    );
+    let volume =
+        |name: &str| list(&pod["volumes"]).iter().find(|volume| volume["name"] == name).unwrap().clone();
+    let token = &volume("token")["projected"]["sources"][0]["serviceAccountToken"];
+    assert_eq!(token["audience"], AUDIENCE);
+    let scheduler = document("scheduler/deployment.yaml", "Deployment");
+    let mut mounted = list(&scheduler["spec"]["template"]["spec"]["volumes"]).iter();
+    assert!(mounted.any(|mounted| mounted["configMap"]["name"] == volume("authority")["configMap"]["name"]));
+    let asked = &pod["containers"][0]["env"][0];
+    let host = format!("{}.{}.svc", text(&ours("Service")["metadata"]["name"]), text(namespace));
+    assert_eq!(
+        (&asked["name"], &asked["value"]),
+        (&json!("HEADRACE_OPERATOR"), &json!(format!("https://{host}:9443")))
+    );
 }
 
 #[test]

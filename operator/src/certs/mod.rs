@@ -31,7 +31,7 @@ pub use error::CertError;
 pub use identity::Peer;
 pub use kube_vault::KubeVault;
 pub use renewal::{Signer, Source, open, renew};
-pub use review::TokenReviews;
+pub use review::{AUDIENCE, TokenReviews};
 pub use secret::{Credential, PrivateKey};
 pub use serving::{Serving, provider};
 

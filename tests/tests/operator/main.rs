@@ -32,6 +32,8 @@ mod status;
 
 mod deployment;
 
+mod agents;
+
 mod faults;
 
 mod skew;
