@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -18,13 +18,14 @@ use hyper_util::service::TowerToHyperService;
 use operator_api::validate::Known;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::extender::{self, Extender, ExtenderError};
 use super::leader::{Leader, PASSED_ON};
 use super::reach::View;
+use super::room::Room;
 use super::{mutate, refuse, review};
 
 pub const MUTATE: &str = "/webhook/mutate";
@@ -37,7 +38,10 @@ const CONNECTIONS: usize = 256;
 
 /// Bytes of bodies at a time, in units of 64 KiB: 128 MiB. An answer keeps its question's room until it is sent.
 const BODY_UNITS: u32 = 2048;
-const BODY_UNIT: usize = 64 << 10;
+
+/// Bodies taken apart at once. What one of them becomes is bounded by [`operator_api::validate::bulk`] to 150 MiB, so all
+/// together take 300, however many cores there are. A usual one is answered in some 0.1 ms.
+const TURNS: usize = 2;
 
 /// For a handshake, for a request's head, for its body, for room to hold it. The API server waits 10 s.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -66,7 +70,7 @@ pub struct Schedule {
     known: Arc<Objects>,
     extender: Arc<Extender>,
     leader: Option<Arc<Leader>>,
-    room: Arc<Semaphore>,
+    room: Room,
 }
 
 impl std::fmt::Debug for Schedule {
@@ -78,7 +82,7 @@ impl std::fmt::Debug for Schedule {
 impl Schedule {
     pub fn new(view: Arc<dyn View>, known: Arc<Objects>) -> Self {
         let extender = Arc::new(Extender::new(view.clone()));
-        Self { view, known, extender, leader: None, room: Arc::new(Semaphore::new(BODY_UNITS as usize)) }
+        Self { view, known, extender, leader: None, room: Room::new(BODY_UNITS, TURNS) }
     }
 
     /// Has whoever leads answer what depends on what agents report.
@@ -217,57 +221,36 @@ impl Schedule {
         }
         let onward = onward.filter(|_| !request.headers().contains_key(PASSED_ON));
         let body = tokio::time::timeout(PATIENCE, async {
-            let room = self.room.clone().acquire_many_owned(units(length)).await.ok();
-            (room, to_bytes(request.into_body(), length).await)
+            let held = self.room.hold(length).await;
+            (held, to_bytes(request.into_body(), length).await)
         });
-        match body.await {
-            Ok((room, Ok(body))) => match self.led(onward, &body).await {
-                Some(answered) => self.json(answered, room),
-                None => match answer(&body) {
-                    Ok(answered) => self.json(answered, room),
-                    Err(error) => plain(StatusCode::BAD_REQUEST, error.to_string()),
-                },
-            },
-            Ok((_, Err(error))) => plain(StatusCode::BAD_REQUEST, format!("the body ended early: {error}")),
-            Err(_) => {
-                plain(StatusCode::SERVICE_UNAVAILABLE, "no room to read the request, or it came too slowly")
+        let (held, body) = match body.await {
+            Ok((held, Ok(body))) => (held, body),
+            Ok((_, Err(error))) => {
+                return plain(StatusCode::BAD_REQUEST, format!("the body ended early: {error}"));
             }
+            Err(_) => {
+                let words = "no room to read the request, or it came too slowly; ask again";
+                return plain(StatusCode::SERVICE_UNAVAILABLE, words);
+            }
+        };
+        if let Some(answered) = self.led(onward, &body).await {
+            return self.room.json(answered, held);
+        }
+        let Ok(turn) = tokio::time::timeout(PATIENCE, self.room.turn()).await else {
+            return plain(StatusCode::SERVICE_UNAVAILABLE, "too much is being answered; ask again");
+        };
+        let answered = answer(&body);
+        drop(turn);
+        match answered {
+            Ok(answered) => self.room.json(answered, held),
+            Err(error) => plain(StatusCode::BAD_REQUEST, error.to_string()),
         }
     }
 
     async fn led(&self, path: Option<&'static str>, body: &Bytes) -> Option<Bytes> {
         self.leader.as_ref()?.ask(path?, body).await
     }
-
-    /// An answer that nobody takes off the connection stays in memory: the room is free when it is let go of.
-    fn json(
-        &self,
-        answer: impl AsRef<[u8]> + Send + 'static,
-        room: Option<OwnedSemaphorePermit>,
-    ) -> Response {
-        let held = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let more = units(answer.as_ref().len()).saturating_sub(u32::try_from(held).unwrap_or(u32::MAX));
-        let Ok(more) = self.room.clone().try_acquire_many_owned(more) else {
-            return plain(StatusCode::SERVICE_UNAVAILABLE, "no room for the answer; ask again");
-        };
-        let body = Body::from(Bytes::from_owner(Held { answer, _room: (room, more) }));
-        ([(header::CONTENT_TYPE, "application/json")], body).into_response()
-    }
-}
-
-struct Held<T> {
-    answer: T,
-    _room: (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit),
-}
-
-impl<T: AsRef<[u8]>> AsRef<[u8]> for Held<T> {
-    fn as_ref(&self) -> &[u8] {
-        self.answer.as_ref()
-    }
-}
-
-fn units(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(BODY_UNIT)).unwrap_or(BODY_UNITS).clamp(1, BODY_UNITS)
 }
 
 fn length(headers: &HeaderMap) -> Option<usize> {
@@ -286,29 +269,51 @@ mod tests {
     use axum::extract::Request;
     use axum::http::{StatusCode, header};
 
+    use super::super::room::UNIT;
     use super::super::tests::known::Known;
-    use super::{BODY_UNIT, BODY_UNITS, Schedule};
+    use super::{BODY_UNITS, PATIENCE, Schedule, TURNS};
 
     #[tokio::test]
     async fn an_answer_keeps_its_room_until_it_is_let_go_of() {
         let known = Arc::new(Known::usual(1));
         let schedule = Schedule::new(known.clone(), known);
-        let free = |schedule: &Schedule| schedule.room.available_permits();
-        let ask = |answer: usize| {
-            let request = Request::builder().header(header::CONTENT_LENGTH, 2 * BODY_UNIT);
-            let request = request.body(Body::from(vec![b' '; 2 * BODY_UNIT])).unwrap();
+        let free = |schedule: &Schedule| schedule.room.free();
+        let ask = |question: usize, answer: usize| {
+            let request = Request::builder().header(header::CONTENT_LENGTH, question);
+            let request = request.body(Body::from(vec![b' '; question])).unwrap();
             schedule.answered(request, usize::MAX, None, move |_| Ok(vec![b' '; answer]))
         };
         let all = BODY_UNITS as usize;
-        let small = ask(1).await;
+        let small = ask(2 * UNIT, 1).await;
         assert_eq!(free(&schedule), all - 2);
-        let large = ask(5 * BODY_UNIT).await;
+        let large = ask(2 * UNIT, 5 * UNIT).await;
         assert_eq!(free(&schedule), all - 7, "an answer larger than its question takes room of its own");
-        assert_eq!(ask(BODY_UNIT * all).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(ask(2 * UNIT, UNIT * all).await.status(), StatusCode::SERVICE_UNAVAILABLE);
         // As hyper does: the body has ended, and its bytes wait to be sent.
         let bytes: Bytes = axum::body::to_bytes(small.into_body(), usize::MAX).await.unwrap();
         assert_eq!(free(&schedule), all - 7);
-        drop((bytes, large));
+        let rest = schedule.room.hold((all - 7) * UNIT).await.unwrap();
+        assert_eq!(ask(UNIT, UNIT).await.status(), StatusCode::OK, "what is small waits for no room");
+        drop((bytes, large, rest));
         assert_eq!(free(&schedule), all);
+    }
+
+    #[tokio::test]
+    async fn no_more_bodies_are_taken_apart_at_once_than_memory_is_reckoned_for() {
+        let known = Arc::new(Known::usual(1));
+        let schedule = Schedule::new(known.clone(), known);
+        let ask = || {
+            let request = Request::builder().header(header::CONTENT_LENGTH, 1).body(Body::from(" ")).unwrap();
+            schedule.answered(request, usize::MAX, None, |_| Ok(Vec::new()))
+        };
+        let mut turns = Vec::new();
+        for _ in 0..TURNS {
+            turns.push(schedule.room.turn().await.unwrap());
+        }
+        let asked = std::time::Instant::now();
+        assert_eq!(ask().await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(asked.elapsed() >= PATIENCE, "{:?}", asked.elapsed());
+        turns.pop();
+        assert_eq!(ask().await.status(), StatusCode::OK);
     }
 }

@@ -33,6 +33,8 @@ pub mod extender;
 
 pub mod leader;
 
+mod room;
+
 pub mod https;
 
 pub mod pods;

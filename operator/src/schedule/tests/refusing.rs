@@ -87,3 +87,28 @@ fn an_object_on_its_way_out_passes() {
     assert_eq!(asked("UPDATE", "Dataset", leaving, good())["response"]["allowed"], true);
     assert_eq!(asked("DELETE", "Dataset", json!(null), bad())["response"]["allowed"], true);
 }
+
+/// Few bytes that would become a hundred times as many.
+fn bulky() -> Value {
+    let containers = vec![json!({}); 30_000];
+    let job = json!({"podSpec": {"containers": containers}});
+    let dataset = json!({"name": "d", "mountPath": "/d"});
+    object("DataProcess", "p", json!({"dataset": dataset, "processor": {"job": job}}))
+}
+
+#[test]
+fn what_would_take_far_more_memory_than_its_bytes_is_refused_unread() {
+    let answer = asked("CREATE", "DataProcess", bulky(), json!(null));
+    assert!(message(&answer).contains("more than 20000 objects and lists"), "{answer}");
+    let mut other = bulky();
+    other["spec"]["dataset"]["name"] = json!("e");
+    let answer = asked("UPDATE", "DataProcess", bulky(), other);
+    assert!(message(&answer).contains("more than 20000 objects and lists"), "{answer}");
+    // One that is there already does not get stuck.
+    let mut labelled = bulky();
+    labelled["metadata"]["labels"] = json!({"a": "b"});
+    assert_eq!(asked("UPDATE", "DataProcess", labelled, bulky())["response"]["allowed"], true);
+    let mut leaving = bulky();
+    leaving["metadata"]["deletionTimestamp"] = json!("2026-11-24T09:00:00Z");
+    assert_eq!(asked("UPDATE", "DataProcess", leaving, good())["response"]["allowed"], true);
+}
