@@ -18,7 +18,7 @@ use hyper_util::service::TowerToHyperService;
 use operator_api::validate::Known;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -27,14 +27,19 @@ use super::leader::{Leader, PASSED_ON};
 use super::reach::View;
 use super::room::Room;
 use super::{mutate, refuse, review};
+use crate::entrance::Entrance;
 
 pub const MUTATE: &str = "/webhook/mutate";
 pub const VALIDATE: &str = "/webhook/validate";
 pub const FILTER: &str = "/extender/filter";
 pub const PRIORITIZE: &str = "/extender/prioritize";
 
-/// Connections at a time; more wait in the kernel's queue. An API server keeps some 25 idle.
-const CONNECTIONS: usize = 256;
+/// Connections at a time; who comes beyond is let go of. An API server keeps some 25 idle.
+pub(super) const CONNECTIONS: usize = 256;
+
+/// Of these, from one address. Behind one there may be every API server and scheduler; half leaves them four times as
+/// many as they use, and the other half to those who come from elsewhere.
+const FROM_ONE: usize = CONNECTIONS / 2;
 
 /// Bytes of bodies at a time, in units of 64 KiB: 128 MiB. An answer keeps its question's room until it is sent.
 const BODY_UNITS: u32 = 2048;
@@ -103,19 +108,17 @@ impl Schedule {
     /// Serves until `stop` is true, then lets go of idle connections and finishes what is under way.
     pub async fn serve(self, listener: TcpListener, tls: Tls, mut stop: watch::Receiver<bool>) {
         let router = self.router();
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let entrance = Entrance::new("webhook", CONNECTIONS, FROM_ONE);
         let mut open = JoinSet::new();
         loop {
             let arrived = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => break,
                 Some(_) = open.join_next(), if !open.is_empty() => continue,
-                arrived = async {
-                    let place = places.clone().acquire_owned().await.ok();
-                    (place, listener.accept().await)
-                } => arrived,
+                arrived = listener.accept() => arrived,
             };
             match arrived {
-                (Some(place), Ok((stream, _))) => {
+                Ok((stream, from)) => {
+                    let Some(place) = entrance.enter(from.ip()) else { continue };
                     let (router, stop) = (router.clone(), stop.clone());
                     let acceptor = acceptor(&tls());
                     open.spawn(async move {
@@ -123,8 +126,7 @@ impl Schedule {
                         converse(stream, &acceptor, router, stop).await;
                     });
                 }
-                (_, Ok(_)) => {}
-                (_, Err(error)) => {
+                Err(error) => {
                     tracing::warn!(%error, "a connection to the webhook port could not be taken; trying again");
                     tokio::time::sleep(RELIEF).await;
                 }
