@@ -26,6 +26,7 @@ use super::extender::{self, Extender, ExtenderError};
 use super::leader::{Leader, PASSED_ON};
 use super::reach::View;
 use super::room::Room;
+use super::taking::Taking;
 use super::{mutate, refuse, review};
 use crate::entrance::Entrance;
 
@@ -41,12 +42,17 @@ pub(super) const CONNECTIONS: usize = 256;
 /// many as they use, and the other half to those who come from elsewhere.
 const FROM_ONE: usize = CONNECTIONS / 2;
 
-/// Bytes of bodies at a time, in units of 64 KiB: 128 MiB. An answer keeps its question's room until it is sent.
-const BODY_UNITS: u32 = 2048;
+/// Bytes of webhooks' bodies at a time, in units of 64 KiB: 64 MiB. An answer keeps its question's room until it is sent.
+const REVIEW_UNITS: u32 = 1024;
 
-/// Bodies taken apart at once. What one of them becomes is bounded by [`operator_api::validate::bulk`] to 150 MiB, so all
+/// Of these taken apart at once. What one becomes is bounded by [`operator_api::validate::bulk`] to 150 MiB, so all
 /// together take 300, however many cores there are. A usual one is answered in some 0.1 ms.
-const TURNS: usize = 2;
+const REVIEW_TURNS: usize = 2;
+
+/// The same for schedulers' questions, two of the largest: 128 MiB. While one is answered its answer is made, as large
+/// as itself, and of its pod a short part is read: 100 MiB. A scheduler asks one thing at a time.
+const EXTENDER_UNITS: u32 = 2048;
+const EXTENDER_TURNS: usize = 1;
 
 /// For a handshake, for a request's head, for its body, for room to hold it. The API server waits 10 s.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -54,7 +60,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// A connection on which nothing was asked for so long is closed.
 const IDLE: Duration = Duration::from_secs(90);
 
-/// A connection is closed after so long in any case: one whose peer reads no answers would never end.
+/// For an answer to be taken, and with it the room that it has. The API server waits 10 s, a scheduler less.
+pub(super) const UNTAKEN: Duration = Duration::from_secs(10);
+
+/// A connection is closed after so long in any case.
 const LIFETIME: Duration = Duration::from_secs(600);
 
 /// What is under way when a connection or the program ends may take this long.
@@ -75,7 +84,8 @@ pub struct Schedule {
     known: Arc<Objects>,
     extender: Arc<Extender>,
     leader: Option<Arc<Leader>>,
-    room: Room,
+    reviews: Room,
+    questions: Room,
 }
 
 impl std::fmt::Debug for Schedule {
@@ -87,7 +97,9 @@ impl std::fmt::Debug for Schedule {
 impl Schedule {
     pub fn new(view: Arc<dyn View>, known: Arc<Objects>) -> Self {
         let extender = Arc::new(Extender::new(view.clone()));
-        Self { view, known, extender, leader: None, room: Room::new(BODY_UNITS, TURNS) }
+        let reviews = Room::new(REVIEW_UNITS, REVIEW_TURNS);
+        let questions = Room::new(EXTENDER_UNITS, EXTENDER_TURNS);
+        Self { view, known, extender, leader: None, reviews, questions }
     }
 
     /// Has whoever leads answer what depends on what agents report.
@@ -163,7 +175,7 @@ async fn converse(
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(Taking::new(stream, UNTAKEN)), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => Ok(ended),
@@ -180,7 +192,7 @@ async fn converse(
 }
 
 async fn mutate(State(own): State<Schedule>, request: Request) -> Response {
-    own.answered(request, review::LARGEST, Some(MUTATE), |body| {
+    own.answered(&own.reviews, request, review::LARGEST, Some(MUTATE), |body| {
         Ok(review::answer(body, |review| mutate::judge(&*own.view, review)))
     })
     .await
@@ -188,7 +200,7 @@ async fn mutate(State(own): State<Schedule>, request: Request) -> Response {
 
 /// The room on nodes is what their agents say.
 async fn validate(State(own): State<Schedule>, request: Request) -> Response {
-    own.answered(request, review::LARGEST, Some(VALIDATE), |body| {
+    own.answered(&own.reviews, request, review::LARGEST, Some(VALIDATE), |body| {
         Ok(review::answer(body, |review| refuse::judge(&*own.known, review)))
     })
     .await
@@ -196,12 +208,15 @@ async fn validate(State(own): State<Schedule>, request: Request) -> Response {
 
 /// What cannot mount is seen by every replica in the node itself.
 async fn filter(State(own): State<Schedule>, request: Request) -> Response {
-    own.answered(request, extender::args::LARGEST, None, |body| own.extender.filter(body)).await
+    own.answered(&own.questions, request, extender::args::LARGEST, None, |body| own.extender.filter(body))
+        .await
 }
 
 async fn prioritize(State(own): State<Schedule>, request: Request) -> Response {
-    own.answered(request, extender::args::LARGEST, Some(PRIORITIZE), |body| own.extender.prioritize(body))
-        .await
+    own.answered(&own.questions, request, extender::args::LARGEST, Some(PRIORITIZE), |body| {
+        own.extender.prioritize(body)
+    })
+    .await
 }
 
 impl Schedule {
@@ -209,6 +224,7 @@ impl Schedule {
     /// answers, otherwise here.
     async fn answered(
         &self,
+        room: &Room,
         request: Request,
         largest: usize,
         onward: Option<&'static str>,
@@ -223,7 +239,7 @@ impl Schedule {
         }
         let onward = onward.filter(|_| !request.headers().contains_key(PASSED_ON));
         let body = tokio::time::timeout(PATIENCE, async {
-            let held = self.room.hold(length).await;
+            let held = room.hold(length).await;
             (held, to_bytes(request.into_body(), length).await)
         });
         let (held, body) = match body.await {
@@ -237,15 +253,15 @@ impl Schedule {
             }
         };
         if let Some(answered) = self.led(onward, &body).await {
-            return self.room.json(answered, held);
+            return room.json(answered, held);
         }
-        let Ok(turn) = tokio::time::timeout(PATIENCE, self.room.turn()).await else {
+        let Ok(turn) = tokio::time::timeout(PATIENCE, room.turn()).await else {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "too much is being answered; ask again");
         };
         let answered = answer(&body);
         drop(turn);
         match answered {
-            Ok(answered) => self.room.json(answered, held),
+            Ok(answered) => room.json(answered, held),
             Err(error) => plain(StatusCode::BAD_REQUEST, error.to_string()),
         }
     }
@@ -272,20 +288,22 @@ mod tests {
     use axum::http::{StatusCode, header};
 
     use super::super::room::UNIT;
+    use tower::ServiceExt;
+
     use super::super::tests::known::Known;
-    use super::{BODY_UNITS, PATIENCE, Schedule, TURNS};
+    use super::{EXTENDER_UNITS, PATIENCE, REVIEW_TURNS, REVIEW_UNITS, Schedule, VALIDATE};
 
     #[tokio::test]
     async fn an_answer_keeps_its_room_until_it_is_let_go_of() {
         let known = Arc::new(Known::usual(1));
         let schedule = Schedule::new(known.clone(), known);
-        let free = |schedule: &Schedule| schedule.room.free();
+        let free = |schedule: &Schedule| schedule.reviews.free();
         let ask = |question: usize, answer: usize| {
             let request = Request::builder().header(header::CONTENT_LENGTH, question);
             let request = request.body(Body::from(vec![b' '; question])).unwrap();
-            schedule.answered(request, usize::MAX, None, move |_| Ok(vec![b' '; answer]))
+            schedule.answered(&schedule.reviews, request, usize::MAX, None, move |_| Ok(vec![b' '; answer]))
         };
-        let all = BODY_UNITS as usize;
+        let all = REVIEW_UNITS as usize;
         let small = ask(2 * UNIT, 1).await;
         assert_eq!(free(&schedule), all - 2);
         let large = ask(2 * UNIT, 5 * UNIT).await;
@@ -294,7 +312,7 @@ mod tests {
         // As hyper does: the body has ended, and its bytes wait to be sent.
         let bytes: Bytes = axum::body::to_bytes(small.into_body(), usize::MAX).await.unwrap();
         assert_eq!(free(&schedule), all - 7);
-        let rest = schedule.room.hold((all - 7) * UNIT).await.unwrap();
+        let rest = schedule.reviews.hold((all - 7) * UNIT).await.unwrap();
         assert_eq!(ask(UNIT, UNIT).await.status(), StatusCode::OK, "what is small waits for no room");
         drop((bytes, large, rest));
         assert_eq!(free(&schedule), all);
@@ -306,16 +324,29 @@ mod tests {
         let schedule = Schedule::new(known.clone(), known);
         let ask = || {
             let request = Request::builder().header(header::CONTENT_LENGTH, 1).body(Body::from(" ")).unwrap();
-            schedule.answered(request, usize::MAX, None, |_| Ok(Vec::new()))
+            schedule.answered(&schedule.reviews, request, usize::MAX, None, |_| Ok(Vec::new()))
         };
         let mut turns = Vec::new();
-        for _ in 0..TURNS {
-            turns.push(schedule.room.turn().await.unwrap());
+        for _ in 0..REVIEW_TURNS {
+            turns.push(schedule.reviews.turn().await.unwrap());
         }
         let asked = std::time::Instant::now();
         assert_eq!(ask().await.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert!(asked.elapsed() >= PATIENCE, "{:?}", asked.elapsed());
         turns.pop();
         assert_eq!(ask().await.status(), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn webhooks_wait_for_no_schedulers_questions() {
+        let known = Arc::new(Known::usual(1));
+        let schedule = Schedule::new(known.clone(), known);
+        let largest = EXTENDER_UNITS as usize * UNIT;
+        let _held =
+            (schedule.questions.hold(largest).await.unwrap(), schedule.questions.turn().await.unwrap());
+        let request = Request::post(VALIDATE).header(header::CONTENT_LENGTH, 2 * UNIT);
+        let request = request.body(Body::from(vec![b' '; 2 * UNIT])).unwrap();
+        let answered = schedule.router().oneshot(request).await.unwrap();
+        assert_eq!(answered.status(), StatusCode::OK);
     }
 }

@@ -35,6 +35,8 @@ pub mod leader;
 
 mod room;
 
+mod taking;
+
 pub mod https;
 
 pub mod pods;
