@@ -28,6 +28,11 @@ pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
 /// The Lease's annotation that says where its holder is reached: `IDENTITY ADDRESS:PORT`.
 const REACHED_AT: &str = "headrace.io/leader";
 
+/// A hold that is older than this when it is told of is renewed before anything is begun: its next renewal would have less
+/// than a period to be answered.
+const FRESH: Duration = Duration::from_secs(6);
+const _: () = assert!(FRESH.as_secs() == RENEW_DEADLINE.as_secs() - 2 * RETRY_PERIOD.as_secs());
+
 /// One that cannot serve leaves a free Lease to others for so long. Those that can look every two seconds; where there
 /// is none, Datasets are still given their volumes.
 const HANGING_BACK: Duration = Duration::from_secs(60);
@@ -155,7 +160,7 @@ impl Candidate {
             let asked = Instant::now();
             let hindered = shut.borrow_and_update().is_some();
             match self.attempt(if hindered { HANGING_BACK } else { Duration::ZERO }).await {
-                Ok(true) if asked.elapsed() < RENEW_DEADLINE => return asked,
+                Ok(true) if asked.elapsed() < FRESH => return asked,
                 // The answer was on its way for so long that another may begin soon: it is renewed first.
                 Ok(true) => continue,
                 Ok(false) => told = false,
@@ -409,5 +414,27 @@ mod tests {
         assert!(early.is_err(), "it cannot serve");
         shut.send_replace(None);
         tokio::time::timeout(RETRY_PERIOD / 4, standing).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_hold_that_was_long_on_its_way_is_renewed_before_it_counts() {
+        use kube::client::Body;
+        let asked = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+        // The first answer comes when there would be no time left to renew what it tells of.
+        let slow = tower::service_fn(move |request: axum::http::Request<Body>| {
+            let first = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+            async move {
+                if first {
+                    tokio::time::sleep(FRESH + Duration::from_millis(200)).await;
+                }
+                let text = r#"{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"l"},
+                    "spec":{"holderIdentity":"me"}}"#;
+                let _ = request;
+                axum::http::Response::builder().status(200).body(Body::from(text.as_bytes().to_vec()))
+            }
+        });
+        let mut candidate = Candidate::new(Client::new(slow, "n"), "n", "l", "me", None);
+        let since = candidate.acquire(&mut watch::Sender::new(None).subscribe()).await;
+        assert!(since.elapsed() < RETRY_PERIOD, "{:?}", since.elapsed());
     }
 }
