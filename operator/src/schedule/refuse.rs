@@ -2,14 +2,15 @@
 //!
 //! Only what a person changes is judged. An object on its way out, or one whose spec stays as it is (labels,
 //! finalizers, what controllers write), passes: nothing that went in once may get stuck because the rules, or
-//! the cluster around it, have changed since. So is the room on nodes, where what is asked of it stays as it is.
+//! the cluster around it, have changed since. So is the room on nodes, where no more bytes are asked of them than before.
 
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
+use operator_api::crd::dataset::CacheSpec;
 use operator_api::crd::{Dataset, GROUP};
 use operator_api::validate::graph::Graph;
-use operator_api::validate::{self, Claim, Known, bulk};
+use operator_api::validate::{self, Claim, Known, bulk, dataset};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -26,15 +27,13 @@ struct Judged<'a> {
 }
 
 #[derive(Deserialize)]
-struct Asking<'a> {
-    #[serde(borrow)]
-    spec: AskingSpec<'a>,
+struct Asking {
+    spec: AskingSpec,
 }
 
 #[derive(Deserialize)]
-struct AskingSpec<'a> {
-    #[serde(borrow)]
-    cache: Option<&'a RawValue>,
+struct AskingSpec {
+    cache: Option<CacheSpec>,
 }
 
 #[derive(Deserialize)]
@@ -68,9 +67,12 @@ fn passes(object: &RawValue, before: Option<&RawValue>) -> bool {
 
 /// Whether what a Dataset asks for of nodes was let in before: the roomy ones may have gone since.
 fn asks_for_no_more(object: &RawValue, before: Option<&RawValue>) -> bool {
-    let cache = |object| Some(read::<Asking<'_>>(object)?.spec.cache);
-    let (now, before) = (cache(object), before.and_then(cache));
-    now.zip(before).is_some_and(|(now, before)| same(before, now))
+    let asked = |object: &RawValue| {
+        bulk::check(object.get()).ok()?;
+        Some(read::<Asking>(object)?.spec.cache.as_ref().map_or(0, dataset::asked))
+    };
+    let (now, before) = (asked(object), before.and_then(asked));
+    now.zip(before).is_some_and(|(now, before)| now <= before)
 }
 
 /// What is known, but for the room on nodes.

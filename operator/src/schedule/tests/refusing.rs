@@ -78,6 +78,15 @@ fn what_a_dataset_asked_of_nodes_before_is_not_held_against_another_change() {
     changed["spec"]["cache"]["quota"] = json!("2Ti");
     let answer = asked("UPDATE", "Dataset", changed, too_large());
     assert!(message(&answer).contains("above what any node can cache"));
+    let mut changed = too_large();
+    let cache = json!({"quota": "1024Gi", "replicas": 3, "placement": "Exclusive", "nodeSelector": {"a": "b"},
+                       "tolerations": [{"operator": "Exists"}]});
+    changed["spec"]["cache"] = cache;
+    assert_eq!(asked("UPDATE", "Dataset", changed.clone(), too_large())["response"]["allowed"], true);
+    changed["spec"]["cache"]["quota"] = json!("900Gi");
+    assert_eq!(asked("UPDATE", "Dataset", changed.clone(), too_large())["response"]["allowed"], true);
+    changed["spec"]["cache"]["quota"] = json!("1.1Ti");
+    assert!(message(&asked("UPDATE", "Dataset", changed, too_large())).contains("above what"));
 }
 
 #[test]
