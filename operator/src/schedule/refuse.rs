@@ -10,7 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use operator_api::crd::dataset::CacheSpec;
 use operator_api::crd::{Dataset, GROUP};
 use operator_api::validate::graph::Graph;
-use operator_api::validate::{self, Claim, Known, bulk, dataset};
+use operator_api::validate::{self, Claim, Known, Room, bulk, dataset};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -91,7 +91,7 @@ impl Known for Roomless<'_> {
         self.0.operations(namespace)
     }
 
-    fn roomiest_node(&self) -> Option<u64> {
+    fn roomiest_node(&self) -> Option<Room> {
         None
     }
 

@@ -95,12 +95,14 @@ fn cache(cache: &CacheSpec, known: &dyn Known, refusals: &mut Refusals) {
     }
     let wanted = asked(cache);
     if let Some(room) = known.roomiest_node()
-        && wanted > room
+        && wanted > room.bytes
     {
         refusals.add(format!(
-            "the quota of {} is above what any node can cache: the roomiest has {}; ask for that much or less",
+            "the quota of {} is above what any node can cache: the roomiest of the {} whose agents have reported has {}; \
+             ask for that much or less, or see why the agent of a roomier one is silent",
             quantity::words(wanted),
-            quantity::words(room)
+            room.nodes,
+            quantity::words(room.bytes)
         ));
     }
     for (key, value) in &cache.node_selector {

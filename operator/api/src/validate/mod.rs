@@ -30,7 +30,7 @@ use serde::de::DeserializeOwned;
 
 use crate::crd::{DataBackup, DataLoad, DataMigrate, DataProcess, Dataset};
 
-pub use known::{Claim, Known};
+pub use known::{Claim, Known, Room};
 pub use refusal::{Refusal, Refusals};
 
 /// Judges an object of one of our kinds as the apiserver sends it. `namespace` is the request's. Kinds that

@@ -51,7 +51,7 @@ fn message(answer: &Value) -> &str {
 fn what_cannot_work_is_refused_with_what_to_change() {
     for (kind, object, says) in [
         ("Dataset", bad(), "gopher"),
-        ("Dataset", too_large(), "100"),
+        ("Dataset", too_large(), "the roomiest of the 3 whose agents have reported has 100"),
         ("DataLoad", circle(), "first"),
         ("Dataset", json!("no object"), "cannot be read"),
     ] {
