@@ -17,10 +17,11 @@ use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::entrance::Entrance;
 use crate::metrics::Metrics;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -29,11 +30,13 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 const BEAT: Duration = Duration::from_secs(1);
 const STOPPED: u64 = 30;
 
-/// Connections at a time; more wait in the kernel's queue. The port has no TLS, and every pod may reach it.
-const CONNECTIONS: usize = 64;
+/// Connections at a time; who comes beyond is let go of. The port has no TLS, and every pod may reach it.
+const CONNECTIONS: usize = 256;
 
-/// For a request's head, and between requests: a kubelet asks over a new connection each time, and its probe waits for
-/// those that say nothing no longer than this.
+/// Of these, from one address: a kubelet's two probes and a scraper's connection are done within milliseconds.
+const FROM_ONE: usize = 8;
+
+/// For a request's head, and between requests: a kubelet asks over a new connection each time.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A connection is closed after so long in any case: one whose peer reads no answers would never end.
@@ -134,27 +137,24 @@ pub async fn serve(listener: TcpListener, health: Health, metrics: Metrics, mut 
             }),
         )
         .route("/metrics", get(scrape));
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let entrance = Entrance::new("health", CONNECTIONS, FROM_ONE);
     let mut open = JoinSet::new();
     loop {
         let arrived = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             Some(_) = open.join_next(), if !open.is_empty() => continue,
-            arrived = async {
-                let place = places.clone().acquire_owned().await.ok();
-                (place, listener.accept().await)
-            } => arrived,
+            arrived = listener.accept() => arrived,
         };
         match arrived {
-            (Some(place), Ok((stream, _))) => {
+            Ok((stream, from)) => {
+                let Some(place) = entrance.enter(from.ip()) else { continue };
                 let app = app.clone();
                 open.spawn(async move {
                     let _place = place;
                     converse(stream, app).await;
                 });
             }
-            (_, Ok(_)) => {}
-            (_, Err(error)) => {
+            Err(error) => {
                 tracing::warn!(%error, "a connection to the health port could not be taken; trying again");
                 tokio::time::sleep(RELIEF).await;
             }
@@ -176,32 +176,40 @@ async fn converse(stream: TcpStream, app: Router) {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpSocket;
+    use tokio::time::timeout;
 
     use super::*;
     use crate::ingest::{Hub, Limits};
 
     #[tokio::test]
-    async fn connections_that_say_nothing_keep_no_probe_away() {
-        let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-        let addr = listener.local_addr().unwrap();
+    async fn one_that_takes_all_it_can_keeps_no_probe_away() {
+        let listener = bind(([0, 0, 0, 0], 0).into()).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
         let metrics = Metrics::new(Hub::new(Limits::default(), 1, Arc::default()));
         let (stop, stopped) = watch::channel(false);
         let served = tokio::spawn(serve(listener, Health::default(), metrics, stopped));
+        let connect = |last: u8| {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(([127, 0, 0, last], 0).into()).unwrap();
+            socket.connect(([127, 0, 0, 1], port).into())
+        };
         let mut silent = Vec::new();
         for _ in 0..CONNECTIONS + 1 {
-            silent.push(TcpStream::connect(addr).await.unwrap());
+            silent.push(connect(2).await.unwrap());
         }
-        let mut probe = TcpStream::connect(addr).await.unwrap();
+        let mut probe = connect(1).await.unwrap();
         probe.write_all(b"GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await.unwrap();
         let mut answer = String::new();
-        let begun = Instant::now();
-        tokio::time::timeout(PATIENCE * 3, probe.read_to_string(&mut answer)).await.unwrap().unwrap();
+        // A kubelet waits for a second.
+        timeout(PATIENCE / 2, probe.read_to_string(&mut answer)).await.unwrap().unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        // There were no more places than that: it had to wait for one.
-        assert!(begun.elapsed() >= PATIENCE / 2, "{:?}", begun.elapsed());
-        let first = silent.first_mut().unwrap();
         let mut rest = Vec::new();
-        tokio::time::timeout(PATIENCE * 2, first.read_to_end(&mut rest)).await.unwrap().unwrap();
+        let beyond = silent.last_mut().unwrap();
+        let _ = timeout(PATIENCE / 2, beyond.read_to_end(&mut rest)).await.unwrap();
+        // And who says nothing is not kept for long.
+        let first = silent.first_mut().unwrap();
+        timeout(PATIENCE * 2, first.read_to_end(&mut rest)).await.unwrap().unwrap();
         stop.send_replace(true);
         served.await.unwrap();
     }

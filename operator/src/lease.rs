@@ -28,6 +28,15 @@ pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
 /// The Lease's annotation that says where its holder is reached: `IDENTITY ADDRESS:PORT`.
 const REACHED_AT: &str = "headrace.io/leader";
 
+/// A hold that is older than this when it is told of is renewed before anything is begun: its next renewal would have less
+/// than a period to be answered.
+const FRESH: Duration = Duration::from_secs(6);
+const _: () = assert!(FRESH.as_secs() == RENEW_DEADLINE.as_secs() - 2 * RETRY_PERIOD.as_secs());
+
+/// One that cannot serve leaves a free Lease to others for so long. Those that can look every two seconds; where there
+/// is none, Datasets are still given their volumes.
+const HANGING_BACK: Duration = Duration::from_secs(60);
+
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
     #[error("the Lease could not be read or written: {0}")]
@@ -49,12 +58,32 @@ pub enum Step {
 /// What was last seen of the Lease, and since when by this clock.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
-    last: Option<(LeaseSpec, Instant)>,
+    /// The inner none: there was no Lease.
+    last: Option<(Option<LeaseSpec>, Instant)>,
 }
 
 impl Observed {
-    /// Decides what to do about the Lease as it was read just now.
-    pub fn step(&mut self, lease: Option<&LeaseSpec>, identity: &str, now: Instant, wall: Timestamp) -> Step {
+    /// Decides what to do about the Lease as it was read just now. One that is free for less than `back` is left to others,
+    /// and so is this one's own then.
+    pub fn step(
+        &mut self,
+        lease: Option<&LeaseSpec>,
+        identity: &str,
+        back: Duration,
+        now: Instant,
+        wall: Timestamp,
+    ) -> Step {
+        if self.last.as_ref().is_none_or(|(seen, _)| seen.as_ref() != lease) {
+            self.last = Some((lease.cloned(), now));
+        }
+        let since = self.last.as_ref().map_or(now, |(_, since)| *since);
+        let holder = lease.and_then(|lease| lease.holder_identity.as_deref()).unwrap_or_default();
+        let lasts = lease.and_then(|lease| lease.lease_duration_seconds).unwrap_or(0);
+        let lasts = Duration::from_secs(u64::try_from(lasts).unwrap_or(0));
+        let taken = if holder.is_empty() || holder == identity { Duration::ZERO } else { lasts };
+        if now < since + taken + back {
+            return Step::Wait;
+        }
         let fresh = |transitions: i32, acquired: Option<MicroTime>| LeaseSpec {
             holder_identity: Some(identity.into()),
             lease_duration_seconds: Some(i32::try_from(DURATION.as_secs()).unwrap_or(i32::MAX)),
@@ -63,22 +92,10 @@ impl Observed {
             lease_transitions: Some(transitions),
             ..LeaseSpec::default()
         };
-        let Some(lease) = lease else {
-            self.last = None;
-            return Step::Create(fresh(0, None));
-        };
-        if self.last.as_ref().is_none_or(|(seen, _)| seen != lease) {
-            self.last = Some((lease.clone(), now));
-        }
+        let Some(lease) = lease else { return Step::Create(fresh(0, None)) };
         let transitions = lease.lease_transitions.unwrap_or(0);
-        let holder = lease.holder_identity.as_deref().unwrap_or_default();
         if holder == identity {
             return Step::Take(fresh(transitions, lease.acquire_time.clone()));
-        }
-        let lasts = u64::try_from(lease.lease_duration_seconds.unwrap_or(0)).unwrap_or(0);
-        let since = self.last.as_ref().map_or(now, |(_, since)| *since);
-        if !holder.is_empty() && now < since + Duration::from_secs(lasts) {
-            return Step::Wait;
         }
         Step::Take(fresh(transitions.saturating_add(1), None))
     }
@@ -136,12 +153,14 @@ impl Candidate {
     }
 
     /// Waits until this one holds the Lease, and says since when: from when it was asked for, as [`Self::hold`] counts.
-    pub async fn acquire(&mut self) -> Instant {
+    /// While `shut` says why it cannot serve, it leaves the Lease to others that can.
+    pub async fn acquire(&mut self, shut: &mut watch::Receiver<Option<String>>) -> Instant {
         let mut told = false;
         loop {
             let asked = Instant::now();
-            match self.attempt().await {
-                Ok(true) if asked.elapsed() < RENEW_DEADLINE => return asked,
+            let hindered = shut.borrow_and_update().is_some();
+            match self.attempt(if hindered { HANGING_BACK } else { Duration::ZERO }).await {
+                Ok(true) if asked.elapsed() < FRESH => return asked,
                 // The answer was on its way for so long that another may begin soon: it is renewed first.
                 Ok(true) => continue,
                 Ok(false) => told = false,
@@ -152,7 +171,11 @@ impl Candidate {
                     told = true;
                 }
             }
-            tokio::time::sleep(RETRY_PERIOD).await;
+            tokio::select! {
+                () = tokio::time::sleep(RETRY_PERIOD) => {}
+                // A replica that was started just now need not wait to find the Lease free.
+                Ok(_) = shut.wait_for(Option::is_none), if hindered => {}
+            }
         }
     }
 
@@ -162,7 +185,7 @@ impl Candidate {
             tokio::time::sleep(RETRY_PERIOD).await;
             // An attempt ends with the deadline: a hung connection must not make a leader of two.
             let asked = Instant::now();
-            match tokio::time::timeout_at(renewed + RENEW_DEADLINE, self.attempt()).await {
+            match tokio::time::timeout_at(renewed + RENEW_DEADLINE, self.attempt(Duration::ZERO)).await {
                 // From when it was asked for: the answer may have been on its way for long.
                 Ok(Ok(true)) => renewed = asked,
                 Ok(Ok(false)) => return,
@@ -188,12 +211,13 @@ impl Candidate {
         self.replace(&lease).await.map(|_| ())
     }
 
-    async fn attempt(&mut self) -> Result<bool, LeaseError> {
+    /// `back` as in [`Observed::step`].
+    async fn attempt(&mut self, back: Duration) -> Result<bool, LeaseError> {
         let lease = self.read().await?;
         let leader = lease.as_ref().and_then(|lease| elsewhere(lease, &self.identity));
         self.leader.send_if_modified(|known| std::mem::replace(known, leader) != leader);
         let spec = lease.as_ref().map(|lease| lease.spec.clone().unwrap_or_default());
-        let step = self.observed.step(spec.as_ref(), &self.identity, Instant::now(), Timestamp::now());
+        let step = self.observed.step(spec.as_ref(), &self.identity, back, Instant::now(), Timestamp::now());
         match (step, lease) {
             (Step::Take(spec), Some(lease)) => {
                 let lease = self.signed(Lease { spec: Some(spec), ..lease });
@@ -254,6 +278,9 @@ async fn limited<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Re
 mod tests {
     use super::*;
 
+    /// By one that can serve.
+    const NOW: Duration = Duration::ZERO;
+
     fn held(by: &str, version: i64) -> LeaseSpec {
         LeaseSpec {
             holder_identity: Some(by.into()),
@@ -271,11 +298,11 @@ mod tests {
         let mut observed = Observed::default();
         let at = |seconds| start + Duration::from_secs(seconds);
         // The holder's clock is years behind: that is its affair.
-        assert_eq!(observed.step(Some(&held("other", 1)), "me", at(0), wall), Step::Wait);
-        assert_eq!(observed.step(Some(&held("other", 1)), "me", at(14), wall), Step::Wait);
-        assert_eq!(observed.step(Some(&held("other", 2)), "me", at(14), wall), Step::Wait);
-        assert_eq!(observed.step(Some(&held("other", 2)), "me", at(28), wall), Step::Wait);
-        let Step::Take(spec) = observed.step(Some(&held("other", 2)), "me", at(29), wall) else {
+        assert_eq!(observed.step(Some(&held("other", 1)), "me", NOW, at(0), wall), Step::Wait);
+        assert_eq!(observed.step(Some(&held("other", 1)), "me", NOW, at(14), wall), Step::Wait);
+        assert_eq!(observed.step(Some(&held("other", 2)), "me", NOW, at(14), wall), Step::Wait);
+        assert_eq!(observed.step(Some(&held("other", 2)), "me", NOW, at(28), wall), Step::Wait);
+        let Step::Take(spec) = observed.step(Some(&held("other", 2)), "me", NOW, at(29), wall) else {
             panic!("it had run out");
         };
         assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("me"), Some(5)));
@@ -322,7 +349,7 @@ mod tests {
             axum::http::Response::builder().status(code).body(Body::from(text.as_bytes().to_vec()))
         });
         let mut candidate = Candidate::new(Client::new(slow, "n"), "n", "l", "me", None);
-        let asked = candidate.acquire().await;
+        let asked = candidate.acquire(&mut watch::Sender::new(None).subscribe()).await;
         assert!(asked.elapsed() >= ON_ITS_WAY * 2, "{:?}", asked.elapsed());
 
         let silent = tower::service_fn(|_: axum::http::Request<Body>| {
@@ -339,12 +366,75 @@ mod tests {
     fn ones_own_is_renewed_and_a_free_one_taken() {
         let mut observed = Observed::default();
         let (now, wall) = (Instant::now(), Timestamp::now());
-        assert!(matches!(observed.step(None, "me", now, wall), Step::Create(_)));
-        let Step::Take(spec) = observed.step(Some(&held("me", 1)), "me", now, wall) else {
+        assert!(matches!(observed.step(None, "me", NOW, now, wall), Step::Create(_)));
+        let Step::Take(spec) = observed.step(Some(&held("me", 1)), "me", NOW, now, wall) else {
             panic!("it is ours")
         };
         assert_eq!(spec.lease_transitions, Some(4));
         let free = LeaseSpec { holder_identity: None, ..held("", 1) };
-        assert!(matches!(observed.step(Some(&free), "me", now, wall), Step::Take(_)));
+        assert!(matches!(observed.step(Some(&free), "me", NOW, now, wall), Step::Take(_)));
+    }
+
+    #[test]
+    fn one_that_cannot_serve_takes_only_what_nobody_else_does() {
+        let (start, wall) = (Instant::now(), Timestamp::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let free = LeaseSpec { holder_identity: None, ..held("", 1) };
+        for (lease, waits) in
+            [(None, 60), (Some(&free), 60), (Some(&held("other", 1)), 75), (Some(&held("me", 1)), 60)]
+        {
+            let mut observed = Observed::default();
+            assert_eq!(observed.step(lease, "me", HANGING_BACK, at(0), wall), Step::Wait);
+            assert_eq!(observed.step(lease, "me", HANGING_BACK, at(waits - 1), wall), Step::Wait);
+            let mut opened = observed.clone();
+            assert_ne!(observed.step(lease, "me", HANGING_BACK, at(waits), wall), Step::Wait);
+            // Once it can serve it stands like any other.
+            assert_ne!(opened.step(lease, "me", NOW, at(15), wall), Step::Wait);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_replica_without_a_certificate_stands_when_it_has_one() {
+        use kube::client::Body;
+        let free = tower::service_fn(|request: axum::http::Request<Body>| async move {
+            let (code, text) = match request.method().as_str() {
+                "GET" => (404, r#"{"kind":"Status","status":"Failure","reason":"NotFound","code":404}"#),
+                _ => {
+                    (201, r#"{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"l"}}"#)
+                }
+            };
+            axum::http::Response::builder().status(code).body(Body::from(text.as_bytes().to_vec()))
+        });
+        let mut candidate = Candidate::new(Client::new(free, "n"), "n", "l", "me", None);
+        let shut = watch::Sender::new(Some("no certificate".to_owned()));
+        let mut seen = shut.subscribe();
+        let standing = candidate.acquire(&mut seen);
+        tokio::pin!(standing);
+        let early = tokio::time::timeout(RETRY_PERIOD / 4, &mut standing).await;
+        assert!(early.is_err(), "it cannot serve");
+        shut.send_replace(None);
+        tokio::time::timeout(RETRY_PERIOD / 4, standing).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_hold_that_was_long_on_its_way_is_renewed_before_it_counts() {
+        use kube::client::Body;
+        let asked = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+        // The first answer comes when there would be no time left to renew what it tells of.
+        let slow = tower::service_fn(move |request: axum::http::Request<Body>| {
+            let first = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+            async move {
+                if first {
+                    tokio::time::sleep(FRESH + Duration::from_millis(200)).await;
+                }
+                let text = r#"{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"l"},
+                    "spec":{"holderIdentity":"me"}}"#;
+                let _ = request;
+                axum::http::Response::builder().status(200).body(Body::from(text.as_bytes().to_vec()))
+            }
+        });
+        let mut candidate = Candidate::new(Client::new(slow, "n"), "n", "l", "me", None);
+        let since = candidate.acquire(&mut watch::Sender::new(None).subscribe()).await;
+        assert!(since.elapsed() < RETRY_PERIOD, "{:?}", since.elapsed());
     }
 }

@@ -13,6 +13,8 @@ pub mod placement;
 
 pub mod certs;
 
+mod entrance;
+
 pub mod ingest;
 
 pub mod marks;

@@ -157,6 +157,7 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
     let sink = sink(inventory.clone(), steering.clone(), hub.clone());
     let stores = stores::start(&client, sink, &mut tasks);
     tasks.spawn(readiness(stores.clone(), doors.shut(), health.clone(), metrics.clone()));
+    let shut = doors.shut();
     let answering = health::serve(listener, health.clone(), metrics.clone(), stop.clone());
 
     let leading = Leading::default();
@@ -179,7 +180,7 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
     // Boxed, as the doors' own parts are: all in one future overflow a worker's stack where nothing is optimised.
     let doors = Box::pin(doors.serve(client, inside, stop.clone()));
     let campaign = async {
-        campaign(candidate, leading, datasets, hub, worker_image, metrics, stop).await;
+        campaign((candidate, shut), leading, datasets, hub, worker_image, metrics, stop).await;
         Ok(())
     };
     let telling = async {
@@ -206,9 +207,10 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
     Ok(())
 }
 
-/// Stands for election, leads, and stands again, until `stop` turns true; then gives the Lease back.
+/// Stands for election, leads, and stands again, until `stop` turns true; then gives the Lease back. The candidate comes with
+/// why it cannot serve.
 async fn campaign(
-    mut candidate: Candidate,
+    (mut candidate, mut shut): (Candidate, watch::Receiver<Option<String>>),
     leading: Leading,
     datasets: Arc<Datasets>,
     hub: Arc<Hub>,
@@ -219,7 +221,7 @@ async fn campaign(
     loop {
         let since = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
-            since = candidate.acquire() => since,
+            since = candidate.acquire(&mut shut) => since,
         };
         tracing::info!("this replica leads now");
         leading.set(true);

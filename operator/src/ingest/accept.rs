@@ -4,13 +4,11 @@
 //! handshakes run at once, those of one address fewer, and who has no certificate gets a short visit.
 
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustc_hash::FxHashMap;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -20,9 +18,10 @@ use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use crate::certs::{Serving, identity};
+use crate::entrance::Entrance;
 
 use super::counts::Tally;
-use super::hub::{Hub, lock};
+use super::hub::Hub;
 use super::service::Connection;
 
 /// Handshakes at once: more than two cores can work on, so that those who wait for a slow network do not hold
@@ -63,8 +62,8 @@ pub async fn run(
         visitors: Arc::new(Semaphore::new(VISITORS)),
         hub,
         serving,
-        from: Mutex::default(),
     });
+    let shares = Entrance::new_but_for_loopback("agents'", HANDSHAKES, FROM_ONE);
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
         let accepted = tokio::select! {
@@ -86,15 +85,14 @@ pub async fn run(
                 continue;
             }
         };
-        if !door.enter(from) {
+        let Some(share) = shares.enter(from) else {
             door.hub.counts.add(Tally::ConnectionsRefused, 1);
             continue;
-        }
+        };
         let (door, admitted) = (door.clone(), admitted.clone());
         tokio::spawn(async move {
             let shaken = timeout(PATIENCE, door.shake(tcp)).await;
-            door.leave(from);
-            drop(place);
+            drop((share, place));
             match shaken {
                 Ok(Some(connection)) => {
                     // The server has ended: so does the connection.
@@ -112,29 +110,9 @@ struct Door {
     visitors: Arc<Semaphore>,
     hub: Arc<Hub>,
     serving: Serving,
-    /// Handshakes under way by address.
-    from: Mutex<FxHashMap<IpAddr, usize>>,
 }
 
 impl Door {
-    fn enter(&self, from: IpAddr) -> bool {
-        let mut all = lock(&self.from);
-        let count = all.entry(from).or_default();
-        let admits = *count < FROM_ONE || from.is_loopback();
-        *count += usize::from(admits);
-        admits
-    }
-
-    fn leave(&self, from: IpAddr) {
-        let mut all = lock(&self.from);
-        if let Some(count) = all.get_mut(&from) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                all.remove(&from);
-            }
-        }
-    }
-
     async fn shake(&self, tcp: TcpStream) -> Option<Admitted> {
         let failed = |error: &dyn std::fmt::Display| {
             self.hub.counts.add(Tally::HandshakesFailed, 1);

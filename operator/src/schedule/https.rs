@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -18,26 +18,41 @@ use hyper_util::service::TowerToHyperService;
 use operator_api::validate::Known;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::extender::{self, Extender, ExtenderError};
 use super::leader::{Leader, PASSED_ON};
 use super::reach::View;
+use super::room::Room;
+use super::taking::Taking;
 use super::{mutate, refuse, review};
+use crate::entrance::Entrance;
 
 pub const MUTATE: &str = "/webhook/mutate";
 pub const VALIDATE: &str = "/webhook/validate";
 pub const FILTER: &str = "/extender/filter";
 pub const PRIORITIZE: &str = "/extender/prioritize";
 
-/// Connections at a time; more wait in the kernel's queue. An API server keeps some 25 idle.
-const CONNECTIONS: usize = 256;
+/// Connections at a time; who comes beyond is let go of. An API server keeps some 25 idle.
+pub(super) const CONNECTIONS: usize = 256;
 
-/// Bytes of bodies at a time, in units of 64 KiB: 128 MiB. An answer keeps its question's room until it is sent.
-const BODY_UNITS: u32 = 2048;
-const BODY_UNIT: usize = 64 << 10;
+/// Of these, from one address. Behind one there may be every API server and scheduler; half leaves them four times as
+/// many as they use, and the other half to those who come from elsewhere.
+const FROM_ONE: usize = CONNECTIONS / 2;
+
+/// Bytes of webhooks' bodies at a time, in units of 64 KiB: 64 MiB. An answer keeps its question's room until it is sent.
+const REVIEW_UNITS: u32 = 1024;
+
+/// Of these taken apart at once. What one becomes is bounded by [`operator_api::validate::bulk`] to 150 MiB, so all
+/// together take 300, however many cores there are. A usual one is answered in some 0.1 ms.
+const REVIEW_TURNS: usize = 2;
+
+/// The same for schedulers' questions, two of the largest: 128 MiB. While one is answered its answer is made, as large
+/// as itself, and of its pod a short part is read: 100 MiB. A scheduler asks one thing at a time.
+const EXTENDER_UNITS: u32 = 2048;
+const EXTENDER_TURNS: usize = 1;
 
 /// For a handshake, for a request's head, for its body, for room to hold it. The API server waits 10 s.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -45,7 +60,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// A connection on which nothing was asked for so long is closed.
 const IDLE: Duration = Duration::from_secs(90);
 
-/// A connection is closed after so long in any case: one whose peer reads no answers would never end.
+/// For an answer to be taken, and with it the room that it has. The API server waits 10 s, a scheduler less.
+pub(super) const UNTAKEN: Duration = Duration::from_secs(10);
+
+/// A connection is closed after so long in any case.
 const LIFETIME: Duration = Duration::from_secs(600);
 
 /// What is under way when a connection or the program ends may take this long.
@@ -66,7 +84,8 @@ pub struct Schedule {
     known: Arc<Objects>,
     extender: Arc<Extender>,
     leader: Option<Arc<Leader>>,
-    room: Arc<Semaphore>,
+    reviews: Room,
+    questions: Room,
 }
 
 impl std::fmt::Debug for Schedule {
@@ -78,7 +97,9 @@ impl std::fmt::Debug for Schedule {
 impl Schedule {
     pub fn new(view: Arc<dyn View>, known: Arc<Objects>) -> Self {
         let extender = Arc::new(Extender::new(view.clone()));
-        Self { view, known, extender, leader: None, room: Arc::new(Semaphore::new(BODY_UNITS as usize)) }
+        let reviews = Room::new(REVIEW_UNITS, REVIEW_TURNS);
+        let questions = Room::new(EXTENDER_UNITS, EXTENDER_TURNS);
+        Self { view, known, extender, leader: None, reviews, questions }
     }
 
     /// Has whoever leads answer what depends on what agents report.
@@ -99,19 +120,17 @@ impl Schedule {
     /// Serves until `stop` is true, then lets go of idle connections and finishes what is under way.
     pub async fn serve(self, listener: TcpListener, tls: Tls, mut stop: watch::Receiver<bool>) {
         let router = self.router();
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let entrance = Entrance::new("webhook", CONNECTIONS, FROM_ONE);
         let mut open = JoinSet::new();
         loop {
             let arrived = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => break,
                 Some(_) = open.join_next(), if !open.is_empty() => continue,
-                arrived = async {
-                    let place = places.clone().acquire_owned().await.ok();
-                    (place, listener.accept().await)
-                } => arrived,
+                arrived = listener.accept() => arrived,
             };
             match arrived {
-                (Some(place), Ok((stream, _))) => {
+                Ok((stream, from)) => {
+                    let Some(place) = entrance.enter(from.ip()) else { continue };
                     let (router, stop) = (router.clone(), stop.clone());
                     let acceptor = acceptor(&tls());
                     open.spawn(async move {
@@ -119,8 +138,7 @@ impl Schedule {
                         converse(stream, &acceptor, router, stop).await;
                     });
                 }
-                (_, Ok(_)) => {}
-                (_, Err(error)) => {
+                Err(error) => {
                     tracing::warn!(%error, "a connection to the webhook port could not be taken; trying again");
                     tokio::time::sleep(RELIEF).await;
                 }
@@ -157,7 +175,7 @@ async fn converse(
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(Taking::new(stream, UNTAKEN)), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => Ok(ended),
@@ -174,7 +192,7 @@ async fn converse(
 }
 
 async fn mutate(State(own): State<Schedule>, request: Request) -> Response {
-    own.answered(request, review::LARGEST, Some(MUTATE), |body| {
+    own.answered(&own.reviews, request, review::LARGEST, Some(MUTATE), |body| {
         Ok(review::answer(body, |review| mutate::judge(&*own.view, review)))
     })
     .await
@@ -182,7 +200,7 @@ async fn mutate(State(own): State<Schedule>, request: Request) -> Response {
 
 /// The room on nodes is what their agents say.
 async fn validate(State(own): State<Schedule>, request: Request) -> Response {
-    own.answered(request, review::LARGEST, Some(VALIDATE), |body| {
+    own.answered(&own.reviews, request, review::LARGEST, Some(VALIDATE), |body| {
         Ok(review::answer(body, |review| refuse::judge(&*own.known, review)))
     })
     .await
@@ -190,12 +208,15 @@ async fn validate(State(own): State<Schedule>, request: Request) -> Response {
 
 /// What cannot mount is seen by every replica in the node itself.
 async fn filter(State(own): State<Schedule>, request: Request) -> Response {
-    own.answered(request, extender::args::LARGEST, None, |body| own.extender.filter(body)).await
+    own.answered(&own.questions, request, extender::args::LARGEST, None, |body| own.extender.filter(body))
+        .await
 }
 
 async fn prioritize(State(own): State<Schedule>, request: Request) -> Response {
-    own.answered(request, extender::args::LARGEST, Some(PRIORITIZE), |body| own.extender.prioritize(body))
-        .await
+    own.answered(&own.questions, request, extender::args::LARGEST, Some(PRIORITIZE), |body| {
+        own.extender.prioritize(body)
+    })
+    .await
 }
 
 impl Schedule {
@@ -203,6 +224,7 @@ impl Schedule {
     /// answers, otherwise here.
     async fn answered(
         &self,
+        room: &Room,
         request: Request,
         largest: usize,
         onward: Option<&'static str>,
@@ -217,57 +239,36 @@ impl Schedule {
         }
         let onward = onward.filter(|_| !request.headers().contains_key(PASSED_ON));
         let body = tokio::time::timeout(PATIENCE, async {
-            let room = self.room.clone().acquire_many_owned(units(length)).await.ok();
-            (room, to_bytes(request.into_body(), length).await)
+            let held = room.hold(length).await;
+            (held, to_bytes(request.into_body(), length).await)
         });
-        match body.await {
-            Ok((room, Ok(body))) => match self.led(onward, &body).await {
-                Some(answered) => self.json(answered, room),
-                None => match answer(&body) {
-                    Ok(answered) => self.json(answered, room),
-                    Err(error) => plain(StatusCode::BAD_REQUEST, error.to_string()),
-                },
-            },
-            Ok((_, Err(error))) => plain(StatusCode::BAD_REQUEST, format!("the body ended early: {error}")),
-            Err(_) => {
-                plain(StatusCode::SERVICE_UNAVAILABLE, "no room to read the request, or it came too slowly")
+        let (held, body) = match body.await {
+            Ok((held, Ok(body))) => (held, body),
+            Ok((_, Err(error))) => {
+                return plain(StatusCode::BAD_REQUEST, format!("the body ended early: {error}"));
             }
+            Err(_) => {
+                let words = "no room to read the request, or it came too slowly; ask again";
+                return plain(StatusCode::SERVICE_UNAVAILABLE, words);
+            }
+        };
+        if let Some(answered) = self.led(onward, &body).await {
+            return room.json(answered, held);
+        }
+        let Ok(turn) = tokio::time::timeout(PATIENCE, room.turn()).await else {
+            return plain(StatusCode::SERVICE_UNAVAILABLE, "too much is being answered; ask again");
+        };
+        let answered = answer(&body);
+        drop(turn);
+        match answered {
+            Ok(answered) => room.json(answered, held),
+            Err(error) => plain(StatusCode::BAD_REQUEST, error.to_string()),
         }
     }
 
     async fn led(&self, path: Option<&'static str>, body: &Bytes) -> Option<Bytes> {
         self.leader.as_ref()?.ask(path?, body).await
     }
-
-    /// An answer that nobody takes off the connection stays in memory: the room is free when it is let go of.
-    fn json(
-        &self,
-        answer: impl AsRef<[u8]> + Send + 'static,
-        room: Option<OwnedSemaphorePermit>,
-    ) -> Response {
-        let held = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let more = units(answer.as_ref().len()).saturating_sub(u32::try_from(held).unwrap_or(u32::MAX));
-        let Ok(more) = self.room.clone().try_acquire_many_owned(more) else {
-            return plain(StatusCode::SERVICE_UNAVAILABLE, "no room for the answer; ask again");
-        };
-        let body = Body::from(Bytes::from_owner(Held { answer, _room: (room, more) }));
-        ([(header::CONTENT_TYPE, "application/json")], body).into_response()
-    }
-}
-
-struct Held<T> {
-    answer: T,
-    _room: (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit),
-}
-
-impl<T: AsRef<[u8]>> AsRef<[u8]> for Held<T> {
-    fn as_ref(&self) -> &[u8] {
-        self.answer.as_ref()
-    }
-}
-
-fn units(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(BODY_UNIT)).unwrap_or(BODY_UNITS).clamp(1, BODY_UNITS)
 }
 
 fn length(headers: &HeaderMap) -> Option<usize> {
@@ -286,29 +287,66 @@ mod tests {
     use axum::extract::Request;
     use axum::http::{StatusCode, header};
 
+    use super::super::room::UNIT;
+    use tower::ServiceExt;
+
     use super::super::tests::known::Known;
-    use super::{BODY_UNIT, BODY_UNITS, Schedule};
+    use super::{EXTENDER_UNITS, PATIENCE, REVIEW_TURNS, REVIEW_UNITS, Schedule, VALIDATE};
 
     #[tokio::test]
     async fn an_answer_keeps_its_room_until_it_is_let_go_of() {
         let known = Arc::new(Known::usual(1));
         let schedule = Schedule::new(known.clone(), known);
-        let free = |schedule: &Schedule| schedule.room.available_permits();
-        let ask = |answer: usize| {
-            let request = Request::builder().header(header::CONTENT_LENGTH, 2 * BODY_UNIT);
-            let request = request.body(Body::from(vec![b' '; 2 * BODY_UNIT])).unwrap();
-            schedule.answered(request, usize::MAX, None, move |_| Ok(vec![b' '; answer]))
+        let free = |schedule: &Schedule| schedule.reviews.free();
+        let ask = |question: usize, answer: usize| {
+            let request = Request::builder().header(header::CONTENT_LENGTH, question);
+            let request = request.body(Body::from(vec![b' '; question])).unwrap();
+            schedule.answered(&schedule.reviews, request, usize::MAX, None, move |_| Ok(vec![b' '; answer]))
         };
-        let all = BODY_UNITS as usize;
-        let small = ask(1).await;
+        let all = REVIEW_UNITS as usize;
+        let small = ask(2 * UNIT, 1).await;
         assert_eq!(free(&schedule), all - 2);
-        let large = ask(5 * BODY_UNIT).await;
+        let large = ask(2 * UNIT, 5 * UNIT).await;
         assert_eq!(free(&schedule), all - 7, "an answer larger than its question takes room of its own");
-        assert_eq!(ask(BODY_UNIT * all).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(ask(2 * UNIT, UNIT * all).await.status(), StatusCode::SERVICE_UNAVAILABLE);
         // As hyper does: the body has ended, and its bytes wait to be sent.
         let bytes: Bytes = axum::body::to_bytes(small.into_body(), usize::MAX).await.unwrap();
         assert_eq!(free(&schedule), all - 7);
-        drop((bytes, large));
+        let rest = schedule.reviews.hold((all - 7) * UNIT).await.unwrap();
+        assert_eq!(ask(UNIT, UNIT).await.status(), StatusCode::OK, "what is small waits for no room");
+        drop((bytes, large, rest));
         assert_eq!(free(&schedule), all);
+    }
+
+    #[tokio::test]
+    async fn no_more_bodies_are_taken_apart_at_once_than_memory_is_reckoned_for() {
+        let known = Arc::new(Known::usual(1));
+        let schedule = Schedule::new(known.clone(), known);
+        let ask = || {
+            let request = Request::builder().header(header::CONTENT_LENGTH, 1).body(Body::from(" ")).unwrap();
+            schedule.answered(&schedule.reviews, request, usize::MAX, None, |_| Ok(Vec::new()))
+        };
+        let mut turns = Vec::new();
+        for _ in 0..REVIEW_TURNS {
+            turns.push(schedule.reviews.turn().await.unwrap());
+        }
+        let asked = std::time::Instant::now();
+        assert_eq!(ask().await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(asked.elapsed() >= PATIENCE, "{:?}", asked.elapsed());
+        turns.pop();
+        assert_eq!(ask().await.status(), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn webhooks_wait_for_no_schedulers_questions() {
+        let known = Arc::new(Known::usual(1));
+        let schedule = Schedule::new(known.clone(), known);
+        let largest = EXTENDER_UNITS as usize * UNIT;
+        let _held =
+            (schedule.questions.hold(largest).await.unwrap(), schedule.questions.turn().await.unwrap());
+        let request = Request::post(VALIDATE).header(header::CONTENT_LENGTH, 2 * UNIT);
+        let request = request.body(Body::from(vec![b' '; 2 * UNIT])).unwrap();
+        let answered = schedule.router().oneshot(request).await.unwrap();
+        assert_eq!(answered.status(), StatusCode::OK);
     }
 }

@@ -33,6 +33,10 @@ pub mod extender;
 
 pub mod leader;
 
+mod room;
+
+mod taking;
+
 pub mod https;
 
 pub mod pods;

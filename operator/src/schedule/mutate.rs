@@ -1,5 +1,7 @@
 //! The mutating webhook's answer for one pod: whether it uses a Dataset, what it should prefer, and the patch.
 
+use operator_api::validate::bulk;
+
 use super::affinity;
 use super::patch::{self, Change};
 use super::pod::Pod;
@@ -13,13 +15,15 @@ pub fn judge(view: &dyn View, request: &Request<'_>) -> Verdict {
         return Verdict::Allowed;
     }
     let Some(object) = request.object else { return Verdict::Allowed };
+    let unread = |why: &dyn std::fmt::Display| {
+        Verdict::Warned(format!("headrace: the pod cannot be read ({why}); it was not changed"))
+    };
+    if let Err(bulky) = bulk::check(object.get()) {
+        return unread(&bulky);
+    }
     let pod: Pod = match serde_json::from_str(object.get()) {
         Ok(pod) => pod,
-        Err(error) => {
-            return Verdict::Warned(format!(
-                "headrace: the pod cannot be read ({error}); it was not changed"
-            ));
-        }
+        Err(error) => return unread(&error),
     };
     // While a pod is being created its own namespace may still be empty; the request's is not.
     let namespace = request.namespace.as_deref().unwrap_or_else(|| pod.namespace());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::jiff::Timestamp;
 use operator_api::crd::Dataset;
 use operator_api::validate::graph::Graph;
-use operator_api::validate::{Claim, Known};
+use operator_api::validate::{Claim, Known, Room};
 use tokio::sync::watch;
 
 use super::picture::Picture;
@@ -56,11 +56,12 @@ impl Known for Objects {
         Judged(&self.stores).operations(namespace)
     }
 
-    fn roomiest_node(&self) -> Option<u64> {
+    fn roomiest_node(&self) -> Option<Room> {
         gathered(*self.leads.borrow(), Instant::now()).then_some(())?;
         let inventory = self.inventory.read().unwrap_or_else(PoisonError::into_inner);
-        let room = inventory.nodes().filter_map(|(_, node)| node.capacity());
-        room.map(|capacity| capacity.ram.saturating_add(capacity.cache)).max()
+        let told = || inventory.nodes().filter_map(|(_, node)| node.capacity());
+        let bytes = told().map(|capacity| capacity.ram.saturating_add(capacity.cache)).max()?;
+        Some(Room { bytes, nodes: told().count() })
     }
 
     fn now(&self) -> Timestamp {

@@ -2,15 +2,17 @@
 //!
 //! Only what a person changes is judged. An object on its way out, or one whose spec stays as it is (labels,
 //! finalizers, what controllers write), passes: nothing that went in once may get stuck because the rules, or
-//! the cluster around it, have changed since. So is the room on nodes, where what is asked of it stays as it is.
+//! the cluster around it, have changed since. So is the room on nodes, where no more bytes are asked of them than before.
 
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
+use operator_api::crd::dataset::CacheSpec;
 use operator_api::crd::{Dataset, GROUP};
 use operator_api::validate::graph::Graph;
-use operator_api::validate::{self, Claim, Known};
+use operator_api::validate::{self, Claim, Known, Room, bulk, dataset};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -25,21 +27,19 @@ struct Judged<'a> {
 }
 
 #[derive(Deserialize)]
-struct Asking<'a> {
-    #[serde(borrow)]
-    spec: AskingSpec<'a>,
+struct Asking {
+    spec: AskingSpec,
 }
 
 #[derive(Deserialize)]
-struct AskingSpec<'a> {
-    #[serde(borrow)]
-    cache: Option<&'a RawValue>,
+struct AskingSpec {
+    cache: Option<CacheSpec>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Metadata {
-    deletion_timestamp: Option<Value>,
+    deletion_timestamp: Option<IgnoredAny>,
 }
 
 pub fn judge(known: &dyn Known, request: &Request<'_>) -> Verdict {
@@ -67,9 +67,12 @@ fn passes(object: &RawValue, before: Option<&RawValue>) -> bool {
 
 /// Whether what a Dataset asks for of nodes was let in before: the roomy ones may have gone since.
 fn asks_for_no_more(object: &RawValue, before: Option<&RawValue>) -> bool {
-    let cache = |object| Some(read::<Asking<'_>>(object)?.spec.cache);
-    let (now, before) = (cache(object), before.and_then(cache));
-    now.zip(before).is_some_and(|(now, before)| same(before, now))
+    let asked = |object: &RawValue| {
+        bulk::check(object.get()).ok()?;
+        Some(read::<Asking>(object)?.spec.cache.as_ref().map_or(0, dataset::asked))
+    };
+    let (now, before) = (asked(object), before.and_then(asked));
+    now.zip(before).is_some_and(|(now, before)| now <= before)
 }
 
 /// What is known, but for the room on nodes.
@@ -88,7 +91,7 @@ impl Known for Roomless<'_> {
         self.0.operations(namespace)
     }
 
-    fn roomiest_node(&self) -> Option<u64> {
+    fn roomiest_node(&self) -> Option<Room> {
         None
     }
 
@@ -101,9 +104,13 @@ fn read<'a, T: Deserialize<'a>>(object: &'a RawValue) -> Option<T> {
     serde_json::from_str(object.get()).ok()
 }
 
-/// The API server writes equal things in equal words, so they are taken apart only where those differ.
+/// The API server writes equal things in equal words, so they are taken apart only where those differ, and not where
+/// they are too bulky.
 fn same(one: Option<&RawValue>, other: Option<&RawValue>) -> bool {
     let (one, other) = (one.map_or("null", RawValue::get), other.map_or("null", RawValue::get));
-    let value = |text: &str| serde_json::from_str::<Value>(text).ok();
+    let value = |text: &str| {
+        bulk::check(text).ok()?;
+        serde_json::from_str::<Value>(text).ok()
+    };
     one == other || value(one).is_some_and(|one| value(other) == Some(one))
 }

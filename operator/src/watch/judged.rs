@@ -11,7 +11,7 @@ use kube::{Resource, ResourceExt};
 use operator_api::crd::Dataset;
 use operator_api::crd::operation::{OperationKind, OperationRef, Timing};
 use operator_api::validate::graph::Graph;
-use operator_api::validate::{Claim, Known};
+use operator_api::validate::{Claim, Known, Room};
 
 use super::stores::Stores;
 
@@ -37,7 +37,7 @@ impl Known for Judged<'_> {
         graph
     }
 
-    fn roomiest_node(&self) -> Option<u64> {
+    fn roomiest_node(&self) -> Option<Room> {
         None
     }
 

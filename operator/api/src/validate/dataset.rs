@@ -71,31 +71,38 @@ fn secrets<'a>(place: &str, names: impl Iterator<Item = &'a String>, refusals: &
     }
 }
 
-fn cache(cache: &CacheSpec, known: &dyn Known, refusals: &mut Refusals) {
+/// Bytes that a Dataset asks for of each node. What is no amount asks for none.
+pub fn asked(cache: &CacheSpec) -> u64 {
     let levels = cache.tieredstore.iter().flat_map(|store| &store.levels);
-    let mut tiers = 0_u64;
-    let mut wanted = 0_u64;
-    for level in levels {
-        match quantity::bytes(&level.quota) {
-            Some(bytes) => wanted = wanted.saturating_add(bytes),
-            None => refusals.add(format!("the tier's quota '{}' is no amount: write 100Gi", level.quota)),
-        }
-        tiers += 1;
+    let tiers = levels.map(|level| quantity::bytes(&level.quota).unwrap_or(0)).reduce(u64::saturating_add);
+    // The tiers' own quotas stand below the whole one.
+    match (tiers, cache.quota.as_deref().and_then(quantity::bytes)) {
+        (Some(tiers), Some(whole)) => tiers.min(whole),
+        (one, other) => one.or(other).unwrap_or(0),
     }
-    if let Some(quota) = &cache.quota {
-        match quantity::bytes(quota) {
-            // The tiers' own quotas stand below the whole one.
-            Some(bytes) => wanted = if tiers == 0 { bytes } else { wanted.min(bytes) },
-            None => refusals.add(format!("cache.quota '{quota}' is no amount: write 100Gi")),
+}
+
+fn cache(cache: &CacheSpec, known: &dyn Known, refusals: &mut Refusals) {
+    for level in cache.tieredstore.iter().flat_map(|store| &store.levels) {
+        if quantity::bytes(&level.quota).is_none() {
+            refusals.add(format!("the tier's quota '{}' is no amount: write 100Gi", level.quota));
         }
     }
+    if let Some(quota) = &cache.quota
+        && quantity::bytes(quota).is_none()
+    {
+        refusals.add(format!("cache.quota '{quota}' is no amount: write 100Gi"));
+    }
+    let wanted = asked(cache);
     if let Some(room) = known.roomiest_node()
-        && wanted > room
+        && wanted > room.bytes
     {
         refusals.add(format!(
-            "the quota of {} is above what any node can cache: the roomiest has {}; ask for that much or less",
+            "the quota of {} is above what any node can cache: the roomiest of the {} whose agents have reported has {}; \
+             ask for that much or less, or see why the agent of a roomier one is silent",
             quantity::words(wanted),
-            quantity::words(room)
+            room.nodes,
+            quantity::words(room.bytes)
         ));
     }
     for (key, value) in &cache.node_selector {

@@ -14,6 +14,15 @@ pub struct Claim {
     pub dataset: (String, String),
 }
 
+/// What nodes can cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Of the roomiest.
+    pub bytes: u64,
+    /// How many have said. Nodes without an agent say nothing.
+    pub nodes: usize,
+}
+
 /// What is known of the cluster.
 pub trait Known {
     /// A Dataset, if it is there.
@@ -25,8 +34,8 @@ pub trait Known {
     /// All operations of a namespace and what they run after.
     fn operations(&self, namespace: &str) -> Graph;
 
-    /// Bytes that the roomiest node can cache; none while not every node may have said.
-    fn roomiest_node(&self) -> Option<u64>;
+    /// The roomiest of the nodes whose agents have said what they have; none while those that there are may not have come.
+    fn roomiest_node(&self) -> Option<Room>;
 
     /// Now; schedules are looked at from here.
     fn now(&self) -> Timestamp;

@@ -4,6 +4,8 @@
 //! and what to change. What is merely not there yet (a Dataset, an operation to run after) is admitted: people
 //! apply files in any order.
 
+pub mod bulk;
+
 pub mod refusal;
 
 pub mod quantity;
@@ -28,7 +30,7 @@ use serde::de::DeserializeOwned;
 
 use crate::crd::{DataBackup, DataLoad, DataMigrate, DataProcess, Dataset};
 
-pub use known::{Claim, Known};
+pub use known::{Claim, Known, Room};
 pub use refusal::{Refusal, Refusals};
 
 /// Judges an object of one of our kinds as the apiserver sends it. `namespace` is the request's. Kinds that
@@ -44,13 +46,17 @@ pub fn object(kind: &str, namespace: &str, object: &str, known: &dyn Known) -> R
     }
 }
 
+/// What is too bulky to be read is refused, not let pass: stored, each replica's watches would take it apart.
 fn read<T: DeserializeOwned>(kind: &str, object: &str) -> Result<T, Refusal> {
-    // serde_json names the field, line and column; values only where their kind is wrong.
-    serde_json::from_str(object).map_err(|error| {
+    let refused = |sentence: String| {
         let mut refusals = Refusals::default();
-        refusals.add(format!("this {kind} cannot be read: {error}; correct that field"));
+        refusals.add(sentence);
         refusals.into_refusal()
-    })
+    };
+    bulk::check(object).map_err(|error| refused(format!("this {kind} cannot be read: {error}")))?;
+    // serde_json names the field, line and column; values only where their kind is wrong.
+    serde_json::from_str(object)
+        .map_err(|error| refused(format!("this {kind} cannot be read: {error}; correct that field")))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ struct World {
     datasets: BTreeMap<(String, String), Arc<Dataset>>,
     claims: BTreeMap<(String, String), Claim>,
     operations: Graph,
-    room: Option<u64>,
+    room: Option<Room>,
 }
 
 impl Known for World {
@@ -31,7 +31,7 @@ impl Known for World {
     fn operations(&self, _: &str) -> Graph {
         self.operations.clone()
     }
-    fn roomiest_node(&self) -> Option<u64> {
+    fn roomiest_node(&self) -> Option<Room> {
         self.room
     }
     fn now(&self) -> Timestamp {
@@ -62,7 +62,15 @@ fn a_plain_dataset_is_admitted() {
     let text = dataset(json!({"mounts": [{"mountPoint": "s3://bucket/train", "name": "train"}],
         "sharing": {"grants": [{"namespace": "b"}]},
         "cache": {"replicas": "auto", "quota": "10Gi", "nodeSelector": {"headrace.io/cache": "yes"}}}));
-    assert_eq!(object("Dataset", "a", &text, &World { room: Some(10 << 30), ..World::default() }), Ok(()));
+    assert_eq!(
+        object(
+            "Dataset",
+            "a",
+            &text,
+            &World { room: Some(Room { bytes: 10 << 30, nodes: 2 }), ..World::default() }
+        ),
+        Ok(())
+    );
     assert_eq!(object("ConfigMap", "a", "no JSON at all", &World::default()), Ok(()));
 }
 
@@ -86,7 +94,7 @@ fn datasets_that_cannot_work_are_refused_with_what_to_change() {
         (
             json!({"mounts": [mount], "cache": {"tieredstore": {"levels": [
             {"mediumtype": "MEM", "quota": "600Gi"}, {"mediumtype": "SSD", "quota": "600Gi"}]}}}),
-            "the roomiest has 1.0TiB",
+            "the roomiest of the 2 whose agents have reported has 1.0TiB",
         ),
         (json!({"mounts": [mount], "cache": {"nodeSelector": {"a b": "c"}}}), "no label"),
         (
@@ -99,7 +107,7 @@ fn datasets_that_cannot_work_are_refused_with_what_to_change() {
     ];
     let claim = Claim { dataset: ("c".into(), "data".into()) };
     let world = World {
-        room: Some(1 << 40),
+        room: Some(Room { bytes: 1 << 40, nodes: 2 }),
         claims: BTreeMap::from([(("b".into(), "data".into()), claim)]),
         ..World::default()
     };

@@ -5,6 +5,7 @@
 
 use std::marker::PhantomData;
 
+use operator_api::validate::bulk;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -46,6 +47,8 @@ fn pod<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Pod>, D::Error> {
     if raw.get().len() > LARGEST_POD {
         return Err(D::Error::custom(format!("a pod of more than {LARGEST_POD} bytes")));
     }
+    bulk::check(raw.get())
+        .map_err(|bulky| D::Error::custom(format!("a pod too bulky to be read: {bulky}")))?;
     serde_json::from_str(raw.get()).map_err(D::Error::custom)
 }
 

@@ -150,6 +150,13 @@ fn lists_longer_than_any_cluster_and_names_of_no_node_are_refused() {
     let pod = format!(r#"{{"Pod":{{"spec":{{"volumes":{}}}}},"NodeNames":["a"]}}"#, list("{}", 1_100_000));
     let said = extender.filter(pod.as_bytes()).unwrap_err().to_string();
     assert!(said.contains("a pod of more than"), "{said}");
+    let mounts = list("{}", 30_000);
+    let pod =
+        format!(r#"{{"Pod":{{"spec":{{"containers":[{{"volumeMounts":{mounts}}}]}}}},"NodeNames":["a"]}}"#);
+    for said in [extender.filter(pod.as_bytes()), extender.prioritize(pod.as_bytes())] {
+        let said = said.unwrap_err().to_string();
+        assert!(said.contains("more than 20000 objects and lists"), "{said}");
+    }
 }
 
 proptest! {

@@ -133,8 +133,8 @@ impl validate::Known for Known {
         [(run("first"), vec![run("last")])].into_iter().collect()
     }
 
-    fn roomiest_node(&self) -> Option<u64> {
-        Some(100 * GIB)
+    fn roomiest_node(&self) -> Option<validate::Room> {
+        Some(validate::Room { bytes: 100 * GIB, nodes: 3 })
     }
 
     fn now(&self) -> Timestamp {

@@ -296,3 +296,14 @@ fn the_answer_is_what_the_api_server_expects() {
                "response": {"uid": "705ab4f5-6393-11e8-b7cc-42010a800002", "allowed": true}})
     );
 }
+
+#[test]
+fn a_pod_that_would_take_far_more_memory_than_its_bytes_is_left_alone_unread() {
+    let mut bulky = pod();
+    bulky["spec"]["containers"][0]["volumeMounts"] = json!(vec![json!({}); 30_000]);
+    let answer = answered(&Known::usual(4), &asked("ml", &bulky));
+    assert_eq!(answer["response"]["allowed"], true);
+    assert_eq!(answer["response"].get("patch"), None);
+    let warning = answer["response"]["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("more than 20000 objects and lists"), "{warning}");
+}

@@ -51,7 +51,7 @@ fn message(answer: &Value) -> &str {
 fn what_cannot_work_is_refused_with_what_to_change() {
     for (kind, object, says) in [
         ("Dataset", bad(), "gopher"),
-        ("Dataset", too_large(), "100"),
+        ("Dataset", too_large(), "the roomiest of the 3 whose agents have reported has 100"),
         ("DataLoad", circle(), "first"),
         ("Dataset", json!("no object"), "cannot be read"),
     ] {
@@ -78,6 +78,15 @@ fn what_a_dataset_asked_of_nodes_before_is_not_held_against_another_change() {
     changed["spec"]["cache"]["quota"] = json!("2Ti");
     let answer = asked("UPDATE", "Dataset", changed, too_large());
     assert!(message(&answer).contains("above what any node can cache"));
+    let mut changed = too_large();
+    let cache = json!({"quota": "1024Gi", "replicas": 3, "placement": "Exclusive", "nodeSelector": {"a": "b"},
+                       "tolerations": [{"operator": "Exists"}]});
+    changed["spec"]["cache"] = cache;
+    assert_eq!(asked("UPDATE", "Dataset", changed.clone(), too_large())["response"]["allowed"], true);
+    changed["spec"]["cache"]["quota"] = json!("900Gi");
+    assert_eq!(asked("UPDATE", "Dataset", changed.clone(), too_large())["response"]["allowed"], true);
+    changed["spec"]["cache"]["quota"] = json!("1.1Ti");
+    assert!(message(&asked("UPDATE", "Dataset", changed, too_large())).contains("above what"));
 }
 
 #[test]
@@ -86,4 +95,29 @@ fn an_object_on_its_way_out_passes() {
     leaving["metadata"]["deletionTimestamp"] = json!("2026-11-24T09:00:00Z");
     assert_eq!(asked("UPDATE", "Dataset", leaving, good())["response"]["allowed"], true);
     assert_eq!(asked("DELETE", "Dataset", json!(null), bad())["response"]["allowed"], true);
+}
+
+/// Few bytes that would become a hundred times as many.
+fn bulky() -> Value {
+    let containers = vec![json!({}); 30_000];
+    let job = json!({"podSpec": {"containers": containers}});
+    let dataset = json!({"name": "d", "mountPath": "/d"});
+    object("DataProcess", "p", json!({"dataset": dataset, "processor": {"job": job}}))
+}
+
+#[test]
+fn what_would_take_far_more_memory_than_its_bytes_is_refused_unread() {
+    let answer = asked("CREATE", "DataProcess", bulky(), json!(null));
+    assert!(message(&answer).contains("more than 20000 objects and lists"), "{answer}");
+    let mut other = bulky();
+    other["spec"]["dataset"]["name"] = json!("e");
+    let answer = asked("UPDATE", "DataProcess", bulky(), other);
+    assert!(message(&answer).contains("more than 20000 objects and lists"), "{answer}");
+    // One that is there already does not get stuck.
+    let mut labelled = bulky();
+    labelled["metadata"]["labels"] = json!({"a": "b"});
+    assert_eq!(asked("UPDATE", "DataProcess", labelled, bulky())["response"]["allowed"], true);
+    let mut leaving = bulky();
+    leaving["metadata"]["deletionTimestamp"] = json!("2026-11-24T09:00:00Z");
+    assert_eq!(asked("UPDATE", "DataProcess", leaving, good())["response"]["allowed"], true);
 }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::known::Known;
 use super::mutating::asked;
-use crate::schedule::https::{FILTER, MUTATE, Schedule};
+use crate::schedule::https::{CONNECTIONS, FILTER, MUTATE, Schedule, UNTAKEN};
 
 struct Served {
     address: SocketAddr,
@@ -154,5 +154,53 @@ async fn bodies_too_large_of_unknown_length_or_too_slow_are_refused() {
     let _silent = std::net::TcpStream::connect(served.address).unwrap();
     let client = served.clone();
     assert_eq!(blocking(move || post(&mut client.connect(), MUTATE, b"").0).await.unwrap(), 200);
+    Arc::into_inner(served).unwrap().end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_takes_all_it_can_keeps_nobody_else_away() {
+    let served = Arc::new(served().await);
+    let mut silent = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+        silent.push(socket.connect(served.address).await.unwrap());
+    }
+    let client = served.clone();
+    let begun = Instant::now();
+    assert_eq!(blocking(move || post(&mut client.connect(), MUTATE, b"").0).await.unwrap(), 200);
+    // Those that say nothing are let go of after three.
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    drop(silent);
+    Arc::into_inner(served).unwrap().end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_not_taken_is_given_up() {
+    // More than the kernel holds of a connection, and sent back as it came.
+    const LONG: usize = 24 << 20;
+    let served = Arc::new(served().await);
+    let client = served.clone();
+    let taken = blocking(move || {
+        let mut stream = client.connect();
+        let node = json!({"metadata": {"name": "n0"}, "spec": "a".repeat(LONG)});
+        let body = json!({"Pod": null, "Nodes": {"items": [node]}, "NodeNames": null}).to_string();
+        let length = body.len();
+        write!(stream, "POST {FILTER} HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n").unwrap();
+        stream.write_all(body.as_bytes()).unwrap();
+        stream.flush().unwrap();
+        std::thread::sleep(UNTAKEN + Duration::from_secs(1));
+        let mut taken = Vec::new();
+        let _ = stream.read_to_end(&mut taken);
+        taken
+    })
+    .await
+    .unwrap();
+    assert!(
+        taken.starts_with(b"HTTP/1.1 200"),
+        "{}",
+        String::from_utf8_lossy(&taken[..taken.len().min(200)])
+    );
+    assert!(taken.len() < LONG, "{}", taken.len());
     Arc::into_inner(served).unwrap().end().await;
 }

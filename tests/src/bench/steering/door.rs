@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use k8s_openapi::jiff::Timestamp;
 use operator::schedule::https::{Schedule, Tls};
 use operator_api::crd::Dataset;
-use operator_api::validate::{Claim, Known, graph::Graph};
+use operator_api::validate::{Claim, Known, Room, graph::Graph};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -51,7 +51,7 @@ impl Known for Nothing {
     fn operations(&self, _: &str) -> Graph {
         Graph::default()
     }
-    fn roomiest_node(&self) -> Option<u64> {
+    fn roomiest_node(&self) -> Option<Room> {
         None
     }
     fn now(&self) -> Timestamp {
