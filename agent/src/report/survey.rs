@@ -186,21 +186,28 @@ fn walk(
     found: &mut Vec<Found>,
     pace: &mut Pace<'_>,
 ) -> Result<(), SurveyError> {
-    let failed = |source| SurveyError::Look { at: root.point.join(&root.inner), source };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let top = top(namespace, root, flags).map_err(failed)?;
+    let failed = |inner: &[u8], source| SurveyError::Look {
+        at: root.point.join(&root.inner).join(OsStr::from_bytes(inner)),
+        source,
+    };
+    let top = top(namespace, root, flags).map_err(|errno| failed(b"", errno))?;
     let mut folders: VecDeque<Vec<u8>> = VecDeque::from([Vec::new()]);
     while let Some(folder) = folders.pop_back() {
         let path = if folder.is_empty() { b"." } else { &*folder };
-        let opened = rustix::fs::openat2(&top, OsStr::from_bytes(path), flags, Mode::empty(), INSIDE);
-        let opened: OwnedFd = match opened {
+        let opened = rustix::fs::openat2(&top, OsStr::from_bytes(path), flags, Mode::empty(), INSIDE)
+            .and_then(|opened| Ok((Dir::read_from(&opened)?, opened)));
+        let (entries, opened): (Dir, OwnedFd) = match opened {
             Ok(opened) => opened,
-            // Gone since it was listed, a link, another file system, not ours to see: it is no part of the Dataset.
-            Err(_) if !folder.is_empty() => continue,
-            Err(errno) => return Err(failed(errno)),
+            Err(errno) if !folder.is_empty() && is_no_part(errno) => continue,
+            Err(errno) => return Err(failed(&folder, errno)),
         };
-        for entry in Dir::read_from(&opened).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
+        for entry in entries {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(errno) if !folder.is_empty() && is_no_part(errno) => break,
+                Err(errno) => return Err(failed(&folder, errno)),
+            };
             let name = entry.file_name().to_bytes();
             if name == b"." || name == b".." {
                 continue;
@@ -211,9 +218,11 @@ fn walk(
                 folders.push_back(inner);
             } else if matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown) {
                 let mask = StatxFlags::TYPE | StatxFlags::SIZE | StatxFlags::MTIME;
-                let Ok(stat) = rustix::fs::statx(&opened, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW, mask)
-                else {
-                    continue;
+                let stat = rustix::fs::statx(&opened, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW, mask);
+                let stat = match stat {
+                    Ok(stat) => stat,
+                    Err(errno) if is_no_part(errno) => continue,
+                    Err(errno) => return Err(failed(&inner, errno)),
                 };
                 match FileType::from_raw_mode(stat.stx_mode.into()) {
                     FileType::Directory => folders.push_back(inner),
@@ -232,6 +241,22 @@ fn walk(
         }
     }
     Ok(())
+}
+
+/// Gone since it was listed, a link, another file system, not ours to see, deeper than a path can say: no part of the
+/// Dataset. Anything else is its store's trouble or ours, and what was left out for it would make another version.
+fn is_no_part(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::NOENT
+            | Errno::NOTDIR
+            | Errno::STALE
+            | Errno::LOOP
+            | Errno::XDEV
+            | Errno::ACCESS
+            | Errno::PERM
+            | Errno::NAMETOOLONG
+    )
 }
 
 /// The folder at the root's top.
