@@ -56,12 +56,16 @@ pub struct Root {
 #[derive(Clone, Debug)]
 pub struct Job {
     pub dataset: Arc<str>,
+    /// No two are alike: a survey that was left to wait may end after a later one.
+    pub number: u64,
     pub roots: Vec<Root>,
 }
 
 #[derive(Debug)]
 pub struct Surveyed {
     pub dataset: Arc<str>,
+    /// Its job's.
+    pub number: u64,
     pub manifest: Result<Manifest, SurveyError>,
 }
 
@@ -110,16 +114,17 @@ impl Surveyor {
 
 fn work(namespace: Namespace, jobs: &Receiver<Job>, done: &mpsc::Sender<Surveyed>) {
     let alive = Arc::new(());
-    for Job { dataset, roots } in jobs {
+    for job in jobs {
+        let (dataset, number) = (job.dataset.clone(), job.number);
         let started = if Arc::strong_count(&alive) > LEFT {
             Err(SurveyError::Waiting)
         } else {
-            start(namespace, dataset.clone(), roots, done.clone(), alive.clone()).map_err(SurveyError::Thread)
+            start(namespace, job, done.clone(), alive.clone()).map_err(SurveyError::Thread)
         };
         match started {
             Ok((steps, end)) => attend(&steps, &end, STILL),
             Err(error) => {
-                if done.blocking_send(Surveyed { dataset, manifest: Err(error) }).is_err() {
+                if done.blocking_send(Surveyed { dataset, number, manifest: Err(error) }).is_err() {
                     return;
                 }
             }
@@ -130,8 +135,7 @@ fn work(namespace: Namespace, jobs: &Receiver<Job>, done: &mpsc::Sender<Surveyed
 /// A survey on a thread of its own: how far it is, and what is closed at its end.
 fn start(
     namespace: Namespace,
-    dataset: Arc<str>,
-    roots: Vec<Root>,
+    job: Job,
     done: mpsc::Sender<Surveyed>,
     alive: Arc<()>,
 ) -> std::io::Result<(Arc<AtomicU64>, Receiver<()>)> {
@@ -140,9 +144,10 @@ fn start(
     let told = steps.clone();
     let survey = move || {
         let _held: (Arc<()>, SyncSender<()>) = (alive, ended);
+        let Job { dataset, number, roots } = job;
         let manifest = survey(namespace, &roots, &told);
         // Nobody waits for it any more where this fails.
-        let _ = done.blocking_send(Surveyed { dataset, manifest });
+        let _ = done.blocking_send(Surveyed { dataset, number, manifest });
     };
     std::thread::Builder::new().name("headrace-survey".into()).spawn(survey)?;
     Ok((steps, end))
