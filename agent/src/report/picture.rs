@@ -25,7 +25,8 @@ use super::survey::{Job, Root, SurveyError, Surveyed, joined};
 /// Demand is told over so long.
 const WINDOW: Nanos = Nanos::from_millis(60_000);
 
-/// A Dataset is looked at again after so long, or this soon after a file was seen that does not fit.
+/// A Dataset is looked at again after so long, or this soon where a file was seen that does not fit, or it could not be
+/// looked at.
 const OLD: Nanos = Nanos::from_millis(1_800_000);
 const SUSPECT: Nanos = Nanos::from_millis(60_000);
 
@@ -210,11 +211,17 @@ impl Picture {
                 return false;
             }
             Err(error) => {
-                tracing::warn!("Dataset {}: {error}", told.dataset);
+                // A store that was away for a moment costs a minute; what is too large stays so for longer.
+                dataset.suspect = matches!(error, SurveyError::Look { .. });
+                let trouble = error.to_string();
+                // Said once, not every minute.
+                if dataset.trouble.as_ref() != Some(&trouble) {
+                    tracing::warn!("Dataset {}: {trouble}", told.dataset);
+                }
                 Self::void(&told.dataset, dataset, speaker);
                 dataset.manifest = None;
                 dataset.coverage = Coverage::default();
-                dataset.trouble = Some(error.to_string());
+                dataset.trouble = Some(trouble);
                 return false;
             }
         };

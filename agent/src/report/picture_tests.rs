@@ -173,6 +173,21 @@ fn a_survey_from_before_a_dataset_was_bound_otherwise_says_nothing_of_it() {
 }
 
 #[test]
+fn what_could_not_be_looked_at_is_looked_at_again_soon() {
+    let (mut picture, mut speaker) = (Picture::default(), speaker());
+    bound(&mut picture, &mut speaker);
+    let failed = || SurveyError::Look { at: "/mnt/x/data".into(), source: rustix::io::Errno::NOTCONN };
+    let soon = |times| Nanos(SUSPECT.0 * times);
+    for times in 1..3 {
+        assert!(!survey(&mut picture, &mut speaker, Err(failed()), soon(times)));
+        assert!(picture.surveys(soon(times)).is_empty());
+    }
+    assert!(!survey(&mut picture, &mut speaker, Err(SurveyError::TooLarge), soon(3)));
+    assert!(picture.surveys(soon(4)).is_empty(), "it stays too large");
+    assert!(survey(&mut picture, &mut speaker, Ok(Manifest::new(vec![found("in/a")], 1)), soon(3).plus(OLD)));
+}
+
+#[test]
 fn what_others_have_taken_is_not_given_again() {
     let (mut picture, mut speaker, mut taken) = (Picture::default(), speaker(), Claims::default());
     bound(&mut picture, &mut speaker);

@@ -71,7 +71,11 @@ pub struct Surveyed {
 
 #[derive(Debug, thiserror::Error)]
 pub enum SurveyError {
-    #[error("{}: cannot be looked at ({source}); what is resident of this Dataset is not reported until it can", at.display())]
+    #[error(
+        "{}: cannot be looked at ({source}); what is resident of this Dataset is not reported until it can, which is tried \
+         every minute",
+        at.display()
+    )]
     Look { at: PathBuf, source: rustix::io::Errno },
     #[error(
         "the Dataset has more than {MOST_FILES} files or {MOST_FOLDERS} folders; what is resident of it is not reported. \
