@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
@@ -125,47 +125,59 @@ fn work(namespace: Namespace, jobs: &Receiver<Job>, done: &mpsc::Sender<Surveyed
         } else {
             start(namespace, job, done.clone(), alive.clone()).map_err(SurveyError::Thread)
         };
-        match started {
+        let surveyed = match started {
             Ok((steps, end)) => attend(&steps, &end, STILL),
-            Err(error) => {
-                if done.blocking_send(Surveyed { dataset, number, manifest: Err(error) }).is_err() {
-                    return;
-                }
-            }
+            Err(error) => Some(Surveyed { dataset, number, manifest: Err(error) }),
+        };
+        // While no operator is there this waits, and no survey counts as waiting for its store.
+        if let Some(surveyed) = surveyed
+            && done.blocking_send(surveyed).is_err()
+        {
+            return;
         }
     }
 }
 
-/// A survey on a thread of its own: how far it is, and what is closed at its end.
+/// A survey on a thread of its own: how far it is, and where it hands over what it found. Where nobody takes that, it
+/// tells it by itself.
 fn start(
     namespace: Namespace,
     job: Job,
     done: mpsc::Sender<Surveyed>,
     alive: Arc<()>,
-) -> std::io::Result<(Arc<AtomicU64>, Receiver<()>)> {
+) -> std::io::Result<(Arc<AtomicU64>, Receiver<Surveyed>)> {
     let steps = Arc::new(AtomicU64::new(0));
+    // Without room: what is not taken comes back to who sends it.
     let (ended, end) = sync_channel(0);
     let told = steps.clone();
     let survey = move || {
-        let _held: (Arc<()>, SyncSender<()>) = (alive, ended);
+        let _alive = alive;
         let Job { dataset, number, roots } = job;
         let manifest = survey(namespace, &roots, &told);
-        // Nobody waits for it any more where this fails.
-        let _ = done.blocking_send(Surveyed { dataset, number, manifest });
+        if let Err(SendError(surveyed)) = ended.send(Surveyed { dataset, number, manifest }) {
+            // Nobody waits for it any more where this fails.
+            let _ = done.blocking_send(surveyed);
+        }
     };
     std::thread::Builder::new().name("headrace-survey".into()).spawn(survey)?;
     Ok((steps, end))
 }
 
-/// Waits for a survey's end, or until it goes on no more.
-fn attend(steps: &AtomicU64, end: &Receiver<()>, still: Duration) {
+/// Waits for what a survey finds, or until it goes on no more.
+fn attend(steps: &AtomicU64, end: &Receiver<Surveyed>, still: Duration) -> Option<Surveyed> {
     let mut before = None;
-    while let Err(RecvTimeoutError::Timeout) = end.recv_timeout(still) {
-        let now = Some(steps.load(Ordering::Relaxed));
-        if now == before {
-            return;
+    loop {
+        match end.recv_timeout(still) {
+            Ok(surveyed) => return Some(surveyed),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {
+                let now = Some(steps.load(Ordering::Relaxed));
+                if now == before {
+                    return None;
+                }
+                before = now;
+            }
         }
-        before = now;
     }
 }
 
@@ -359,16 +371,39 @@ mod tests {
 
     #[test]
     fn a_survey_that_does_not_go_on_is_left_and_any_other_waited_for() {
+        let found = || Surveyed { dataset: "a/b".into(), number: 1, manifest: Err(SurveyError::TooLarge) };
         let steps = AtomicU64::new(7);
         let (ended, end) = sync_channel(0);
-        attend(&steps, &end, Duration::from_millis(20));
-        assert_eq!(end.try_recv(), Err(std::sync::mpsc::TryRecvError::Empty), "it is still at it");
+        assert!(attend(&steps, &end, Duration::from_millis(20)).is_none(), "it is still at it");
         let thread = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(50));
-            drop(ended);
+            ended.send(found()).is_ok()
         });
-        attend(&steps, &end, Duration::from_secs(60));
-        assert_eq!(end.try_recv(), Err(std::sync::mpsc::TryRecvError::Disconnected));
-        thread.join().unwrap();
+        assert!(attend(&steps, &end, Duration::from_secs(60)).is_some());
+        assert!(thread.join().unwrap());
+    }
+
+    #[test]
+    fn a_survey_ends_while_nobody_takes_what_others_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let (done, mut results) = mpsc::channel(1);
+        let alive = Arc::new(());
+        let start = |number| {
+            let job = Job { dataset: "a/b".into(), number, roots: vec![root(dir.path(), b"")] };
+            start(Namespace::default(), job, done.clone(), alive.clone()).unwrap()
+        };
+        done.try_send(Surveyed { dataset: "c".into(), number: 9, manifest: Err(SurveyError::TooLarge) })
+            .unwrap();
+        let (steps, end) = start(1);
+        let surveyed = attend(&steps, &end, Duration::from_secs(20)).unwrap();
+        assert!(surveyed.number == 1 && surveyed.manifest.is_ok());
+        let (_, left) = start(2);
+        drop(left);
+        let told = |results: &mut mpsc::Receiver<Surveyed>| results.blocking_recv().unwrap().number;
+        assert_eq!(
+            (told(&mut results), told(&mut results)),
+            (9, 2),
+            "who was left behind tells it by itself"
+        );
     }
 }
