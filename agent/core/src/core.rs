@@ -219,6 +219,8 @@ impl Core {
                 let id = self.catalog.file_at(*mount, path);
                 let lost = self.catalog.bind(id, *file, *size);
                 self.waste(&lost);
+                // Who is named anew has a full allowance with the probe, whatever was ordered of it.
+                self.details_again(id, *file);
             }
             Observation::Access { file, reader, pages, via, count, size } => {
                 self.access(*file, *reader, pages, *via, *count, *size, now);
