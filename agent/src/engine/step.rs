@@ -229,12 +229,14 @@ impl Engine {
             let Some(told) = self.told.get(&tgid) else { continue };
             looks -= 1;
             match self.attributor.look_again(tgid) {
-                Identity::Gone => {
+                // It cannot be asked just now.
+                None => self.turns.push_back(tgid),
+                Some(Identity::Gone) => {
                     self.told.remove(&tgid);
                     self.attributor.forget(tgid);
                     self.apply(&Observation::Exit { tgid }, at);
                 }
-                Identity::Known(process) => {
+                Some(Identity::Known(process)) => {
                     self.turns.push_back(tgid);
                     let workload: Box<str> = process.workload(None, None).into();
                     if workload != *told {
