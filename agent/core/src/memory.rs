@@ -48,8 +48,12 @@ impl Core {
             },
         };
         if self.processes.len() >= PROCESSES {
-            // Exits were lost; the processes that still read are identified again.
+            // Exits were lost; the processes that still read are identified again, and join their runs again. Of the others
+            // nobody would say any more that they have ended, and their runs would never be over.
             self.processes.clear();
+            for run in self.runs.values_mut() {
+                run.tgids.clear();
+            }
         }
         let before = self.processes.insert(tgid, id);
         if let Some(before) = before.filter(|before| *before != id) {
@@ -402,6 +406,29 @@ mod tests {
         // No tick has come since: all of them have gone, and none that comes now.
         assert!((rows..2 * rows).all(|tgid| come(tgid, true)));
         assert!((2 * rows..2 * rows + 100).all(|tgid| !come(tgid, true)), "every row has somebody");
+    }
+
+    #[test]
+    fn a_run_whose_readers_ends_were_lost_is_over_when_all_processes_are_forgotten() {
+        let mut core = Core::new(Limits::default());
+        let (source, fstype) = ("s".into(), "nfs4".into());
+        let mount = Observation::Mount { mount: MOUNT, dev: 5, source, fstype, read_ahead_bytes: 0 };
+        core.apply(&mount, Nanos(0));
+        let file = FileKey { dev: 5, ino: 1 };
+        let path = b"f"[..].into();
+        core.apply(&Observation::Sight { file, mount: MOUNT, path, size: 4_096, mtime: 0 }, Nanos(1));
+        core.apply(&process(1, "lost"), Nanos(1));
+        let (reader, via) = (Reader { tgid: 1, tid: 1 }, Via::Read);
+        core.apply(&Observation::Access { file, reader, pages: 0..1, via, count: 1, size: 4_096 }, Nanos(1));
+        let processes = u32::try_from(PROCESSES).unwrap();
+        let ticked = |core: &mut Core| {
+            core.apply(&Observation::Tick, Nanos::from_millis(5_000));
+            core.runs.len()
+        };
+        (2..=processes).for_each(|tgid| core.apply(&process(tgid, "flood"), Nanos(2)));
+        assert_eq!(ticked(&mut core), 1, "it may read on");
+        core.apply(&process(processes + 1, "flood"), Nanos(2));
+        assert_eq!(ticked(&mut core), 0);
     }
 
     #[test]
