@@ -109,7 +109,7 @@ impl ProfileStore {
         } else if fs::metadata(dir).map_err(failed)?.mode() & 0o022 != 0 {
             return Err(ProfileError::Shared { path: dir.to_owned() });
         }
-        let mut store = Self { dir: dir.to_owned(), stored: Vec::new(), saves: 0, counts: Counts::default() };
+        let mut store = Self::beside(dir);
         for entry in fs::read_dir(dir).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let Ok(name) = entry.file_name().into_string() else {
@@ -132,6 +132,11 @@ impl ProfileStore {
         }
         store.make_room(0);
         Ok(store)
+    }
+
+    /// For loading alone, beside one that has been opened: that one may be writing, and takes stock.
+    pub fn beside(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), stored: Vec::new(), saves: 0, counts: Counts::default() }
     }
 
     /// The profile of a workload, if a good one is stored.

@@ -72,7 +72,8 @@ pub struct File {
     pub reads: u32,
     pub read_bytes: u64,
     pub covered_bytes: u64,
-    /// The probe only counts for this file, until its pages come or go: whoever reads it by then may be another.
+    /// The probe only counts for this file, until its pages come or go or it is named anew: whoever reads it by then may be
+    /// another.
     pub quiet: bool,
     pub residency: Option<Box<Residency>>,
 }

@@ -63,6 +63,15 @@ impl Workload {
     pub fn new(key: &str, label: &str) -> Self {
         Self { key: key.into(), label: label.into(), runs: 0, files_read: 0, read_bytes: 0, covered_bytes: 0 }
     }
+
+    /// Counts what another one did as its own.
+    pub fn take_over(&mut self, other: &Self) {
+        let Self { key: _, label: _, runs, files_read, read_bytes, covered_bytes } = other;
+        self.runs = self.runs.saturating_add(*runs);
+        self.files_read += files_read;
+        self.read_bytes += read_bytes;
+        self.covered_bytes += covered_bytes;
+    }
 }
 
 /// A file that is being read.
@@ -138,6 +147,8 @@ pub struct Core {
     pub(crate) workload_ids: FxHashMap<Box<str>, u32>,
     /// Rows of `workloads` that are nobody's.
     pub(crate) spare: Vec<u32>,
+    /// None could be made free, and that was looked for since the last tick: it costs a walk over all processes.
+    pub(crate) crowded: bool,
     pub(crate) processes: FxHashMap<u32, u32>,
     pub(crate) runs: FxHashMap<(u32, MountId), Run>,
     /// Whether anybody asks what has stirred, what has since, and whether all that was told is void.
@@ -176,6 +187,7 @@ impl Core {
             workloads: vec![unknown],
             workload_ids: FxHashMap::default(),
             spare: Vec::new(),
+            crowded: false,
             processes: FxHashMap::default(),
             runs: FxHashMap::default(),
             stirring: false,
@@ -219,6 +231,8 @@ impl Core {
                 let id = self.catalog.file_at(*mount, path);
                 let lost = self.catalog.bind(id, *file, *size);
                 self.waste(&lost);
+                // Who is named anew has a full allowance with the probe, whatever was ordered of it.
+                self.details_again(id, *file);
             }
             Observation::Access { file, reader, pages, via, count, size } => {
                 self.access(*file, *reader, pages, *via, *count, *size, now);

@@ -24,6 +24,10 @@ const PROCESSES: usize = 1 << 16;
 
 impl Core {
     pub(crate) fn identify(&mut self, tgid: u32, workload: &str, label: &str) {
+        // Not at the next tick only: who comes before that would share a row for as long as it lives.
+        if !self.crowded && !self.workload_ids.contains_key(workload) {
+            self.make_room();
+        }
         let id = match self.workload_ids.get(workload) {
             Some(id) => *id,
             None if self.workloads.len() < WORKLOADS => {
@@ -44,8 +48,12 @@ impl Core {
             },
         };
         if self.processes.len() >= PROCESSES {
-            // Exits were lost; the processes that still read are identified again.
+            // Exits were lost; the processes that still read are identified again, and join their runs again. Of the others
+            // nobody would say any more that they have ended, and their runs would never be over.
             self.processes.clear();
+            for run in self.runs.values_mut() {
+                run.tgids.clear();
+            }
         }
         let before = self.processes.insert(tgid, id);
         if let Some(before) = before.filter(|before| *before != id) {
@@ -68,15 +76,18 @@ impl Core {
             Flight::Fetch(flight) => Some(flight.owner.workload),
             Flight::List { .. } => None,
         }));
-        for (id, row) in (0u32..).zip(&mut self.workloads).skip(1) {
+        let Some((unknown, rows)) = self.workloads.split_first_mut() else { return };
+        for (id, row) in (1u32..).zip(rows) {
             if used.contains(&id) {
                 continue;
             }
             self.ledger.fold(id, 0);
             self.workload_ids.remove(&row.key);
-            *row = Workload::new("", "");
+            let gone = std::mem::replace(row, Workload::new("", ""));
+            unknown.take_over(&gone);
             self.spare.push(id);
         }
+        self.crowded = self.spare.is_empty();
     }
 
     pub(crate) fn exit(&mut self, tgid: u32) {
@@ -158,6 +169,7 @@ impl Core {
                 self.end_run(run, true);
             }
         }
+        self.crowded = false;
         self.make_room();
         if now.since(self.saved) > SAVE_EVERY {
             self.saved = now;
@@ -312,6 +324,10 @@ mod tests {
 
     const MOUNT: MountId = MountId(1);
 
+    fn process(tgid: u32, workload: &str) -> Observation {
+        Observation::Process { tgid, workload: workload.into(), label: workload.into() }
+    }
+
     /// A script of its own reads a few files and ends.
     fn job(core: &mut Core, job: u32) {
         let at = Nanos::from_millis(u64::from(job) * 10_000);
@@ -360,10 +376,59 @@ mod tests {
             job(&mut core, number);
         }
         let last = format!("job{}", number + 9);
-        let told: Vec<_> = core.workloads().into_iter().map(|view| view.workload).collect();
-        assert!(told.iter().any(|workload| **workload == *last), "{} of them", told.len());
-        assert_eq!(core.node().workloads, told.len() as u64);
+        let told = core.workloads();
+        assert!(told.iter().any(|view| *view.workload == *last), "{} of them", told.len());
+        assert_eq!(core.node().workloads + 1, told.len() as u64, "and the unknown one");
+        let all = u64::from(number) + 10;
+        let files: u64 = told.iter().map(|view| view.files_read).sum();
+        let (read, covered) = told
+            .iter()
+            .fold((0, 0), |(read, covered), view| (read + view.read_bytes, covered + view.covered_bytes));
+        assert_eq!(files, 8 * all, "what those read that made room is not lost");
+        assert_eq!((read, covered), (core.node().read_bytes, core.node().covered_bytes));
+        assert_eq!(core.workloads.iter().map(|row| u64::from(row.runs)).sum::<u64>(), all);
         assert!(core.workloads.len() == WORKLOADS && core.workload_ids.len() < WORKLOADS);
+    }
+
+    #[test]
+    fn who_comes_when_the_table_has_just_filled_up_is_told_apart() {
+        let mut core = Core::new(Limits::default());
+        let mut come = |tgid: u32, stays: bool| {
+            let workload = format!("job{tgid}");
+            core.apply(&process(tgid, &workload), Nanos(1));
+            if !stays {
+                core.apply(&Observation::Exit { tgid }, Nanos(1));
+            }
+            core.workload_ids.contains_key(&*workload)
+        };
+        let rows = u32::try_from(WORKLOADS).unwrap() - 1;
+        assert!((0..rows).all(|tgid| come(tgid, false)));
+        // No tick has come since: all of them have gone, and none that comes now.
+        assert!((rows..2 * rows).all(|tgid| come(tgid, true)));
+        assert!((2 * rows..2 * rows + 100).all(|tgid| !come(tgid, true)), "every row has somebody");
+    }
+
+    #[test]
+    fn a_run_whose_readers_ends_were_lost_is_over_when_all_processes_are_forgotten() {
+        let mut core = Core::new(Limits::default());
+        let (source, fstype) = ("s".into(), "nfs4".into());
+        let mount = Observation::Mount { mount: MOUNT, dev: 5, source, fstype, read_ahead_bytes: 0 };
+        core.apply(&mount, Nanos(0));
+        let file = FileKey { dev: 5, ino: 1 };
+        let path = b"f"[..].into();
+        core.apply(&Observation::Sight { file, mount: MOUNT, path, size: 4_096, mtime: 0 }, Nanos(1));
+        core.apply(&process(1, "lost"), Nanos(1));
+        let (reader, via) = (Reader { tgid: 1, tid: 1 }, Via::Read);
+        core.apply(&Observation::Access { file, reader, pages: 0..1, via, count: 1, size: 4_096 }, Nanos(1));
+        let processes = u32::try_from(PROCESSES).unwrap();
+        let ticked = |core: &mut Core| {
+            core.apply(&Observation::Tick, Nanos::from_millis(5_000));
+            core.runs.len()
+        };
+        (2..=processes).for_each(|tgid| core.apply(&process(tgid, "flood"), Nanos(2)));
+        assert_eq!(ticked(&mut core), 1, "it may read on");
+        core.apply(&process(processes + 1, "flood"), Nanos(2));
+        assert_eq!(ticked(&mut core), 0);
     }
 
     #[test]

@@ -124,8 +124,9 @@ impl Core {
         }
     }
 
-    /// Pages of the file leave or come: it will miss again, so the details are wanted back where counters were enough.
-    fn details_again(&mut self, id: FileId, key: FileKey) {
+    /// Where counters were enough the details are wanted back: pages of the file leave or come, and it will miss again; or
+    /// the probe has named it anew, which ended it there, or was about to when it was ordered.
+    pub(crate) fn details_again(&mut self, id: FileId, key: FileKey) {
         if self.catalog.file_mut(id).is_some_and(|file| std::mem::take(&mut file.quiet)) {
             if let Some(active) = self.active.get_mut(&id) {
                 active.hits = 0;

@@ -73,11 +73,15 @@ impl Attributor {
         }
     }
 
-    /// Who this is now. A process that has ended is gone, whatever is remembered of it, and one that runs another program
-    /// is another. Not by its name or its command line: many write what they are at into both.
-    pub fn look_again(&mut self, tgid: u32) -> Identity {
-        let Some(stat) = self.stat(tgid) else {
-            return Identity::Gone;
+    /// Who this is now; `None` where it cannot be asked just now, which says nothing. A process that has ended is gone,
+    /// whatever is remembered of it, and one that runs another program is another. Not by its name or its command line: many
+    /// write what they are at into both.
+    pub fn look_again(&mut self, tgid: u32) -> Option<Identity> {
+        let stat = match self.stat(tgid) {
+            Ok(stat) => stat,
+            Err(error) if has_ended(&error) => return Some(Identity::Gone),
+            // No descriptor left, no memory.
+            Err(_) => return None,
         };
         let exe = self.exe(tgid).map(|exe| escape(exe.as_os_str().as_bytes()).into());
         let same = |known: &&Known| {
@@ -85,16 +89,15 @@ impl Attributor {
             known.process.started == stat.started && (stat.dead || exe.is_none() || known.process.exe == exe)
         };
         if let Some(known) = self.known.get(&tgid).filter(same) {
-            return Identity::Known(known.process.clone());
+            return Some(Identity::Known(known.process.clone()));
         }
-        self.forget(tgid);
-        self.identify(tgid)
+        Some(self.meet(tgid, stat))
     }
 
     /// Who this is. A process that is remembered is only asked for its start time and name, which tells a
     /// new process under an old number, and one that has called exec since.
     pub fn identify(&mut self, tgid: u32) -> Identity {
-        let Some(stat) = self.stat(tgid) else {
+        let Ok(stat) = self.stat(tgid) else {
             // Its last reads may be told after its end.
             if let Some(process) = self.touch(tgid) {
                 self.counts.remembered += 1;
@@ -111,6 +114,11 @@ impl Attributor {
             self.counts.remembered += 1;
             return Identity::Known(process);
         }
+        self.meet(tgid, stat)
+    }
+
+    /// Reads who a process is, whatever was known of its number.
+    fn meet(&mut self, tgid: u32, stat: Stat) -> Identity {
         self.forget(tgid);
         if stat.dead {
             self.counts.gone += 1;
@@ -118,7 +126,7 @@ impl Attributor {
         }
         let process = Arc::new(self.read(tgid, stat));
         // The number may have been given to another process while its files were read one by one.
-        if self.stat(tgid).is_some_and(|now| now.started != process.started) {
+        if self.stat(tgid).is_ok_and(|now| now.started != process.started) {
             self.counts.gone += 1;
             return Identity::Gone;
         }
@@ -197,7 +205,7 @@ impl Attributor {
                 return None;
             }
             tgid = parent;
-            parent = self.stat(tgid)?.parent;
+            parent = self.stat(tgid).ok()?.parent;
         }
         None
     }
@@ -253,8 +261,9 @@ impl Attributor {
         })
     }
 
-    fn stat(&self, tgid: u32) -> Option<Stat> {
-        Stat::parse(&self.small(tgid, "stat", MAX_SMALL).ok()?)
+    fn stat(&self, tgid: u32) -> io::Result<Stat> {
+        let text = self.small(tgid, "stat", MAX_SMALL)?;
+        Stat::parse(&text).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     fn entry(&self, tgid: u32, name: &str) -> PathBuf {
@@ -266,6 +275,11 @@ impl Attributor {
         File::open(self.entry(tgid, name))?.take(most).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
+}
+
+/// Whether that is what /proc answers for a process that is no more: there is no such folder, or its files tell nothing.
+fn has_ended(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::SRCH))
 }
 
 /// Without `.` and `..`; links are left as they are, they may lead anywhere in another root.

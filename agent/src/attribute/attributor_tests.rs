@@ -169,13 +169,18 @@ fn who_is_looked_at_again_is_gone_or_runs_another_program() {
     known(attributor.identify(10));
     // What it is called says what it does just now.
     fake.stat(10, "ray::IDLE", 'S', 0, 7).write(10, "cmdline", "ray::IDLE\0");
-    assert_eq!(known(attributor.look_again(10)).workload(None, None), "host exe=/bin/bash");
+    assert_eq!(known(attributor.look_again(10).unwrap()).workload(None, None), "host exe=/bin/bash");
     fake.link(10, "exe", "/usr/bin/duckdb").stat(10, "duckdb", 'S', 0, 7);
-    assert_eq!(known(attributor.look_again(10)).workload(None, None), "host exe=/usr/bin/duckdb");
+    assert_eq!(known(attributor.look_again(10).unwrap()).workload(None, None), "host exe=/usr/bin/duckdb");
     fake.stat(10, "duckdb", 'Z', 0, 7);
-    assert_eq!(known(attributor.look_again(10)).workload(None, None), "host exe=/usr/bin/duckdb");
+    assert_eq!(known(attributor.look_again(10).unwrap()).workload(None, None), "host exe=/usr/bin/duckdb");
+    // What cannot be read has not ended.
+    let stat = fake.dir.path().join("10/stat");
+    fs::remove_file(&stat).unwrap();
+    fs::create_dir(&stat).unwrap();
+    assert_eq!(attributor.look_again(10), None);
     fs::rename(fake.dir.path().join("10"), fake.dir.path().join("x")).unwrap();
-    assert_eq!(attributor.look_again(10), Identity::Gone);
+    assert_eq!(attributor.look_again(10), Some(Identity::Gone));
 }
 
 #[test]

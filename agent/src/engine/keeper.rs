@@ -31,7 +31,8 @@ type Trouble = Arc<Mutex<Option<String>>>;
 
 #[derive(Debug)]
 pub struct Keeper {
-    /// None where the folder could not be used at the start: there was nothing to load.
+    folder: PathBuf,
+    /// None where the folder cannot be used, since the start.
     loaded: Option<ProfileStore>,
     sender: Option<SyncSender<Profile>>,
     writer: Option<JoinHandle<()>>,
@@ -60,10 +61,21 @@ impl Keeper {
         let writer = std::thread::Builder::new()
             .name("headrace-keeper".into())
             .spawn(move || writer.run(&receiver))?;
-        Ok(Self { loaded, sender: Some(sender), writer: Some(writer), trouble, metrics })
+        Ok(Self {
+            folder: folder.to_owned(),
+            loaded,
+            sender: Some(sender),
+            writer: Some(writer),
+            trouble,
+            metrics,
+        })
     }
 
     pub fn load(&mut self, workload: &str, source: &str) -> Option<Vec<u8>> {
+        if self.loaded.is_none() && self.trouble.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            // Somebody has mended it, and the writer has opened it since: what has lain there from before is of use again.
+            self.loaded = Some(ProfileStore::beside(&self.folder));
+        }
         self.loaded.as_mut()?.load(workload, source)
     }
 
@@ -184,5 +196,37 @@ impl Writer {
         if trouble.take().is_some() {
             tracing::info!("{}: what is learned is saved again", self.folder.display());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_that_was_mended_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |mode| fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+        ProfileStore::open(dir.path()).unwrap().save("before", "s", b"learned").unwrap();
+        fs::write(dir.path().join("another's"), "").unwrap();
+        mode(0o777);
+        let mut keeper = Keeper::start(dir.path(), Metrics::noop()).unwrap();
+        assert!(keeper.check().is_some(), "others may write there");
+        assert_eq!(keeper.load("before", "s"), None);
+        mode(0o755);
+        assert_eq!(keeper.load("before", "s"), None, "nobody has looked since");
+        keeper.save(vec![("now".into(), "s".into(), b"more".to_vec())]);
+        let begin = Instant::now();
+        while keeper.check().is_some() {
+            assert!(begin.elapsed() < Duration::from_secs(20), "the writer does not find that it was mended");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(keeper.load("before", "s").as_deref(), Some(&b"learned"[..]));
+        assert_eq!(keeper.load("now", "s").as_deref(), Some(&b"more"[..]));
+        keeper.close();
     }
 }

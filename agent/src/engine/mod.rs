@@ -74,6 +74,20 @@ pub enum EngineError {
     Wait { step: &'static str, source: io::Error },
 }
 
+/// A process that is to be looked at again.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    tgid: u32,
+    /// It was not there at the last look.
+    gone: bool,
+}
+
+impl Turn {
+    fn of(tgid: u32) -> Self {
+        Self { tgid, gone: false }
+    }
+}
+
 /// The edges and the core, joined.
 pub struct Engine {
     core: Core,
@@ -93,7 +107,7 @@ pub struct Engine {
     /// Processes that the core has been told of.
     told: FxHashMap<u32, Box<str>>,
     /// The same and some that have ended, in the order in which they are looked at again.
-    turns: VecDeque<u32>,
+    turns: VecDeque<Turn>,
     asked: Asked,
     /// When records last came, when memory was last looked at.
     busy: Nanos,

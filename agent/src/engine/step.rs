@@ -5,7 +5,7 @@ use std::sync::Arc;
 use agent_core::{FileKey, Nanos, Observation, Order};
 
 use super::select::{Action, Waiting};
-use super::{Engine, now};
+use super::{Engine, Turn, now};
 use crate::api::answer::answer;
 use crate::api::query::Query;
 use crate::attribute::Identity;
@@ -220,22 +220,27 @@ impl Engine {
     fn look_again(&mut self, at: Nanos) {
         // Those that have ended take no look, so that a flood of short processes leaves no queue of them.
         if self.turns.len() >= 2 * TOLD {
-            self.turns = self.told.keys().copied().collect();
+            self.turns = self.told.keys().copied().map(Turn::of).collect();
         }
         let (mut left, mut looks) = (self.turns.len(), LOOKS);
         while left > 0 && looks > 0 {
             left -= 1;
-            let Some(tgid) = self.turns.pop_front() else { return };
+            let Some(turn) = self.turns.pop_front() else { return };
+            let tgid = turn.tgid;
             let Some(told) = self.told.get(&tgid) else { continue };
             looks -= 1;
             match self.attributor.look_again(tgid) {
-                Identity::Gone => {
+                // It cannot be asked just now.
+                None => self.turns.push_back(turn),
+                // Its last records may be in the ring yet, the word of its end behind them.
+                Some(Identity::Gone) if !turn.gone => self.turns.push_back(Turn { gone: true, ..turn }),
+                Some(Identity::Gone) => {
                     self.told.remove(&tgid);
                     self.attributor.forget(tgid);
                     self.apply(&Observation::Exit { tgid }, at);
                 }
-                Identity::Known(process) => {
-                    self.turns.push_back(tgid);
+                Some(Identity::Known(process)) => {
+                    self.turns.push_back(Turn::of(tgid));
                     let workload: Box<str> = process.workload(None, None).into();
                     if workload != *told {
                         self.told.insert(tgid, workload.clone());
@@ -263,7 +268,7 @@ impl Engine {
                 let workload: Box<str> = process.workload(None, None).into();
                 let label = process.label().into();
                 self.told.insert(tgid, workload.clone());
-                self.turns.push_back(tgid);
+                self.turns.push_back(Turn::of(tgid));
                 self.apply(&Observation::Process { tgid, workload: workload.clone(), label }, at);
                 workload
             }

@@ -3,7 +3,9 @@
 //! No open is sent to the file system, which matters where an open drops the file's pages and where root is
 //! refused. The copy shares the reader's open file description: its position, flags and read-ahead state are
 //! the reader's and are never touched (no read, no lseek, no fadvise mode; only page ranges are asked for). A
-//! lock taken through it (flock) ends with its last copy, so one that holds a lock is not copied.
+//! lock taken through it (flock) ends with its last copy, so one that holds a lock is not copied. Of a FUSE server
+//! that does the locks itself the kernel does not tell, and a lock there may outlive its reader by the order that
+//! has the copy (docs/facts.md).
 
 use std::os::fd::OwnedFd;
 

@@ -102,7 +102,10 @@ impl Queue {
     pub fn submit(&mut self, id: OrderId, task: Task, deadline: Nanos, now: Nanos) -> Option<Answer> {
         let refused = |task, outcome| Some(Answer { id, task: Arc::new(task), ending: Ending::of(outcome) });
         let lane = self.lanes.entry(task.mount).or_default();
-        if lane.left_alone || lane.forgotten {
+        if lane.forgotten {
+            return refused(task, Outcome::Dropped);
+        }
+        if lane.left_alone {
             return refused(task, Outcome::Failed);
         }
         if self.by_order.len() >= self.bounds.orders || self.by_order.contains_key(&id) {

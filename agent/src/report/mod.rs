@@ -32,4 +32,6 @@ pub mod picture;
 
 pub mod credential;
 
+pub mod ended;
+
 pub mod reporter;

@@ -25,7 +25,8 @@ use super::survey::{Job, Root, SurveyError, Surveyed, joined};
 /// Demand is told over so long.
 const WINDOW: Nanos = Nanos::from_millis(60_000);
 
-/// A Dataset is looked at again after so long, or this soon after a file was seen that does not fit.
+/// A Dataset is looked at again after so long, or this soon where a file was seen that does not fit, or it could not be
+/// looked at.
 const OLD: Nanos = Nanos::from_millis(1_800_000);
 const SUSPECT: Nanos = Nanos::from_millis(60_000);
 
@@ -74,7 +75,8 @@ struct Dataset {
     coverage: Coverage,
     /// Why there is no manifest.
     trouble: Option<String>,
-    surveying: bool,
+    /// The number of the survey under way.
+    survey: Option<u64>,
     surveyed: Option<Nanos>,
     suspect: bool,
     /// (when, bytes read, bytes that were there).
@@ -85,6 +87,8 @@ struct Dataset {
 pub struct Picture {
     mounts: Vec<Mounted>,
     datasets: BTreeMap<Arc<str>, Dataset>,
+    /// Surveys given out so far.
+    surveys: u64,
     /// What was read of each file, as told last: no more files than the core knows.
     counted: FxHashMap<FileKey, (u64, u64)>,
     /// Bytes that may be brought in.
@@ -165,14 +169,15 @@ impl Picture {
         for (name, dataset) in &mut self.datasets {
             let age = dataset.surveyed.map(|at| now.since(at));
             let due = age.is_none_or(|age| age >= OLD || (dataset.suspect && age >= SUSPECT));
-            if dataset.surveying || !due || dataset.folders.len() < dataset.all_folders {
+            if dataset.survey.is_some() || !due || dataset.folders.len() < dataset.all_folders {
                 continue;
             }
             let roots: Option<Vec<Root>> = dataset.folders.iter().map(|f| f.root(&self.mounts)).collect();
             // Only a part of it is mounted here.
             let Some(roots) = roots else { continue };
-            dataset.surveying = true;
-            jobs.push(Job { dataset: name.clone(), roots });
+            self.surveys += 1;
+            dataset.survey = Some(self.surveys);
+            jobs.push(Job { dataset: name.clone(), number: self.surveys, roots });
         }
         jobs
     }
@@ -180,14 +185,18 @@ impl Picture {
     /// The surveyor had no room for it: it is asked again.
     pub fn not_surveyed(&mut self, name: &str) {
         if let Some(dataset) = self.datasets.get_mut(name) {
-            dataset.surveying = false;
+            dataset.survey = None;
         }
     }
 
     /// Takes a survey over; whether everything resident is to be told again by the engine.
     pub fn surveyed(&mut self, told: Surveyed, speaker: &mut Speaker, now: Nanos) -> bool {
         let Some(dataset) = self.datasets.get_mut(&told.dataset) else { return false };
-        dataset.surveying = false;
+        // Of one that was bound otherwise, and waited for its store since.
+        if dataset.survey != Some(told.number) {
+            return false;
+        }
+        dataset.survey = None;
         dataset.suspect = false;
         dataset.surveyed = Some(now);
         let manifest = match told.manifest {
@@ -202,11 +211,17 @@ impl Picture {
                 return false;
             }
             Err(error) => {
-                tracing::warn!("Dataset {}: {error}", told.dataset);
+                // A store that was away for a moment costs a minute; what is too large stays so for longer.
+                dataset.suspect = matches!(error, SurveyError::Look { .. });
+                let trouble = error.to_string();
+                // Said once, not every minute.
+                if dataset.trouble.as_ref() != Some(&trouble) {
+                    tracing::warn!("Dataset {}: {trouble}", told.dataset);
+                }
                 Self::void(&told.dataset, dataset, speaker);
                 dataset.manifest = None;
                 dataset.coverage = Coverage::default();
-                dataset.trouble = Some(error.to_string());
+                dataset.trouble = Some(trouble);
                 return false;
             }
         };

@@ -38,6 +38,17 @@ fn stirred(path: &str, pages: Vec<Pages>) -> StirredFile {
     StirredFile { file, mount: MountId(3), path, size: 2 * CHUNK, read_bytes, covered_bytes, resident: pages }
 }
 
+/// A survey that is due and ends so.
+fn survey(
+    picture: &mut Picture,
+    speaker: &mut Speaker,
+    manifest: Result<Manifest, SurveyError>,
+    now: Nanos,
+) -> bool {
+    let Job { dataset, number, .. } = picture.surveys(now).remove(0);
+    picture.surveyed(Surveyed { dataset, number, manifest }, speaker, now)
+}
+
 fn found(path: &str) -> Found {
     Found { path: path.as_bytes().into(), size: 2 * CHUNK, modified: 1 }
 }
@@ -64,7 +75,7 @@ fn files_become_chunks_and_instructions_become_pieces() {
     assert_eq!(picture.plan(&fetch("", 0, vec![]), &free), Plan::Wait);
     let manifest = Manifest::new(vec![found("in/a"), found("in/b")], 5);
     let version = manifest.version;
-    let told = Surveyed { dataset: "a/b".into(), manifest: Ok(manifest) };
+    let told = Surveyed { dataset: "a/b".into(), number: jobs[0].number, manifest: Ok(manifest) };
     assert!(picture.surveyed(told, &mut speaker, Nanos(2)));
 
     let stir = Stir {
@@ -104,10 +115,12 @@ fn files_become_chunks_and_instructions_become_pieces() {
         Nanos(4),
     );
     assert!(picture.surveys(Nanos(5)).is_empty());
-    assert_eq!(picture.surveys(Nanos(2).plus(SUSPECT)).len(), 1);
+    let jobs = picture.surveys(Nanos(2).plus(SUSPECT));
+    assert_eq!(jobs.len(), 1);
     // It could not be: what is known stays, and it is due again soon.
     let late = Nanos(3).plus(SUSPECT);
-    let told = Surveyed { dataset: "a/b".into(), manifest: Err(SurveyError::Waiting) };
+    let told =
+        Surveyed { dataset: "a/b".into(), number: jobs[0].number, manifest: Err(SurveyError::Waiting) };
     assert!(!picture.surveyed(told, &mut speaker, late));
     assert!(picture.holds(&piece("data/b", vec![5..6])) && speaker.ledger.get(&key).is_some());
     assert!(picture.surveys(late).is_empty());
@@ -132,11 +145,54 @@ fn pieces(plan: Plan) -> (Vec<Piece>, Claim) {
 }
 
 #[test]
+fn a_survey_from_before_a_dataset_was_bound_otherwise_says_nothing_of_it() {
+    let (mut picture, mut speaker) = (Picture::default(), speaker());
+    bound(&mut picture, &mut speaker);
+    let hanging = picture.surveys(Nanos(1)).remove(0);
+    let binding = |path: &[u8]| wire::Binding {
+        dataset: 9,
+        name: "a/b".into(),
+        source: 3,
+        path: path.into(),
+        folders: 1,
+        ..wire::Binding::default()
+    };
+    picture.bind(wire::Bindings { bindings: vec![binding(b"new")] }, &mut speaker);
+    let (old, new) = (Manifest::new(vec![found("old")], 1), Manifest::new(vec![found("new")], 2));
+    let version = new.version;
+    assert!(survey(&mut picture, &mut speaker, Ok(new), Nanos(2)));
+    let Job { dataset, number, .. } = hanging;
+    let late = |manifest| Surveyed { dataset: dataset.clone(), number, manifest };
+    assert!(!picture.surveyed(late(Ok(old)), &mut speaker, Nanos(3)));
+    assert_eq!(speaker.facts.versions["a/b"].version, version);
+    // Neither does it pass for the one that is under way.
+    assert_eq!(picture.surveys(Nanos(2).plus(OLD)).len(), 1);
+    assert!(!picture.surveyed(late(Err(SurveyError::TooLarge)), &mut speaker, Nanos(3).plus(OLD)));
+    assert!(picture.surveys(Nanos(4).plus(OLD)).is_empty());
+    assert_eq!(speaker.facts.versions["a/b"].version, version);
+}
+
+#[test]
+fn what_could_not_be_looked_at_is_looked_at_again_soon() {
+    let (mut picture, mut speaker) = (Picture::default(), speaker());
+    bound(&mut picture, &mut speaker);
+    let failed = || SurveyError::Look { at: "/mnt/x/data".into(), source: rustix::io::Errno::NOTCONN };
+    let soon = |times| Nanos(SUSPECT.0 * times);
+    for times in 1..3 {
+        assert!(!survey(&mut picture, &mut speaker, Err(failed()), soon(times)));
+        assert!(picture.surveys(soon(times)).is_empty());
+    }
+    assert!(!survey(&mut picture, &mut speaker, Err(SurveyError::TooLarge), soon(3)));
+    assert!(picture.surveys(soon(4)).is_empty(), "it stays too large");
+    assert!(survey(&mut picture, &mut speaker, Ok(Manifest::new(vec![found("in/a")], 1)), soon(3).plus(OLD)));
+}
+
+#[test]
 fn what_others_have_taken_is_not_given_again() {
     let (mut picture, mut speaker, mut taken) = (Picture::default(), speaker(), Claims::default());
     bound(&mut picture, &mut speaker);
     let manifest = Manifest::new(vec![found("in/a"), found("in/b"), found("in/c")], 1);
-    picture.surveyed(Surveyed { dataset: "a/b".into(), manifest: Ok(manifest) }, &mut speaker, Nanos(2));
+    survey(&mut picture, &mut speaker, Ok(manifest), Nanos(2));
     let pin = |path: &str| {
         let extent = whole().map(|extent| wire::Extent { path: path.into(), ..extent });
         Work::Pin(wire::Pin { extent, tier: wire::Tier::PageCache.into() })
@@ -163,7 +219,7 @@ fn where_pages_do_not_survive_nothing_is_brought_in() {
     bound(&mut picture, &mut speaker);
     picture.room = 1 << 30;
     let manifest = Manifest::new(vec![found("in/a")], 1);
-    picture.surveyed(Surveyed { dataset: "a/b".into(), manifest: Ok(manifest) }, &mut speaker, Nanos(2));
+    survey(&mut picture, &mut speaker, Ok(manifest), Nanos(2));
     let tier = wire::Tier::PageCache.into();
     let fills =
         [Work::Fetch(wire::Fetch { extent: whole(), tier }), Work::Pin(wire::Pin { extent: whole(), tier })];
@@ -193,7 +249,7 @@ fn a_profile_is_told_by_the_chunks_of_the_dataset_that_lies_there() {
     assert_eq!(picture.firsts("nas:/x", &visited), [], "its files are not known yet");
     let manifest = Manifest::new(vec![found("in/a"), found("in/b"), found("in/c")], 1);
     let version = manifest.version;
-    picture.surveyed(Surveyed { dataset: "a/b".into(), manifest: Ok(manifest) }, &mut speaker, Nanos(2));
+    survey(&mut picture, &mut speaker, Ok(manifest), Nanos(2));
     let (version_high, version_low) = ((version >> 64) as u64, version as u64);
     let first = wire::First { dataset: 9, version_high, version_low, chunks: vec![2, 4] };
     assert_eq!(picture.firsts("nas:/x", &visited), [first]);

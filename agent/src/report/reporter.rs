@@ -13,11 +13,12 @@ use wire::down::Kind as Told;
 use wire::up::Kind as Said;
 
 use super::backoff::Backoff;
-use super::connect::{self, Address, ConnectError, Link as Stream};
-use super::credential::{CredentialError, Credentials, Means};
+use super::connect::{self, Address, Link as Stream};
+use super::credential::{Credentials, Means};
+use super::ended::Ended;
 use super::errands::{Do, Errands};
 use super::picture::{Mounted, Picture};
-use super::speaker::{SpeakError, Speaker};
+use super::speaker::Speaker;
 use super::survey::{Surveyed, Surveyor, clock_ms};
 use crate::api::query::{Errand, ErrandEnd, Link, OutsideQuery, Query};
 use crate::mounts::Namespace;
@@ -36,10 +37,6 @@ const QUIET: u32 = 3;
 
 /// A stream that takes nothing for so long has ended.
 const STUCK: Duration = Duration::from_secs(20);
-
-/// A certificate with which the operator could not be reached for so long is not tried on: whether it is refused or nobody is
-/// there looks alike. Not sooner, or every restart of the operator would have all nodes ask for new ones at once.
-const IN_VAIN: Duration = Duration::from_mins(10);
 
 /// A profile that fits the wire.
 const LARGEST_PROFILE: usize = 96 << 10;
@@ -61,22 +58,6 @@ pub struct ReporterConfig {
     pub observe_only: bool,
     /// Where the agent looks for mounts.
     pub namespace: Namespace,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum Ended {
-    #[error(transparent)]
-    Credential(#[from] CredentialError),
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    #[error(transparent)]
-    Speak(#[from] SpeakError),
-    #[error("the operator ended the stream")]
-    Closed,
-    #[error("the certificate is worn, and the next stream gets a fresh one")]
-    Worn,
-    #[error("the agent is stopping")]
-    Stopping,
 }
 
 struct Reporter {
@@ -134,24 +115,11 @@ pub async fn run(config: ReporterConfig, link: Link, session: u64, mut stop: wat
         let ended = reporter.converse(&mut backoff, &mut said, &mut stop).await;
         match &ended {
             Ended::Stopping => return,
-            Ended::Worn => {
-                heard = Instant::now();
-                tracing::debug!("{ended}");
-            }
-            Ended::Connect(ConnectError::Refused { code: tonic::Code::Unauthenticated, .. }) => {
-                reporter.credentials.discard();
-            }
-            // An operator whose authority is another one now ends the connection, as one that is away does.
-            Ended::Connect(error) if error.is_silence() => {
-                if heard.elapsed() > IN_VAIN {
-                    heard = Instant::now();
-                    reporter.credentials.discard();
-                }
-            }
-            // Somebody spoke, or there is no certificate that could be in vain.
-            Ended::Connect(_) | Ended::Credential(_) | Ended::Speak(_) | Ended::Closed => {
-                heard = Instant::now()
-            }
+            Ended::Worn => tracing::debug!("{ended}"),
+            _ => {}
+        }
+        if ended.is_in_vain(&mut heard, Instant::now()) {
+            reporter.credentials.discard();
         }
         // Each trouble is said once, not every three seconds.
         let text = ended.to_string();
@@ -228,7 +196,7 @@ impl Reporter {
                 message = stream.down.message() => match message {
                     Ok(Some(message)) => self.hear(message, stream).await?,
                     Ok(None) => return Err(Ended::Closed),
-                    Err(status) => return Err(connect::refusal(&self.config.address, &status).into()),
+                    Err(status) => return Err(Ended::Broken(connect::refusal(&self.config.address, &status))),
                 },
                 Some(end) = self.ends.recv() => {
                     let now = self.now();

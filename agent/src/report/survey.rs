@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
@@ -56,18 +56,26 @@ pub struct Root {
 #[derive(Clone, Debug)]
 pub struct Job {
     pub dataset: Arc<str>,
+    /// No two are alike: a survey that was left to wait may end after a later one.
+    pub number: u64,
     pub roots: Vec<Root>,
 }
 
 #[derive(Debug)]
 pub struct Surveyed {
     pub dataset: Arc<str>,
+    /// Its job's.
+    pub number: u64,
     pub manifest: Result<Manifest, SurveyError>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum SurveyError {
-    #[error("{}: cannot be looked at ({source}); what is resident of this Dataset is not reported until it can", at.display())]
+    #[error(
+        "{}: cannot be looked at ({source}); what is resident of this Dataset is not reported until it can, which is tried \
+         every minute",
+        at.display()
+    )]
     Look { at: PathBuf, source: rustix::io::Errno },
     #[error(
         "the Dataset has more than {MOST_FILES} files or {MOST_FOLDERS} folders; what is resident of it is not reported. \
@@ -110,53 +118,66 @@ impl Surveyor {
 
 fn work(namespace: Namespace, jobs: &Receiver<Job>, done: &mpsc::Sender<Surveyed>) {
     let alive = Arc::new(());
-    for Job { dataset, roots } in jobs {
+    for job in jobs {
+        let (dataset, number) = (job.dataset.clone(), job.number);
         let started = if Arc::strong_count(&alive) > LEFT {
             Err(SurveyError::Waiting)
         } else {
-            start(namespace, dataset.clone(), roots, done.clone(), alive.clone()).map_err(SurveyError::Thread)
+            start(namespace, job, done.clone(), alive.clone()).map_err(SurveyError::Thread)
         };
-        match started {
+        let surveyed = match started {
             Ok((steps, end)) => attend(&steps, &end, STILL),
-            Err(error) => {
-                if done.blocking_send(Surveyed { dataset, manifest: Err(error) }).is_err() {
-                    return;
-                }
-            }
+            Err(error) => Some(Surveyed { dataset, number, manifest: Err(error) }),
+        };
+        // While no operator is there this waits, and no survey counts as waiting for its store.
+        if let Some(surveyed) = surveyed
+            && done.blocking_send(surveyed).is_err()
+        {
+            return;
         }
     }
 }
 
-/// A survey on a thread of its own: how far it is, and what is closed at its end.
+/// A survey on a thread of its own: how far it is, and where it hands over what it found. Where nobody takes that, it
+/// tells it by itself.
 fn start(
     namespace: Namespace,
-    dataset: Arc<str>,
-    roots: Vec<Root>,
+    job: Job,
     done: mpsc::Sender<Surveyed>,
     alive: Arc<()>,
-) -> std::io::Result<(Arc<AtomicU64>, Receiver<()>)> {
+) -> std::io::Result<(Arc<AtomicU64>, Receiver<Surveyed>)> {
     let steps = Arc::new(AtomicU64::new(0));
+    // Without room: what is not taken comes back to who sends it.
     let (ended, end) = sync_channel(0);
     let told = steps.clone();
     let survey = move || {
-        let _held: (Arc<()>, SyncSender<()>) = (alive, ended);
+        let _alive = alive;
+        let Job { dataset, number, roots } = job;
         let manifest = survey(namespace, &roots, &told);
-        // Nobody waits for it any more where this fails.
-        let _ = done.blocking_send(Surveyed { dataset, manifest });
+        if let Err(SendError(surveyed)) = ended.send(Surveyed { dataset, number, manifest }) {
+            // Nobody waits for it any more where this fails.
+            let _ = done.blocking_send(surveyed);
+        }
     };
     std::thread::Builder::new().name("headrace-survey".into()).spawn(survey)?;
     Ok((steps, end))
 }
 
-/// Waits for a survey's end, or until it goes on no more.
-fn attend(steps: &AtomicU64, end: &Receiver<()>, still: Duration) {
+/// Waits for what a survey finds, or until it goes on no more.
+fn attend(steps: &AtomicU64, end: &Receiver<Surveyed>, still: Duration) -> Option<Surveyed> {
     let mut before = None;
-    while let Err(RecvTimeoutError::Timeout) = end.recv_timeout(still) {
-        let now = Some(steps.load(Ordering::Relaxed));
-        if now == before {
-            return;
+    loop {
+        match end.recv_timeout(still) {
+            Ok(surveyed) => return Some(surveyed),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {
+                let now = Some(steps.load(Ordering::Relaxed));
+                if now == before {
+                    return None;
+                }
+                before = now;
+            }
         }
-        before = now;
     }
 }
 
@@ -186,21 +207,28 @@ fn walk(
     found: &mut Vec<Found>,
     pace: &mut Pace<'_>,
 ) -> Result<(), SurveyError> {
-    let failed = |source| SurveyError::Look { at: root.point.join(&root.inner), source };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let top = top(namespace, root, flags).map_err(failed)?;
+    let failed = |inner: &[u8], source| SurveyError::Look {
+        at: root.point.join(&root.inner).join(OsStr::from_bytes(inner)),
+        source,
+    };
+    let top = top(namespace, root, flags).map_err(|errno| failed(b"", errno))?;
     let mut folders: VecDeque<Vec<u8>> = VecDeque::from([Vec::new()]);
     while let Some(folder) = folders.pop_back() {
         let path = if folder.is_empty() { b"." } else { &*folder };
-        let opened = rustix::fs::openat2(&top, OsStr::from_bytes(path), flags, Mode::empty(), INSIDE);
-        let opened: OwnedFd = match opened {
+        let opened = rustix::fs::openat2(&top, OsStr::from_bytes(path), flags, Mode::empty(), INSIDE)
+            .and_then(|opened| Ok((Dir::read_from(&opened)?, opened)));
+        let (entries, opened): (Dir, OwnedFd) = match opened {
             Ok(opened) => opened,
-            // Gone since it was listed, a link, another file system, not ours to see: it is no part of the Dataset.
-            Err(_) if !folder.is_empty() => continue,
-            Err(errno) => return Err(failed(errno)),
+            Err(errno) if !folder.is_empty() && is_no_part(errno) => continue,
+            Err(errno) => return Err(failed(&folder, errno)),
         };
-        for entry in Dir::read_from(&opened).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
+        for entry in entries {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(errno) if !folder.is_empty() && is_no_part(errno) => break,
+                Err(errno) => return Err(failed(&folder, errno)),
+            };
             let name = entry.file_name().to_bytes();
             if name == b"." || name == b".." {
                 continue;
@@ -211,9 +239,11 @@ fn walk(
                 folders.push_back(inner);
             } else if matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown) {
                 let mask = StatxFlags::TYPE | StatxFlags::SIZE | StatxFlags::MTIME;
-                let Ok(stat) = rustix::fs::statx(&opened, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW, mask)
-                else {
-                    continue;
+                let stat = rustix::fs::statx(&opened, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW, mask);
+                let stat = match stat {
+                    Ok(stat) => stat,
+                    Err(errno) if is_no_part(errno) => continue,
+                    Err(errno) => return Err(failed(&inner, errno)),
                 };
                 match FileType::from_raw_mode(stat.stx_mode.into()) {
                     FileType::Directory => folders.push_back(inner),
@@ -232,6 +262,22 @@ fn walk(
         }
     }
     Ok(())
+}
+
+/// Gone since it was listed, a link, another file system, not ours to see, deeper than a path can say: no part of the
+/// Dataset. Anything else is its store's trouble or ours, and what was left out for it would make another version.
+fn is_no_part(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::NOENT
+            | Errno::NOTDIR
+            | Errno::STALE
+            | Errno::LOOP
+            | Errno::XDEV
+            | Errno::ACCESS
+            | Errno::PERM
+            | Errno::NAMETOOLONG
+    )
 }
 
 /// The folder at the root's top.
@@ -325,16 +371,39 @@ mod tests {
 
     #[test]
     fn a_survey_that_does_not_go_on_is_left_and_any_other_waited_for() {
+        let found = || Surveyed { dataset: "a/b".into(), number: 1, manifest: Err(SurveyError::TooLarge) };
         let steps = AtomicU64::new(7);
         let (ended, end) = sync_channel(0);
-        attend(&steps, &end, Duration::from_millis(20));
-        assert_eq!(end.try_recv(), Err(std::sync::mpsc::TryRecvError::Empty), "it is still at it");
+        assert!(attend(&steps, &end, Duration::from_millis(20)).is_none(), "it is still at it");
         let thread = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(50));
-            drop(ended);
+            ended.send(found()).is_ok()
         });
-        attend(&steps, &end, Duration::from_secs(60));
-        assert_eq!(end.try_recv(), Err(std::sync::mpsc::TryRecvError::Disconnected));
-        thread.join().unwrap();
+        assert!(attend(&steps, &end, Duration::from_secs(60)).is_some());
+        assert!(thread.join().unwrap());
+    }
+
+    #[test]
+    fn a_survey_ends_while_nobody_takes_what_others_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let (done, mut results) = mpsc::channel(1);
+        let alive = Arc::new(());
+        let start = |number| {
+            let job = Job { dataset: "a/b".into(), number, roots: vec![root(dir.path(), b"")] };
+            start(Namespace::default(), job, done.clone(), alive.clone()).unwrap()
+        };
+        done.try_send(Surveyed { dataset: "c".into(), number: 9, manifest: Err(SurveyError::TooLarge) })
+            .unwrap();
+        let (steps, end) = start(1);
+        let surveyed = attend(&steps, &end, Duration::from_secs(20)).unwrap();
+        assert!(surveyed.number == 1 && surveyed.manifest.is_ok());
+        let (_, left) = start(2);
+        drop(left);
+        let told = |results: &mut mpsc::Receiver<Surveyed>| results.blocking_recv().unwrap().number;
+        assert_eq!(
+            (told(&mut results), told(&mut results)),
+            (9, 2),
+            "who was left behind tells it by itself"
+        );
     }
 }

@@ -28,6 +28,8 @@ mod state;
 
 mod stops;
 
+mod survey;
+
 /// The body of the FUSE store's process; does nothing when run as a test.
 #[test]
 fn store_process() {

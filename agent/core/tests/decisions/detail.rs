@@ -20,8 +20,11 @@ fn a_resident_file_read_at_random_is_only_counted_until_its_pages_leave() {
     let (source, fstype) = ("s".into(), "nfs4".into());
     let at = Nanos(1);
     core.apply(&Observation::Mount { mount, dev: 5, source, fstype, read_ahead_bytes: 131_072 }, at);
-    let path = b"f".as_slice().into();
-    core.apply(&Observation::Sight { file: FILE, mount, path, size: 1 << 20, mtime: 0 }, at);
+    let named = |path: &[u8]| {
+        let path = path.into();
+        Observation::Sight { file: FILE, mount, path, size: 1 << 20, mtime: 0 }
+    };
+    core.apply(&named(b"f"), at);
     core.apply(&Observation::Added { file: FILE, pages: 0..256, by: Actor::Thread(READER) }, at);
     let mut page = 1u64;
     let mut read = |core: &mut Core, count: u64| {
@@ -51,4 +54,13 @@ fn a_resident_file_read_at_random_is_only_counted_until_its_pages_leave() {
     assert_eq!(details(&mut core), [false]);
     core.apply(&Observation::Added { file: FILE, pages: 9..10, by: Actor::Thread(READER) }, at);
     assert_eq!(details(&mut core), [true]);
+    // Another inode took its place in the probe's register, or it was renamed: named anew, it is told of by record.
+    for path in [b"f", b"g"] {
+        read(&mut core, 1000);
+        assert_eq!(details(&mut core), [false]);
+        core.apply(&named(path), at);
+        assert_eq!(details(&mut core), [true]);
+    }
+    read(&mut core, 1000);
+    assert_eq!(details(&mut core), [false]);
 }
