@@ -57,6 +57,8 @@ pub async fn keep(
     let mut tick = tokio::time::interval(PERIOD);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut changed, mut elected) = (authority.clone(), leads.clone());
+    // What a person may have left as it is on purpose is said when it becomes so, not every half minute.
+    let mut said = None;
     loop {
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
@@ -69,9 +71,17 @@ pub async fn keep(
         }
         let pem = authority.borrow().clone();
         match once(&client, &namespace, manager, &pem).await {
-            Ok(Registered::All) => {}
-            Ok(Registered::WithoutWebhooks) => {
-                tracing::info!("deploy/webhook is not installed: new pods are not given a preference");
+            Ok(found) => {
+                match found {
+                    Registered::All => {}
+                    Registered::WithoutWebhooks if said == Some(found) => {}
+                    Registered::WithoutWebhooks => {
+                        tracing::info!(
+                            "deploy/webhook is not installed: new pods are not given a preference"
+                        );
+                    }
+                }
+                said = Some(found);
             }
             Err(error) => tracing::warn!(%error, "trying again in {} s", PERIOD.as_secs()),
         }
