@@ -110,8 +110,8 @@ impl Watches {
         let mut wanted: Vec<Mount> = match &self.wish {
             Wish::Remote => table.remote().into_iter().cloned().collect(),
             Wish::Named(paths) => {
-                let select = |path| select(self.places.namespace, table, path).ok();
-                paths.iter().filter_map(|path: &PathBuf| select(path)).cloned().collect()
+                let found = paths.iter().filter_map(|path| select(self.places.namespace, table, path).ok());
+                found.cloned().collect()
             }
         };
         let mut seen = BTreeSet::new();
@@ -184,6 +184,22 @@ mod tests {
 
     fn table(lines: &str) -> MountTable {
         MountTable::parse(format!("{ROOT}{lines}").as_bytes())
+    }
+
+    #[test]
+    fn a_mount_is_reached_where_the_agent_looks_or_through_its_reader() {
+        let (host, own) = (Namespace::of(7), std::process::id());
+        let mut watches = Watches::new(Wish::Remote, host);
+        let table = crate::mounts::read_table(Path::new("/proc/self/mountinfo")).unwrap();
+        let real = table.covering(b"/proc").unwrap();
+        let (major, minor) = (real.major(), real.minor());
+        watches.update(&MountTable::parse(
+            format!("{ROOT}2 1 {major}:{minor} / /data rw - nfs4 nas:/a rw\n").as_bytes(),
+        ));
+        let found = watches.places().mount_point(MountId(1), 0).unwrap();
+        assert_eq!((&*found.path, found.namespace), (Path::new("/data"), host));
+        let found = watches.places().mount_point(MountId(1), own).unwrap();
+        assert_eq!((&*found.path, found.namespace), (Path::new("/proc"), Namespace::of(own)));
     }
 
     #[test]

@@ -57,7 +57,9 @@ fn a_mount_may_be_detached_under_its_reader() {
 fn the_mounts_of_another_process_are_watched_and_brought_into_memory() {
     let home = Home::new();
     let mut remote = Remote::new(store());
-    let apart = format!("umount {} && exec \"$@\"", remote.path.display());
+    // Not even its folder is there.
+    let (path, folder) = (remote.path.display(), remote.path.parent().unwrap().display());
+    let apart = format!("umount {path} && mount -t tmpfs none {folder} && exec \"$@\"");
     let before = ["unshare", "-m", "--propagation", "private", "sh", "-ec", &apart, "sh"];
     let host = std::process::id().to_string();
     let watch = ["--watch".as_ref(), remote.path.as_os_str(), "--mounts-of".as_ref(), host.as_ref()];

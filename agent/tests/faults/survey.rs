@@ -3,6 +3,7 @@
 use std::ffi::{CString, OsStr};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -89,15 +90,25 @@ impl Filesystem for Tree {
     }
 }
 
-/// Serves it until it is unmounted.
-fn serve(point: &std::path::Path, fault: Arc<Mutex<Fault>>) -> std::thread::JoinHandle<()> {
+/// Unmounts it, however the test ends.
+struct Served(PathBuf);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+fn serve(point: &Path, fault: Arc<Mutex<Fault>>) -> Served {
     let device = std::fs::File::options().read(true).write(true).open("/dev/fuse").unwrap();
     let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
     let options = CString::new(options).unwrap();
     mount("tree", point, "fuse", MountFlags::NOSUID, &*options).expect("mount FUSE: root is needed");
+    let served = Served(point.to_owned());
     let session =
         Session::from_fd(Tree(fault), device.into(), SessionACL::All, Config::default()).expect("session");
-    std::thread::spawn(move || drop(session.run()))
+    std::thread::spawn(move || drop(session.run()));
+    served
 }
 
 #[test]
@@ -105,7 +116,7 @@ fn what_a_failing_store_hides_is_no_other_version() {
     let folder = tempfile::tempdir().unwrap();
     let point = folder.path().canonicalize().unwrap();
     let fault = Arc::new(Mutex::new(Fault::None));
-    let served = serve(&point, fault.clone());
+    let _served = serve(&point, fault.clone());
     let table = Namespace::default().table().unwrap();
     let dev = table.covering(point.as_os_str().as_bytes()).unwrap().dev;
     let (surveyor, mut results) = Surveyor::start(Namespace::default()).unwrap();
@@ -130,6 +141,4 @@ fn what_a_failing_store_hides_is_no_other_version() {
             assert_eq!(survey(fault).unwrap(), 2, "{fault:?}: it has gone, the rest is there");
         }
     }
-    unmount(&point, UnmountFlags::DETACH).unwrap();
-    served.join().unwrap();
 }

@@ -58,7 +58,7 @@ pub async fn keep(
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut changed, mut elected) = (authority.clone(), leads.clone());
     // What a person may have left as it is on purpose is said when it becomes so, not every half minute.
-    let mut said = None;
+    let mut before = None;
     loop {
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
@@ -72,16 +72,10 @@ pub async fn keep(
         let pem = authority.borrow().clone();
         match once(&client, &namespace, manager, &pem).await {
             Ok(found) => {
-                match found {
-                    Registered::All => {}
-                    Registered::WithoutWebhooks if said == Some(found) => {}
-                    Registered::WithoutWebhooks => {
-                        tracing::info!(
-                            "deploy/webhook is not installed: new pods are not given a preference"
-                        );
-                    }
+                if found == Registered::WithoutWebhooks && before != Some(found) {
+                    tracing::info!("deploy/webhook is not installed: new pods are not given a preference");
                 }
-                said = Some(found);
+                before = Some(found);
             }
             Err(error) => tracing::warn!(%error, "trying again in {} s", PERIOD.as_secs()),
         }
