@@ -5,7 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -120,6 +120,44 @@ fn ended_of(standing: Standing) -> Option<operator::ingest::Progress> {
     }
 }
 
+/// Where the kubelet has a runtime put a container of a pod. Processes in it end before it goes.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn of_pod(uid: &str) -> Self {
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+        let mut roots: Vec<(bool, &str)> = mounts
+            .lines()
+            .filter_map(|line| {
+                let mut fields = line.split(' ').skip(1);
+                let (point, kind, options) = (fields.next()?, fields.next()?, fields.next()?);
+                // Of version 1 one that takes a process without being told more.
+                let takes = kind == "cgroup2" || options.split(',').any(|option| option == "freezer");
+                (kind.starts_with("cgroup") && takes).then_some((kind != "cgroup2", point))
+            })
+            .collect();
+        roots.sort_unstable();
+        let container =
+            format!("kubepods/burstable/pod{uid}/{}", "7be92808767a".repeat(6).get(..64).unwrap());
+        let mut made = roots.into_iter().map(|(_, root)| Path::new(root).join(&container));
+        let made = made.find(|folder| std::fs::create_dir_all(folder).is_ok());
+        Self(made.unwrap_or_else(|| {
+            panic!(
+                "no cgroup could be made for a pod: run as root, and `mount -t cgroup2 none /sys/fs/cgroup`"
+            )
+        }))
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // The node's own stay: they are not empty.
+        for folder in self.0.ancestors().take(4) {
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
+}
+
 #[test]
 fn a_node_is_known_and_does_as_it_is_asked() {
     let config = StoreConfig { tree: "small:2x150x40k".parse().unwrap(), ..StoreConfig::default() };
@@ -186,12 +224,24 @@ fn a_node_is_known_and_does_as_it_is_asked() {
     });
     until("its residency to go", folder.path(), || resident(&second) == 0);
 
-    // What a reader reads is told too, with the demand.
+    // What a pod reads is told too, with the demand.
+    let uid = "0f90f31c-ebd9-4f8c-9f2d-3a1d1b9c7e55";
+    let (pod, node, datasets) = (uid.into(), "n1".into(), vec!["a/data".into()]);
+    let bound = Fact::PodBound { pod, node, workload: "a/Job/train".into(), datasets };
+    second.hub.inventory().write().unwrap().apply(bound, second.hub.now());
+    let cgroup = Cgroup::of_pod(uid);
     let file = std::fs::read_dir(store.path()).unwrap().next().unwrap().unwrap().path();
-    let read = Command::new("sh").arg("-c").arg("cat \"$0\"/* > /dev/null").arg(&file).status().unwrap();
-    assert!(read.success());
+    let mut reader = Command::new("sh");
+    reader
+        .arg("-c")
+        .arg("echo $$ > \"$1\"/cgroup.procs && cat \"$0\"/* > /dev/null")
+        .arg(&file)
+        .arg(&cgroup.0);
+    assert!(reader.status().unwrap().success());
     until("demand", folder.path(), || summary(&second).rate > 0);
-    // And where it lies, once the run is over: 150 of the files, one behind the other, are a half of the Dataset.
+    // And where it lies, once the run is over: 150 of the files, one behind the other, are a half of the Dataset; and whose
+    // pod it was, which by then may have ended.
+    second.hub.inventory().write().unwrap().apply(Fact::PodEnded { pod: uid.into() }, second.hub.now());
     let half = 150 * 40_000_u64;
     let chunk = |at: u64| u32::try_from(at >> 22).unwrap();
     let folders = [0..chunk(half) + 1, chunk(half)..chunk(2 * half) + 1];
@@ -203,9 +253,10 @@ fn a_node_is_known_and_does_as_it_is_asked() {
                 .collect();
             learned.iter().any(|(workload, source)| {
                 let first = profiles.first(workload, source, "a/data");
+                let whose = profiles.owner(workload, source).map(|owner| &**owner);
                 first.is_some_and(|first| {
                     folders.iter().any(|folder| first.runs() == std::slice::from_ref(folder))
-                })
+                }) && whose == Some("a/Job/train")
             })
         })
     });

@@ -86,10 +86,19 @@ pub struct Stirring {
 
 #[derive(Clone, Debug, Default)]
 pub struct Exchange {
-    /// (workload, source, profile).
-    pub learned: Vec<(Box<str>, Box<str>, Vec<u8>)>,
+    pub learned: Vec<Learned>,
     /// (workload, source).
     pub wanted: Vec<(Box<str>, Box<str>)>,
+}
+
+/// A profile that changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Learned {
+    pub workload: Box<str>,
+    pub source: Box<str>,
+    pub profile: Vec<u8>,
+    /// Pods that the workload runs or lately ran in, by uid, the latest first.
+    pub pods: Vec<Box<str>>,
 }
 
 /// Pages of one file to be brought in, or let go.

@@ -4,7 +4,6 @@ use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 
 use super::super::cgroup::Place;
-use super::super::process::Owner;
 use super::*;
 
 /// A folder that looks like /proc.
@@ -79,15 +78,19 @@ fn workers_of_one_program_share_their_key() {
         .run(15, 1, PYTHON, "/usr/bin/python3\0-u\0../srv/./train.py\0");
     let mut attributor = fake.attributor();
     let first = known(attributor.identify(10));
-    let key = first.workload(None, Some("nas:/data sets"));
-    assert_eq!(key, "host exe=/usr/bin/python3.11 script=/srv/train.py source=nas:/data\\x20sets");
+    let key = first.workload();
+    assert_eq!(key, "host exe=/usr/bin/python3.11 script=/srv/train.py");
     assert_eq!(first.label(), "python3.11 train.py");
     for tgid in 11..=15 {
         let worker = known(attributor.identify(tgid));
-        assert_eq!(worker.workload(None, Some("nas:/data sets")), key, "{tgid}");
+        assert_eq!(worker.workload(), key, "{tgid}");
         assert!(!format!("{worker:?}").contains("hunter2"));
     }
-    assert_eq!(known(attributor.identify(1)).workload(None, None), "host exe=/sbin/init");
+    assert_eq!(known(attributor.identify(1)).workload(), "host exe=/sbin/init");
+    // No two keys look alike.
+    fake.run(16, 1, "/opt/my app script=y", "app\0");
+    let key = known(attributor.identify(16)).workload();
+    assert_eq!(key, "host exe=/opt/my\\x20app\\x20script=y");
 }
 
 #[test]
@@ -108,16 +111,6 @@ fn a_script_that_is_not_in_the_directory_stays_as_given() {
 }
 
 #[test]
-fn an_owner_names_the_workload() {
-    let fake = FakeProc::new();
-    fake.run(10, 0, PYTHON, "python3\0train.py\0");
-    let owner =
-        Owner { namespace: "ml".into(), kind: "Job".into(), name: "train".into(), container: "main".into() };
-    let key = known(fake.attributor().identify(10)).workload(Some(&owner), None);
-    assert_eq!(key, "owner namespace=ml kind=Job name=train container=main");
-}
-
-#[test]
 fn pods_are_labelled_and_keyed_without_their_uid() {
     let fake = FakeProc::new();
     let uid = "0f90f31c-ebd9-4f8c-9f2d-3a1d1b9c7e55";
@@ -125,7 +118,7 @@ fn pods_are_labelled_and_keyed_without_their_uid() {
     let cgroup = format!("0::/kubepods/burstable/pod{uid}/{}\n", &id[..64]);
     fake.run(10, 0, "/app/reader", "reader\0secret\0").write(10, "cgroup", &cgroup);
     let process = known(fake.attributor().identify(10));
-    assert_eq!(process.workload(None, None), "pod exe=/app/reader");
+    assert_eq!(process.workload(), "pod exe=/app/reader");
     assert_eq!(process.label(), format!("reader (pod {uid}, container 7be92808767a)"));
 }
 
@@ -156,9 +149,9 @@ fn exec_makes_another_workload() {
     let fake = FakeProc::new();
     let mut attributor = fake.attributor();
     fake.run(10, 0, "/bin/bash", "bash\0").stat(10, "bash", 'S', 0, 7);
-    assert_eq!(known(attributor.identify(10)).workload(None, None), "host exe=/bin/bash");
+    assert_eq!(known(attributor.identify(10)).workload(), "host exe=/bin/bash");
     fake.link(10, "exe", "/usr/bin/duckdb (deleted)").stat(10, "duckdb", 'S', 0, 7);
-    assert_eq!(known(attributor.identify(10)).workload(None, None), "host exe=/usr/bin/duckdb");
+    assert_eq!(known(attributor.identify(10)).workload(), "host exe=/usr/bin/duckdb");
 }
 
 #[test]
@@ -169,11 +162,11 @@ fn who_is_looked_at_again_is_gone_or_runs_another_program() {
     known(attributor.identify(10));
     // What it is called says what it does just now.
     fake.stat(10, "ray::IDLE", 'S', 0, 7).write(10, "cmdline", "ray::IDLE\0");
-    assert_eq!(known(attributor.look_again(10).unwrap()).workload(None, None), "host exe=/bin/bash");
+    assert_eq!(known(attributor.look_again(10).unwrap()).workload(), "host exe=/bin/bash");
     fake.link(10, "exe", "/usr/bin/duckdb").stat(10, "duckdb", 'S', 0, 7);
-    assert_eq!(known(attributor.look_again(10).unwrap()).workload(None, None), "host exe=/usr/bin/duckdb");
+    assert_eq!(known(attributor.look_again(10).unwrap()).workload(), "host exe=/usr/bin/duckdb");
     fake.stat(10, "duckdb", 'Z', 0, 7);
-    assert_eq!(known(attributor.look_again(10).unwrap()).workload(None, None), "host exe=/usr/bin/duckdb");
+    assert_eq!(known(attributor.look_again(10).unwrap()).workload(), "host exe=/usr/bin/duckdb");
     // What cannot be read has not ended.
     let stat = fake.dir.path().join("10/stat");
     fs::remove_file(&stat).unwrap();
@@ -190,7 +183,7 @@ fn names_with_parentheses_and_kernel_threads() {
     let mut attributor = fake.attributor();
     let process = known(attributor.identify(2));
     assert_eq!((&*process.name, process.started, &process.exe), ("a) R (b", 5, &None));
-    assert_eq!(process.workload(None, None), "host name=a)\\x20R\\x20(b");
+    assert_eq!(process.workload(), "host name=a)\\x20R\\x20(b");
     assert_eq!(attributor.counts().veiled, 1);
     assert!(Stat::parse(b"1 (x S 0").is_none() && Stat::parse(b")(").is_none());
 }

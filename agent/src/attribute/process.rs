@@ -23,52 +23,25 @@ pub struct Process {
     pub place: Place,
 }
 
-/// Whom a pod belongs to: the object that its template comes from, and the container's name in it. Only
-/// the API knows it, so it is handed in by who has one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Owner {
-    pub namespace: Box<str>,
-    /// `Deployment`, `StatefulSet`, `Job`, …: the top of the chain, not a ReplicaSet with its hash.
-    pub kind: Box<str>,
-    pub name: Box<str>,
-    pub container: Box<str>,
-}
-
 impl Process {
-    /// The key of what is learned: the same for all replicas and all processes of one program, on any node
-    /// and in any run. With an owner that is its template and container; else the executable and the
-    /// script. `mount_source` adds the store, for who keeps no key of its own for it.
+    /// The key of what is learned: the same for all replicas and all processes of one program, on any node and in any
+    /// run, also for a Job that has another name each time: the executable and the script.
     ///
-    /// Neither pod UID nor container ID is in it: they are new with every start.
-    pub fn workload(&self, owner: Option<&Owner>, mount_source: Option<&str>) -> String {
-        let mut key = String::new();
-        match (owner, &self.place) {
-            (Some(owner), _) => {
-                let Owner { namespace, kind, name, container } = owner;
-                key.push_str("owner");
-                field(&mut key, "namespace", namespace);
-                field(&mut key, "kind", kind);
-                field(&mut key, "name", name);
-                field(&mut key, "container", container);
-            }
-            (None, place) => {
-                // The same path is another program in another image.
-                key.push_str(match place {
-                    Place::Host => "host",
-                    Place::Container(_) => "container",
-                    Place::Pod { .. } => "pod",
-                });
-                match &self.exe {
-                    Some(exe) => field(&mut key, "exe", exe),
-                    None => field(&mut key, "name", &self.name),
-                }
-                if let Some(script) = &self.script {
-                    field(&mut key, "script", script);
-                }
-            }
+    /// Neither pod UID nor container ID is in it: they are new with every start. Whose pod it is only the API knows;
+    /// the operator finds that by the uids told with a profile.
+    pub fn workload(&self) -> String {
+        // The same path is another program in another image.
+        let mut key = String::from(match &self.place {
+            Place::Host => "host",
+            Place::Container(_) => "container",
+            Place::Pod { .. } => "pod",
+        });
+        match &self.exe {
+            Some(exe) => field(&mut key, "exe", exe),
+            None => field(&mut key, "name", &self.name),
         }
-        if let Some(source) = mount_source {
-            field(&mut key, "source", source);
+        if let Some(script) = &self.script {
+            field(&mut key, "script", script);
         }
         key
     }

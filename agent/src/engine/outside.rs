@@ -7,7 +7,7 @@ use agent_core::{Door, Extent, Observation, Order, OrderId, Outcome, Pages};
 use tokio::sync::mpsc;
 
 use super::{Engine, now};
-use crate::api::query::{Errand, ErrandEnd, Exchange, OutsideQuery, Stirring};
+use crate::api::query::{Errand, ErrandEnd, Exchange, Learned, OutsideQuery, Stirring};
 use crate::prefetch::NO_TIME;
 
 /// The core's own orders count from 1 and never come here.
@@ -22,6 +22,12 @@ const UNDER_WAY: usize = 256;
 /// Given out for one question, so that the reporter keeps to what an agent may send.
 const AT_ONCE: usize = 8;
 
+/// Workloads whose pods are remembered; the one that began longest ago goes first.
+const WORKLOADS: usize = 1_024;
+
+/// Pods remembered of each: no more than are told.
+const PODS: usize = 16;
+
 type Key = (Box<str>, Box<str>);
 
 /// Kept from the first question on.
@@ -30,12 +36,32 @@ pub struct Outside {
     asked: bool,
     learned: VecDeque<(Box<str>, Box<str>, Vec<u8>)>,
     wanted: VecDeque<Key>,
+    /// Where workloads run, or ran lately: (workload, pods by uid, the latest first), the latest last.
+    pods: VecDeque<(Box<str>, VecDeque<Box<str>>)>,
     ends: Option<mpsc::Sender<ErrandEnd>>,
     /// What each errand under way asks for.
     pages: HashMap<u64, Vec<Pages>>,
 }
 
 impl Outside {
+    /// A process of a workload runs in a pod.
+    pub fn runs_in(&mut self, workload: &str, uid: &str) {
+        let known = self.pods.iter().position(|(name, _)| **name == *workload);
+        let (_, mut pods) = known.and_then(|at| self.pods.remove(at)).unwrap_or_default();
+        pods.retain(|known| **known != *uid);
+        pods.push_front(uid.into());
+        pods.truncate(PODS);
+        if self.pods.len() >= WORKLOADS {
+            self.pods.pop_front();
+        }
+        self.pods.push_back((workload.into(), pods));
+    }
+
+    fn pods_of(&self, workload: &str) -> Vec<Box<str>> {
+        let known = self.pods.iter().rev().find(|(name, _)| **name == *workload);
+        known.into_iter().flat_map(|(_, pods)| pods.iter().cloned()).collect()
+    }
+
     /// A profile has changed.
     pub fn learned(&mut self, profiles: &[(Box<str>, Box<str>, Vec<u8>)]) {
         if !self.asked {
@@ -94,9 +120,13 @@ impl Engine {
             OutsideQuery::Profiles { reply } => {
                 self.outside.asked = true;
                 let Outside { learned, wanted, .. } = &mut self.outside;
-                let learned = learned.drain(..learned.len().min(AT_ONCE)).collect();
+                let changed: Vec<_> = learned.drain(..learned.len().min(AT_ONCE)).collect();
                 let wanted = wanted.drain(..wanted.len().min(AT_ONCE)).collect();
-                let _ = reply.send(Exchange { learned, wanted });
+                let told = changed.into_iter().map(|(workload, source, profile)| {
+                    let pods = self.outside.pods_of(&workload);
+                    Learned { workload, source, profile, pods }
+                });
+                let _ = reply.send(Exchange { learned: told.collect(), wanted });
             }
             OutsideQuery::Teach { workload, source, profile } => {
                 self.apply(&Observation::Profile { workload, source, bytes: profile.into() }, now());
@@ -139,6 +169,28 @@ mod tests {
     use agent_core::{FileKey, Nanos};
 
     use super::*;
+
+    #[test]
+    fn the_pods_that_a_workload_ran_in_are_told_with_what_it_taught() {
+        let mut outside = Outside::default();
+        for uid in ["a", "b", "a"] {
+            outside.runs_in("pod exe=/x", uid);
+        }
+        outside.runs_in("pod exe=/y", "c");
+        let told = |outside: &Outside, workload| outside.pods_of(workload).join(" ");
+        assert_eq!(
+            (told(&outside, "pod exe=/x"), told(&outside, "host exe=/x")),
+            ("a b".into(), String::new())
+        );
+        for number in 0..2 * WORKLOADS {
+            outside.runs_in("pod exe=/x", &number.to_string());
+            outside.runs_in(&format!("pod exe=/{number}"), "d");
+        }
+        assert_eq!(outside.pods.len(), WORKLOADS);
+        assert_eq!(outside.pods_of("pod exe=/x").len(), PODS);
+        assert_eq!(outside.pods_of("pod exe=/x")[0], (2 * WORKLOADS - 1).to_string().into());
+        assert_eq!(told(&outside, "pod exe=/y"), "", "it began longest ago");
+    }
 
     #[test]
     fn what_an_errand_found_there_is_told_to_the_core() {

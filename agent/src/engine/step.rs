@@ -8,7 +8,7 @@ use super::select::{Action, Waiting};
 use super::{Engine, Turn, now};
 use crate::api::answer::answer;
 use crate::api::query::Query;
-use crate::attribute::Identity;
+use crate::attribute::{Identity, Place, Process};
 use crate::metrics::histograms::Latency;
 use crate::mounts::MountTable;
 use crate::probe::{Probe, ReadEvent};
@@ -241,8 +241,9 @@ impl Engine {
                 }
                 Some(Identity::Known(process)) => {
                     self.turns.push_back(Turn::of(tgid));
-                    let workload: Box<str> = process.workload(None, None).into();
+                    let workload: Box<str> = process.workload().into();
                     if workload != *told {
+                        self.runs_in(&workload, &process);
                         self.told.insert(tgid, workload.clone());
                         let label = process.label().into();
                         self.apply(&Observation::Process { tgid, workload, label }, at);
@@ -265,7 +266,8 @@ impl Engine {
                     // Ended already: its reads count as those of an unknown process.
                     return;
                 };
-                let workload: Box<str> = process.workload(None, None).into();
+                let workload: Box<str> = process.workload().into();
+                self.runs_in(&workload, &process);
                 let label = process.label().into();
                 self.told.insert(tgid, workload.clone());
                 self.turns.push_back(Turn::of(tgid));
@@ -281,6 +283,12 @@ impl Engine {
         match self.keeper.load(&workload, &source) {
             Some(bytes) => self.apply(&Observation::Profile { workload, source, bytes: bytes.into() }, at),
             None => self.outside.wanted(&workload, &source),
+        }
+    }
+
+    fn runs_in(&mut self, workload: &str, process: &Process) {
+        if let Place::Pod { uid, .. } = &process.place {
+            self.outside.runs_in(workload, uid);
         }
     }
 

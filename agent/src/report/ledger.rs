@@ -29,8 +29,22 @@ pub enum Tier {
 
 #[derive(Debug, Default)]
 struct Entry {
-    now: ChunkSet,
-    told: ChunkSet,
+    now: Holding,
+    told: Holding,
+}
+
+/// What a tier holds of a version.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holding {
+    pub whole: ChunkSet,
+    /// Bytes in chunks that are not whole.
+    pub partial: u64,
+}
+
+impl Holding {
+    fn is_empty(&self) -> bool {
+        self.whole.is_empty() && self.partial == 0
+    }
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +56,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    pub fn get(&self, key: &Key) -> Option<&ChunkSet> {
+    pub fn get(&self, key: &Key) -> Option<&Holding> {
         self.entries.get(key).map(|entry| &entry.now)
     }
 
@@ -50,8 +64,15 @@ impl Ledger {
         self.entries.keys()
     }
 
+    /// Nothing of it is resident.
+    pub fn clear(&mut self, key: &Key) {
+        if self.entries.contains_key(key) {
+            self.change(key, |held| *held = Holding::default());
+        }
+    }
+
     /// Changes what is resident.
-    pub fn change(&mut self, key: &Key, change: impl FnOnce(&mut ChunkSet)) {
+    pub fn change(&mut self, key: &Key, change: impl FnOnce(&mut Holding)) {
         if self.entries.len() >= MOST && !self.entries.contains_key(key) {
             self.refused += 1;
             return;
@@ -72,7 +93,7 @@ impl Ledger {
     pub fn forget_told(&mut self) {
         self.entries.retain(|_, entry| !entry.now.is_empty());
         for entry in self.entries.values_mut() {
-            entry.told = ChunkSet::default();
+            entry.told = Holding::default();
         }
         self.changed = self.entries.keys().cloned().collect();
     }
@@ -98,17 +119,19 @@ impl Ledger {
             }
             let Some(dataset) = number(&key.dataset) else { continue };
             let Some(entry) = self.entries.get_mut(key) else { continue };
-            let mut removed = entry.told.without(&entry.now);
-            let mut added = entry.now.without(&entry.told);
+            let mut removed = entry.told.whole.without(&entry.now.whole);
+            let mut added = entry.now.whole.without(&entry.told.whole);
             removed.truncate(room);
             added.truncate(room - removed.len());
             room -= removed.len() + added.len();
             for &(start, end) in &removed {
-                entry.told.remove(start, end);
+                entry.told.whole.remove(start, end);
             }
             for &(start, end) in &added {
-                entry.told.insert(start, end);
+                entry.told.whole.insert(start, end);
             }
+            let partial = (entry.told.partial != entry.now.partial).then_some(entry.now.partial);
+            entry.told.partial = entry.now.partial;
             let flat = |runs: Vec<(u32, u32)>| runs.into_iter().flat_map(|(s, e)| [s, e - s]).collect();
             out.push(wire::Residency {
                 dataset,
@@ -120,6 +143,7 @@ impl Ledger {
                 },
                 removed: flat(removed),
                 added: flat(added),
+                partial_bytes: partial,
             });
             if entry.told == entry.now {
                 done.push(key.clone());

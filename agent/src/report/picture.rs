@@ -156,7 +156,7 @@ impl Picture {
     fn void(name: &Arc<str>, dataset: &Dataset, speaker: &mut Speaker) {
         if let Some(manifest) = &dataset.manifest {
             let key = Key { dataset: name.clone(), version: manifest.version, tier: Tier::PageCache };
-            speaker.ledger.change(&key, |set| set.remove(0, u32::MAX));
+            speaker.ledger.clear(&key);
         }
         speaker.facts.versions.remove(name);
         speaker.facts.demand.remove(name);
@@ -231,7 +231,7 @@ impl Picture {
         }
         if let Some(former) = &dataset.manifest {
             let key = Key { dataset: told.dataset.clone(), version: former.version, tier: Tier::PageCache };
-            speaker.ledger.change(&key, |set| set.remove(0, u32::MAX));
+            speaker.ledger.clear(&key);
         }
         let version = Version {
             version: manifest.version,
@@ -253,7 +253,7 @@ impl Picture {
                 dataset.coverage = Coverage::default();
                 if let Some(manifest) = &dataset.manifest {
                     let key = Key { dataset: name.clone(), version: manifest.version, tier: Tier::PageCache };
-                    speaker.ledger.change(&key, |set| set.remove(0, u32::MAX));
+                    speaker.ledger.clear(&key);
                 }
             }
         }
@@ -302,14 +302,15 @@ impl Picture {
             let touched = dataset.coverage.set(manifest, at, resident.clone());
             let key = Key { dataset: name.clone(), version: manifest.version, tier: Tier::PageCache };
             let coverage = &dataset.coverage;
-            speaker.ledger.change(&key, |set| {
+            speaker.ledger.change(&key, |held| {
                 for chunk in touched {
                     if coverage.is_whole(manifest, chunk) {
-                        set.insert(chunk, chunk + 1);
+                        held.whole.insert(chunk, chunk + 1);
                     } else {
-                        set.remove(chunk, chunk + 1);
+                        held.whole.remove(chunk, chunk + 1);
                     }
                 }
+                held.partial = coverage.bytes().saturating_sub(manifest.bytes_in(&held.whole));
             });
         }
     }

@@ -85,13 +85,36 @@ fn files_become_chunks_and_instructions_become_pieces() {
     };
     picture.stir(stir, &mut speaker, Nanos(3));
     let key = Key { dataset: "a/b".into(), version, tier: Tier::PageCache };
-    assert_eq!(speaker.ledger.get(&key).unwrap().spans(), [(2, 3)]);
+    let held = speaker.ledger.get(&key).unwrap();
+    assert_eq!((held.whole.spans(), held.partial), (&[(2, 3)][..], 0));
     assert_eq!(
         speaker.facts.demand["a/b"],
         Demand { readers: 0, rate: 100_000, hit: 3_000_000, miss: 3_000_000 }
     );
     let report = speaker.report().unwrap();
     assert!(report.snapshot && report.versions.len() == 1 && report.residency[0].added == [2, 1]);
+    speaker.acked(report.sequence);
+
+    // Half of its pages go, one by one: no chunk is whole, and half of the bytes are there and said to be.
+    let half = |by: u64| (0..2_048 / by).map(|page| page * by..page * by + 1).collect();
+    let stir = |pages| Stir { void: false, files: vec![stirred("data/b", pages)], more: false };
+    picture.stir(stir(half(2)), &mut speaker, Nanos(3));
+    let report = speaker.report().unwrap();
+    let [told] = &report.residency[..] else { panic!("{report:?}") };
+    assert_eq!((&told.removed[..], &told.added[..], told.partial_bytes), (&[2, 1][..], &[][..], Some(CHUNK)));
+    speaker.acked(report.sequence);
+    // Fewer, and no chunk that comes or goes: the number alone is told; nothing new, nothing told.
+    picture.stir(stir(half(4)), &mut speaker, Nanos(3));
+    let report = speaker.report().unwrap();
+    let [told] = &report.residency[..] else { panic!("{report:?}") };
+    assert_eq!((told.removed.len() + told.added.len(), told.partial_bytes), (0, Some(CHUNK / 2)));
+    speaker.acked(report.sequence);
+    picture.stir(stir(half(4)), &mut speaker, Nanos(3));
+    assert!(speaker.report().is_none_or(|report| report.residency.is_empty()));
+    picture.stir(stir(vec![0..1_024]), &mut speaker, Nanos(3));
+    let report = speaker.report().unwrap();
+    let [told] = &report.residency[..] else { panic!("{report:?}") };
+    assert_eq!((&told.added[..], told.partial_bytes), (&[2, 1][..], Some(0)));
     speaker.acked(report.sequence);
 
     let piece =

@@ -20,7 +20,7 @@ use super::errands::{Do, Errands};
 use super::picture::{Mounted, Picture};
 use super::speaker::Speaker;
 use super::survey::{Surveyed, Surveyor, clock_ms};
-use crate::api::query::{Errand, ErrandEnd, Link, OutsideQuery, Query};
+use crate::api::query::{Errand, ErrandEnd, Learned, Link, OutsideQuery, Query};
 use crate::mounts::Namespace;
 
 /// Files asked of the engine at once: a few milliseconds of its time.
@@ -325,13 +325,14 @@ impl Reporter {
             let (workload, source) = (workload.into(), source.into());
             self.say(stream, Said::Wanted(wire::ProfileWanted { workload, source })).await?;
         }
-        for (workload, source, profile) in exchange.learned {
+        for Learned { workload, source, profile, pods } in exchange.learned {
             if profile.len() <= LARGEST_PROFILE {
                 // One of the core's own is understood; should it not be, it says nothing of where.
                 let visited = agent_core::visited(&profile).unwrap_or_default();
                 let first = self.picture.firsts(&source, &visited);
                 let (workload, source) = (workload.into(), source.into());
-                let learned = wire::ProfileLearned { workload, source, profile, first };
+                let pods = pods.into_iter().map(Into::into).collect();
+                let learned = wire::ProfileLearned { workload, source, profile, first, pods };
                 self.say(stream, Said::Learned(learned)).await?;
             }
         }

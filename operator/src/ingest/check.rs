@@ -188,7 +188,8 @@ fn change(told: &wire::Residency) -> Result<Change, Nonsense> {
         wire::Tier::Unspecified => return Err(Nonsense::Tier),
     };
     let version = version(told.version_high, told.version_low)?;
-    Ok(Change { version, tier, removed: chunks(&told.removed)?, added: chunks(&told.added)? })
+    let partial = told.partial_bytes.map(|told| bytes("what is there of chunks", told)).transpose()?;
+    Ok(Change { version, tier, removed: chunks(&told.removed)?, added: chunks(&told.added)?, partial })
 }
 
 /// When an agent saw a version, by this operator's clock: as long ago as by the agent's own, which may be wrong by

@@ -182,6 +182,12 @@ impl Hub {
         datasets.is_empty() || datasets.iter().any(|dataset| inventory.used_on(node, dataset))
     }
 
+    /// Whose the first of these pods is that runs on the node, or did lately: an agent speaks for those of its node only.
+    pub(super) fn owner(&self, node: &str, pods: &[String]) -> Option<Name> {
+        let inventory = self.inventory.read().unwrap_or_else(PoisonError::into_inner);
+        pods.iter().find_map(|pod| inventory.workload_on(node, pod)).cloned()
+    }
+
     /// Nodes whose agents are here and have the Dataset on a mount, sorted.
     pub fn mounted(&self, dataset: &str) -> Vec<Name> {
         let mut nodes: Vec<Name> =

@@ -32,6 +32,8 @@ struct Known {
     age: u64,
     /// The node that told it; none of what was kept in the cluster.
     teller: Option<Name>,
+    /// Whose pods it ran in last, as `namespace/Kind/name`; none where nobody has said.
+    owner: Option<Name>,
     /// By Dataset.
     first: BTreeMap<Name, First>,
 }
@@ -78,8 +80,10 @@ impl Profiles {
         }
         let key = (Box::from(workload), Box::from(source));
         self.revision += 1;
-        let mut known = Known { bytes, age: self.revision, teller: teller.cloned(), first: BTreeMap::new() };
+        let (age, teller) = (self.revision, teller.cloned());
+        let mut known = Known { bytes, age, teller, owner: None, first: BTreeMap::new() };
         if let Some(former) = self.take(&key) {
+            known.owner = former.owner;
             known.first = former.first;
         }
         for (dataset, first) in first {
@@ -123,11 +127,29 @@ impl Profiles {
         Some(known)
     }
 
-    /// Takes a kept profile over, unless agents have told of a later one.
-    pub fn restore(&mut self, workload: &str, source: &str, bytes: Vec<u8>, first: Vec<(Name, First)>) {
-        if self.get(workload, source).is_none() {
-            self.put(None, workload, source, bytes, first);
+    /// Takes a kept profile over, unless agents have told of a later one; whether it did.
+    pub fn restore(
+        &mut self,
+        workload: &str,
+        source: &str,
+        bytes: Vec<u8>,
+        first: Vec<(Name, First)>,
+    ) -> bool {
+        self.get(workload, source).is_none() && self.put(None, workload, source, bytes, first)
+    }
+
+    /// Says whose pods a workload ran in last.
+    pub fn ran_for(&mut self, workload: &str, source: &str, owner: Name) {
+        let key = (Box::from(workload), Box::from(source));
+        if let Some(mut known) = self.take(&key) {
+            known.owner = Some(owner);
+            self.keep(key, known);
         }
+    }
+
+    /// Whose pods a workload ran in last, as `namespace/Kind/name`.
+    pub fn owner(&self, workload: &str, source: &str) -> Option<&Name> {
+        self.known.get(&(workload.into(), source.into()))?.owner.as_ref()
     }
 
     /// Grows with each profile that comes.
@@ -188,7 +210,8 @@ fn cost(key: &Key, known: &Known) -> usize {
     // A run stands in two lists.
     let first = known.first.iter().map(|(name, first)| name.len() + 128 + 16 * first.runs().len());
     // Twice the key, and what the two maps take around it.
-    2 * (key.0.len() + key.1.len()) + known.bytes.len() + first.sum::<usize>() + 256
+    let owner = known.owner.as_ref().map_or(0, |owner| owner.len());
+    2 * (key.0.len() + key.1.len()) + owner + known.bytes.len() + first.sum::<usize>() + 256
 }
 
 #[cfg(test)]
@@ -217,6 +240,22 @@ mod tests {
         let key = ("w".into(), "s".into());
         assert_eq!(profiles.known.get(&key).unwrap().first.len(), MOST_FIRSTS);
         assert_eq!(profiles.bytes, cost(&key, profiles.known.get(&key).unwrap()), "what is counted is there");
+    }
+
+    #[test]
+    fn whose_it_is_stays_until_somebody_elses_pods_run_it() {
+        let mut profiles = Profiles::default();
+        profiles.ran_for("w", "s", "a/Job/none".into());
+        assert_eq!(profiles.owner("w", "s"), None);
+        profiles.put(None, "w", "s", vec![1], Vec::new());
+        profiles.ran_for("w", "s", "a/Job/x".into());
+        profiles.put(None, "w", "s", vec![2], Vec::new());
+        assert_eq!(profiles.owner("w", "s").map(|owner| &**owner), Some("a/Job/x"));
+        profiles.ran_for("w", "s", "a/Job/longer".into());
+        assert_eq!(profiles.owner("w", "s").map(|owner| &**owner), Some("a/Job/longer"));
+        let key = ("w".into(), "s".into());
+        assert_eq!(profiles.bytes, cost(&key, profiles.known.get(&key).unwrap()), "what is counted is there");
+        assert_eq!(profiles.revision(), 2, "it is no new profile");
     }
 
     #[test]

@@ -31,6 +31,9 @@ const MOST_SOURCES: usize = 256;
 /// Instructions sent in one go.
 const BATCH: usize = 64;
 
+/// Pods that a profile names.
+const MOST_PODS: usize = 16;
+
 /// An open stream.
 #[derive(Debug)]
 pub struct Session {
@@ -316,14 +319,22 @@ impl Session {
 
     /// Others are given what this agent says, so it must be of something that it can have seen.
     fn learned(&mut self, told: wire::ProfileLearned) -> Result<(), Status> {
-        let wire::ProfileLearned { workload, source, profile, first } = told;
+        let wire::ProfileLearned { workload, source, profile, first, pods } = told;
+        if pods.len() > MOST_PODS {
+            return Err(self.nonsense(&format!("a profile names {} pods, more than {MOST_PODS}", pods.len())));
+        }
         let (first, unknown) =
             firsts(first, &self.names).map_err(|nonsense| self.nonsense(&nonsense.to_string()))?;
         self.hub.counts.add(Tally::UnknownDatasets, u64::from(unknown));
         let declared = lock(&self.seat.state).has_declared(&source);
         if declared && self.hub.may_teach(&self.node, &source) {
-            let node = Some(&self.node);
-            self.hub.profiles(|profiles| profiles.put(node, &workload, &source, profile, first));
+            let owner = self.hub.owner(&self.node, &pods);
+            self.hub.profiles(|profiles| {
+                let taken = profiles.put(Some(&self.node), &workload, &source, profile, first);
+                if let Some(owner) = owner.filter(|_| taken) {
+                    profiles.ran_for(&workload, &source, owner);
+                }
+            });
         } else {
             self.hub.counts.add(Tally::ProfilesRefused, 1);
             tracing::debug!(node = %self.node, declared, "a profile of what the node does not read was left out");

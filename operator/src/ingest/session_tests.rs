@@ -238,7 +238,7 @@ fn a_replica_that_does_not_lead_takes_nothing_in() {
 
 fn learned(workload: &str, source: &str) -> Said {
     let (workload, source, profile) = (workload.into(), source.into(), vec![7; 9]);
-    Said::Learned(wire::ProfileLearned { workload, source, profile, first: Vec::new() })
+    Said::Learned(wire::ProfileLearned { workload, source, profile, ..wire::ProfileLearned::default() })
 }
 
 #[test]
@@ -270,8 +270,8 @@ fn where_pods_are_watched_an_agent_teaches_of_datasets_that_its_pods_use() {
         |workload: &str, source: &str| hub.profiles(|profiles| profiles.get(workload, source).is_some());
     let tell = |fact| hub.inventory().write().unwrap().apply(fact, hub.now());
     let mut session = bound(&hub, "n1", &["nas:/x", "nas:/x/c", "other:/y"]);
-    said(&mut session, learned("owner namespace=kube-system kind=Job name=j", "nas:/x"));
-    assert!(!known("owner namespace=kube-system kind=Job name=j", "nas:/x"));
+    said(&mut session, learned("early", "nas:/x"));
+    assert!(!known("early", "nas:/x"));
 
     let node = Fact::Node { node: "n1".into(), facts: Default::default() };
     tell(node);
@@ -284,9 +284,30 @@ fn where_pods_are_watched_an_agent_teaches_of_datasets_that_its_pods_use() {
     said(&mut session, learned("w", "nas:/x"));
     said(&mut session, learned("w", "nas:/x/c"));
     assert!(known("w", "nas:/x") && !known("w", "nas:/x/c"), "no pod there uses a/c");
+    // Whose it is: an agent names pods, and only those of its node count.
+    let of = |workload: &str, pods: &[&str]| {
+        let Said::Learned(told) = learned(workload, "nas:/x") else { unreachable!() };
+        Said::Learned(wire::ProfileLearned { pods: pods.iter().map(|pod| (*pod).into()).collect(), ..told })
+    };
+    let owner = |workload: &str| {
+        hub.profiles(|profiles| profiles.owner(workload, "nas:/x").map(|owner| owner.to_string()))
+    };
+    tell(Fact::PodBound {
+        pod: "q".into(),
+        node: "n3".into(),
+        datasets: vec!["a/b".into()],
+        workload: "c/Job/else".into(),
+    });
+    said(&mut session, of("named", &["none", "q", "p"]));
+    said(&mut session, of("lie", &["q"]));
+    assert_eq!((owner("named").as_deref(), owner("lie"), owner("w")), (Some("b/Job/w"), None, None));
+    let nonsense = session.take(wire::Up { kind: Some(of("many", &["p"; 17])) }).unwrap_err();
+    assert_eq!(nonsense.code(), tonic::Code::InvalidArgument, "{nonsense}");
+    let mut session = bound(&hub, "n1", &["nas:/x", "nas:/x/c", "other:/y"]);
+
     tell(Fact::PodEnded { pod: "p".into() });
-    said(&mut session, learned("late", "nas:/x"));
-    assert!(known("late", "nas:/x"));
+    said(&mut session, of("late", &["p"]));
+    assert_eq!(owner("late").as_deref(), Some("b/Job/w"));
     // Where no Dataset lies nobody knows who uses it.
     said(&mut session, learned("w", "other:/y"));
     assert!(known("w", "other:/y"));

@@ -41,6 +41,10 @@ pub struct Held {
     pub version: Version,
     pub ram: ChunkSet,
     pub cache: ChunkSet,
+    /// Bytes beside those, in chunks of which a part is missing: of small files read in any order and more of them
+    /// than there is memory hardly a chunk is whole.
+    pub(super) ram_partial: u64,
+    pub(super) cache_partial: u64,
 }
 
 /// Sums over all nodes.
@@ -49,7 +53,8 @@ pub struct Summary {
     pub version: Option<Version>,
     pub bytes: Option<u64>,
     pub files: Option<u64>,
-    /// Bytes that at least one node holds.
+    /// Bytes that at least one node holds. No more than there are: of chunks that no node has whole those of one node
+    /// count, since others may have the same.
     pub cached: u64,
     /// Bytes on all nodes together.
     pub ram: u64,
@@ -101,8 +106,33 @@ impl Held {
         all
     }
 
+    pub(super) fn partial_mut(&mut self, tier: Tier) -> &mut u64 {
+        match tier {
+            Tier::Ram => &mut self.ram_partial,
+            Tier::Cache => &mut self.cache_partial,
+        }
+    }
+
+    /// Bytes in a tier, of a version of `total` bytes.
+    pub fn bytes_in(&self, tier: Tier, total: Option<u64>) -> u64 {
+        let (whole, partial) = match tier {
+            Tier::Ram => (&self.ram, self.ram_partial),
+            Tier::Cache => (&self.cache, self.cache_partial),
+        };
+        whole.bytes(total).saturating_add(partial).min(total.unwrap_or(u64::MAX))
+    }
+
+    /// Bytes in either tier, no more than there are: those of a chunk that is whole in neither may be the same in both.
+    pub fn bytes(&self, total: Option<u64>) -> u64 {
+        let (ram, cache) = (self.bytes_in(Tier::Ram, total), self.bytes_in(Tier::Cache, total));
+        if ram == 0 || cache == 0 {
+            return ram + cache;
+        }
+        self.resident().bytes(total).max(ram).max(cache)
+    }
+
     pub fn is_empty(&self) -> bool {
-        self.ram.is_empty() && self.cache.is_empty()
+        self.ram.is_empty() && self.cache.is_empty() && self.ram_partial == 0 && self.cache_partial == 0
     }
 }
 
@@ -111,7 +141,7 @@ impl Presence {
     pub fn held(&self, version: Option<Version>) -> Option<&Held> {
         match version {
             Some(version) => self.held.iter().find(|h| h.version == version),
-            None => self.held.iter().max_by_key(|h| (h.ram.len().max(h.cache.len()), h.version)),
+            None => self.held.iter().max_by_key(|h| (h.bytes(None), h.version)),
         }
     }
 
@@ -212,7 +242,7 @@ impl Dataset {
     pub fn resident(&self, node: NodeId, tier: Tier) -> u64 {
         let version = self.current().map(|v| v.version);
         let held = self.nodes.get(&node).and_then(|p| p.held(version));
-        held.map_or(0, |h| h.tier(tier).bytes(self.bytes()))
+        held.map_or(0, |h| h.bytes_in(tier, self.bytes()))
     }
 
     /// The revision of the inventory in which something of it changed last.
@@ -240,15 +270,17 @@ impl Dataset {
             ..Summary::default()
         };
         let mut runs: Vec<Chunks> = Vec::new();
+        let mut most = 0;
         for (_, held) in self.holders().filter(|(id, _)| counts(*id)) {
             sum.holders += 1;
-            sum.ram = sum.ram.saturating_add(held.ram.bytes(sum.bytes));
-            sum.cache = sum.cache.saturating_add(held.cache.bytes(sum.bytes));
+            sum.ram = sum.ram.saturating_add(held.bytes_in(Tier::Ram, sum.bytes));
+            sum.cache = sum.cache.saturating_add(held.bytes_in(Tier::Cache, sum.bytes));
+            most = held.bytes(sum.bytes).max(most);
             runs.extend(held.ram.iter().chain(held.cache.iter()));
         }
         let (covered, reached) = covered(runs);
         let short = |bytes: u64| u64::from(reached).checked_mul(CHUNK)?.checked_sub(bytes);
-        sum.cached = (covered * CHUNK).saturating_sub(sum.bytes.and_then(short).unwrap_or(0));
+        sum.cached = (covered * CHUNK).saturating_sub(sum.bytes.and_then(short).unwrap_or(0)).max(most);
         for (_, presence) in self.nodes.iter().filter(|(id, _)| counts(**id)) {
             sum.pods = sum.pods.saturating_add(presence.pods);
             let Some(demand) = presence.demand else { continue };

@@ -27,7 +27,8 @@ impl Inventory {
                 let node = self.node(*node).map(|n| &n.name);
                 add(&mut sum, ("demand", name, node, presence.demand));
                 for held in &presence.held {
-                    add(&mut sum, ("held", name, node, held.version, &held.ram, &held.cache));
+                    let partial = (held.ram_partial, held.cache_partial);
+                    add(&mut sum, ("held", name, node, held.version, &held.ram, &held.cache, partial));
                 }
             }
         }

@@ -156,13 +156,15 @@ pub struct VersionFacts {
     pub at: Millis,
 }
 
-/// Chunks that came to a tier, and chunks that left it, since the report before.
+/// Chunks that came to a tier, and chunks that left it, since the report before. A chunk counts when all of it is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     pub version: Version,
     pub tier: Tier,
     pub removed: Vec<Chunks>,
     pub added: Vec<Chunks>,
+    /// Bytes in chunks of which a part is missing. None: as before.
+    pub partial: Option<u64>,
 }
 
 /// What readers of a Dataset do on a node, over the agent's last window (about a minute). Replaced by the next.
@@ -219,7 +221,8 @@ pub enum Fate {
 impl DatasetReport {
     /// A tier's whole content, as a snapshot has it.
     pub fn holds(dataset: Name, version: Version, tier: Tier, chunks: &ChunkSet) -> Self {
-        let change = Change { version, tier, removed: Vec::new(), added: chunks.iter().collect() };
+        let change =
+            Change { version, tier, removed: Vec::new(), added: chunks.iter().collect(), partial: None };
         Self { dataset, changes: vec![change], ..Self::default() }
     }
 }

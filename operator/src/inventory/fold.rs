@@ -106,6 +106,15 @@ impl Inventory {
         presence.is_some_and(|presence| presence.pods > 0) || node.lately(dataset)
     }
 
+    /// The workload of a pod that uses Datasets, if it runs on that node or ended there lately.
+    pub fn workload_on(&self, node: &str, pod: &str) -> Option<&Name> {
+        let id = self.node_id(node)?;
+        match self.pods.get(pod) {
+            Some(known) => self.workload(known.workload).filter(|_| known.node == id),
+            None => self.node(id)?.ended(pod),
+        }
+    }
+
     /// Nodes, Datasets and pods that anything is known of: what memory is made of.
     pub fn counts(&self) -> (usize, usize, usize) {
         (self.nodes.count(), self.datasets.count(), self.pods.len())
@@ -390,7 +399,11 @@ impl Inventory {
     }
 
     fn unbind(&mut self, pod: &str) -> Fate {
-        let Some(pod) = self.pods.remove(pod) else { return Fate::Known };
+        let Some((uid, pod)) = self.pods.remove_entry(pod) else { return Fate::Known };
+        let workload = self.workload(pod.workload).cloned();
+        if let Some((workload, node)) = workload.zip(self.nodes.get_mut(pod.node.0)) {
+            node.has_ended(uid, workload);
+        }
         self.release(&pod);
         Fate::Taken
     }
@@ -473,6 +486,9 @@ fn change_held(presence: &mut Presence, change: &Change, end: u32, node_spans: &
         }
     }
     *node_spans = (*node_spans + set.spans()).saturating_sub(before);
+    if let Some(bytes) = change.partial {
+        *held.partial_mut(change.tier) = bytes;
+    }
     presence.held.retain(|h| !h.is_empty());
     refused
 }

@@ -15,6 +15,9 @@ const RACKS: [&str; 2] = ["headrace.io/rack", "topology.kubernetes.io/rack"];
 /// minutes later. A node has some dozens of pods; the one that ended first is forgotten first.
 const MAX_LATELY: usize = 64;
 
+/// Pods remembered that have ended here, with their workloads: 16 of them on 5,000 nodes are 8 MiB.
+const MAX_ENDED: usize = 16;
+
 #[derive(Clone, Debug)]
 pub struct Node {
     pub(super) name: Name,
@@ -32,6 +35,8 @@ pub struct Node {
     pub(super) datasets: BTreeSet<DatasetId>,
     /// Datasets whose last pod here has ended, the latest last.
     pub(super) lately: VecDeque<Name>,
+    /// (pod, workload) of pods that have ended here, the latest last: whose it was that an agent tells of minutes later.
+    pub(super) ended: VecDeque<(Name, Name)>,
     /// Runs of chunks that all its sets are made of: what the bound counts.
     pub(super) spans: usize,
     pub(super) revision: u64,
@@ -73,6 +78,7 @@ impl Node {
             mounted: None,
             datasets: BTreeSet::new(),
             lately: VecDeque::new(),
+            ended: VecDeque::new(),
             spans: 0,
             revision: 0,
         }
@@ -151,6 +157,18 @@ impl Node {
 
     pub(super) fn lately(&self, dataset: &str) -> bool {
         self.lately.iter().any(|known| **known == *dataset)
+    }
+
+    /// A pod here that used Datasets has ended.
+    pub(super) fn has_ended(&mut self, pod: Name, workload: Name) {
+        if self.ended.len() >= MAX_ENDED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back((pod, workload));
+    }
+
+    pub(super) fn ended(&self, pod: &str) -> Option<&Name> {
+        self.ended.iter().rev().find(|(uid, _)| **uid == *pod).map(|(_, workload)| workload)
     }
 
     /// The revision of the inventory in which something of it changed last.

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use super::chunk_set::ChunkSet;
 use super::dataset::Held;
 use super::fold::Inventory;
-use super::units::{DatasetId, NodeId};
+use super::units::{CHUNK, DatasetId, NodeId, Tier};
 
 /// What a pod wants of one Dataset.
 #[derive(Clone, Copy, Debug)]
@@ -138,23 +138,26 @@ impl Inventory {
     }
 }
 
-/// Bytes in RAM, and bytes in the cache tier that are not in RAM too.
+/// Bytes in RAM, and bytes in the cache tier that are not in RAM too. Where in the version the bytes of chunks lie
+/// that are not whole is not known: of what is read first that share of them counts that it has of what is not whole.
 fn near(held: &Held, first: Option<&ChunkSet>, total: Option<u64>) -> (u64, u64) {
     let Some(first) = first else {
-        let ram = held.ram.bytes(total);
-        if held.ram.is_empty() || held.cache.is_empty() {
-            return (ram, held.cache.bytes(total));
-        }
-        return (ram, held.resident().bytes(total).saturating_sub(ram));
-    };
-    let whole = |chunks: u32| u64::from(chunks) * super::units::CHUNK;
-    let ram = held.ram.shared(first);
-    let both = if held.ram.is_empty() || held.cache.is_empty() {
-        ram + held.cache.shared(first)
-    } else {
-        held.resident().shared(first)
+        let ram = held.bytes_in(Tier::Ram, total);
+        return (ram, held.bytes(total).saturating_sub(ram));
     };
     let most = first.bytes(total);
-    let ram = whole(ram).min(most);
-    (ram, whole(both).min(most).saturating_sub(ram))
+    let whole = |chunks: u32| (u64::from(chunks) * CHUNK).min(most);
+    let with_partial = |set: &ChunkSet, partial: u64| {
+        let here = whole(set.shared(first));
+        let elsewhere =
+            total.map(|total| total.saturating_sub(set.bytes(Some(total)))).filter(|&rest| rest > 0);
+        let share = elsewhere.map(|rest| u128::from(partial) * u128::from(most - here) / u128::from(rest));
+        here.saturating_add(share.and_then(|share| u64::try_from(share).ok()).unwrap_or(0)).min(most)
+    };
+    let ram = with_partial(&held.ram, held.ram_partial);
+    let cache = with_partial(&held.cache, held.cache_partial);
+    if ram == 0 || cache == 0 {
+        return (ram, cache);
+    }
+    (ram, whole(held.resident().shared(first)).max(cache).saturating_sub(ram))
 }

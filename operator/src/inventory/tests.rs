@@ -31,7 +31,7 @@ fn version(dataset: &str, version: u128, bytes: u64) -> Fact {
 }
 
 fn change(tier: Tier, removed: &[Chunks], added: &[Chunks]) -> Change {
-    Change { version: Version(1), tier, removed: removed.to_vec(), added: added.to_vec() }
+    Change { version: Version(1), tier, removed: removed.to_vec(), added: added.to_vec(), partial: None }
 }
 
 fn report(node: &str, sequence: u64, dataset: &str, changes: Vec<Change>) -> Fact {
@@ -91,6 +91,49 @@ fn bytes_are_where_agents_say() {
     assert_eq!(inventory.standing(&scoring, n2).local(), 10 * CHUNK);
     assert_eq!(inventory.standing(&scoring, n1), Standing { rack: 10 * CHUNK, ..Standing::default() });
     assert_eq!(scoring.wanted(), Some(20 * CHUNK));
+}
+
+/// What is there of chunks that are not whole counts, and is never made more of than it can be.
+#[test]
+fn bytes_of_broken_chunks_count_once() {
+    let partial = |tier, bytes| Change { partial: Some(bytes), ..change(tier, &[], &[]) };
+    let facts = |n2: Change| {
+        let held = vec![change(Tier::Ram, &[], &[0..64]), partial(Tier::Ram, 32 * CHUNK)];
+        let mut facts = sample();
+        facts.truncate(6);
+        facts.extend([report("n1", 1, "x/d", held), report("n2", 1, "x/d", vec![n2])]);
+        facts
+    };
+    let inventory = fold(facts(partial(Tier::Ram, 80 * CHUNK)));
+    let (id, d) = inventory.datasets().next().unwrap();
+    let [n1, n2] = ["n1", "n2"].map(|n| inventory.node_id(n).unwrap());
+    assert_eq!((d.resident(n1, Tier::Ram), d.resident(n2, Tier::Ram)), (96 * CHUNK, 80 * CHUNK));
+    let sum = d.summary();
+    // Those of n2 may all be among those of n1.
+    assert_eq!((sum.cached, sum.ram, sum.holders), (96 * CHUNK, 176 * CHUNK, 2));
+    assert!(d.holders_of(&(0..256)).iter().all(|(id, ..)| *id == n1), "no chunk of n2 is whole");
+    let local = |inventory: &Inventory, id, node, first: Option<&ChunkSet>| {
+        let scoring = inventory.scoring(&[Want { dataset: id, first }]);
+        inventory.standing(&scoring, node).local()
+    };
+    assert_eq!(local(&inventory, id, n2, None), 80 * CHUNK);
+    // Half of what n1 has not whole is wanted first, and none of what it has: a sixth of it is there.
+    let first: ChunkSet = [64..160].into_iter().collect();
+    assert_eq!(local(&inventory, id, n1, Some(&first)), 16 * CHUNK);
+    assert_eq!(local(&inventory, id, n2, Some(&first)), 30 * CHUNK);
+
+    // A lie: no more than there is. What left is gone, and so is the node that has nothing more.
+    let lie = fold(facts(partial(Tier::Cache, 1 << 60)));
+    let (id, d) = lie.datasets().next().unwrap();
+    assert_eq!((d.resident(n2, Tier::Cache), d.summary().cached), (GIB, GIB));
+    assert_eq!(local(&lie, id, n2, Some(&first)), 96 * CHUNK);
+    let mut facts = facts(partial(Tier::Ram, 80 * CHUNK));
+    facts.push(report("n2", 2, "x/d", vec![partial(Tier::Ram, 0)]));
+    let emptied = fold(facts);
+    assert_eq!(
+        (emptied.digest() == inventory.digest(), emptied.datasets().next().unwrap().1.summary().holders),
+        (false, 1)
+    );
 }
 
 #[test]

@@ -20,6 +20,7 @@ use operator_api::crd::AccessProfile;
 use operator_api::report::v1::ProfileLearned;
 
 use crate::ingest::Hub;
+use crate::inventory::Name;
 use crate::reconcile::write::{WriteError, Writer};
 use crate::watch::{Stores, facts};
 
@@ -42,23 +43,25 @@ pub async fn keep(hub: &Hub, stores: &Stores, writer: &Writer) {
         let due = hub.profiles(|profiles| turns.due(profiles, now(), AT_ONCE));
         for key in due {
             let (workload, source) = (&*key.0, &*key.1);
-            let found = hub.directory().found_on(source);
-            // What is learned of one that is gone would be left behind; and an agent says of itself whose workload it was.
+            let mut found = hub.directory().found_on(source);
+            // Of several on one file system the one that it is said to read.
+            hub.profiles(|profiles| {
+                found.sort_by_key(|dataset| profiles.first(workload, source, dataset).is_none());
+            });
+            // What is learned of one that is gone would be left behind; and where its pods may not use it any more nothing is
+            // kept.
+            let owner = hub.profiles(|profiles| profiles.owner(workload, source).cloned());
             let found = found.iter().find_map(|found| {
                 let (home, name) = found.split_once('/')?;
                 let dataset = stores.dataset(home, name)?;
-                let admitted = profile::admitted(workload, home, &dataset.spec);
+                let admitted = profile::admitted(workload, owner.as_deref(), home, &dataset.spec);
                 let uid = dataset.uid()?;
                 admitted.then_some((found, (home, name), dataset, uid))
             });
             let Some((found, dataset, seen, uid)) = found else { continue };
-            let Some((bytes, known)) = known(hub, workload, source, found) else { continue };
-            let told = ProfileLearned {
-                workload: workload.into(),
-                source: source.into(),
-                profile: bytes,
-                first: Vec::new(),
-            };
+            let Some((profile, known)) = known(hub, workload, source, owner.clone(), found) else { continue };
+            let (workload, source) = (workload.into(), source.into());
+            let told = ProfileLearned { workload, source, profile, ..ProfileLearned::default() };
             let written = profile::write(&told, dataset, uid.clone(), known, Timestamp::now());
             let Some((namespace, object)) = written else { continue };
             match writer.profile(&namespace, &object).await {
@@ -94,21 +97,32 @@ async fn thin(all: &[Arc<AccessProfile>], admits: impl Fn(&str) -> bool, writer:
 
 /// An AccessProfile was seen: agents that ask for it are told.
 pub fn hear(hub: &Hub, seen: &AccessProfile) {
-    // What somebody else wrote there, or for another namespace, says nothing; the agent checks what it is given.
-    let Some(told) = profile::read(seen) else { return };
+    // What somebody else wrote there says nothing; the agent checks what it is given.
+    let Some((told, owner)) = profile::read(seen) else { return };
     let first = facts::first(seen).map(|first| (facts::of(seen), first)).into_iter().collect();
-    hub.profiles(|profiles| profiles.restore(&told.workload, &told.source, told.profile, first));
+    hub.profiles(|profiles| {
+        let restored = profiles.restore(&told.workload, &told.source, told.profile, first);
+        if let Some(owner) = owner.filter(|_| restored) {
+            profiles.ran_for(&told.workload, &told.source, owner);
+        }
+    });
 }
 
 /// What is known of a workload on a source: its agent's own, and what is said of the Dataset there.
-fn known(hub: &Hub, workload: &str, source: &str, dataset: &str) -> Option<(Vec<u8>, Known)> {
+fn known(
+    hub: &Hub,
+    workload: &str,
+    source: &str,
+    owner: Option<Name>,
+    dataset: &str,
+) -> Option<(Vec<u8>, Known)> {
     hub.profiles(|profiles| {
         let bytes = profiles.get(workload, source)?.to_vec();
         let first = profiles.first(workload, source, dataset).cloned();
         let mut patterns = profiles.patterns(dataset);
         let pattern =
             patterns.find(|(name, _)| *name == workload).map(|(_, pattern)| pattern.words.to_string());
-        Some((bytes, Known { pattern, first }))
+        Some((bytes, Known { owner, pattern, first }))
     })
 }
 

@@ -20,8 +20,8 @@ pub struct Turns {
     /// Those that came up to this revision have been looked at.
     seen: u64,
     waiting: BTreeMap<Key, u64>,
-    /// Lately.
-    written: BTreeMap<Key, Duration>,
+    /// Lately, and whether it was known whose it is.
+    written: BTreeMap<Key, (Duration, bool)>,
 }
 
 impl Turns {
@@ -39,8 +39,10 @@ impl Turns {
                 self.waiting.entry(key).or_insert(revision);
             }
         }
-        self.written.retain(|_, at| now.saturating_sub(*at) < SELDOM);
-        let rests = |key: &Key| self.written.contains_key(key);
+        self.written.retain(|_, (at, _)| now.saturating_sub(*at) < SELDOM);
+        let is_owned = |key: &Key| profiles.owner(&key.0, &key.1).is_some();
+        // Whose it is may be known a moment after it is told, and pods are found by that.
+        let rests = |key: &Key| self.written.get(key).is_some_and(|(_, owned)| *owned || !is_owned(key));
         let mut due: Vec<(u64, Key)> = self
             .waiting
             .iter()
@@ -51,7 +53,7 @@ impl Turns {
         due.truncate(limit);
         for (_, key) in &due {
             self.waiting.remove(key);
-            self.written.insert(key.clone(), now);
+            self.written.insert(key.clone(), (now, is_owned(key)));
         }
         due.into_iter().map(|(_, key)| key).collect()
     }
@@ -112,5 +114,18 @@ mod tests {
             count += due(&mut turns, &profiles, second % 300).len();
         }
         assert_eq!(count, MOST);
+    }
+
+    #[test]
+    fn whose_it_is_does_not_wait() {
+        let (mut profiles, mut turns) = (Profiles::default(), Turns::begin(0));
+        put(&mut profiles, "w", 1);
+        assert_eq!(due(&mut turns, &profiles, 0), ["w"]);
+        put(&mut profiles, "w", 2);
+        assert!(due(&mut turns, &profiles, 30).is_empty());
+        profiles.ran_for("w", "s", "ml/Job/t".into());
+        assert_eq!(due(&mut turns, &profiles, 60), ["w"]);
+        put(&mut profiles, "w", 3);
+        assert!(due(&mut turns, &profiles, 90).is_empty(), "once");
     }
 }

@@ -210,7 +210,7 @@ impl<'a> Turn<'a> {
             .holders()
             .filter(|(id, _)| lacks(id))
             .filter_map(|(id, held)| {
-                Some((held.ram.len().max(held.cache.len()), self.inventory.node(id)?.key(), id))
+                Some((held.bytes(subject.dataset.bytes()), self.inventory.node(id)?.key(), id))
             })
             .collect();
         holders.sort_unstable_by(|a, b| b.cmp(a));

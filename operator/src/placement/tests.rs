@@ -126,6 +126,7 @@ impl World {
                         tier: Tier::Cache,
                         removed: vec![],
                         added: vec![0..there],
+                        partial: None,
                     };
                     DatasetReport { dataset, changes: vec![change], ..DatasetReport::default() }
                 });

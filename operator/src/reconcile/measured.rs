@@ -123,7 +123,7 @@ fn measure(inventory: &Inventory, dataset: &Dataset, counts: impl Fn(NodeId) -> 
         }
         let room = node.capacity().map(|c| c.ram.saturating_add(c.cache).min(quota.unwrap_or(u64::MAX)));
         capacity = capacity.zip(room).map(|(sum, room)| sum.saturating_add(room));
-        let bytes = presence.held(summary.version).map_or(0, |held| held.resident().bytes(summary.bytes));
+        let bytes = presence.held(summary.version).map_or(0, |held| held.bytes(summary.bytes));
         if bytes > 0 {
             let percent = summary.bytes.filter(|&total| total > 0);
             let percent = percent

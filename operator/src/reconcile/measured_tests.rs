@@ -60,7 +60,8 @@ impl World {
 
     fn told(&mut self, node: &str, told: Told) {
         let Told { readers, hit, miss, ram, cache, former, capacity } = told;
-        let change = |version, tier, added| Change { version, tier, removed: Vec::new(), added };
+        let change =
+            |version, tier, added| Change { version, tier, removed: Vec::new(), added, partial: None };
         let changes = vec![
             change(CURRENT, Tier::Ram, ram),
             change(CURRENT, Tier::Cache, cache),

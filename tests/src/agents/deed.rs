@@ -68,9 +68,9 @@ pub fn done(
         runs.push((0, all));
     }
     let chunks: u32 = runs.iter().map(|(start, end)| end - start).sum();
-    speaker.ledger.change(&key, |set| {
+    speaker.ledger.change(&key, |held| {
         for (start, end) in runs {
-            if bring { set.insert(start, end) } else { set.remove(start, end) }
+            if bring { held.whole.insert(start, end) } else { held.whole.remove(start, end) }
         }
     });
     progress.state = State::Done.into();

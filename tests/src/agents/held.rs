@@ -45,7 +45,7 @@ pub fn report(speaker: &Speaker) -> Report {
 
 fn changes(ledger: &Ledger, dataset: &str) -> Vec<Change> {
     let held = ledger.keys().filter(|key| &*key.dataset == dataset).filter_map(|key| {
-        let chunks = ledger.get(key).filter(|chunks| !chunks.is_empty())?;
+        let holding = ledger.get(key)?;
         Some(Change {
             version: Version(key.version),
             tier: match key.tier {
@@ -53,7 +53,8 @@ fn changes(ledger: &Ledger, dataset: &str) -> Vec<Change> {
                 ledger::Tier::Cache => Tier::Cache,
             },
             removed: Vec::new(),
-            added: chunks.spans().iter().map(|&(start, end)| start..end).collect(),
+            added: holding.whole.spans().iter().map(|&(start, end)| start..end).collect(),
+            partial: Some(holding.partial),
         })
     });
     held.collect()

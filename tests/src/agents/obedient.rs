@@ -76,7 +76,7 @@ impl Obedient {
         for dataset in &spec.whole {
             let chunks = speaker.facts.versions.get(dataset).map_or(0, |version| chunks_in(version.bytes));
             if let Some(key) = key(&speaker.facts, dataset) {
-                speaker.ledger.change(&key, |set| set.insert(0, chunks));
+                speaker.ledger.change(&key, |held| held.whole.insert(0, chunks));
             }
         }
         let (words, to_say) = mpsc::unbounded_channel();
@@ -150,7 +150,7 @@ impl Node {
                         Word::Say(kind) => self.say(&link, kind).await,
                         Word::Bring(dataset, chunks) => {
                             if let Some(key) = key(&self.speaker.facts, &dataset) {
-                                self.speaker.ledger.change(&key, |set| set.insert(chunks.start, chunks.end));
+                                self.speaker.ledger.change(&key, |held| held.whole.insert(chunks.start, chunks.end));
                             }
                         }
                     }

@@ -106,10 +106,10 @@ impl World {
             facts.versions.insert(self.dataset_name(dataset), self.version(dataset));
             let demand = Demand { readers: 1, rate: 100 << 20, hit: 5 << 30, miss: 1 << 30 };
             facts.demand.insert(self.dataset_name(dataset), demand);
-            ledger.change(&self.key(dataset), |set| {
+            ledger.change(&self.key(dataset), |held| {
                 for _ in 0..self.runs {
                     let start = random.below(CHUNKS - 64);
-                    set.insert(start, start + 1 + random.below(LONGEST));
+                    held.whole.insert(start, start + 1 + random.below(LONGEST));
                 }
             });
         }
@@ -127,7 +127,10 @@ impl World {
         let per_dataset = CHANGED_RANGES.div_ceil(CHANGED_DATASETS.min(count));
         for n in 0..CHANGED_DATASETS.min(count) {
             let Some(dataset) = datasets.get(((first + n) % count) as usize) else { continue };
-            ledger.change(&self.key(*dataset), |set| {
+            ledger.change(&self.key(*dataset), |held| {
+                // As of a node whose memory is taken by others: a part of what it has lies in chunks that are not whole.
+                held.partial = u64::from(random.below(1 << 26));
+                let set = &mut held.whole;
                 // One that goes and one that comes are two in the report.
                 for _ in 0..per_dataset.div_ceil(2) {
                     let gone = random.below(u32::try_from(set.spans().len()).unwrap_or(0));

@@ -151,7 +151,7 @@ impl Headrace {
                 let (added, removed) = if world.has(at, key) { (run, Vec::new()) } else { (Vec::new(), run) };
                 part(
                     key.0 as usize,
-                    Some(Change { version: VERSION, tier: Tier::Cache, removed, added }),
+                    Some(Change { version: VERSION, tier: Tier::Cache, removed, added, partial: None }),
                     None,
                 );
             }

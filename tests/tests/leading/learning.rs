@@ -1,8 +1,8 @@
 //! What one node's agent learned is there for another's, also when every operator was restarted in between; and the
 //! next replica is steered to the bytes that the first one read, not to most bytes.
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams, PostParams};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
 use operator_api::crd::AccessProfile;
 use operator_api::report::v1::{First, ProfileLearned, ProfileWanted, down, up};
 use serde_json::{Value, json};
@@ -17,34 +17,40 @@ async fn what_was_learned_outlives_the_operator() {
     let mut stage = Stage::set(Spec::new("led", 3)).await;
     stage.dataset("train").await;
     let first = stage.agent("led-0", &["train"], &[], None).await;
-    let workload = "owner namespace=led kind=Job name=trainer container=main".to_owned();
+    let workload = "pod exe=/usr/bin/python3.12 script=/app/train.py".to_owned();
     let (source, profile) = ("nas:/train".to_owned(), vec![7; 1_000]);
+    // An agent teaches of Datasets that a pod on its node uses, or used.
+    let (trainer, former) = (reader(&stage, "trainer").await, reader(&stage, "former").await);
     let told = |workload: &str| {
-        let (source, profile) = (source.clone(), profile.clone());
-        up::Kind::Learned(ProfileLearned { workload: workload.into(), source, profile, first: Vec::new() })
+        let (source, profile, pods) = (source.clone(), profile.clone(), vec![trainer.clone()]);
+        up::Kind::Learned(ProfileLearned {
+            workload: workload.into(),
+            source,
+            profile,
+            first: Vec::new(),
+            pods,
+        })
     };
-    // An agent teaches of Datasets that a pod on its node uses, or used; this one is not to steer anybody.
-    let mut reader = stage.pod("reader", "train");
-    reader.metadata.annotations = Some([("headrace.io/scheduling".into(), "disabled".into())].into());
-    reader.spec.get_or_insert_default().node_name = Some("led-0".into());
-    stage.make(&reader).await;
 
     let api = stage.api::<AccessProfile>();
     let kept = until("an AccessProfile is there", LIMIT, async || {
         first.say(told(&workload));
         first.say(told("host exe=/usr/bin/duckdb"));
-        let mut all = api.list(&ListParams::default()).await?.items;
-        Ok(all.pop().map_or(Seen::NotYet("none".into()), Seen::Done))
+        let all = api.list(&ListParams::default()).await?.items;
+        // Until the operator has heard of the pod it is nobody's.
+        let named = all.into_iter().find(|kept| kept.spec.workload.kind == KIND);
+        Ok(named.map_or(Seen::NotYet("none".into()), Seen::Done))
     })
     .await
     .unwrap();
     let spec = &kept.spec;
-    assert_eq!((spec.workload.kind.as_str(), spec.workload.name.as_str()), ("Job", "trainer"));
-    assert_eq!((spec.dataset.name.as_str(), spec.workload.container.as_deref()), ("train", Some("main")));
+    assert_eq!((spec.workload.name.as_str(), spec.dataset.name.as_str()), ("trainer", "train"));
     assert_eq!(kept.metadata.owner_references.as_ref().unwrap()[0].kind, "Dataset");
 
     let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
-    stage.api::<Pod>().delete("reader", &now).await.unwrap();
+    for name in ["trainer", "former"] {
+        stage.api::<Pod>().delete(name, &now).await.unwrap();
+    }
     // Learned again at once, it is not written again at once.
     first.say(told(&workload));
     tokio::time::sleep(std::time::Duration::from_secs(4)).await;
@@ -52,7 +58,7 @@ async fn what_was_learned_outlives_the_operator() {
     assert_eq!(all.len(), 1, "what runs beside the cluster is not written: {all:?}");
     assert_eq!(all[0].metadata.resource_version, kept.metadata.resource_version);
 
-    the_next_replica_goes_where_its_bytes_are(&stage, &first, &workload, &source).await;
+    the_next_replica_goes_where_its_bytes_are(&stage, &first, &source, [trainer, former]).await;
 
     drop(first);
     stage.end_operator().await;
@@ -73,12 +79,34 @@ async fn what_was_learned_outlives_the_operator() {
     stage.end_operator().await;
 }
 
+/// What owns pods here: its objects are nobody's business, where a Job's controller would let go of pods not its own.
+const KIND: &str = "ConfigMap";
+
+fn owned_by(name: &str, uid: &str) -> Value {
+    json!([{"apiVersion": "v1", "kind": KIND, "name": name, "uid": uid, "controller": true}])
+}
+
+/// A pod on the first node that reads, and is not to steer anybody; gives its uid.
+async fn reader(stage: &Stage, owner: &str) -> String {
+    let object = ConfigMap {
+        metadata: ObjectMeta { name: Some(owner.into()), ..ObjectMeta::default() },
+        ..ConfigMap::default()
+    };
+    let object = stage.api::<ConfigMap>().create(&PostParams::default(), &object).await.unwrap();
+    let mut pod = stage.pod(owner, "train");
+    pod.metadata.annotations = Some([("headrace.io/scheduling".into(), "disabled".into())].into());
+    pod.metadata.owner_references =
+        serde_json::from_value(owned_by(owner, &object.metadata.uid.unwrap())).unwrap();
+    pod.spec.get_or_insert_default().node_name = Some("led-0".into());
+    stage.make(&pod).await.metadata.uid.unwrap()
+}
+
 /// A node has three quarters of the Dataset, another the quarter that the workload reads.
 async fn the_next_replica_goes_where_its_bytes_are(
     stage: &Stage,
     teacher: &Obedient,
-    workload: &str,
     source: &str,
+    [trainer, former]: [String; 2],
 ) {
     let chunks = u32::try_from(BYTES >> 22).unwrap();
     let quarter = chunks / 4;
@@ -93,10 +121,9 @@ async fn the_next_replica_goes_where_its_bytes_are(
         let dry = PostParams { dry_run: true, ..PostParams::default() };
         stage.api::<Pod>().create(&dry, &pod).await.map(|made| decision(&made))
     };
-    let trainer = |name: &str| json!([{"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": "0", "controller": true}]);
     let says = async |name: &str, words: &str| {
         until(&format!("a pod of {name} {words}"), LIMIT, async || {
-            let found = decided(trainer(name)).await?;
+            let found = decided(owned_by(name, "0")).await?;
             Ok(if found.starts_with(words) { Seen::Done(()) } else { Seen::NotYet(found) })
         })
         .await
@@ -106,17 +133,22 @@ async fn the_next_replica_goes_where_its_bytes_are(
     // Of version 7, as the stage's agents say; the Dataset's number is the operator's first.
     let first = First { dataset: 1, version_high: 0, version_low: 7, chunks: vec![3 * quarter, quarter] };
     let stale = First { version_low: 6, ..first.clone() };
-    // Its own profile, so that it need not wait for its turn.
-    let container = workload.replace("container=main", "container=side");
-    for (workload, first) in [(container, first), (workload.replace("trainer", "former"), stale)] {
-        let (source, profile) = (source.to_owned(), vec![7; 10]);
-        teacher.say(up::Kind::Learned(ProfileLearned { workload, source, profile, first: vec![first] }));
+    // Other programs, so that they need not wait for their turn; of pods that have ended.
+    for (program, first, pod) in [("side", first, trainer), ("former", stale, former)] {
+        teacher.say(up::Kind::Learned(ProfileLearned {
+            workload: format!("pod exe=/app/{program}"),
+            source: source.to_owned(),
+            profile: vec![7; 10],
+            first: vec![first],
+            pods: vec![pod],
+        }));
     }
     says("trainer", "prefers led-2 (256.0 MiB) of led/train (256.0 MiB expected to be read)").await;
     says("former", "prefers led-1 (768.0 MiB)").await;
     says("another", "prefers led-1 (768.0 MiB)").await;
     let kept = stage.api::<AccessProfile>().list(&ListParams::default()).await.unwrap().items;
-    let side = kept.iter().find(|kept| kept.spec.workload.container.as_deref() == Some("side")).unwrap();
+    let said = |kept: &&AccessProfile| kept.spec.workload.name == "trainer" && !kept.spec.first.is_empty();
+    let side = kept.iter().find(said).unwrap();
     let told: Vec<_> = side.spec.first.iter().map(|range| (range.start, range.count)).collect();
     assert_eq!(told, [(i64::from(3 * quarter), i64::from(quarter))]);
     assert_eq!(side.spec.version.as_deref(), Some("00000000000000000000000000000007"));

@@ -255,37 +255,41 @@ pub async fn loads(client: &Client, folder: &Path, listen: SocketAddr) {
 
     // What it learned is kept as long as the Dataset is, also of a workload in a namespace where that owns nothing.
     // An agent teaches of Datasets that a pod on its node uses, or used; this one has nothing fetched for it.
-    let pods: Api<Pod> = api(client, NAMESPACE);
     let reader = json!({"metadata": {"name": "reader", "annotations": {"headrace.io/scheduling": "disabled"}},
         "spec": {"nodeName": "life-0", "containers": [{"name": "main", "image": "registry.invalid/none"}],
                  "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "loaded"}}]}});
-    make(&pods, reader).await;
-    let teach = |namespace: &str| {
-        node.say(up::Kind::Learned(ProfileLearned {
-            workload: format!("owner namespace={namespace} kind=Job name=trainer container=main"),
-            source: "nas:/export".into(),
-            profile: vec![7; 100],
-            first: Vec::new(),
-        }));
-    };
     let mut kept = Vec::new();
     for namespace in [NAMESPACE, GUEST] {
+        let pods: Api<Pod> = api(client, namespace);
+        let made = make(&pods, reader.clone()).await;
+        let teach = || {
+            node.say(up::Kind::Learned(ProfileLearned {
+                workload: format!("pod exe=/app/{namespace}"),
+                source: "nas:/export".into(),
+                profile: vec![7; 100],
+                first: Vec::new(),
+                pods: made.metadata.uid.iter().cloned().collect(),
+            }));
+        };
         let profiles: Api<AccessProfile> = api(client, namespace);
         let learned = until("an AccessProfile is there", LIMIT, async || {
             // The operator may not have heard of the pod yet.
-            teach(namespace);
+            teach();
             // Those that a backup is given stand here for a while, too.
             let all = profiles.list(&ListParams::default()).await?.items;
-            let ours = all.into_iter().find(|profile| profile.spec.dataset.name == "loaded");
+            let ours = all.into_iter().find(|profile| {
+                (profile.spec.dataset.name.as_str(), profile.spec.workload.name.as_str())
+                    == ("loaded", "reader")
+            });
             Ok(ours.map_or(Seen::NotYet("none".into()), Seen::Done))
         })
         .await
         .unwrap();
         assert_eq!(learned.owner_references().len(), usize::from(namespace == NAMESPACE), "{learned:?}");
         kept.push((profiles, learned.name_any()));
+        let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+        pods.delete("reader", &now).await.unwrap();
     }
-    let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
-    pods.delete("reader", &now).await.unwrap();
     // As long as two sweeps and some: the Dataset is there.
     tokio::time::sleep(Duration::from_secs(25)).await;
     for (profiles, name) in &kept {

@@ -40,6 +40,13 @@ async fn lies_end_the_stream_or_are_left_out_and_harm_nobody() {
             ..raw(one, vec![])
         },
         wire::Report {
+            residency: vec![wire::Residency {
+                partial_bytes: Some(u64::MAX),
+                ..raw(one, vec![]).residency[0].clone()
+            }],
+            ..raw(one, vec![])
+        },
+        wire::Report {
             pressure: Some(wire::Pressure { memory_permille: 1_001, io_permille: 0 }),
             ..raw(one, vec![])
         },
@@ -84,7 +91,7 @@ async fn lies_end_the_stream_or_are_left_out_and_harm_nobody() {
     assert!(matches!(hear(&mut link).await, Told::Resync(_)));
 
     // The honest agent's stream never noticed.
-    good.ledger.change(&key("a/one"), |set| set.insert(50, 51));
+    good.ledger.change(&key("a/one"), |held| held.whole.insert(50, 51));
     say(&good_link, Said::Report(good.report().unwrap())).await;
     acked(&mut good_link, &mut good).await;
     assert_eq!(operator.resident("good", "a/one"), 11 << 22);
@@ -129,7 +136,8 @@ async fn floods_are_ended_and_coming_again_buys_nothing() {
     let mut large = Speaker::new("large", 1);
     let (mut link, _) = operator.attach("large", &mut large).await.unwrap();
     let profile = vec![7; 1 << 20];
-    let learned = wire::ProfileLearned { workload: "w".into(), source: "s".into(), profile, first: vec![] };
+    let (workload, source) = ("w".into(), "s".into());
+    let learned = wire::ProfileLearned { workload, source, profile, ..wire::ProfileLearned::default() };
     say(&link, Said::Learned(learned)).await;
     let status = end(&mut link).await;
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");

@@ -159,12 +159,11 @@ pub fn fill(speaker: &mut Speaker) {
     let version = Version { version: 7, bytes: 100 << 22, files: 10, seen_ms: 1 };
     speaker.facts.versions.insert("a/one".into(), version);
     speaker.facts.demand.insert("a/one".into(), Demand { readers: 1, rate: 5, hit: 6, miss: 7 });
-    speaker.ledger.change(&key("a/one"), |set| set.insert(0, 10));
+    speaker.ledger.change(&key("a/one"), |held| held.whole.insert(0, 10));
 }
 
 pub fn raw(dataset: u32, added: Vec<u32>) -> wire::Report {
     let tier = wire::Tier::PageCache.into();
-    let residency =
-        wire::Residency { dataset, version_high: 0, version_low: 7, tier, removed: vec![], added };
+    let residency = wire::Residency { dataset, version_low: 7, tier, added, ..wire::Residency::default() };
     wire::Report { sequence: 1, snapshot: true, residency: vec![residency], ..wire::Report::default() }
 }

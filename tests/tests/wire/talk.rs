@@ -27,7 +27,7 @@ async fn one_agent_one_report_one_instruction() {
     assert_eq!(acked(&mut link, &mut speaker).await, 1);
     assert_eq!(operator.resident("n1", "a/one"), 10 << 22);
     // A delta.
-    speaker.ledger.change(&key("a/one"), |set| set.remove(2, 5));
+    speaker.ledger.change(&key("a/one"), |held| held.whole.remove(2, 5));
     let report = speaker.report().unwrap();
     assert!(!report.snapshot && report.versions.is_empty() && report.residency.len() == 1);
     say(&link, Said::Report(report)).await;
@@ -117,7 +117,10 @@ async fn the_agent_breaks_off_and_goes_on_where_it_was() {
     let (mut link, welcome) = operator.attach("n1", &mut speaker).await.unwrap();
     assert!(matches!(welcome.kind, Some(Told::Welcome(welcome)) if welcome.resumed));
     bind(&mut link, &mut speaker).await;
-    speaker.ledger.change(&key("a/one"), |set| set.insert(20, 21));
+    speaker.ledger.change(&key("a/one"), |held| {
+        held.whole.insert(20, 21);
+        held.partial = 5;
+    });
     let report = speaker.report().unwrap();
     assert!(!report.snapshot, "it goes on");
     // This one gets lost with the stream: the next stream begins anew.
@@ -127,7 +130,7 @@ async fn the_agent_breaks_off_and_goes_on_where_it_was() {
     bind(&mut link, &mut speaker).await;
     say(&link, Said::Report(speaker.report().unwrap())).await;
     acked(&mut link, &mut speaker).await;
-    assert_eq!(operator.resident("n1", "a/one"), 11 << 22);
+    assert_eq!(operator.resident("n1", "a/one"), (11 << 22) + 5);
     // The agent starts anew: another session.
     let mut other = Speaker::new("n1", 12);
     let (mut link, _) = operator.attach("n1", &mut other).await.unwrap();

@@ -16,7 +16,8 @@ pub const MAX_DATA: usize = 349_528;
 /// Ranges kept of what is read first.
 pub const MAX_FIRST: usize = 64;
 
-/// The workload: the owner of the pods, not a pod.
+/// The workload: the owner of the pods; a pod that nothing owns; `Program` and a number where nobody has said in which
+/// pods it runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadRef {
@@ -26,10 +27,6 @@ pub struct WorkloadRef {
     /// Name of the owner.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// The container, where the pod has several.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
-    pub container: Option<String>,
 }
 
 /// Chunks in a row.

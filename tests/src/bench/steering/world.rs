@@ -102,7 +102,13 @@ impl World {
                     if sequence.is_multiple_of(2) { (runs, Vec::new()) } else { (Vec::new(), runs) };
                 DatasetReport {
                     dataset: format!("{NAMESPACE}/{}", dataset(other)).into(),
-                    changes: vec![Change { version: VERSION, tier: Tier::Ram, removed, added }],
+                    changes: vec![Change {
+                        version: VERSION,
+                        tier: Tier::Ram,
+                        removed,
+                        added,
+                        partial: None,
+                    }],
                     demand: None,
                     learned: None,
                 }
