@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 
 use crate::ingest::{self, DeskError, Extent, Folder, Hub, Standing as Stands, State, Work};
 use crate::inventory::{Fact, Name, Tier, Version};
+use crate::placement::allows;
 use crate::reconcile::agents::{Agents, Standing, Wish};
 
 /// What is watched of the cluster, for the agents.
@@ -35,7 +36,17 @@ pub fn hear(hub: &Hub, fact: &Fact) {
 
 impl Agents for Hub {
     fn candidates(&self, dataset: &str) -> Vec<Name> {
-        self.mounted(dataset)
+        let mut nodes = self.mounted(dataset);
+        let inventory = self.inventory().read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = inventory.dataset_id(dataset).and_then(|id| inventory.dataset(id)) {
+            let may = |node: &Name| {
+                let node = inventory.node_id(node).and_then(|id| inventory.node(id));
+                // Of one that the cluster has not told of yet there is nothing to hold against it.
+                node.is_none_or(|node| node.facts().is_none() || allows(known, node))
+            };
+            nodes.retain(may);
+        }
+        nodes
     }
 
     fn version(&self, dataset: &str) -> Option<(Version, Option<u64>)> {
@@ -45,7 +56,7 @@ impl Agents for Hub {
     }
 
     fn ask(&self, wish: &Wish) -> Result<Standing, String> {
-        let Wish { id, node, dataset, path, chunks, pin, priority, reason } = wish.clone();
+        let Wish { id, node, dataset, path, chunks, pin, priority, reason, awaits_mount } = wish.clone();
         let extent = Extent { dataset, path: path.into_bytes().into(), chunks };
         let work = if pin { Work::Pin(extent, Tier::Ram) } else { Work::Fetch(extent, Tier::Ram) };
         let asked = ingest::Wish {
@@ -55,6 +66,7 @@ impl Agents for Hub {
             reason: reason.into(),
             useful_ms: 0,
             priority,
+            awaits_mount,
         };
         match self.instruct(asked) {
             Ok(_) => Ok(self.standing(&node, &id).map_or(Standing::Waiting, standing)),
@@ -119,6 +131,7 @@ mod tests {
             pin: false,
             priority: 0,
             reason: String::new(),
+            awaits_mount: false,
         }
     }
 

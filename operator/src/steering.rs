@@ -49,6 +49,8 @@ impl bound::Agents for OnBind {
             pin: false,
             priority: PRIORITY,
             reason: reason.into(),
+            // The kubelet mounts a pod's volumes when it has been bound.
+            awaits_mount: true,
         };
         if let Err(why) = self.0.ask(&wish) {
             // The pod reads as it would have read; its agent learns of it from its reads.

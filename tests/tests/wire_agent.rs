@@ -106,7 +106,15 @@ fn resident(operator: &Operator) -> u64 {
 fn wish(id: &str, work: impl Fn(Extent, Tier) -> Work) -> Wish {
     let extent = Extent { dataset: "a/data".into(), path: Box::default(), chunks: None };
     let work = work(extent, Tier::Ram);
-    Wish { id: id.into(), node: "n1".into(), work, reason: "test".into(), useful_ms: 0, priority: 0 }
+    Wish {
+        id: id.into(),
+        node: "n1".into(),
+        work,
+        reason: "test".into(),
+        useful_ms: 0,
+        priority: 0,
+        awaits_mount: false,
+    }
 }
 
 fn ended(operator: &Operator, id: &str) -> Option<operator::ingest::Progress> {
@@ -253,10 +261,10 @@ fn a_node_is_known_and_does_as_it_is_asked() {
                 .collect();
             learned.iter().any(|(workload, source)| {
                 let first = profiles.first(workload, source, "a/data");
-                let whose = profiles.owner(workload, source).map(|owner| &**owner);
+                let whose = profiles.whose(workload, source).map(|whose| (&*whose.owner, &*whose.dataset));
                 first.is_some_and(|first| {
                     folders.iter().any(|folder| first.runs() == std::slice::from_ref(folder))
-                }) && whose == Some("a/Job/train")
+                }) && whose == Some(("a/Job/train", "a/data"))
             })
         })
     });

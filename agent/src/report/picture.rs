@@ -310,7 +310,7 @@ impl Picture {
                         held.whole.remove(chunk, chunk + 1);
                     }
                 }
-                held.partial = coverage.bytes().saturating_sub(manifest.bytes_in(&held.whole));
+                held.partial = coverage.partial();
             });
         }
     }

@@ -245,8 +245,8 @@ impl Desk {
         ends
     }
 
-    /// Takes what an agent is to be told, the most urgent first, `limit` at most.
-    pub fn due(&mut self, node: &str, limit: usize) -> Vec<Due> {
+    /// Takes what an agent is to be told that has these Datasets on mounts, the most urgent first, `limit` at most.
+    pub fn due(&mut self, node: &str, limit: usize, mounted: impl Fn(&Name) -> bool) -> Vec<Due> {
         let Some(orders) = self.nodes.get_mut(node) else { return Vec::new() };
         let mut due = Vec::new();
         for (id, entry) in &mut orders.entries {
@@ -257,6 +257,7 @@ impl Desk {
         let waiting = orders.entries.values().filter(|entry| entry.standing == Standing::Waiting);
         let mut wishes: Vec<(u64, Arc<Wish>)> =
             waiting.filter_map(|entry| Some((entry.turn, entry.wish.clone()?))).collect();
+        wishes.retain(|(_, wish)| !wish.awaits_mount || mounted(&wish.work.extent().dataset));
         wishes.sort_unstable_by_key(|(turn, wish)| (std::cmp::Reverse(wish.priority), *turn));
         wishes.truncate(limit);
         for (_, wish) in wishes {

@@ -178,24 +178,11 @@ impl Known {
     }
 }
 
-/// A Dataset's URL in the words of mountinfo: `nfs://nas/export/a` is `nas:/export/a`, `juicefs://data` is
-/// `JuiceFS:data`, `local:///data` and `file:///data` are `/data`; anything else is taken as it stands.
-fn normal(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.trim_end_matches('/').to_owned() };
-    let text = match scheme {
-        "nfs" | "nfs4" => {
-            let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-            let bare = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
-            format!("{}:/{path}", bare.map_or(host, |(host, _)| host))
-        }
-        "juicefs" => {
-            let (name, path) = rest.split_once('/').unwrap_or((rest, ""));
-            if path.is_empty() { format!("JuiceFS:{name}") } else { format!("JuiceFS:{name}/{path}") }
-        }
-        "local" | "file" => format!("/{}", rest.trim_start_matches('/')),
-        _ => return url.trim_end_matches('/').to_owned(),
-    };
-    text.trim_end_matches('/').to_owned()
+/// What the cluster says of a mount (`watch::facts::mounts`, in the words of mountinfo where a node can mount it), without
+/// a slash at its end; `local:///data` is `/data`.
+fn normal(source: &str) -> String {
+    let local = source.strip_prefix("local://").map(|rest| format!("/{}", rest.trim_start_matches('/')));
+    local.as_deref().unwrap_or(source).trim_end_matches('/').to_owned()
 }
 
 /// What two sources must share if one lies below the other: everything before the first folder.
@@ -235,10 +222,10 @@ mod tests {
         let directory = Directory::default();
         directory.set([
             folder("a/whole", "nas:/export", ""),
-            folder("a/part", "nfs://nas:2049/export/part/", "/in/"),
+            folder("a/part", "nas:/export/part/", "/in/"),
             folder("a/other", "nas:/exports", ""),
-            folder("a/juice", "juicefs://data", ""),
-            folder("a/local", "file:///srv/data/x", ""),
+            folder("a/juice", "JuiceFS:data", ""),
+            folder("a/local", "local:///srv/data/x", ""),
             folder("a/bucket", "s3://bucket/x", ""),
         ]);
         let bind = |text: &str| {

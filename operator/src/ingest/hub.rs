@@ -9,13 +9,13 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::{Notify, broadcast};
 
 use crate::inventory::hash::hash64;
-use crate::inventory::{Fact, Inventory, Millis, Name};
+use crate::inventory::{Fact, Inventory, Millis, Name, PodUse};
 
 use super::counts::Counts;
 use super::desk::{Desk, DeskError, Placed, Standing};
 use super::directory::Directory;
 use super::limits::{Allowance, Limits};
-use super::profiles::Profiles;
+use super::profiles::{Profiles, Whose};
 use super::work::Wish;
 
 /// The inventory, folded into by streams and watches, asked by everything else. Held for microseconds.
@@ -171,21 +171,38 @@ impl Hub {
         let _ = self.pods_watched.set(from);
     }
 
-    /// Whether a node's agent can have learned how a file system is read: where Datasets lie on it, a pod that uses one
-    /// of them is there, or was lately.
-    pub(super) fn may_teach(&self, node: &str, source: &str) -> bool {
+    /// Whether a node's agent can have learned how a file system is read: where Datasets lie on it that pods use, such a
+    /// pod is there, or was lately. Where no pod does, they are read by other ways than their claims, and nobody knows where.
+    pub(super) fn may_teach(&self, node: &str, datasets: &[Name]) -> bool {
         if self.pods_watched.get().is_none_or(|from| *from > Instant::now()) {
             return true;
         }
-        let datasets = self.directory.found_on(source);
         let inventory = self.inventory.read().unwrap_or_else(PoisonError::into_inner);
-        datasets.is_empty() || datasets.iter().any(|dataset| inventory.used_on(node, dataset))
+        let users = |dataset: &Name| {
+            inventory.dataset_id(dataset).and_then(|id| inventory.dataset(id)?.users().next()).is_some()
+        };
+        !datasets.iter().any(users) || datasets.iter().any(|dataset| inventory.used_on(node, dataset))
     }
 
-    /// Whose the first of these pods is that runs on the node, or did lately: an agent speaks for those of its node only.
-    pub(super) fn owner(&self, node: &str, pods: &[String]) -> Option<Name> {
+    /// Whose pods a workload ran in that reads the file system on which these Datasets lie, and which of them they use;
+    /// rather one of `first`, of which it is told what is read. Of pods that an agent names only those of its own node
+    /// count, and those that have ended after those that run.
+    pub(super) fn whose(
+        &self,
+        node: &str,
+        pods: &[String],
+        datasets: &[Name],
+        first: &[Name],
+    ) -> Option<Whose> {
         let inventory = self.inventory.read().unwrap_or_else(PoisonError::into_inner);
-        pods.iter().find_map(|pod| inventory.workload_on(node, pod)).cloned()
+        let running = pods.iter().filter_map(|pod| inventory.pod_on(node, pod));
+        let known = inventory.node_id(node).and_then(|id| inventory.node(id));
+        let ended = pods.iter().filter_map(|pod| known?.ended(pod).cloned());
+        running.chain(ended).find_map(|PodUse { workload, datasets: used }| {
+            let here = |dataset: &&Name| used.contains(dataset);
+            let dataset = first.iter().find(here).or_else(|| datasets.iter().find(here))?;
+            Some(Whose { owner: workload, dataset: dataset.clone() })
+        })
     }
 
     /// Nodes whose agents are here and have the Dataset on a mount, sorted.
@@ -387,7 +404,16 @@ mod tests {
         let extent = Extent { dataset: "a/b".into(), path: Box::default(), chunks };
         let work = Work::Fetch(extent, Tier::Ram);
         let (id, reason) = ("bound/u/1".into(), "test".into());
-        hub.instruct(Wish { id, node: node.clone(), work, reason, useful_ms: 0, priority: 0 }).unwrap();
+        hub.instruct(Wish {
+            id,
+            node: node.clone(),
+            work,
+            reason,
+            useful_ms: 0,
+            priority: 0,
+            awaits_mount: false,
+        })
+        .unwrap();
         assert_eq!(hub.under_way(), []);
         let (seat, number) = hub.sit(&node);
         assert_eq!(hub.under_way(), [(node.clone(), "a/b".into(), 2 * CHUNK)]);

@@ -34,6 +34,6 @@ pub use desk::{DeskError, Placed, Standing};
 pub use directory::{Directory, Folder};
 pub use hub::{Hub, SharedInventory};
 pub use limits::Limits;
-pub use profiles::Profiles;
+pub use profiles::{Profiles, Whose};
 pub use server::{IngestError, Listening, bind};
 pub use work::{Extent, Progress, State, Wish, Work};

@@ -26,14 +26,23 @@ const LONGEST_PATTERN: usize = 128;
 /// (workload, source).
 type Key = (Box<str>, Box<str>);
 
+/// Whose pods a workload ran in last, and what they use there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whose {
+    /// `namespace/Kind/name`.
+    pub owner: Name,
+    /// On the file system.
+    pub dataset: Name,
+}
+
 #[derive(Debug)]
 struct Known {
     bytes: Vec<u8>,
     age: u64,
     /// The node that told it; none of what was kept in the cluster.
     teller: Option<Name>,
-    /// Whose pods it ran in last, as `namespace/Kind/name`; none where nobody has said.
-    owner: Option<Name>,
+    /// None where nobody has said.
+    whose: Option<Whose>,
     /// By Dataset.
     first: BTreeMap<Name, First>,
 }
@@ -81,9 +90,9 @@ impl Profiles {
         let key = (Box::from(workload), Box::from(source));
         self.revision += 1;
         let (age, teller) = (self.revision, teller.cloned());
-        let mut known = Known { bytes, age, teller, owner: None, first: BTreeMap::new() };
+        let mut known = Known { bytes, age, teller, whose: None, first: BTreeMap::new() };
         if let Some(former) = self.take(&key) {
-            known.owner = former.owner;
+            known.whose = former.whose;
             known.first = former.first;
         }
         for (dataset, first) in first {
@@ -127,29 +136,52 @@ impl Profiles {
         Some(known)
     }
 
-    /// Takes a kept profile over, unless agents have told of a later one; whether it did.
+    /// Takes a kept profile over. Where agents have told of a later one only what they have not said is taken.
     pub fn restore(
         &mut self,
         workload: &str,
         source: &str,
         bytes: Vec<u8>,
         first: Vec<(Name, First)>,
-    ) -> bool {
-        self.get(workload, source).is_none() && self.put(None, workload, source, bytes, first)
-    }
-
-    /// Says whose pods a workload ran in last.
-    pub fn ran_for(&mut self, workload: &str, source: &str, owner: Name) {
+        whose: Option<Whose>,
+    ) {
         let key = (Box::from(workload), Box::from(source));
+        let told = self.known.get(&key).is_some_and(|known| known.teller.is_some());
+        if !told && !self.put(None, workload, source, bytes, first.clone()) {
+            return;
+        }
         if let Some(mut known) = self.take(&key) {
-            known.owner = Some(owner);
+            if told {
+                known.whose = known.whose.or(whose);
+                for (dataset, first) in first {
+                    if known.first.len() < MOST_FIRSTS {
+                        known.first.entry(dataset).or_insert(first);
+                    }
+                }
+            } else {
+                known.whose = whose;
+            }
             self.keep(key, known);
         }
     }
 
-    /// Whose pods a workload ran in last, as `namespace/Kind/name`.
-    pub fn owner(&self, workload: &str, source: &str) -> Option<&Name> {
-        self.known.get(&(workload.into(), source.into()))?.owner.as_ref()
+    /// Says whose pods a workload ran in last.
+    pub fn ran_for(&mut self, workload: &str, source: &str, whose: Whose) {
+        let key = (Box::from(workload), Box::from(source));
+        if let Some(mut known) = self.take(&key) {
+            known.whose = Some(whose);
+            self.keep(key, known);
+        }
+    }
+
+    /// Whose pods a workload ran in last.
+    pub fn whose(&self, workload: &str, source: &str) -> Option<&Whose> {
+        self.known.get(&(workload.into(), source.into()))?.whose.as_ref()
+    }
+
+    /// The Datasets on a source of which it is known what a workload reads first.
+    pub fn firsts(&self, workload: &str, source: &str) -> impl Iterator<Item = &Name> {
+        self.known.get(&(workload.into(), source.into())).into_iter().flat_map(|known| known.first.keys())
     }
 
     /// Grows with each profile that comes.
@@ -210,8 +242,8 @@ fn cost(key: &Key, known: &Known) -> usize {
     // A run stands in two lists.
     let first = known.first.iter().map(|(name, first)| name.len() + 128 + 16 * first.runs().len());
     // Twice the key, and what the two maps take around it.
-    let owner = known.owner.as_ref().map_or(0, |owner| owner.len());
-    2 * (key.0.len() + key.1.len()) + owner + known.bytes.len() + first.sum::<usize>() + 256
+    let whose = known.whose.as_ref().map_or(0, |whose| whose.owner.len() + whose.dataset.len());
+    2 * (key.0.len() + key.1.len()) + whose + known.bytes.len() + first.sum::<usize>() + 256
 }
 
 #[cfg(test)]
@@ -230,8 +262,13 @@ mod tests {
         assert_eq!((told(&profiles, "a/x"), told(&profiles, "a/y")), (Some(first(0)), Some(first(5))));
         profiles.put(None, "w", "s", vec![3], vec![("a/x".into(), first(9))]);
         assert_eq!((told(&profiles, "a/x"), told(&profiles, "a/y")), (Some(first(9)), Some(first(5))));
-        profiles.restore("w", "s", vec![4], vec![("a/x".into(), first(7))]);
+        profiles.put(Some(&"n".into()), "w", "s", vec![3], Vec::new());
+        let kept = vec![("a/x".into(), first(7)), ("a/z".into(), first(8))];
+        profiles.restore("w", "s", vec![4], kept, None);
         assert_eq!(told(&profiles, "a/x"), Some(first(9)), "what agents said is later");
+        assert_eq!(profiles.get("w", "s"), Some(&[3][..]));
+        assert_eq!(told(&profiles, "a/z"), Some(first(8)), "of this they said nothing");
+        profiles.forget("a/z");
         profiles.forget("a/x");
         assert_eq!((told(&profiles, "a/x"), told(&profiles, "a/y")), (None, Some(first(5))));
         for number in 0..2 * MOST_FIRSTS {
@@ -245,24 +282,37 @@ mod tests {
     #[test]
     fn whose_it_is_stays_until_somebody_elses_pods_run_it() {
         let mut profiles = Profiles::default();
-        profiles.ran_for("w", "s", "a/Job/none".into());
-        assert_eq!(profiles.owner("w", "s"), None);
-        profiles.put(None, "w", "s", vec![1], Vec::new());
-        profiles.ran_for("w", "s", "a/Job/x".into());
-        profiles.put(None, "w", "s", vec![2], Vec::new());
-        assert_eq!(profiles.owner("w", "s").map(|owner| &**owner), Some("a/Job/x"));
-        profiles.ran_for("w", "s", "a/Job/longer".into());
-        assert_eq!(profiles.owner("w", "s").map(|owner| &**owner), Some("a/Job/longer"));
+        let of = |owner: &str| Whose { owner: owner.into(), dataset: "a/d".into() };
+        profiles.ran_for("w", "s", of("a/Job/none"));
+        assert_eq!(profiles.whose("w", "s"), None);
+        // Kept, and kept anew by another replica: who follows knows it as it is.
+        profiles.restore("w", "s", vec![1], Vec::new(), None);
+        profiles.restore("w", "s", vec![2], Vec::new(), Some(of("a/Job/x")));
+        assert_eq!(
+            (profiles.get("w", "s"), profiles.whose("w", "s")),
+            (Some(&[2][..]), Some(&of("a/Job/x")))
+        );
+        profiles.put(Some(&"n".into()), "w", "s", vec![3], Vec::new());
+        assert_eq!(profiles.whose("w", "s"), Some(&of("a/Job/x")));
+        profiles.ran_for("w", "s", of("a/Job/longer"));
+        profiles.restore("w", "s", vec![2], Vec::new(), Some(of("a/Job/x")));
+        assert_eq!(profiles.whose("w", "s"), Some(&of("a/Job/longer")));
         let key = ("w".into(), "s".into());
         assert_eq!(profiles.bytes, cost(&key, profiles.known.get(&key).unwrap()), "what is counted is there");
-        assert_eq!(profiles.revision(), 2, "it is no new profile");
+        // Told before the kept one was seen: an agent that names no pods does not take away whose it is.
+        profiles.put(Some(&"n".into()), "v", "s", vec![3], Vec::new());
+        profiles.restore("v", "s", vec![2], Vec::new(), Some(of("a/Job/x")));
+        assert_eq!(
+            (profiles.get("v", "s"), profiles.whose("v", "s")),
+            (Some(&[3][..]), Some(&of("a/Job/x")))
+        );
     }
 
     #[test]
     fn who_tells_without_end_pushes_out_its_own() {
         let mut profiles = Profiles::default();
         let [honest, liar] = ["n1", "n2"].map(Name::from);
-        profiles.restore("kept", "s", vec![0; LARGEST], Vec::new());
+        profiles.restore("kept", "s", vec![0; LARGEST], Vec::new(), None);
         profiles.put(Some(&honest), "w", "s", vec![0; LARGEST], Vec::new());
         let many = 2 * MOST_BYTES / LARGEST;
         for number in 0..many {

@@ -327,12 +327,14 @@ impl Session {
             firsts(first, &self.names).map_err(|nonsense| self.nonsense(&nonsense.to_string()))?;
         self.hub.counts.add(Tally::UnknownDatasets, u64::from(unknown));
         let declared = lock(&self.seat.state).has_declared(&source);
-        if declared && self.hub.may_teach(&self.node, &source) {
-            let owner = self.hub.owner(&self.node, &pods);
+        let datasets = self.hub.directory.found_on(&source);
+        if declared && self.hub.may_teach(&self.node, &datasets) {
+            let read: Vec<Name> = first.iter().map(|(dataset, _)| dataset.clone()).collect();
+            let whose = self.hub.whose(&self.node, &pods, &datasets, &read);
             self.hub.profiles(|profiles| {
                 let taken = profiles.put(Some(&self.node), &workload, &source, profile, first);
-                if let Some(owner) = owner.filter(|_| taken) {
-                    profiles.ran_for(&workload, &source, owner);
+                if let Some(whose) = whose.filter(|_| taken) {
+                    profiles.ran_for(&workload, &source, whose);
                 }
             });
         } else {
@@ -370,7 +372,8 @@ impl Session {
         if self.told.is_none() {
             return;
         }
-        let due = self.hub.desk().due(&self.node, BATCH);
+        let mounted = |dataset: &Name| self.names.values().any(|name| name == dataset);
+        let due = self.hub.desk().due(&self.node, BATCH, mounted);
         let full = due.len() >= BATCH;
         for due in due {
             let kind = match due {

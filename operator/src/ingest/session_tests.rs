@@ -173,6 +173,7 @@ fn wish(node: &str, dataset: &str) -> Wish {
         reason: "test".into(),
         useful_ms: 0,
         priority: 0,
+        awaits_mount: false,
     }
 }
 
@@ -270,6 +271,17 @@ fn where_pods_are_watched_an_agent_teaches_of_datasets_that_its_pods_use() {
         |workload: &str, source: &str| hub.profiles(|profiles| profiles.get(workload, source).is_some());
     let tell = |fact| hub.inventory().write().unwrap().apply(fact, hub.now());
     let mut session = bound(&hub, "n1", &["nas:/x", "nas:/x/c", "other:/y"]);
+    // Read by other ways than by claims, as far as is known: whoever has it on a mount may have learned of it.
+    said(&mut session, learned("unclaimed", "nas:/x"));
+    assert!(known("unclaimed", "nas:/x"));
+    for (pod, dataset) in [("x", "a/b"), ("y", "a/c")] {
+        tell(Fact::PodBound {
+            pod: pod.into(),
+            node: "n9".into(),
+            datasets: vec![dataset.into()],
+            workload: "b/Job/far".into(),
+        });
+    }
     said(&mut session, learned("early", "nas:/x"));
     assert!(!known("early", "nas:/x"));
 
@@ -290,7 +302,7 @@ fn where_pods_are_watched_an_agent_teaches_of_datasets_that_its_pods_use() {
         Said::Learned(wire::ProfileLearned { pods: pods.iter().map(|pod| (*pod).into()).collect(), ..told })
     };
     let owner = |workload: &str| {
-        hub.profiles(|profiles| profiles.owner(workload, "nas:/x").map(|owner| owner.to_string()))
+        hub.profiles(|profiles| profiles.whose(workload, "nas:/x").map(|whose| whose.owner.to_string()))
     };
     tell(Fact::PodBound {
         pod: "q".into(),
@@ -298,7 +310,16 @@ fn where_pods_are_watched_an_agent_teaches_of_datasets_that_its_pods_use() {
         datasets: vec!["a/b".into()],
         workload: "c/Job/else".into(),
     });
-    said(&mut session, of("named", &["none", "q", "p"]));
+    // Of this node, and of another file system.
+    tell(Fact::PodBound {
+        pod: "r".into(),
+        node: "n1".into(),
+        datasets: vec!["other/d".into()],
+        workload: "d/Job/other".into(),
+    });
+    said(&mut session, of("named", &["none", "q", "r", "p"]));
+    let dataset = hub.profiles(|profiles| profiles.whose("named", "nas:/x").unwrap().dataset.to_string());
+    assert_eq!(dataset, "a/b");
     said(&mut session, of("lie", &["q"]));
     assert_eq!((owner("named").as_deref(), owner("lie"), owner("w")), (Some("b/Job/w"), None, None));
     let nonsense = session.take(wire::Up { kind: Some(of("many", &["p"; 17])) }).unwrap_err();
@@ -308,6 +329,14 @@ fn where_pods_are_watched_an_agent_teaches_of_datasets_that_its_pods_use() {
     tell(Fact::PodEnded { pod: "p".into() });
     said(&mut session, of("late", &["p"]));
     assert_eq!(owner("late").as_deref(), Some("b/Job/w"));
+    tell(Fact::PodBound {
+        pod: "s".into(),
+        node: "n1".into(),
+        datasets: vec!["a/b".into()],
+        workload: "b/Job/next".into(),
+    });
+    said(&mut session, of("late", &["p", "s"]));
+    assert_eq!(owner("late").as_deref(), Some("b/Job/next"), "it runs");
     // Where no Dataset lies nobody knows who uses it.
     said(&mut session, learned("w", "other:/y"));
     assert!(known("w", "other:/y"));

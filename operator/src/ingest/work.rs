@@ -26,6 +26,8 @@ pub struct Wish {
     pub useful_ms: u32,
     /// Greater goes first.
     pub priority: u32,
+    /// It is sent once the agent has the Dataset on a mount; what is asked without this an agent that has not refuses.
+    pub awaits_mount: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

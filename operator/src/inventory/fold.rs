@@ -11,7 +11,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::chunk_set::ChunkSet;
 use super::dataset::{Dataset, Held, MAX_VERSIONS, Presence};
 use super::fact::{Applied, Change, DatasetReport, DatasetSpec, Fact, Fate, NodeFacts, Report, VersionFacts};
-use super::node::{Node, Place};
+use super::node::{Node, Place, PodUse};
 use super::table::Table;
 use super::units::{Chunks, DatasetId, Millis, Name, NodeId, WorkloadId, chunks_in};
 
@@ -106,13 +106,16 @@ impl Inventory {
         presence.is_some_and(|presence| presence.pods > 0) || node.lately(dataset)
     }
 
-    /// The workload of a pod that uses Datasets, if it runs on that node or ended there lately.
-    pub fn workload_on(&self, node: &str, pod: &str) -> Option<&Name> {
-        let id = self.node_id(node)?;
-        match self.pods.get(pod) {
-            Some(known) => self.workload(known.workload).filter(|_| known.node == id),
-            None => self.node(id)?.ended(pod),
-        }
+    /// What a pod uses that is bound to that node and has not ended.
+    pub fn pod_on(&self, node: &str, pod: &str) -> Option<PodUse> {
+        let known = self.pods.get(pod).filter(|known| self.node_id(node) == Some(known.node))?;
+        self.pod_use(known)
+    }
+
+    fn pod_use(&self, pod: &Pod) -> Option<PodUse> {
+        let workload = self.workload(pod.workload)?.clone();
+        let datasets = pod.datasets.iter().filter_map(|id| Some(self.dataset(*id)?.name().clone()));
+        Some(PodUse { workload, datasets: datasets.collect() })
     }
 
     /// Nodes, Datasets and pods that anything is known of: what memory is made of.
@@ -400,9 +403,9 @@ impl Inventory {
 
     fn unbind(&mut self, pod: &str) -> Fate {
         let Some((uid, pod)) = self.pods.remove_entry(pod) else { return Fate::Known };
-        let workload = self.workload(pod.workload).cloned();
-        if let Some((workload, node)) = workload.zip(self.nodes.get_mut(pod.node.0)) {
-            node.has_ended(uid, workload);
+        let used = self.pod_use(&pod);
+        if let Some((used, node)) = used.zip(self.nodes.get_mut(pod.node.0)) {
+            node.has_ended(uid, used);
         }
         self.release(&pod);
         Fate::Taken

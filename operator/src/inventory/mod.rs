@@ -36,7 +36,7 @@ pub use fact::{
 };
 pub use first::First;
 pub use fold::Inventory;
-pub use node::{Node, Place};
+pub use node::{Node, Place, PodUse};
 pub use score::{Scoring, Standing, Want};
 pub use units::{
     CHUNK, Chunks, DatasetId, Labels, Millis, Name, NodeId, Tier, Version, WorkloadId, chunks_in,

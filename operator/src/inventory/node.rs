@@ -15,8 +15,15 @@ const RACKS: [&str; 2] = ["headrace.io/rack", "topology.kubernetes.io/rack"];
 /// minutes later. A node has some dozens of pods; the one that ended first is forgotten first.
 const MAX_LATELY: usize = 64;
 
-/// Pods remembered that have ended here, with their workloads: 16 of them on 5,000 nodes are 8 MiB.
+/// Pods remembered that have ended here: 16 of them on 5,000 nodes are 10 MiB.
 const MAX_ENDED: usize = 16;
+
+/// Whose a pod is, and the Datasets that it uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodUse {
+    pub workload: Name,
+    pub datasets: Box<[Name]>,
+}
 
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -35,8 +42,8 @@ pub struct Node {
     pub(super) datasets: BTreeSet<DatasetId>,
     /// Datasets whose last pod here has ended, the latest last.
     pub(super) lately: VecDeque<Name>,
-    /// (pod, workload) of pods that have ended here, the latest last: whose it was that an agent tells of minutes later.
-    pub(super) ended: VecDeque<(Name, Name)>,
+    /// Pods that have ended here, the latest last: whose it was that an agent tells of minutes later.
+    pub(super) ended: VecDeque<(Name, PodUse)>,
     /// Runs of chunks that all its sets are made of: what the bound counts.
     pub(super) spans: usize,
     pub(super) revision: u64,
@@ -160,15 +167,16 @@ impl Node {
     }
 
     /// A pod here that used Datasets has ended.
-    pub(super) fn has_ended(&mut self, pod: Name, workload: Name) {
+    pub(super) fn has_ended(&mut self, pod: Name, used: PodUse) {
         if self.ended.len() >= MAX_ENDED {
             self.ended.pop_front();
         }
-        self.ended.push_back((pod, workload));
+        self.ended.push_back((pod, used));
     }
 
-    pub(super) fn ended(&self, pod: &str) -> Option<&Name> {
-        self.ended.iter().rev().find(|(uid, _)| **uid == *pod).map(|(_, workload)| workload)
+    /// What a pod used that has ended here lately.
+    pub fn ended(&self, pod: &str) -> Option<&PodUse> {
+        self.ended.iter().rev().find(|(uid, _)| **uid == *pod).map(|(_, used)| used)
     }
 
     /// The revision of the inventory in which something of it changed last.

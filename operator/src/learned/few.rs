@@ -11,12 +11,12 @@ use crate::marks;
 const MOST: usize = 256;
 
 /// Of a Dataset's profiles those that are to go: the ones learned longest ago. What somebody else has made stays, and
-/// does not count; nor does what lies where none is written (`admits`), whatever its labels say, or its writer could
+/// does not count; nor does what lies elsewhere than in its namespace, whatever its labels say, or its writer could
 /// push out everybody's.
-pub fn surplus(all: &[Arc<AccessProfile>], admits: impl Fn(&str) -> bool) -> Vec<&AccessProfile> {
+pub fn surplus<'a>(all: &'a [Arc<AccessProfile>], home: &str) -> Vec<&'a AccessProfile> {
     let ours = |profile: &&AccessProfile| {
         profile.labels().get(marks::MANAGED_BY.0).is_some_and(|by| by == marks::MANAGED_BY.1)
-            && profile.namespace().is_some_and(|namespace| admits(&namespace))
+            && profile.namespace().is_some_and(|namespace| namespace == home)
     };
     let mut ours: Vec<&AccessProfile> = all.iter().map(|profile| &**profile).filter(ours).collect();
     ours.sort_by_cached_key(|profile| {
@@ -49,18 +49,17 @@ mod tests {
         let mut all: Vec<_> =
             (0..count).map(|at| profile(format!("p{at}"), Some(count - at), true)).collect();
         all.extend((0..10).map(|at| profile(format!("theirs{at}"), Some(at), false)));
-        let admits = |namespace: &str| namespace == "ml";
-        assert!(surplus(&all, admits).is_empty());
+        assert!(surplus(&all, "ml").is_empty());
         // Labels are free to write, in whatever namespace.
         all.extend((0..10).map(|at| {
             let mut foreign = (*profile(format!("foreign{at}"), Some(2 * count), true)).clone();
             foreign.metadata.namespace = Some("aaa".into());
             Arc::new(foreign)
         }));
-        assert!(surplus(&all, admits).is_empty());
+        assert!(surplus(&all, "ml").is_empty());
         all.push(profile("late".into(), Some(count + 1), true));
         all.push(profile("never".into(), None, true));
-        let gone: Vec<_> = surplus(&all, admits).into_iter().map(|profile| profile.name_any()).collect();
+        let gone: Vec<_> = surplus(&all, "ml").into_iter().map(|profile| profile.name_any()).collect();
         assert_eq!(gone, ["never".to_owned(), format!("p{}", count - 1)]);
     }
 }

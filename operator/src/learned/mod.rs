@@ -19,7 +19,7 @@ use kube::ResourceExt;
 use operator_api::crd::AccessProfile;
 use operator_api::report::v1::ProfileLearned;
 
-use crate::ingest::Hub;
+use crate::ingest::{Hub, Whose};
 use crate::inventory::Name;
 use crate::reconcile::write::{WriteError, Writer};
 use crate::watch::{Stores, facts};
@@ -43,28 +43,35 @@ pub async fn keep(hub: &Hub, stores: &Stores, writer: &Writer) {
         let due = hub.profiles(|profiles| turns.due(profiles, now(), AT_ONCE));
         for key in due {
             let (workload, source) = (&*key.0, &*key.1);
-            let mut found = hub.directory().found_on(source);
-            // Of several on one file system the one that it is said to read.
-            hub.profiles(|profiles| {
-                found.sort_by_key(|dataset| profiles.first(workload, source, dataset).is_none());
+            let found = hub.directory().found_on(source);
+            let (whose, mut named) = hub.profiles(|profiles| {
+                let whose = profiles.whose(workload, source).cloned();
+                (whose, profiles.firsts(workload, source).cloned().collect::<Vec<_>>())
             });
-            // What is learned of one that is gone would be left behind; and where its pods may not use it any more nothing is
-            // kept.
-            let owner = hub.profiles(|profiles| profiles.owner(workload, source).cloned());
-            let found = found.iter().find_map(|found| {
+            // That which its pods use; else one of those that it is said to read.
+            named.extend(whose.iter().map(|whose| whose.dataset.clone()));
+            named.retain(|dataset| found.contains(dataset));
+            // What is learned of one that is gone would be left behind.
+            let found = named.iter().rev().chain(&found).find_map(|found| {
                 let (home, name) = found.split_once('/')?;
                 let dataset = stores.dataset(home, name)?;
-                let admitted = profile::admitted(workload, owner.as_deref(), home, &dataset.spec);
                 let uid = dataset.uid()?;
-                admitted.then_some((found, (home, name), dataset, uid))
+                Some((found, (home, name), dataset, uid))
             });
             let Some((found, dataset, seen, uid)) = found else { continue };
-            let Some((profile, known)) = known(hub, workload, source, owner.clone(), found) else { continue };
+            // A namespace that may not use it any more is not named beside it.
+            let owner = whose.filter(|whose| whose.dataset == *found).map(|whose| whose.owner);
+            let owner = owner.filter(|owner| {
+                owner.split_once('/').is_some_and(|(namespace, _)| seen.spec.admits(dataset.0, namespace))
+            });
+            let Some((profile, known)) = known(hub, workload, source, owner, found) else { continue };
             let (workload, source) = (workload.into(), source.into());
             let told = ProfileLearned { workload, source, profile, ..ProfileLearned::default() };
-            let written = profile::write(&told, dataset, uid.clone(), known, Timestamp::now());
-            let Some((namespace, object)) = written else { continue };
-            match writer.profile(&namespace, &object).await {
+            let Some(object) = profile::write(&told, dataset, uid.clone(), known, Timestamp::now()) else {
+                continue;
+            };
+            let namespace = dataset.0;
+            match writer.profile(namespace, &object).await {
                 Ok(()) => {}
                 Err(WriteError::NotLeading) => return,
                 // Tried again when it is learned anew: what is refused now would be refused in a second.
@@ -73,15 +80,14 @@ pub async fn keep(hub: &Hub, stores: &Stores, writer: &Writer) {
                     tracing::warn!("AccessProfile {namespace}/{name} was not written: {error}");
                 }
             }
-            let admits = |namespace: &str| seen.spec.admits(dataset.0, namespace);
-            thin(&stores.profiles.of(&uid), admits, writer).await;
+            thin(&stores.profiles.of(&uid), namespace, writer).await;
         }
     }
 }
 
 /// Lets go of what a Dataset has too many of: as many at once as are written, so that there are never more again.
-async fn thin(all: &[Arc<AccessProfile>], admits: impl Fn(&str) -> bool, writer: &Writer) {
-    for profile in few::surplus(all, admits).into_iter().take(AT_ONCE) {
+async fn thin(all: &[Arc<AccessProfile>], home: &str, writer: &Writer) {
+    for profile in few::surplus(all, home).into_iter().take(AT_ONCE) {
         let (Some(namespace), Some(uid)) = (profile.namespace(), profile.uid()) else { continue };
         let name = profile.name_any();
         let api = writer.namespaced::<AccessProfile>(&namespace);
@@ -98,13 +104,13 @@ async fn thin(all: &[Arc<AccessProfile>], admits: impl Fn(&str) -> bool, writer:
 /// An AccessProfile was seen: agents that ask for it are told.
 pub fn hear(hub: &Hub, seen: &AccessProfile) {
     // What somebody else wrote there says nothing; the agent checks what it is given.
-    let Some((told, owner)) = profile::read(seen) else { return };
-    let first = facts::first(seen).map(|first| (facts::of(seen), first)).into_iter().collect();
+    let Some(told) = profile::read(seen) else { return };
+    let dataset = facts::of(seen);
+    let whose = profile::is_owned(seen)
+        .then(|| Whose { owner: facts::workload(seen).into(), dataset: dataset.clone() });
+    let first = facts::first(seen).map(|first| (dataset, first)).into_iter().collect();
     hub.profiles(|profiles| {
-        let restored = profiles.restore(&told.workload, &told.source, told.profile, first);
-        if let Some(owner) = owner.filter(|_| restored) {
-            profiles.ran_for(&told.workload, &told.source, owner);
-        }
+        profiles.restore(&told.workload, &told.source, told.profile, first, whose);
     });
 }
 

@@ -11,7 +11,6 @@ use kube::api::ObjectMeta;
 use operator_api::crd::AccessProfile;
 use operator_api::crd::access_profile::{AccessProfileSpec, ChunkRange, MAX_DATA, MAX_FIRST, WorkloadRef};
 use operator_api::crd::common::DatasetRef;
-use operator_api::crd::dataset_kind::DatasetSpec;
 use operator_api::report::v1::ProfileLearned;
 use prost::Message;
 
@@ -36,43 +35,33 @@ pub struct Known {
     pub first: Option<First>,
 }
 
-/// (namespace, object); none for what is not written: workloads outside of the cluster, and what does not fit.
-/// `dataset` is (namespace, name).
+/// None for what is not written: workloads outside of the cluster, and what does not fit. `dataset` is (namespace, name):
+/// it lies beside that, and goes with it. An agent's paths are those of all its pods that run the program, so no other
+/// namespace is given them.
 pub fn write(
     told: &ProfileLearned,
     dataset: (&str, &str),
     dataset_uid: String,
     known: Known,
     at: Timestamp,
-) -> Option<(String, AccessProfile)> {
-    let (namespace, workload) = workload(&told.workload, known.owner.as_deref(), dataset.0)?;
+) -> Option<AccessProfile> {
+    let workload = workload(&told.workload, known.owner.as_deref(), dataset.0)?;
     let data = STANDARD.encode(told.encode_to_vec());
     if data.len() > MAX_DATA {
         return None;
     }
-    let at_home = namespace == dataset.0;
-    // What was learned of a Dataset that is gone goes with it. An owner in another namespace would not be found: there
-    // these labels are what the operator goes by (`reconcile/orphans.rs`).
-    let mut labels = BTreeMap::from([(marks::MANAGED_BY.0.to_owned(), marks::MANAGED_BY.1.to_owned())]);
-    let owner = if at_home {
-        Some(OwnerReference {
-            api_version: "headrace.io/v1alpha1".into(),
-            kind: "Dataset".into(),
-            name: dataset.1.into(),
-            uid: dataset_uid,
-            ..OwnerReference::default()
-        })
-    } else {
-        labels.insert(marks::DATASET_NAMESPACE.to_owned(), dataset.0.to_owned());
-        labels.insert(marks::DATASET_NAME.to_owned(), dataset.1.to_owned());
-        labels.insert(marks::DATASET_UID.to_owned(), dataset_uid);
-        None
+    let owner = OwnerReference {
+        api_version: "headrace.io/v1alpha1".into(),
+        kind: "Dataset".into(),
+        name: dataset.1.into(),
+        uid: dataset_uid,
+        ..OwnerReference::default()
     };
     let name = format!("learned-{:016x}", hash64(&(&told.workload, &told.source)));
     let metadata = ObjectMeta {
         name: Some(name),
-        owner_references: owner.map(|owner| vec![owner]),
-        labels: Some(labels),
+        owner_references: Some(vec![owner]),
+        labels: Some(BTreeMap::from([(marks::MANAGED_BY.0.to_owned(), marks::MANAGED_BY.1.to_owned())])),
         ..ObjectMeta::default()
     };
     let Known { owner: _, pattern, first } = known;
@@ -83,37 +72,31 @@ pub fn write(
     };
     let spec = AccessProfileSpec {
         workload,
-        dataset: DatasetRef { name: dataset.1.into(), namespace: (!at_home).then(|| dataset.0.into()) },
+        dataset: DatasetRef { name: dataset.1.into(), namespace: None },
         version: first.as_ref().map(|first| first.version.text()),
         pattern: pattern.map(|words| words.chars().take(WORDS).collect()),
         first: runs.map(range).collect(),
         data,
         learned_at: Some(Time(at)),
     };
-    Some((namespace, AccessProfile { metadata, spec }))
+    Some(AccessProfile { metadata, spec })
 }
 
-/// What an agent has told, and whose pods it was told of, if that is what it says. It may lie where anybody has a
-/// Dataset: the program it names is nobody's, and at the worst something else is prefetched.
-pub fn read(profile: &AccessProfile) -> Option<(ProfileLearned, Option<Name>)> {
-    if profile.spec.data.len() > MAX_DATA {
+/// What an agent has told, if it is that and lies where it would be written, beside its Dataset.
+pub fn read(profile: &AccessProfile) -> Option<ProfileLearned> {
+    let lies = profile.namespace()?;
+    let at_home = profile.spec.dataset.namespace.as_ref().is_none_or(|home| *home == lies);
+    if !at_home || profile.spec.data.len() > MAX_DATA {
         return None;
     }
     let bytes = STANDARD.decode(&profile.spec.data).ok()?;
     let told = ProfileLearned::decode(bytes.as_slice()).ok()?;
-    if !runs_in_the_cluster(&told.workload) {
-        return None;
-    }
-    let WorkloadRef { kind, name } = &profile.spec.workload;
-    let namespace = profile.namespace()?;
-    let owner = (kind != PROGRAM).then(|| format!("{namespace}/{kind}/{name}").into());
-    Some((told, owner))
+    runs_in_the_cluster(&told.workload).then_some(told)
 }
 
-/// Whether a workload may have learned anything of a Dataset that lives in `home`: where it is known whose it is, that
-/// namespace may use it.
-pub fn admitted(key: &str, owner: Option<&str>, home: &str, spec: &DatasetSpec) -> bool {
-    workload(key, owner, home).is_some_and(|(namespace, _)| spec.admits(home, &namespace))
+/// Whether it says whose pods the workload ran in.
+pub fn is_owned(profile: &AccessProfile) -> bool {
+    profile.spec.workload.kind != PROGRAM
 }
 
 /// An agent's key says where the process runs and what it is: `pod exe=… script=…`.
@@ -121,8 +104,8 @@ fn runs_in_the_cluster(key: &str) -> bool {
     key.split_once(' ').is_some_and(|(place, _)| matches!(place, "pod" | "container"))
 }
 
-/// Its namespace, and what it is to a person. No path is written in the clear.
-fn workload(key: &str, owner: Option<&str>, home: &str) -> Option<(String, WorkloadRef)> {
+/// What it is to a person, from beside a Dataset in `home`; none outside of the cluster. No path is written in the clear.
+fn workload(key: &str, owner: Option<&str>, home: &str) -> Option<WorkloadRef> {
     if !runs_in_the_cluster(key) {
         return None;
     }
@@ -131,12 +114,13 @@ fn workload(key: &str, owner: Option<&str>, home: &str) -> Option<(String, Workl
     let owner = owner.and_then(|owner| {
         let mut parts = owner.splitn(3, '/');
         let (namespace, kind, name) = (parts.next()?, parts.next()?, parts.next()?);
-        (fits(namespace, SHORT) && fits(kind, SHORT) && fits(name, LONG) && kind != PROGRAM)
-            .then(|| (namespace.to_owned(), WorkloadRef { kind: kind.into(), name: name.into() }))
+        let fits = fits(namespace, SHORT) && fits(kind, SHORT) && fits(name, LONG) && kind != PROGRAM;
+        let namespace = (namespace != home).then(|| namespace.to_owned());
+        fits.then(|| WorkloadRef { kind: kind.into(), name: name.into(), namespace })
     });
     Some(owner.unwrap_or_else(|| {
         let name = format!("{:016x}", hash64(key));
-        (home.to_owned(), WorkloadRef { kind: PROGRAM.into(), name })
+        WorkloadRef { kind: PROGRAM.into(), name, namespace: None }
     }))
 }
 
@@ -151,11 +135,11 @@ mod tests {
         ProfileLearned { workload: workload.into(), source, profile, ..ProfileLearned::default() }
     }
 
-    fn written(told: &ProfileLearned, owner: Option<&str>) -> Option<(String, AccessProfile)> {
+    fn written(told: &ProfileLearned, owner: Option<&str>) -> Option<AccessProfile> {
         let first = First::new(Version(7), [9..12, 0..1]);
         let known = Known { owner: owner.map(Name::from), pattern: Some("shuffled".into()), first };
         let written = write(told, ("ml", "train"), "u".into(), known, Timestamp::UNIX_EPOCH);
-        written.map(|(namespace, object)| (namespace.clone(), lying(&namespace, object)))
+        written.map(|object| lying("ml", object))
     }
 
     /// As the apiserver gives it.
@@ -167,11 +151,10 @@ mod tests {
     #[test]
     fn what_was_told_comes_back() {
         let told = told("pod exe=/usr/bin/python3 script=/t.py");
-        for owner in [Some("ml/Job/t"), None] {
-            let (namespace, object) = written(&told, owner).unwrap();
-            let back = read(&object).unwrap();
-            assert_eq!((namespace.as_str(), back.1.as_deref()), ("ml", owner));
-            assert_eq!(back.0, told);
+        for owner in [Some("ml/Job/t"), Some("web/Job/t"), None] {
+            let object = written(&told, owner).unwrap();
+            assert_eq!(read(&object), Some(told.clone()));
+            assert_eq!(is_owned(&object).then(|| facts::workload(&object)).as_deref(), owner);
             let text = serde_json::to_string(&object.spec.workload).unwrap();
             assert!(!text.contains('/'), "{text}");
             let owner = &object.metadata.owner_references.as_ref().unwrap()[0];
@@ -179,67 +162,36 @@ mod tests {
                 (owner.kind.as_str(), owner.name.as_str(), owner.uid.as_str()),
                 ("Dataset", "train", "u")
             );
-            assert_eq!(written(&told, None).unwrap().1.metadata.name, object.metadata.name);
+            assert_eq!(written(&told, None).unwrap().metadata.name, object.metadata.name);
             assert_eq!(facts::first(&object), First::new(Version(7), [9..12, 0..1]));
         }
-        let (_, job) = written(&told, Some("ml/Job/t")).unwrap();
-        let WorkloadRef { kind, name } = job.spec.workload;
-        assert_eq!((kind.as_str(), name.as_str()), ("Job", "t"));
+        let WorkloadRef { kind, name, namespace } = written(&told, Some("ml/Job/t")).unwrap().spec.workload;
+        assert_eq!((kind.as_str(), name.as_str(), namespace), ("Job", "t", None));
     }
 
     #[test]
-    fn a_workload_of_another_namespace_stays_there() {
-        let (namespace, object) = written(&told("pod exe=/x"), Some("web/Job/t")).unwrap();
-        assert_eq!(namespace, "web");
-        assert_eq!(object.spec.dataset.namespace.as_deref(), Some("ml"));
-        assert_eq!(object.metadata.owner_references, None);
-        assert_eq!(read(&object).unwrap().1.as_deref(), Some("web/Job/t"));
-        let labels = object.metadata.labels.unwrap();
-        assert_eq!(
-            labels.get(marks::DATASET_UID).map(String::as_str),
-            Some("u"),
-            "to be found by when it goes"
-        );
-    }
-
-    #[test]
-    fn nobody_speaks_for_the_pods_of_another_namespace() {
-        let (_, object) = written(&told("pod exe=/x"), Some("ml/Job/t")).unwrap();
+    fn nobody_speaks_for_the_pods_of_another_namespace_but_beside_a_dataset() {
+        let object = written(&told("pod exe=/x"), Some("web/Job/t")).unwrap();
         let mut elsewhere = lying("aaa", object);
         elsewhere.spec.dataset.namespace = Some("ml".into());
-        assert_eq!(read(&elsewhere).unwrap().1.as_deref(), Some("aaa/Job/t"));
+        assert_eq!(read(&elsewhere), None);
+        assert_eq!(facts::workload(&elsewhere), "aaa/Job/t");
+        // Of a Dataset of its own.
+        elsewhere.spec.dataset.namespace = None;
+        assert_eq!(
+            (facts::workload(&elsewhere).as_str(), &*facts::of(&elsewhere)),
+            ("web/Job/t", "aaa/train")
+        );
     }
 
     #[test]
     fn what_the_schema_would_refuse_is_nobodys() {
         let (kind, name) = ("k".repeat(SHORT + 1), "n".repeat(LONG + 1));
-        for owner in [
-            "ml",
-            "ml/Job",
-            "ml//t",
-            "ml/Job/",
-            "/Job/t",
-            "ml/Program/t",
-            &format!("ml/{kind}/t"),
-            &format!("ml/Job/{name}"),
-        ] {
-            let (namespace, object) = written(&told("pod exe=/x"), Some(owner)).unwrap();
-            assert_eq!((namespace.as_str(), object.spec.workload.kind.as_str()), ("ml", PROGRAM), "{owner}");
+        let (kind, name) = (format!("ml/{kind}/t"), format!("ml/Job/{name}"));
+        for owner in ["ml", "ml/Job", "ml//t", "ml/Job/", "/Job/t", "ml/Program/t", &kind, &name] {
+            let object = written(&told("pod exe=/x"), Some(owner)).unwrap();
+            assert!(!is_owned(&object), "{owner}");
         }
-    }
-
-    #[test]
-    fn nothing_is_kept_in_a_namespace_that_may_not_use_the_dataset() {
-        let spec: DatasetSpec = serde_json::from_value(
-            serde_json::json!({"mounts": [], "sharing": {"grants": [{"namespace": "web"}]}}),
-        )
-        .unwrap();
-        let admitted =
-            |namespace: &str| admitted("pod exe=/x", Some(&format!("{namespace}/Job/t")), "ml", &spec);
-        assert!(admitted("ml") && admitted("web"));
-        assert!(!admitted("kube-system"));
-        assert!(super::admitted("pod exe=/x", None, "ml", &spec), "it is kept beside the Dataset");
-        assert!(!super::admitted("host exe=/x", Some("ml/Job/t"), "ml", &spec));
     }
 
     #[test]
@@ -249,7 +201,7 @@ mod tests {
         }
         let large = ProfileLearned { profile: vec![0; MAX_DATA], ..told("pod exe=/x") };
         assert_eq!(written(&large, None), None);
-        let mut damaged = written(&told("pod exe=/x"), None).unwrap().1;
+        let mut damaged = written(&told("pod exe=/x"), None).unwrap();
         damaged.spec.data = "no base64!".into();
         assert_eq!(read(&damaged), None);
     }

@@ -40,7 +40,7 @@ impl Turns {
             }
         }
         self.written.retain(|_, (at, _)| now.saturating_sub(*at) < SELDOM);
-        let is_owned = |key: &Key| profiles.owner(&key.0, &key.1).is_some();
+        let is_owned = |key: &Key| profiles.whose(&key.0, &key.1).is_some();
         // Whose it is may be known a moment after it is told, and pods are found by that.
         let rests = |key: &Key| self.written.get(key).is_some_and(|(_, owned)| *owned || !is_owned(key));
         let mut due: Vec<(u64, Key)> = self
@@ -62,6 +62,7 @@ impl Turns {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingest::Whose;
 
     fn put(profiles: &mut Profiles, workload: &str, byte: u8) {
         profiles.put(Some(&"n1".into()), workload, "s", vec![byte], Vec::new());
@@ -82,7 +83,7 @@ mod tests {
             put(&mut profiles, name, 1);
         }
         // What lies in the cluster already need not be written there.
-        profiles.restore("kept", "s", vec![1], Vec::new());
+        profiles.restore("kept", "s", vec![1], Vec::new(), None);
         assert_eq!(due(&mut turns, &profiles, 1), ["c", "b"]);
         put(&mut profiles, "c", 2);
         assert_eq!(due(&mut turns, &profiles, 2), ["a"]);
@@ -123,7 +124,7 @@ mod tests {
         assert_eq!(due(&mut turns, &profiles, 0), ["w"]);
         put(&mut profiles, "w", 2);
         assert!(due(&mut turns, &profiles, 30).is_empty());
-        profiles.ran_for("w", "s", "ml/Job/t".into());
+        profiles.ran_for("w", "s", Whose { owner: "ml/Job/t".into(), dataset: "ml/d".into() });
         assert_eq!(due(&mut turns, &profiles, 60), ["w"]);
         put(&mut profiles, "w", 3);
         assert!(due(&mut turns, &profiles, 90).is_empty(), "once");

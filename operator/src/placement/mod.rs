@@ -31,7 +31,7 @@ pub use nearness::Near;
 pub use piece::Pieces;
 pub use plan::{Flights, Instruction, MAX_RESUMED, PlanLimits, plan};
 pub use reason::{Because, Reason};
-pub use room::SILENCE_MS;
+pub use room::{SILENCE_MS, allows};
 pub use settle::{MARGIN, Move};
 pub use step::{Holder, Limits, Placement, Step};
 

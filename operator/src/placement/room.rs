@@ -37,7 +37,10 @@ pub fn room(node: &Node, now: Millis) -> Room {
     }
     let capacity = node.capacity().unwrap_or_default();
     let bytes = if capacity.cache > 0 { capacity.cache } else { capacity.ram };
-    let pressed = node.pressure().is_some_and(|p| p.memory >= PRESSURE || p.io >= PRESSURE);
+    // Waiting for a page of a slow store counts as pressure on I/O: where pages are what is held, those nodes would be shut
+    // out whose readers need it most. It says something of a disk that would be written to.
+    let disk = capacity.cache > 0;
+    let pressed = node.pressure().is_some_and(|p| p.memory >= PRESSURE || (disk && p.io >= PRESSURE));
     let closed = facts.unschedulable || node.silent().is_some() || pressed || node.capacity().is_none();
     // An agent that restarts has not said yet what room there is: what was given out stays so.
     let budget = if node.capacity().is_none() { u64::MAX } else { (bytes as f64 * SHARE) as u64 };

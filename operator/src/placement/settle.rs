@@ -210,7 +210,9 @@ impl<'a> Turn<'a> {
             .holders()
             .filter(|(id, _)| lacks(id))
             .filter_map(|(id, held)| {
-                Some((held.bytes(subject.dataset.bytes()), self.inventory.node(id)?.key(), id))
+                // What has to be brought in is counted by whole chunks.
+                let whole = held.ram.len().max(held.cache.len());
+                Some((whole, held.bytes(subject.dataset.bytes()), self.inventory.node(id)?.key(), id))
             })
             .collect();
         holders.sort_unstable_by(|a, b| b.cmp(a));

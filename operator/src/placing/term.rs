@@ -221,6 +221,7 @@ impl Term {
             reason: reason.into(),
             useful_ms: u32::try_from(useful_ms).unwrap_or(u32::MAX),
             priority: PRIORITY,
+            awaits_mount: false,
         })
     }
 }

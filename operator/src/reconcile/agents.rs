@@ -1,4 +1,4 @@
-//! What a DataLoad asks of agents, and what they answer.
+//! What a DataLoad, or a pod that got its node, asks of agents, and what they answer.
 
 use crate::inventory::{Chunks, Name, Version};
 
@@ -17,6 +17,8 @@ pub struct Wish {
     pub pin: bool,
     pub priority: u32,
     pub reason: String,
+    /// The node will have the Dataset on a mount only later.
+    pub awaits_mount: bool,
 }
 
 /// How far a wish is.

@@ -1,6 +1,5 @@
 //! What is left of a Dataset that is gone. Volumes and claims: somebody took its finalizer out while no operator ran,
-//! or deleted the CRD by force. Profiles that were learned of it in other namespaces: a Dataset can own nothing there.
-//! Nobody else would ever remove them.
+//! or deleted the CRD by force. Nobody else would ever remove them.
 //!
 //! Missing in the reflector is not gone: two watches are never at the same moment. What is missing in two looks is
 //! asked for once more, and what the apiserver itself does not have is swept.
@@ -12,7 +11,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::ResourceExt;
 use kube::api::ListParams;
-use operator_api::crd::{AccessProfile, Dataset};
+use operator_api::crd::Dataset;
 
 use super::dataset::reconcile::Context;
 use super::dataset::volumes::{self, Act};
@@ -23,9 +22,6 @@ pub(super) const LOOK: Duration = Duration::from_secs(10);
 
 /// Datasets swept at one look; the rest waits for the next.
 const AT_ONCE: usize = 64;
-
-/// Profiles of one of them; each is a request.
-const PROFILES_AT_ONCE: usize = 64;
 
 /// Who was missing at the last look, by uid.
 #[derive(Debug, Default)]
@@ -51,7 +47,6 @@ pub async fn run(context: Arc<Context>) {
     loop {
         let stores = &context.stores;
         let owners = stores.claims.owners().into_iter().chain(stores.volumes.owners());
-        let owners = owners.chain(stores.profiles.owners());
         let there = stores.datasets.state().iter().filter_map(|dataset| dataset.uid()).collect();
         for uid in missing.look(owners, &there).into_iter().take(AT_ONCE) {
             if let Err(error) = sweep(&context, &uid).await {
@@ -64,14 +59,8 @@ pub async fn run(context: Arc<Context>) {
 
 async fn sweep(context: &Context, uid: &str) -> Result<(), WriteError> {
     let (claims, volumes) = (context.stores.claims.of(uid), context.stores.volumes.of(uid));
-    let profiles = context.stores.profiles.of(uid);
-    // Whoever else writes that label on a profile of his own keeps it.
-    let ours = |profile: &&Arc<AccessProfile>| {
-        profile.labels().get(marks::MANAGED_BY.0).is_some_and(|by| by == marks::MANAGED_BY.1)
-    };
     let labels =
         claims.iter().map(|claim| claim.labels()).chain(volumes.iter().map(|volume| volume.labels()));
-    let labels = labels.chain(profiles.iter().filter(ours).map(|profile| profile.labels()));
     let mut names = labels.filter_map(|labels| {
         Some((labels.get(marks::DATASET_NAMESPACE)?.clone(), labels.get(marks::DATASET_NAME)?.clone()))
     });
@@ -104,12 +93,6 @@ async fn sweep(context: &Context, uid: &str) -> Result<(), WriteError> {
             }
             Act::AddFinalizer | Act::CreateVolume(..) | Act::CreateClaim(..) | Act::RemoveFinalizer => {}
         }
-    }
-    for profile in profiles.iter().filter(ours).take(PROFILES_AT_ONCE) {
-        let (Some(home), Some(id)) = (profile.namespace(), profile.uid()) else { continue };
-        let learned = profile.name_any();
-        tracing::info!("AccessProfile {home}/{learned} is removed: its Dataset {namespace}/{name} is gone");
-        writer.delete(&writer.namespaced::<AccessProfile>(&home), &learned, &id).await?;
     }
     Ok(())
 }

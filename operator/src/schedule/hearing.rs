@@ -27,7 +27,7 @@ pub struct Hearing {
     profiles: Mutex<Profiles>,
 }
 
-/// A workload has a profile for each container: what one of them said is taken back when it is deleted.
+/// A workload has a profile for each program: what one of them said is taken back when it is deleted.
 #[derive(Debug, Default)]
 struct Profiles {
     subjects: HashMap<Key, Subject>,
@@ -112,9 +112,7 @@ impl Hearing {
 
     fn learned(&self, profile: &AccessProfile) {
         let namespace = profile.namespace().unwrap_or_default();
-        let spec = &profile.spec;
-        let workload = format!("{namespace}/{}/{}", spec.workload.kind, spec.workload.name);
-        let said = ((workload, facts::of(profile)), facts::first(profile));
+        let said = ((facts::workload(profile), facts::of(profile)), facts::first(profile));
         self.profile((namespace, profile.name_any()), Some(said));
     }
 
@@ -238,7 +236,7 @@ mod tests {
         };
         hear(Heard::Profile(&profile("main", "a", Some(one), 0, 5)));
         hear(Heard::Profile(&profile("side", "a", Some(one), 8, 2)));
-        assert_eq!(said("a"), [(1, vec![0..5, 8..10])], "both containers read");
+        assert_eq!(said("a"), [(1, vec![0..5, 8..10])], "both programs read");
         hear(Heard::Profile(&profile("main", "b", Some(one), 0, 5)));
         assert_eq!((said("a"), said("b")), (vec![(1, vec![8..10])], vec![(1, vec![0..5])]));
         // What cannot be, and what belongs to no version, says nothing.

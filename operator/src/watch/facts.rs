@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
+use operator_api::crd::access_profile::WorkloadRef;
 use operator_api::crd::dataset as crd;
 use operator_api::crd::{AccessProfile, Dataset};
 use operator_api::validate::quantity;
@@ -34,6 +35,16 @@ pub fn of(profile: &AccessProfile) -> Name {
     let namespace = profile.namespace().unwrap_or_default();
     let dataset = &profile.spec.dataset;
     name(dataset.namespace.as_deref().unwrap_or(&namespace), &dataset.name)
+}
+
+/// Whose it is, as `namespace/Kind/name`. Who may write where a Dataset lives may say of the pods of another namespace how
+/// they read that Dataset, and of no other.
+pub fn workload(profile: &AccessProfile) -> String {
+    let lies = profile.namespace().unwrap_or_default();
+    let at_home = profile.spec.dataset.namespace.as_ref().is_none_or(|home| *home == lies);
+    let WorkloadRef { kind, name, namespace } = &profile.spec.workload;
+    let namespace = namespace.as_ref().filter(|_| at_home).unwrap_or(&lies);
+    format!("{namespace}/{kind}/{name}")
 }
 
 /// What its workload reads first; none where that is not said, or of no version.

@@ -144,6 +144,13 @@ async fn the_next_replica_goes_where_its_bytes_are(
         }));
     }
     says("trainer", "prefers led-2 (256.0 MiB) of led/train (256.0 MiB expected to be read)").await;
+    until("what is stale is kept too", LIMIT, async || {
+        let kept = stage.api::<AccessProfile>().list(&ListParams::default()).await?.items;
+        let there = kept.iter().any(|kept| kept.spec.workload.name == "former");
+        Ok(if there { Seen::Done(()) } else { Seen::NotYet(format!("{} are", kept.len())) })
+    })
+    .await
+    .unwrap();
     says("former", "prefers led-1 (768.0 MiB)").await;
     says("another", "prefers led-1 (768.0 MiB)").await;
     let kept = stage.api::<AccessProfile>().list(&ListParams::default()).await.unwrap().items;

@@ -8,6 +8,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt};
+use operator::marks::MANAGED_BY;
 use operator_api::crd::{AccessProfile, DataBackup, DataLoad, DataMigrate, DataProcess, Dataset};
 use operator_api::report::v1::down::Kind as Told;
 use operator_api::report::v1::{ProfileLearned, up};
@@ -22,6 +23,9 @@ use super::stage::{LIMIT, api, apply, dataset, gone, make, operation, phase_is, 
 const NAMESPACE: &str = "b";
 /// Uses a Dataset of the other.
 const GUEST: &str = "a";
+
+/// As many AccessProfiles as a Dataset may have (docs/operator.md).
+const MOST_PROFILES: usize = 256;
 const DATASET: &str = "worked";
 
 fn of(kind: &str, name: &str, spec: Value) -> Value {
@@ -247,17 +251,27 @@ pub async fn loads(client: &Client, folder: &Path, listen: SocketAddr) {
 
     // What the agent told is in the status.
     let known = said(&datasets, "loaded", "Observed", "True AgentsReport: reported by one agent").await;
-    let status = serde_json::to_value(known.status.unwrap()).unwrap();
+    let status = serde_json::to_value(known.status.clone().unwrap()).unwrap();
     assert_eq!(status["totalBytes"], BYTES, "{status}");
     let version = &status["versions"][0];
     assert_eq!((&version["current"], &version["totalBytes"]), (&json!(true), &json!(BYTES)), "{status}");
     assert!(version["firstSeen"].is_string(), "{status}");
 
-    // What it learned is kept as long as the Dataset is, also of a workload in a namespace where that owns nothing.
+    // What it learned is kept beside the Dataset as long as that is, also of a workload in another namespace.
     // An agent teaches of Datasets that a pod on its node uses, or used; this one has nothing fetched for it.
     let reader = json!({"metadata": {"name": "reader", "annotations": {"headrace.io/scheduling": "disabled"}},
         "spec": {"nodeName": "life-0", "containers": [{"name": "main", "image": "registry.invalid/none"}],
                  "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "loaded"}}]}});
+    // As many as a Dataset may have, learned before these: the oldest goes for each that comes.
+    let profiles: Api<AccessProfile> = api(client, NAMESPACE);
+    let uid = known.metadata.uid.unwrap();
+    for number in 0..MOST_PROFILES {
+        let old = json!({
+            "metadata": {"name": format!("old-{number:03}"), "labels": {MANAGED_BY.0: MANAGED_BY.1},
+                "ownerReferences": [{"apiVersion": "headrace.io/v1alpha1", "kind": "Dataset", "name": "loaded", "uid": uid}]},
+            "spec": {"workload": {"kind": "Program", "name": "old"}, "dataset": {"name": "loaded"}, "data": ""}});
+        make(&profiles, old).await;
+    }
     let mut kept = Vec::new();
     for namespace in [NAMESPACE, GUEST] {
         let pods: Api<Pod> = api(client, namespace);
@@ -271,35 +285,34 @@ pub async fn loads(client: &Client, folder: &Path, listen: SocketAddr) {
                 pods: made.metadata.uid.iter().cloned().collect(),
             }));
         };
-        let profiles: Api<AccessProfile> = api(client, namespace);
         let learned = until("an AccessProfile is there", LIMIT, async || {
             // The operator may not have heard of the pod yet.
             teach();
             // Those that a backup is given stand here for a while, too.
             let all = profiles.list(&ListParams::default()).await?.items;
-            let ours = all.into_iter().find(|profile| {
-                (profile.spec.dataset.name.as_str(), profile.spec.workload.name.as_str())
-                    == ("loaded", "reader")
+            let guest = (namespace == GUEST).then(|| GUEST.to_owned());
+            let ours = all.into_iter().find(|AccessProfile { spec, .. }| {
+                let workload = &spec.workload;
+                (spec.dataset.name.as_str(), workload.name.as_str()) == ("loaded", "reader")
+                    && workload.namespace == guest
             });
             Ok(ours.map_or(Seen::NotYet("none".into()), Seen::Done))
         })
         .await
         .unwrap();
-        assert_eq!(learned.owner_references().len(), usize::from(namespace == NAMESPACE), "{learned:?}");
-        kept.push((profiles, learned.name_any()));
+        assert_eq!(learned.owner_references().len(), 1, "{learned:?}");
+        kept.push(learned.name_any());
         let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
         pods.delete("reader", &now).await.unwrap();
     }
-    // As long as two sweeps and some: the Dataset is there.
-    tokio::time::sleep(Duration::from_secs(25)).await;
-    for (profiles, name) in &kept {
-        assert!(profiles.get_opt(name).await.unwrap().is_some(), "{name}");
-    }
+    gone(&profiles, "old-000").await;
+    let newest = format!("old-{:03}", MOST_PROFILES - 1);
+    assert!(profiles.get_opt(&newest).await.unwrap().is_some(), "it was learned last of those");
     drop(node);
     datasets.delete("loaded", &DeleteParams::default()).await.unwrap();
     gone(&datasets, "loaded").await;
-    for (profiles, name) in &kept {
-        gone(profiles, name).await;
+    for name in &kept {
+        gone(&profiles, name).await;
     }
 }
 

@@ -37,8 +37,15 @@ async fn one_agent_one_report_one_instruction() {
 
     let extent = Extent { dataset: "a/one".into(), path: b"train"[..].into(), chunks: None };
     let work = Work::Fetch(extent, inventory::Tier::Ram);
-    let wish =
-        Wish { id: "w1".into(), node: "n1".into(), work, reason: "test".into(), useful_ms: 0, priority: 0 };
+    let wish = Wish {
+        id: "w1".into(),
+        node: "n1".into(),
+        work,
+        reason: "test".into(),
+        useful_ms: 0,
+        priority: 0,
+        awaits_mount: false,
+    };
     let mut ends = operator.hub.ends();
     operator.hub.instruct(wish.clone()).unwrap();
     let Told::Instruction(told) = hear(&mut link).await else { panic!("no instruction") };
@@ -78,8 +85,15 @@ async fn the_operator_restarts() {
     // Made again before the agent comes.
     let extent = Extent { dataset: "a/one".into(), path: Box::default(), chunks: None };
     let work = Work::Fetch(extent, inventory::Tier::Ram);
-    let wish =
-        Wish { id: "w1".into(), node: "n1".into(), work, reason: "test".into(), useful_ms: 0, priority: 0 };
+    let wish = Wish {
+        id: "w1".into(),
+        node: "n1".into(),
+        work,
+        reason: "test".into(),
+        useful_ms: 0,
+        priority: 0,
+        awaits_mount: false,
+    };
     second.hub.instruct(wish).unwrap();
     let (mut link, welcome) =
         connect::attach(&second.address, channel, speaker.hello(in_hand)).await.unwrap();

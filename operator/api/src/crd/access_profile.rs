@@ -27,6 +27,10 @@ pub struct WorkloadRef {
     /// Name of the owner.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+    /// Its namespace, where that is not the profile's own: the Dataset is shared with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
 }
 
 /// Chunks in a row.

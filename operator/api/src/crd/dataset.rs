@@ -18,11 +18,12 @@ use super::common::EncryptOption;
     validation = Rule::new("!has(self.path) || (self.path.startsWith('/') && !self.path.matches('(^|/)[.][.](/|$)'))").message("path must be absolute and without '..', such as /train"),
 )]
 pub struct Mount {
-    /// URL of the data, such as `s3://bucket/train`, `https://host/data`, `nfs://host/export`,
-    /// `pvc://claim/folder` or `local:///mnt/data`.
+    /// URL of the data, such as `nfs://host/export`, `juicefs://name/folder`, `mounted://source/folder` (a file system as
+    /// a node's mountinfo names it), `s3://bucket/train`, `https://host/data`, `pvc://claim/folder` or `local:///mnt/data`.
+    /// Until the data path exists only the first three can be seen on nodes, where something else has mounted them.
     #[schemars(length(min = 5, max = 2048), regex(pattern = r"^[a-z][a-z0-9+.-]*://[^\s]*$"))]
     pub mount_point: String,
-    /// Options for the store's client. Never secrets: those are `encryptOptions`.
+    /// Options for the store's client, for the data path to come. Never secrets: those are `encryptOptions`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub options: BTreeMap<String, String>,
@@ -34,10 +35,10 @@ pub struct Mount {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub path: Option<String>,
-    /// Refuse writes below this mount.
+    /// Refuse writes below this mount, for the data path to come.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read_only: bool,
-    /// Options whose values are secrets.
+    /// Options whose values are secrets, for the data path to come.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]

@@ -44,7 +44,7 @@ pub struct DatasetSpec {
     /// The stores and where they are seen in the Dataset.
     #[schemars(length(min = 1, max = 32))]
     pub mounts: Vec<Mount>,
-    /// Options for every mount; a mount's own win.
+    /// Options for every mount, for the data path to come; a mount's own win.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub shared_options: BTreeMap<String, String>,

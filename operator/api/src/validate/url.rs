@@ -91,7 +91,13 @@ impl StoreUrl {
     /// store is reached over its own protocol only.
     pub fn mounted(&self) -> Option<(String, String)> {
         match self.scheme.as_str() {
-            "nfs" => Some((format!("{}:/{}", self.authority, self.path), String::new())),
+            // Mountinfo names the server without its port.
+            "nfs" => {
+                let port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+                let host = self.authority.rsplit_once(':').filter(|(_, end)| port(end));
+                let host = host.map_or(&*self.authority, |(host, _)| host);
+                Some((format!("{host}:/{}", self.path), String::new()))
+            }
             "juicefs" => Some((format!("JuiceFS:{}", self.authority), self.path.clone())),
             "mounted" => Some((decode(&self.authority).ok()?, self.path.clone())),
             _ => None,

@@ -7,7 +7,15 @@ use crate::inventory::{Tier, Version};
 fn wish(id: &str, priority: u32) -> Wish {
     let extent = Extent { dataset: "a/b".into(), path: Box::default(), chunks: None };
     let work = Work::Fetch(extent, Tier::Ram);
-    Wish { id: id.into(), node: "n1".into(), work, reason: "test".into(), useful_ms: 0, priority }
+    Wish {
+        id: id.into(),
+        node: "n1".into(),
+        work,
+        reason: "test".into(),
+        useful_ms: 0,
+        priority,
+        awaits_mount: false,
+    }
 }
 
 fn progress(state: State) -> Progress {
@@ -19,7 +27,7 @@ fn sent(desk: &mut Desk) -> Vec<String> {
         Due::Instruct(wish) => wish.id.to_string(),
         Due::Withdraw(id) => format!("-{id}"),
     };
-    desk.due("n1", 10).into_iter().map(name).collect()
+    desk.due("n1", 10, |_| true).into_iter().map(name).collect()
 }
 
 #[test]
@@ -251,4 +259,26 @@ fn pins_that_are_held_are_not_forgotten_for_what_ends_after_them() {
     pass(&mut desk);
     assert_eq!(desk.standing("n1", "pin"), None);
     assert_eq!(desk.nodes["n1"].entries.len(), ENDED);
+}
+
+#[test]
+fn what_awaits_a_mount_waits_for_that_and_for_nothing_else() {
+    let mut desk = Desk::default();
+    desk.instruct(Wish { awaits_mount: true, ..wish("bound/p/1", 9) }).unwrap();
+    desk.instruct(wish("load/u/1", 0)).unwrap();
+    let due = |desk: &mut Desk, mounted: bool| {
+        let due = desk.due("n1", 10, |dataset| mounted && **dataset == *"a/b").into_iter();
+        due.map(|due| match due {
+            Due::Instruct(wish) => wish.id.to_string(),
+            Due::Withdraw(id) => format!("-{id}"),
+        })
+        .collect::<Vec<_>>()
+    };
+    assert_eq!(due(&mut desk, false), ["load/u/1"]);
+    assert_eq!(due(&mut desk, true), ["bound/p/1"]);
+    assert!(due(&mut desk, true).is_empty(), "once");
+    // Its pod ends before anything was mounted: nobody is told.
+    desk.instruct(Wish { awaits_mount: true, ..wish("bound/q/1", 9) }).unwrap();
+    assert!(desk.call_off("n1", "bound/q/"));
+    assert!(due(&mut desk, true).is_empty());
 }

@@ -7,12 +7,13 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use operator_api::crd::Dataset;
 use operator_api::crd::common::set_condition;
-use operator_api::crd::dataset::Follow;
+use operator_api::crd::dataset::{Follow, Mount};
 use operator_api::crd::dataset_status::{
     CacheStates, DatasetPhase, DatasetStatus, LastOperation, MAX_NODES, MAX_READERS, MAX_VERSIONS,
     MAX_VOLUMES, VolumePhase, condition,
 };
 use operator_api::validate::quantity;
+use operator_api::validate::url::StoreUrl;
 
 use super::volumes::Decision;
 use crate::reconcile::measure::Measure;
@@ -101,8 +102,13 @@ pub fn status(
             let nodes = measure.reporting;
             say(condition::OBSERVED, "True", "AgentsReport", format!("reported by {}", agents(nodes)));
         }
-        Some(_) => say(condition::OBSERVED, "Unknown", "AgentsSilent", "agents told of it and do not any more; numbers are the last that were told".into()),
-        None => say(condition::OBSERVED, "Unknown", "NotReported", "no agent has told of it: nothing is known of its bytes until a pod on a node with an agent has it mounted".into()),
+        Some(_) => say(
+            condition::OBSERVED,
+            "Unknown",
+            "AgentsSilent",
+            "agents told of it and do not any more; numbers are the last that were told".into(),
+        ),
+        None => say(condition::OBSERVED, "Unknown", "NotReported", not_reported(dataset)),
     }
 
     let mut status = DatasetStatus {
@@ -115,6 +121,23 @@ pub fn status(
     };
     numbers(&mut status, dataset, measure, now);
     status
+}
+
+/// A store that no node mounts is seen by no agent, whoever waits.
+fn not_reported(dataset: &Dataset) -> String {
+    let unseen =
+        |mount: &&Mount| StoreUrl::parse(&mount.mount_point).is_ok_and(|url| url.mounted().is_none());
+    match dataset.spec.mounts.iter().find(unseen) {
+        Some(mount) => format!(
+            "no agent can tell of {}: agents see what nodes mount as nfs://, juicefs:// or mounted://, and other stores only \
+             when the data path exists; where a driver mounts it, name it mounted:// and its source in mountinfo",
+            mount.mount_point
+        ),
+        None => {
+            "no agent has told of it: nothing is known of its bytes until a node with an agent has it mounted"
+                .into()
+        }
+    }
 }
 
 /// The version that somebody has chosen.

@@ -45,8 +45,8 @@ pub fn obstacle(load: &DataLoad, ground: &Ground<'_>) -> Option<String> {
     let wanted = replicas(load);
     if ground.candidates.len() < wanted {
         return Some(format!(
-            "{wanted} nodes are to hold it, and the agents of {} have Dataset {} on a mount: mount it on more nodes, \
-             or ask for fewer replicas",
+            "{wanted} nodes are to hold it, and the agents of {} have Dataset {} on a mount, of nodes that its \
+             cache.nodeSelector and tolerations let in: mount it on more nodes, let more in, or ask for fewer replicas",
             ground.candidates.len(),
             ground.dataset
         ));
@@ -140,6 +140,7 @@ pub fn plan(load: &DataLoad, run: i64, attempt: i32, ground: &Ground<'_>) -> Vec
                     pin: load.spec.pin,
                     priority,
                     reason: format!("DataLoad {}/{}", load.namespace().unwrap_or_default(), load.name_any()),
+                    awaits_mount: false,
                 });
             }
             turn += 1;
