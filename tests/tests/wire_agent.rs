@@ -149,11 +149,9 @@ impl Cgroup {
             format!("kubepods/burstable/pod{uid}/{}", "7be92808767a".repeat(6).get(..64).unwrap());
         let mut made = roots.into_iter().map(|(_, root)| Path::new(root).join(&container));
         let made = made.find(|folder| std::fs::create_dir_all(folder).is_ok());
-        Self(made.unwrap_or_else(|| {
-            panic!(
-                "no cgroup could be made for a pod: run as root, and `mount -t cgroup2 none /sys/fs/cgroup`"
-            )
-        }))
+        let needs =
+            "no cgroup could be made for a pod: run as root, and `mount -t cgroup2 none /sys/fs/cgroup`";
+        Self(made.ok_or(needs).unwrap())
     }
 }
 

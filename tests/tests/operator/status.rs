@@ -1,7 +1,5 @@
 //! What came past schemas and webhooks and cannot work: the status says why, and what to do.
 
-use std::time::Duration;
-
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::{DeleteParams, ListParams};
@@ -12,8 +10,8 @@ use tests::cluster::fleet::{Fleet, Spec};
 use tests::cluster::kubelet::{EXIT_CODE, RUN_SECONDS};
 
 use super::stage::{
-    Replica, Stage, api, apply, claim_is_bound, dataset, gone, make, namespace, operation, phase_is, said,
-    with,
+    LIMIT, Replica, Stage, api, apply, claim_is_bound, dataset, gone, make, namespace, operation, phase_is,
+    said, with,
 };
 
 const OWN: &str = "status-a";
@@ -198,7 +196,7 @@ async fn deleted_while_in_work(client: &Client) {
     let status = operation(client, "DataProcess", OWN, "in-work", "is at work", works).await;
     let jobs: Api<Job> = api(client, OWN);
     let name = status["jobName"].as_str().unwrap().to_owned();
-    tests::cluster::wait::until("the pod runs", Duration::from_secs(60), async || {
+    tests::cluster::wait::until("the pod runs", LIMIT, async || {
         let active = jobs.get_opt(&name).await?.and_then(|job| job.status?.ready).unwrap_or(0);
         Ok(if active > 0 {
             tests::cluster::wait::Seen::Done(())
