@@ -150,9 +150,12 @@ impl Desk {
     pub fn under_way(&self) -> Vec<(Name, Name, u64)> {
         let entries = self.nodes.iter().flat_map(|(node, orders)| {
             orders.entries.values().filter_map(move |entry| {
-                let (Work::Fetch(extent, _) | Work::Pin(extent, _)) = &entry.wish.as_ref()?.work else {
+                let wish = entry.wish.as_ref()?;
+                // Its mount may never come; that a pod there reads it is known anyway.
+                if wish.awaits_mount && entry.standing == Standing::Waiting {
                     return None;
-                };
+                }
+                let (Work::Fetch(extent, _) | Work::Pin(extent, _)) = &wish.work else { return None };
                 let asked = extent
                     .chunks
                     .as_ref()

@@ -17,8 +17,9 @@ const MOST_BYTES: usize = 32 << 20;
 /// Patterns remembered, one for each Dataset and workload.
 const MOST_PATTERNS: usize = 4_096;
 
-/// Datasets on one source of which a profile says something.
+/// Datasets on one source of which a profile says something; of what was kept in the cluster fewer, so that agents' word has room.
 const MOST_FIRSTS: usize = 16;
+const MOST_KEPT_FIRSTS: usize = 8;
 
 const LONGEST_KEY: usize = 512;
 const LONGEST_PATTERN: usize = 128;
@@ -41,6 +42,8 @@ struct Known {
     age: u64,
     /// The node that told it; none of what was kept in the cluster.
     teller: Option<Name>,
+    /// When that was learned, seconds since 1970.
+    kept: Option<i64>,
     /// None where nobody has said.
     whose: Option<Whose>,
     /// By Dataset.
@@ -90,7 +93,7 @@ impl Profiles {
         let key = (Box::from(workload), Box::from(source));
         self.revision += 1;
         let (age, teller) = (self.revision, teller.cloned());
-        let mut known = Known { bytes, age, teller, whose: None, first: BTreeMap::new() };
+        let mut known = Known { bytes, age, teller, kept: None, whose: None, first: BTreeMap::new() };
         if let Some(former) = self.take(&key) {
             known.whose = former.whose;
             known.first = former.first;
@@ -136,30 +139,40 @@ impl Profiles {
         Some(known)
     }
 
-    /// Takes a kept profile over. Where agents have told of a later one only what they have not said is taken.
+    /// Takes a kept profile over, learned at `kept` (seconds since 1970): in place of one that was kept earlier. Where agents have told one
+    /// only what they have not said is taken.
     pub fn restore(
         &mut self,
         workload: &str,
         source: &str,
         bytes: Vec<u8>,
+        kept: Option<i64>,
         first: Vec<(Name, First)>,
         whose: Option<Whose>,
     ) {
         let key = (Box::from(workload), Box::from(source));
-        let told = self.known.get(&key).is_some_and(|known| known.teller.is_some());
-        if !told && !self.put(None, workload, source, bytes, first.clone()) {
+        let known = self.known.get(&key);
+        let told = known.is_some_and(|known| known.teller.is_some());
+        if known.is_some_and(|known| !told && known.kept > kept) {
+            return;
+        }
+        if !told && !self.put(None, workload, source, bytes, Vec::new()) {
             return;
         }
         if let Some(mut known) = self.take(&key) {
+            for (dataset, first) in first {
+                if known.first.contains_key(&dataset) {
+                    if !told {
+                        known.first.insert(dataset, first);
+                    }
+                } else if known.first.len() < MOST_KEPT_FIRSTS {
+                    known.first.insert(dataset, first);
+                }
+            }
             if told {
                 known.whose = known.whose.or(whose);
-                for (dataset, first) in first {
-                    if known.first.len() < MOST_FIRSTS {
-                        known.first.entry(dataset).or_insert(first);
-                    }
-                }
             } else {
-                known.whose = whose;
+                (known.whose, known.kept) = (whose, kept);
             }
             self.keep(key, known);
         }
@@ -264,7 +277,7 @@ mod tests {
         assert_eq!((told(&profiles, "a/x"), told(&profiles, "a/y")), (Some(first(9)), Some(first(5))));
         profiles.put(Some(&"n".into()), "w", "s", vec![3], Vec::new());
         let kept = vec![("a/x".into(), first(7)), ("a/z".into(), first(8))];
-        profiles.restore("w", "s", vec![4], kept, None);
+        profiles.restore("w", "s", vec![4], None, kept, None);
         assert_eq!(told(&profiles, "a/x"), Some(first(9)), "what agents said is later");
         assert_eq!(profiles.get("w", "s"), Some(&[3][..]));
         assert_eq!(told(&profiles, "a/z"), Some(first(8)), "of this they said nothing");
@@ -286,8 +299,9 @@ mod tests {
         profiles.ran_for("w", "s", of("a/Job/none"));
         assert_eq!(profiles.whose("w", "s"), None);
         // Kept, and kept anew by another replica: who follows knows it as it is.
-        profiles.restore("w", "s", vec![1], Vec::new(), None);
-        profiles.restore("w", "s", vec![2], Vec::new(), Some(of("a/Job/x")));
+        profiles.restore("w", "s", vec![1], Some(5), Vec::new(), None);
+        profiles.restore("w", "s", vec![2], Some(6), Vec::new(), Some(of("a/Job/x")));
+        profiles.restore("w", "s", vec![9], Some(5), Vec::new(), Some(of("a/Job/former")));
         assert_eq!(
             (profiles.get("w", "s"), profiles.whose("w", "s")),
             (Some(&[2][..]), Some(&of("a/Job/x")))
@@ -295,13 +309,13 @@ mod tests {
         profiles.put(Some(&"n".into()), "w", "s", vec![3], Vec::new());
         assert_eq!(profiles.whose("w", "s"), Some(&of("a/Job/x")));
         profiles.ran_for("w", "s", of("a/Job/longer"));
-        profiles.restore("w", "s", vec![2], Vec::new(), Some(of("a/Job/x")));
+        profiles.restore("w", "s", vec![2], Some(6), Vec::new(), Some(of("a/Job/x")));
         assert_eq!(profiles.whose("w", "s"), Some(&of("a/Job/longer")));
         let key = ("w".into(), "s".into());
         assert_eq!(profiles.bytes, cost(&key, profiles.known.get(&key).unwrap()), "what is counted is there");
         // Told before the kept one was seen: an agent that names no pods does not take away whose it is.
         profiles.put(Some(&"n".into()), "v", "s", vec![3], Vec::new());
-        profiles.restore("v", "s", vec![2], Vec::new(), Some(of("a/Job/x")));
+        profiles.restore("v", "s", vec![2], Some(6), Vec::new(), Some(of("a/Job/x")));
         assert_eq!(
             (profiles.get("v", "s"), profiles.whose("v", "s")),
             (Some(&[3][..]), Some(&of("a/Job/x")))
@@ -312,7 +326,7 @@ mod tests {
     fn who_tells_without_end_pushes_out_its_own() {
         let mut profiles = Profiles::default();
         let [honest, liar] = ["n1", "n2"].map(Name::from);
-        profiles.restore("kept", "s", vec![0; LARGEST], Vec::new(), None);
+        profiles.restore("kept", "s", vec![0; LARGEST], None, Vec::new(), None);
         profiles.put(Some(&honest), "w", "s", vec![0; LARGEST], Vec::new());
         let many = 2 * MOST_BYTES / LARGEST;
         for number in 0..many {

@@ -48,6 +48,8 @@ pub struct Session {
     sources: Option<Box<[u8]>>,
     /// Datasets by the numbers that the agent may use.
     names: FxHashMap<u32, Name>,
+    /// Those of which the agent has only some folders: few.
+    partly: Vec<Name>,
     /// A hash of the bindings it was told last, under a key of this session: thousands of sessions would keep the
     /// words themselves for nothing.
     told: Option<u64>,
@@ -143,6 +145,7 @@ impl Session {
             sequence: last_sequence,
             sources: None,
             names: FxHashMap::default(),
+            partly: Vec::new(),
             told: None,
             random: RandomState::new(),
             bound_at: 0,
@@ -258,6 +261,12 @@ impl Session {
             return;
         }
         self.told = hash;
+        let mut folders: FxHashMap<u32, (u32, u32)> = FxHashMap::default();
+        for binding in &bindings {
+            folders.entry(binding.dataset).or_insert((0, binding.folders)).0 += 1;
+        }
+        let partly = folders.iter().filter(|(_, (here, all))| here < all);
+        self.partly = partly.filter_map(|(number, _)| names.get(number).cloned()).collect();
         self.out.push_back(down(Told::Bindings(wire::Bindings { bindings })));
         let mut mounted: Vec<Name> = names.values().cloned().collect();
         mounted.sort_unstable();
@@ -313,6 +322,7 @@ impl Session {
         }
         if self.hub.directory.revision() != self.bound_at {
             self.rebind();
+            self.send_due();
         }
         Ok(())
     }
@@ -372,7 +382,9 @@ impl Session {
         if self.told.is_none() {
             return;
         }
-        let mounted = |dataset: &Name| self.names.values().any(|name| name == dataset);
+        let mounted = |dataset: &Name| {
+            !self.partly.contains(dataset) && self.names.values().any(|name| name == dataset)
+        };
         let due = self.hub.desk().due(&self.node, BATCH, mounted);
         let full = due.len() >= BATCH;
         for due in due {

@@ -44,15 +44,15 @@ pub async fn keep(hub: &Hub, stores: &Stores, writer: &Writer) {
         for key in due {
             let (workload, source) = (&*key.0, &*key.1);
             let found = hub.directory().found_on(source);
-            let (whose, mut named) = hub.profiles(|profiles| {
+            let (whose, read) = hub.profiles(|profiles| {
                 let whose = profiles.whose(workload, source).cloned();
                 (whose, profiles.firsts(workload, source).cloned().collect::<Vec<_>>())
             });
-            // That which its pods use; else one of those that it is said to read.
-            named.extend(whose.iter().map(|whose| whose.dataset.clone()));
-            named.retain(|dataset| found.contains(dataset));
+            // That which its pods use; else one of those that it is said to read; else any.
+            let used = whose.iter().map(|whose| &whose.dataset).filter(|used| found.contains(used));
+            let read = found.iter().filter(|found| read.contains(found));
             // What is learned of one that is gone would be left behind.
-            let found = named.iter().rev().chain(&found).find_map(|found| {
+            let found = used.chain(read).chain(&found).find_map(|found| {
                 let (home, name) = found.split_once('/')?;
                 let dataset = stores.dataset(home, name)?;
                 let uid = dataset.uid()?;
@@ -60,7 +60,8 @@ pub async fn keep(hub: &Hub, stores: &Stores, writer: &Writer) {
             });
             let Some((found, dataset, seen, uid)) = found else { continue };
             // A namespace that may not use it any more is not named beside it.
-            let owner = whose.filter(|whose| whose.dataset == *found).map(|whose| whose.owner);
+            let owner =
+                whose.as_ref().filter(|whose| whose.dataset == *found).map(|whose| whose.owner.clone());
             let owner = owner.filter(|owner| {
                 owner.split_once('/').is_some_and(|(namespace, _)| seen.spec.admits(dataset.0, namespace))
             });
@@ -109,8 +110,9 @@ pub fn hear(hub: &Hub, seen: &AccessProfile) {
     let whose = profile::is_owned(seen)
         .then(|| Whose { owner: facts::workload(seen).into(), dataset: dataset.clone() });
     let first = facts::first(seen).map(|first| (dataset, first)).into_iter().collect();
+    let kept = seen.spec.learned_at.as_ref().map(|at| at.0.as_second());
     hub.profiles(|profiles| {
-        profiles.restore(&told.workload, &told.source, told.profile, first, whose);
+        profiles.restore(&told.workload, &told.source, told.profile, kept, first, whose);
     });
 }
 

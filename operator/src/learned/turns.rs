@@ -83,7 +83,7 @@ mod tests {
             put(&mut profiles, name, 1);
         }
         // What lies in the cluster already need not be written there.
-        profiles.restore("kept", "s", vec![1], Vec::new(), None);
+        profiles.restore("kept", "s", vec![1], None, Vec::new(), None);
         assert_eq!(due(&mut turns, &profiles, 1), ["c", "b"]);
         put(&mut profiles, "c", 2);
         assert_eq!(due(&mut turns, &profiles, 2), ["a"]);

@@ -35,8 +35,8 @@ pub(super) async fn profiles(client: Client, kept: Owned<AccessProfile>, listing
     .await;
 }
 
-/// Some hundred KiB of a profile are not needed to know whose it is, and when it was learned. In its Dataset's own
-/// namespace that is its owner, elsewhere a label says it: here it is the label for both.
+/// Some hundred KiB of a profile are not needed to know whose it is, and when it was learned. Its Dataset owns it; here a
+/// label says it, as for claims and volumes.
 fn bare(profile: &AccessProfile) -> AccessProfile {
     let AccessProfileSpec { workload, dataset, learned_at, .. } = &profile.spec;
     let spec = AccessProfileSpec {

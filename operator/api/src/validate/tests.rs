@@ -339,6 +339,15 @@ fn urls_name_mounts_of_nodes() {
     let mounted = |text: &str| StoreUrl::parse(text).unwrap().mounted();
     let named = |source: &str, path: &str| Some((source.to_string(), path.to_string()));
     assert_eq!(mounted("nfs://nas/export/train/"), named("nas:/export/train", ""));
+    for (text, source) in [
+        ("nfs://nas:2049/export", "nas:/export"),
+        ("nfs://nas:/export", "nas:/export"),
+        ("nfs://[fd00::1]/export", "[fd00::1]:/export"),
+        ("nfs://[fd00::1]:2049/export", "[fd00::1]:/export"),
+    ] {
+        assert_eq!(mounted(text), named(source, ""), "{text}");
+    }
+    assert!(matches!(StoreUrl::parse("nfs://:2049/x"), Err(UrlError::Authority { .. })));
     assert_eq!(mounted("juicefs://data/train"), named("JuiceFS:data", "train"));
     assert_eq!(mounted("mounted://nas:%2Fexport/train"), named("nas:/export", "train"));
     assert_eq!(mounted("s3://bucket/train"), None);

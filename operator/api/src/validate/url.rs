@@ -73,7 +73,7 @@ impl StoreUrl {
             _ => Some(("bucket", "s3://bucket/folder")),
         };
         match wanted {
-            Some((what, example)) if authority.is_empty() => {
+            Some((what, example)) if authority.is_empty() || authority.starts_with(':') => {
                 return Err(UrlError::Authority { what, example });
             }
             None if !authority.is_empty() || path.is_empty() => {
@@ -91,7 +91,7 @@ impl StoreUrl {
     /// store is reached over its own protocol only.
     pub fn mounted(&self) -> Option<(String, String)> {
         match self.scheme.as_str() {
-            // Mountinfo names the server without its port.
+            // Mountinfo names the server without its port: two on one host are one to it.
             "nfs" => {
                 let port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
                 let host = self.authority.rsplit_once(':').filter(|(_, end)| port(end));
