@@ -199,6 +199,25 @@ fn bindings_are_told_again_where_they_have_changed_and_only_there() {
     assert!(hub.mounted("a/b").is_empty());
 }
 
+/// The kubelet mounts a Dataset's folders one after the other, and a Dataset may be made on a file system that is there.
+#[test]
+fn what_awaits_a_mount_is_sent_when_all_of_the_dataset_is_there() {
+    let hub = hub(&[]);
+    let folder =
+        |source: &str| Folder { dataset: "a/b".into(), source: source.into(), prefix: Name::default() };
+    hub.directory().put(&"a/b".into(), vec![folder("nas:/x"), folder("nas:/y")]);
+    let mut session = come(&hub, "n1");
+    let mut asked = |kind: Said| {
+        said(&mut session, kind).iter().filter(|told| matches!(told, Told::Instruction(_))).count()
+    };
+    hub.instruct(Wish { awaits_mount: true, ..wish("n1", "a/b") }).unwrap();
+    assert_eq!((asked(on(&["nas:/x"])), asked(on(&["nas:/x", "nas:/y"]))), (0, 1));
+    hub.instruct(Wish { id: "late".into(), awaits_mount: true, ..wish("n1", "a/late") }).unwrap();
+    assert_eq!(asked(report(1)), 0);
+    put(&hub, "a/late", "nas:/x");
+    assert_eq!(asked(report(2)), 1, "told of by the next report, and asked for with it");
+}
+
 #[test]
 fn the_agent_of_a_node_that_was_deleted_comes_again_and_is_told_what_to_do() {
     let hub = hub(&[("a/b", "nas:/x")]);

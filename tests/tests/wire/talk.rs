@@ -13,6 +13,19 @@ use wire::up::Kind as Said;
 
 use super::fixture::*;
 
+fn fetch(path: &[u8]) -> Wish {
+    let extent = Extent { dataset: "a/one".into(), path: path.into(), chunks: None };
+    Wish {
+        id: "w1".into(),
+        node: "n1".into(),
+        work: Work::Fetch(extent, inventory::Tier::Ram),
+        reason: "test".into(),
+        useful_ms: 0,
+        priority: 0,
+        awaits_mount: false,
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_agent_one_report_one_instruction() {
     let vault = MemoryVault::default();
@@ -35,17 +48,7 @@ async fn one_agent_one_report_one_instruction() {
     assert_eq!(operator.resident("n1", "a/one"), 7 << 22);
     assert!(speaker.report().is_none(), "nothing changed");
 
-    let extent = Extent { dataset: "a/one".into(), path: b"train"[..].into(), chunks: None };
-    let work = Work::Fetch(extent, inventory::Tier::Ram);
-    let wish = Wish {
-        id: "w1".into(),
-        node: "n1".into(),
-        work,
-        reason: "test".into(),
-        useful_ms: 0,
-        priority: 0,
-        awaits_mount: false,
-    };
+    let wish = fetch(b"train");
     let mut ends = operator.hub.ends();
     operator.hub.instruct(wish.clone()).unwrap();
     let Told::Instruction(told) = hear(&mut link).await else { panic!("no instruction") };
@@ -83,17 +86,7 @@ async fn the_operator_restarts() {
     let state = wire::progress::State::Running.into();
     let in_hand = vec![wire::Progress { id: "w1".into(), state, ..Default::default() }];
     // Made again before the agent comes.
-    let extent = Extent { dataset: "a/one".into(), path: Box::default(), chunks: None };
-    let work = Work::Fetch(extent, inventory::Tier::Ram);
-    let wish = Wish {
-        id: "w1".into(),
-        node: "n1".into(),
-        work,
-        reason: "test".into(),
-        useful_ms: 0,
-        priority: 0,
-        awaits_mount: false,
-    };
+    let wish = fetch(b"");
     second.hub.instruct(wish).unwrap();
     let (mut link, welcome) =
         connect::attach(&second.address, channel, speaker.hello(in_hand)).await.unwrap();
