@@ -26,6 +26,8 @@ mod known;
 
 mod name;
 
+mod asked;
+
 mod thread;
 
 mod calibrate;

@@ -1,7 +1,7 @@
 //! The maps that the programs share with the agent. Sizes here are the defaults; the agent raises the
 //! ring's by the machine's memory.
 
-use agent_common::record::SightBuffer;
+use agent_common::record::{Asked, NameBuffer};
 use agent_common::state::{BUCKETS, Bucket, COUNTERS, SEATS, SETS, Set, ThreadState};
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
@@ -47,15 +47,9 @@ pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0)
 #[map]
 pub static NAMES: PerCpuArray<NameBuffer> = PerCpuArray::with_max_entries(1, 0);
 
-#[repr(C)]
-pub struct NameBuffer {
-    pub busy: u64,
-    /// The length of the name at hand.
-    pub len: u64,
-    /// The dentry at hand, from its parent on: the stack of two programs has no room for it before 6.12.
-    pub dentry: [u64; 9],
-    pub buffer: SightBuffer,
-}
+/// The answer to what the agent has asked last.
+#[map]
+pub static ASKED: Array<Asked> = Array::with_max_entries(1, 0);
 
 /// Calibration: tid → the last index reported for its one read.
 #[map]

@@ -8,7 +8,8 @@
 use core::hint::black_box;
 
 use agent_common::record::{
-    FLAG_TRUNCATED, FLAG_UNNAMED, KIND_SIGHT, NAME_BYTES, PATH_BYTES, PATH_DEPTH, Sight, SightBuffer,
+    FLAG_TRUNCATED, FLAG_UNNAMED, KIND_SIGHT, NAME_BYTES, NameBuffer, PATH_BYTES, PATH_DEPTH, Sight,
+    SightBuffer,
 };
 use agent_common::state::{COUNT_LOST, COUNT_PUT_OFF, SLOTS, ThreadState};
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_ringbuf_output};
@@ -16,7 +17,7 @@ use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_kernel_
 use crate::emit::{WAKE, about_now, count, record, tell, wake_flags};
 use crate::inode::Inode;
 use crate::layout::at;
-use crate::maps::{NAMES, NameBuffer, RING};
+use crate::maps::{NAMES, RING};
 use crate::memory::{Memory, Probed};
 use crate::{known, trouble};
 
@@ -141,15 +142,30 @@ fn sight<M: Memory>(state: *mut ThreadState, slot: u32, inode: &Inode, id: u64, 
 fn gather<M: Memory>(scratch: &mut NameBuffer, inode: &Inode) -> u32 {
     let root = M::pointer(inode.sb, at!(sb_root));
     let alias = M::pointer(inode.address, at!(inode_alias));
-    let mut dentry = alias.wrapping_sub(at!(dentry_alias) as usize);
+    if alias.is_null() {
+        // SAFETY: a field of the buffer.
+        unsafe { (&raw mut scratch.buffer.sight.len).write_volatile(0) };
+        return u32::from(FLAG_UNNAMED);
+    }
+    let flags = climb(scratch, alias.wrapping_sub(at!(dentry_alias) as usize), root);
+    if flags & u32::from(FLAG_TRUNCATED) != 0 {
+        // SAFETY: as above.
+        trouble::path_cut(inode.dev, inode.ino, unsafe {
+            (&raw const scratch.buffer.sight.len).read_volatile()
+        });
+    }
+    flags
+}
+
+/// The names from a dentry up to `root`, or to where there is no parent.
+#[inline(always)]
+pub fn climb(scratch: &mut NameBuffer, dentry: *const u8, root: *const u8) -> u32 {
+    let mut dentry = dentry;
     // The length lives in the buffer: the verifier does not follow what is in maps, so every round looks
     // to it like the one before, and is not checked again.
     let len = &raw mut scratch.buffer.sight.len;
     // SAFETY: a field of the buffer, here and below.
     unsafe { len.write_volatile(0) };
-    if alias.is_null() {
-        return u32::from(FLAG_UNNAMED);
-    }
     let places = Places::of_this_kernel();
     for _ in 0..PATH_DEPTH {
         // SAFETY: as above.
@@ -183,8 +199,6 @@ fn gather<M: Memory>(scratch: &mut NameBuffer, inode: &Inode) -> u32 {
         }
         dentry = parent;
     }
-    // SAFETY: as above.
-    trouble::path_cut(inode.dev, inode.ino, unsafe { len.read_volatile() });
     u32::from(FLAG_TRUNCATED)
 }
 

@@ -58,6 +58,12 @@ pub struct Layout {
     pub task_flags: u32,
     pub task_tgid: u32,
     pub task_signal: u32,
+    pub task_files: u32,
+    pub files_table: u32,
+    pub table_files: u32,
+    /// `file.f_path.dentry`.
+    pub file_dentry: u32,
+    pub dentry_sb: u32,
     /// `signal_struct.live.counter`.
     pub signal_live: u32,
 
@@ -81,10 +87,10 @@ pub struct Layout {
     pub seed_high: u32,
 }
 
-// SAFETY: 47 consecutive u32, no padding.
+// SAFETY: 52 consecutive u32, no padding.
 unsafe impl Plain for Layout {}
 
-const _: () = assert!(size_of::<Layout>() == 47 * 4);
+const _: () = assert!(size_of::<Layout>() == 52 * 4);
 
 impl Layout {
     /// What the object file carries until the agent fills it in.
@@ -121,6 +127,11 @@ impl Layout {
         task_flags: 0,
         task_tgid: 0,
         task_signal: 0,
+        task_files: 0,
+        files_table: 0,
+        table_files: 0,
+        file_dentry: 0,
+        dentry_sb: 0,
         signal_live: 0,
         kiocb_pos: 0,
         kiocb_file: 0,

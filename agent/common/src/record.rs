@@ -113,3 +113,41 @@ pub struct SightBuffer {
 unsafe impl Plain for SightBuffer {}
 
 const _: () = assert!(size_of::<SightBuffer>() == 88 + 4352);
+
+/// Where the walk gathers names.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct NameBuffer {
+    pub busy: u64,
+    /// The length of the name at hand.
+    pub len: u64,
+    /// The dentry at hand, from its parent on: the stack of two programs has no room for it before 6.12.
+    pub dentry: [u64; 9],
+    pub buffer: SightBuffer,
+}
+
+// SAFETY: as above; 88 + 4440 bytes, a multiple of 8.
+unsafe impl Plain for NameBuffer {}
+
+const _: () = assert!(size_of::<NameBuffer>() == 88 + 4440);
+
+/// What `ask_path` found.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// `ASKED_FOUND` and its like; 0 before it has run.
+    pub answer: u64,
+    pub names: NameBuffer,
+}
+
+// SAFETY: as above.
+unsafe impl Plain for Asked {}
+
+const _: () = assert!(size_of::<Asked>() == 8 + size_of::<NameBuffer>());
+
+/// The names are there, whole.
+pub const ASKED_FOUND: u64 = 1;
+/// They are more or longer than there is room for.
+pub const ASKED_CUT: u64 = 2;
+/// There is no such descriptor.
+pub const ASKED_NOTHING: u64 = 3;

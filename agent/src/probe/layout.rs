@@ -19,6 +19,8 @@ pub struct Offsets {
     pub missing: Option<String>,
     /// A field without which the plans that hook functions do not work.
     pub missing_for_functions: Option<String>,
+    /// A field without which a directory's place in its file system cannot be asked for.
+    pub missing_for_asking: Option<String>,
 }
 
 struct Search<'a> {
@@ -103,7 +105,13 @@ pub fn find(btf: &Btf, page_size: u64) -> Offsets {
     layout.iter_count = of.offset(&[("iov_iter", "count")]);
     layout.iter_source = of.offset(&[("iov_iter", "data_source"), ("iov_iter", "type")]);
     layout.vma_file = of.offset(&[("vm_area_struct", "vm_file")]);
-    Offsets { layout, missing, missing_for_functions: of.missing }
+    let missing_for_functions = of.missing.take();
+    layout.task_files = of.offset(&[("task_struct", "files")]);
+    layout.files_table = of.offset(&[("files_struct", "fdt")]);
+    layout.table_files = of.offset(&[("fdtable", "fd")]);
+    layout.file_dentry = of.offset(&[("file", "f_path.dentry")]);
+    layout.dentry_sb = of.offset(&[("dentry", "d_sb")]);
+    Offsets { layout, missing, missing_for_functions, missing_for_asking: of.missing }
 }
 
 /// The page count of a large folio. Before folios had it under a name of their own it lay in the second
@@ -135,6 +143,7 @@ mod tests {
         let found = find(&btf, 4096);
         assert_eq!(found.missing, None);
         assert_eq!(found.missing_for_functions, None);
+        assert_eq!(found.missing_for_asking, None);
     }
 
     #[test]

@@ -36,8 +36,14 @@ mod told;
 
 mod moments;
 
+mod names;
+
+mod asker;
+
+use std::borrow::Cow;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use agent_common::plain::Plain as _;
 use agent_common::record::{
@@ -53,6 +59,7 @@ use rustix::param::page_size;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tracing::debug;
 
+pub use asker::{AskError, Asker};
 pub use error::ProbeError;
 pub use event::ReadEvent;
 pub use lockdown::{LOCKDOWN_PATH, is_confidential, lockdown_mode};
@@ -93,6 +100,7 @@ pub struct Probe {
     drains: u32,
     batch: Vec<ReadEvent>,
     trouble: Option<Trouble>,
+    asker: Arc<Asker>,
     sets: u32,
     seed: u64,
     // Last: the programs go after the maps' handles, the kernel keeps what they use.
@@ -130,7 +138,7 @@ impl Probe {
     /// Loads and attaches the best plan. Nothing is told until a device is watched.
     pub fn start(config: ProbeConfig) -> Result<(Self, PlanReport), ProbeError> {
         let ProbeConfig { plan: wanted, btf, object, ring_bytes, sets, own_tgid } = config;
-        let object = object.as_deref().unwrap_or(object::OBJECT);
+        let object: Cow<'static, [u8]> = object.map_or(Cow::Borrowed(object::OBJECT), Cow::Owned);
         raise_memlock();
         object::may_load()?;
         let bytes = match btf {
@@ -152,7 +160,7 @@ impl Probe {
         let seed = RandomState::new().build_hasher().finish();
         (offsets.layout.seed_low, offsets.layout.seed_high) = (seed as u32, (seed >> 32) as u32);
         let mut report = PlanReport::default();
-        match calibrate::last_is_exclusive(object, &offsets)? {
+        match calibrate::last_is_exclusive(&object, &offsets)? {
             Some(exclusive) => offsets.layout.last_exclusive = u32::from(exclusive),
             None => report.notes.push(
                 "No read could be measured at start: the end that mm_filemap_get_pages reports is taken as \
@@ -160,7 +168,7 @@ impl Probe {
                     .into(),
             ),
         }
-        let mut ebpf = object::load(object, &offsets, sizes)?;
+        let mut ebpf = object::load(&object, &offsets, sizes)?;
         let maps = Maps::take(&mut ebpf)?;
         let trouble = words.listen(&mut ebpf);
         let mut chosen = None;
@@ -192,12 +200,18 @@ impl Probe {
             drains: 0,
             batch: Vec::new(),
             trouble,
+            asker: Arc::new(Asker::new(object, offsets)),
             sets,
             seed,
             ebpf,
             plan,
         };
         Ok((probe, report))
+    }
+
+    /// Who tells where an open directory lies in its file system.
+    pub fn asker(&self) -> Arc<Asker> {
+        self.asker.clone()
     }
 
     /// Watches a device, as `super_block.s_dev` numbers it: major << 20 | minor.
@@ -397,16 +411,9 @@ fn sight(bytes: &[u8], record: &Record) -> Option<ReadEvent> {
     }
     let sight = Sight::from_bytes(bytes)?;
     let names = bytes.get(size_of::<Sight>()..)?.get(..sight.len as usize)?;
-    let mut path = Vec::with_capacity(names.len());
-    for name in names.rsplit(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        if !path.is_empty() {
-            path.push(b'/');
-        }
-        path.extend_from_slice(name);
-    }
     Some(ReadEvent::Sight {
         file: FileKey { dev: head.dev, ino: head.ino },
-        path: path.into(),
+        path: names::path(names),
         size: record.size,
         mtime: sight.mtime,
         truncated: head.flags & FLAG_TRUNCATED != 0,

@@ -13,7 +13,7 @@ const OWED: [Case; 3] = [Case::Hit, Case::Mapped, Case::MissLatency];
 
 /// What a machine may do without. The programs for all else come with `cargo xtask setup`, and distributions have the
 /// file systems.
-const SPARE: [&str; 1] = ["nfs"];
+const SPARE: [&str; 2] = ["nfs", "nfs-folders"];
 
 /// What a plan says it cannot see on a kernel of this version though it has to, in one sentence.
 pub fn owed(plan: Plan, kernel: (u32, u32), report: &PlanReport) -> Option<String> {

@@ -42,7 +42,7 @@ pub enum Case {
 
 use Case::{Long, Own, Shared};
 
-const EACH: [(&str, Case); 38] = [
+const EACH: [(&str, Case); 39] = [
     ("read", Shared(ways::read)),
     ("pread", Shared(ways::pread)),
     ("readv", Shared(ways::readv)),
@@ -60,6 +60,7 @@ const EACH: [(&str, Case); 38] = [
     ("overlayfs", Shared(filesystems::overlay)),
     ("fuse", Shared(filesystems::fuse)),
     ("nfs", Shared(filesystems::nfs)),
+    ("nfs-folders", Shared(filesystems::nfs_folders)),
     ("awaited", Shared(filesystems::awaited)),
     ("two-processes", Shared(identity::two_processes)),
     ("one-breath", Shared(identity::one_breath)),

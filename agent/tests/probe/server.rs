@@ -19,16 +19,20 @@ use crate::disk::Disk;
 /// What is mounted somewhere for the length of a case.
 #[derive(Debug)]
 pub struct Served {
+    /// What was mounted last.
     pub root: PathBuf,
+    mounted: Vec<PathBuf>,
     thread: Option<JoinHandle<()>>,
     /// What NFS exports.
     _export: Option<Disk>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
-        let _ = rustix::mount::unmount(&self.root, UnmountFlags::DETACH);
+        for root in &self.mounted {
+            let _ = rustix::mount::unmount(root, UnmountFlags::DETACH);
+        }
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -129,22 +133,44 @@ fn mounted(store: Store, max_read: u32) -> Result<Served, String> {
         // Its end is the unmount.
         let _ = session.run();
     });
-    Ok(Served { root, thread: Some(thread), _export: None, _folder: folder })
+    let mounted = vec![root.clone()];
+    Ok(Served { root, mounted, thread: Some(thread), _export: None, folder })
 }
 
-/// An ext4 of its own, exported by this kernel's NFS server and mounted over loopback, NFSv4.1 or later.
-///
-/// The server asks user space who may have what through files of /proc/net/rpc and remembers the answers:
-/// they are given before it asks, so that no daemon is needed (the formats are those of nfs-utils).
+/// An ext4 of its own, exported by this kernel's NFS server and mounted over loopback, NFSv4.1 or later: `folder/file`.
 pub fn nfs() -> Result<Served, String> {
-    if !Path::new("/proc/fs/nfsd").exists() {
-        return Err("this kernel has no NFS server".into());
-    }
     let export = Disk::make();
     export.file("folder/file", BYTES as usize);
+    let mut served = exported(export)?;
+    served.mount("", "nfs")?;
+    Ok(served)
+}
+
+/// The same with two folders of the export mounted side by side, each with a `file`, and never the export as a whole:
+/// a cluster's volumes look like this. Where they lie in the export, and where they are mounted.
+pub fn nfs_folders() -> Result<(Served, Vec<(&'static str, PathBuf)>), String> {
+    let export = Disk::make();
+    let folders = ["pvc-1", "team/pvc-2"];
+    for folder in folders {
+        export.file(format!("{folder}/file"), BYTES as usize);
+    }
+    let mut served = exported(export)?;
+    let mut mounted = Vec::new();
+    for (folder, name) in folders.into_iter().zip(["one", "two"]) {
+        mounted.push((folder, served.mount(folder, name)?));
+    }
+    Ok((served, mounted))
+}
+
+/// The server asks user space who may have what through files of /proc/net/rpc and remembers the answers:
+/// they are given before it asks, so that no daemon is needed (the formats are those of nfs-utils).
+fn exported(export: Disk) -> Result<Served, String> {
     let write = |path: &str, text: &str| {
         fs::write(path, text).map_err(|error| format!("{path}: {error} (writing {text:?})"))
     };
+    if !Path::new("/proc/fs/nfsd").exists() {
+        return Err("this kernel has no NFS server".into());
+    }
     if !Path::new("/proc/fs/nfsd/threads").exists() {
         rustix::mount::mount("nfsd", "/proc/fs/nfsd", "nfsd", MountFlags::empty(), c"")
             .map_err(|error| format!("mounting nfsd: {error}"))?;
@@ -168,16 +194,28 @@ pub fn nfs() -> Result<Served, String> {
     let _ = write("/proc/fs/nfsd/portlist", "tcp 2049\n");
     write("/proc/fs/nfsd/threads", "2\n")?;
     let folder = tempfile::tempdir_in("/var/tmp").expect("a folder below /var/tmp");
-    let root = folder.path().join("nfs");
-    fs::create_dir(&root).expect("a mount point");
-    let mut served = Served { root, thread: None, _export: Some(export), _folder: folder };
-    // It answers nobody's open before its grace has passed.
-    let options =
-        c"vers=4.1,addr=127.0.0.1,clientaddr=127.0.0.1,proto=tcp,port=2049,soft,timeo=100,retrans=3";
-    let mounted = rustix::mount::mount("127.0.0.1:/", &served.root, "nfs4", MountFlags::empty(), options);
-    if let Err(error) = mounted {
-        served.thread = None;
-        return Err(format!("mounting NFS: {error}"));
+    Ok(Served {
+        root: folder.path().to_owned(),
+        mounted: Vec::new(),
+        thread: None,
+        _export: Some(export),
+        folder,
+    })
+}
+
+impl Served {
+    /// Mounts a folder of the export; where it is then seen.
+    fn mount(&mut self, exported: &str, name: &str) -> Result<PathBuf, String> {
+        let root = self.folder.path().join(name);
+        fs::create_dir(&root).expect("a mount point");
+        // It answers nobody's open before its grace has passed.
+        let options =
+            c"vers=4.1,addr=127.0.0.1,clientaddr=127.0.0.1,proto=tcp,port=2049,soft,timeo=100,retrans=3";
+        let source = format!("127.0.0.1:/{exported}");
+        rustix::mount::mount(&*source, &root, "nfs4", MountFlags::empty(), options)
+            .map_err(|error| format!("mounting NFS: {error}"))?;
+        self.mounted.push(root.clone());
+        self.root = root.clone();
+        Ok(root)
     }
-    Ok(served)
 }

@@ -1,6 +1,7 @@
 //! The same accesses on every kind of file system, each of its own: a miss, a hit, a mapping, the name.
 
 use std::fs::{self, File};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -163,6 +164,34 @@ pub fn awaited(scene: &mut Scene) -> Verdict {
 
 pub fn nfs(scene: &mut Scene) -> Verdict {
     served(scene, server::nfs())
+}
+
+/// Folders of an export that are mounted share a device, and names go up to the export's root, of which mountinfo
+/// says nothing: the kernel is asked where each of them lies.
+pub fn nfs_folders(scene: &mut Scene) -> Verdict {
+    let (_served, mounted) = match server::nfs_folders() {
+        Ok(served) => served,
+        Err(reason) => return Verdict::Absent(reason),
+    };
+    let dev = dev_of(&mounted[0].1);
+    assert_eq!(dev_of(&mounted[1].1), dev, "one export is one file system");
+    scene.watching(dev, |scene| {
+        for (lies, seen) in &mounted {
+            let path = seen.join("file");
+            let file = File::open(&path).expect("opening");
+            chill(&file);
+            scene.told();
+            file.read_exact_at(&mut [0; 10], 0).expect("pread");
+            let told = scene.told();
+            let directory = File::open(seen).expect("opening the folder");
+            let asked = scene.probe.asker().path(directory.as_fd()).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(asked.escape_ascii().to_string(), *lies);
+            let expected = format!("{lies}/file");
+            let path = told.path(&path).map(|path| path.escape_ascii().to_string());
+            assert_eq!(path.as_ref(), Some(&expected), "{:?}", told.events);
+        }
+    });
+    Verdict::Seen
 }
 
 fn served(scene: &mut Scene, served: Result<server::Served, String>) -> Verdict {
