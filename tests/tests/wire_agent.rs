@@ -14,6 +14,7 @@ use operator::certs::vault::MemoryVault;
 use operator::certs::{self, Authority, Bearer, Enrolments, Source, enrol};
 use operator::ingest::{self, Extent, Folder as Mount, Hub, Limits, Standing, State, Wish, Work};
 use operator::inventory::{DatasetSpec, Fact, Inventory, Tier};
+use rustix::mount::UnmountFlags;
 use tests::agents::pem;
 use tests::bench::lab::{StoreProcess, drop_caches, program};
 use tests::hygiene::{Folder, Ward};
@@ -43,13 +44,20 @@ struct Operator {
     stop: watch::Sender<bool>,
 }
 
-fn operator(vault: &MemoryVault, at: &str, source: &str) -> Operator {
+/// With Datasets by name and source.
+fn operator(vault: &MemoryVault, at: &str, datasets: &[(&str, &str)]) -> Operator {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let limits = Limits { interval: Duration::from_millis(500), ..Limits::default() };
     let hub = Hub::new(limits, 1, Arc::new(RwLock::new(Inventory::default())));
-    hub.directory().set([Mount { dataset: "a/data".into(), source: source.into(), prefix: "".into() }]);
-    let fact = Fact::Dataset { dataset: "a/data".into(), spec: DatasetSpec::default() };
-    hub.inventory().write().unwrap().apply(fact, hub.now());
+    hub.directory().set(datasets.iter().map(|(dataset, source)| Mount {
+        dataset: (*dataset).into(),
+        source: (*source).into(),
+        prefix: "".into(),
+    }));
+    for (dataset, _) in datasets {
+        let fact = Fact::Dataset { dataset: (*dataset).into(), spec: DatasetSpec::default() };
+        hub.inventory().write().unwrap().apply(fact, hub.now());
+    }
     let (stop, stopped) = watch::channel(false);
     let address = runtime.block_on(async {
         let source = Source::Own { vault: vault.clone(), names: vec!["127.0.0.1".into()] };
@@ -64,13 +72,19 @@ fn operator(vault: &MemoryVault, at: &str, source: &str) -> Operator {
     Operator { hub, address, authority: roots.authority, runtime, stop }
 }
 
-fn agent(store: &StoreProcess, folder: &Path, address: &str) -> Ward {
+fn agent(watched: &[&Path], folder: &Path, operator: &Operator) -> Ward {
+    let authority = pem("CERTIFICATE", operator.authority.certificate());
+    std::fs::write(folder.join("ca.crt"), authority).unwrap();
+    std::fs::write(folder.join("token"), "the pod's token\n").unwrap();
+    let address = &operator.address;
     let log = std::fs::File::create(folder.join("agent.log")).unwrap();
     let mut command = Command::new(program("headrace").unwrap());
     command.args(["agent", "--node", "n1", "--operator"]).arg(format!("https://{address}"));
     command.arg("--operator-ca").arg(folder.join("ca.crt")).arg("--operator-token").arg(folder.join("token"));
     command.arg("--state").arg(folder.join("state")).arg("--socket").arg(folder.join("sock"));
-    command.arg("--watch").arg(store.path());
+    for path in watched {
+        command.arg("--watch").arg(path);
+    }
     Ward::new(command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap())
 }
 
@@ -98,13 +112,26 @@ fn until(what: &str, folder: &Path, mut done: impl FnMut() -> bool) {
 }
 
 fn resident(operator: &Operator) -> u64 {
+    resident_of(operator, "a/data")
+}
+
+fn resident_of(operator: &Operator, dataset: &str) -> u64 {
     let inventory = operator.hub.inventory().read().unwrap();
-    let (Some(node), Some(id)) = (inventory.node_id("n1"), inventory.dataset_id("a/data")) else { return 0 };
+    let (Some(node), Some(id)) = (inventory.node_id("n1"), inventory.dataset_id(dataset)) else { return 0 };
     inventory.dataset(id).map_or(0, |dataset| dataset.resident(node, Tier::Ram))
 }
 
+fn files(operator: &Operator, dataset: &str) -> Option<u64> {
+    let inventory = operator.hub.inventory().read().unwrap();
+    inventory.dataset(inventory.dataset_id(dataset)?)?.summary().files
+}
+
 fn wish(id: &str, work: impl Fn(Extent, Tier) -> Work) -> Wish {
-    let extent = Extent { dataset: "a/data".into(), path: Box::default(), chunks: None };
+    wish_of("a/data", id, work)
+}
+
+fn wish_of(dataset: &str, id: &str, work: impl Fn(Extent, Tier) -> Work) -> Wish {
+    let extent = Extent { dataset: dataset.into(), path: Box::default(), chunks: None };
     let work = work(extent, Tier::Ram);
     Wish {
         id: id.into(),
@@ -171,10 +198,9 @@ fn a_node_is_known_and_does_as_it_is_asked() {
     drop_caches().unwrap();
     let folder = Folder::new().unwrap();
     let vault = MemoryVault::default();
-    let first = operator(&vault, "127.0.0.1:0", &config.source);
-    std::fs::write(folder.path().join("ca.crt"), pem("CERTIFICATE", first.authority.certificate())).unwrap();
-    std::fs::write(folder.path().join("token"), "the pod's token\n").unwrap();
-    let mut agent = agent(&store, folder.path(), &first.address);
+    let datasets = [("a/data", &*config.source)];
+    let first = operator(&vault, "127.0.0.1:0", &datasets);
+    let mut agent = agent(&[store.path()], folder.path(), &first);
 
     // Its files are found, their version is known, and nothing is resident.
     let summary = |operator: &Operator| {
@@ -205,7 +231,7 @@ fn a_node_is_known_and_does_as_it_is_asked() {
     drop(first.hub);
     std::thread::sleep(Duration::from_millis(500));
     assert!(agent.child().try_wait().unwrap().is_none(), "the agent does not need an operator");
-    let second = operator(&vault, &address, &config.source);
+    let second = operator(&vault, &address, &datasets);
     let mut fetches = 0;
     until("everything again", folder.path(), || {
         // A machine short of memory takes pages back at any time: those are fetched again, and then all is told.
@@ -279,4 +305,86 @@ fn a_node_is_known_and_does_as_it_is_asked() {
     assert!(agent.end(), "it stops when asked: {log}");
     let _ = second.stop.send(true);
     second.runtime.shutdown_timeout(Duration::from_secs(3));
+}
+
+/// Two folders of a store that is mounted nowhere as a whole, as a cluster's volumes are folders of one export.
+struct Parts {
+    folder: Folder,
+    names: Vec<String>,
+    _store: StoreProcess,
+}
+
+impl Parts {
+    fn of(store: StoreProcess) -> Self {
+        let folder = Folder::new().unwrap();
+        let entries = std::fs::read_dir(store.path()).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        for name in &names {
+            let at = folder.path().join(name);
+            std::fs::create_dir(&at).unwrap();
+            rustix::mount::mount_bind(store.path().join(name), &at).unwrap();
+        }
+        rustix::mount::unmount(store.path(), UnmountFlags::DETACH).unwrap();
+        Self { folder, names, _store: store }
+    }
+
+    fn path(&self, part: usize) -> PathBuf {
+        self.folder.path().join(&self.names[part])
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        for name in &self.names {
+            let _ = rustix::mount::unmount(self.folder.path().join(name), UnmountFlags::DETACH);
+        }
+    }
+}
+
+#[test]
+fn folders_of_a_store_that_are_mounted_side_by_side_are_each_known_for_what_they_are() {
+    let config = StoreConfig { tree: "small:2x150x40k".parse().unwrap(), ..StoreConfig::default() };
+    let parts = Parts::of(StoreProcess::start(&config).unwrap());
+    drop_caches().unwrap();
+    let folder = Folder::new().unwrap();
+    let vault = MemoryVault::default();
+    let source = |part: usize| format!("{}/{}", config.source, parts.names[part]);
+    let (one, two) = (source(0), source(1));
+    let datasets = [("a/whole", &*config.source), ("a/one", &one), ("a/two", &two)];
+    let operator = operator(&vault, "127.0.0.1:0", &datasets);
+    let mut agent = agent(&[&parts.path(0), &parts.path(1)], folder.path(), &operator);
+    until("both Datasets' versions", folder.path(), || {
+        files(&operator, "a/one") == Some(150) && files(&operator, "a/two") == Some(150)
+    });
+    assert_eq!(files(&operator, "a/whole"), None, "no node has mounted all of it");
+
+    operator.hub.instruct(wish_of("a/two", "fetch-two", Work::Fetch)).unwrap();
+    until("the fetch", folder.path(), || ended(&operator, "fetch-two").is_some());
+    let progress = ended(&operator, "fetch-two").unwrap();
+    assert_eq!(
+        (progress.state, progress.files, progress.failed_files),
+        (State::Done, 150, 0),
+        "{progress:?}"
+    );
+    until("its residency", folder.path(), || resident_of(&operator, "a/two") == 150 * 40_000);
+    assert_eq!(resident_of(&operator, "a/one"), 0);
+
+    // Of the other, which somebody reads in order, more comes than was read.
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(parts.path(0)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.truncate(100);
+    assert!(Command::new("cat").args(&paths).stdout(Stdio::null()).status().unwrap().success());
+    until("prefetch", folder.path(), || resident_of(&operator, "a/one") > 100 * 40_000);
+    assert_eq!(resident_of(&operator, "a/whole"), 0);
+
+    // People see them by the paths that they have.
+    let mut command = Command::new(program("headrace").unwrap());
+    command.arg("--socket").arg(folder.path().join("sock")).arg("explain").arg(&paths[50]);
+    let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    assert!(said.contains(paths[50].to_str().unwrap()), "{said}");
+    assert!(agent.end(), "it stops when asked");
+    let _ = operator.stop.send(true);
+    operator.runtime.shutdown_timeout(Duration::from_secs(3));
 }

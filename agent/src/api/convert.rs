@@ -8,7 +8,7 @@ use agent_core::view::{
 use agent_core::{FileKey, MountId, PAGE, Pages};
 use operator_api::observability::v1 as wire;
 
-use super::query::{NodeAnswer, Place, PlanSummary};
+use super::query::{NodeAnswer, Place, PlanSummary, Seen};
 use crate::doctor::{Check, State};
 use crate::metrics::histograms::{Encoded, Latency};
 
@@ -55,7 +55,9 @@ pub fn predictor(predictor: Predictor) -> wire::Predictor {
 
 fn mount(view: MountView, places: &[Place]) -> wire::Mount {
     let MountView { mount, dev, source, fstype, survival: survives, depth, miss_latency } = view;
-    let place = places.iter().find(|place| place.mount == mount);
+    let seen = places.iter().filter(|place| place.mount == mount).flat_map(|place| &place.seen);
+    let mut seen = seen.map(|Seen { point, root }| wire::Seen { point: point.to_vec(), root: root.to_vec() });
+    let first = seen.next().unwrap_or_default();
     wire::Mount {
         mount: mount.0,
         dev,
@@ -64,8 +66,9 @@ fn mount(view: MountView, places: &[Place]) -> wire::Mount {
         survival: survival(survives).into(),
         depth,
         miss_latency_ns: miss_latency.0,
-        point: place.map(|place| place.point.to_vec()).unwrap_or_default(),
-        root: place.map(|place| place.root.to_vec()).unwrap_or_default(),
+        point: first.point,
+        root: first.root,
+        more: seen.collect(),
     }
 }
 

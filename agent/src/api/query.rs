@@ -148,12 +148,18 @@ pub struct NodeAnswer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     pub mount: MountId,
-    /// The mount point.
-    pub point: Box<[u8]>,
-    /// The folder of the file system that is mounted there (mountinfo's fourth field).
-    pub root: Box<[u8]>,
     /// As `FileKey::dev`.
     pub dev: u32,
+    /// What of it is mounted where: mostly one mount, of the whole; none shows what another does.
+    pub seen: Vec<Seen>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The mount point.
+    pub point: Box<[u8]>,
+    /// The folder of the file system that is mounted there, "/" for all of it.
+    pub root: Box<[u8]>,
 }
 
 /// How the kernel is being watched.

@@ -151,7 +151,13 @@ fn mount(mount: &wire::Mount) -> Value {
         "survival": survival(mount.survival), "depth": mount.depth,
         "miss_latency_ns": mount.miss_latency_ns,
     });
-    with_path(with_path(object, "point", &mount.point), "root", &mount.root)
+    let mut object = with_path(with_path(object, "point", &mount.point), "root", &mount.root);
+    if !mount.more.is_empty() {
+        let more = mount.more.iter();
+        let more = more.map(|seen| with_path(with_path(json!({}), "point", &seen.point), "root", &seen.root));
+        object["more"] = more.collect();
+    }
+    object
 }
 
 pub fn node(node: &wire::NodeReply) -> Value {

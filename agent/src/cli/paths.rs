@@ -31,11 +31,18 @@ pub fn shown(mounts: &[wire::Mount], mount: u32, path: &[u8]) -> Vec<u8> {
     let Some(mount) = mounts.iter().find(|m| m.mount == mount) else {
         return path.to_vec();
     };
-    let below = strip_folder(path, trim(&mount.root));
-    match (mount.point.as_slice(), below) {
-        ([], _) | (_, None) => [mount.source.as_bytes(), b":", path].concat(),
-        (point, Some(below)) => [trim_end(point), b"/", below].concat(),
+    let mut seen = seen(mount).filter_map(|(point, root)| Some((point, strip_folder(path, trim(root))?)));
+    match seen.next() {
+        None => [mount.source.as_bytes(), b":", path].concat(),
+        Some((point, below)) => [trim_end(point), b"/", below].concat(),
     }
+}
+
+/// The mount points of a file system, each with the folder that is mounted there.
+fn seen(mount: &wire::Mount) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let first = (mount.point.as_slice(), mount.root.as_slice());
+    let more = mount.more.iter().map(|seen| (seen.point.as_slice(), seen.root.as_slice()));
+    std::iter::once(first).chain(more).filter(|(point, _)| !point.is_empty())
 }
 
 /// Where a typed path (or the start of one) lies. A relative path that is below no watched mount is taken
@@ -48,17 +55,16 @@ pub fn spot(mounts: &[wire::Mount], typed: &Path) -> Result<Spot, PathError> {
     let bytes = lexical(absolute.as_os_str().as_bytes());
     let inside = mounts
         .iter()
-        .filter(|mount| !mount.point.is_empty())
-        .filter_map(|mount| Some((mount, strip_folder(&bytes, trim_end(&mount.point))?)))
-        .max_by_key(|(mount, _)| mount.point.len());
-    if let Some((mount, below)) = inside {
-        let root = trim(&mount.root);
+        .flat_map(|mount| seen(mount).map(move |(point, root)| (mount, point, root)))
+        .filter_map(|(mount, point, root)| Some((mount, point, root, strip_folder(&bytes, trim_end(point))?)))
+        .max_by_key(|(_, point, ..)| point.len());
+    if let Some((mount, _, root, below)) = inside {
+        let root = trim(root);
         let path = if root.is_empty() { below.to_vec() } else { [root, b"/", below].concat() };
         return Ok(Spot { mount: Some(mount.mount), path });
     }
     if typed.is_absolute() {
-        let points: Vec<String> =
-            mounts.iter().filter(|m| !m.point.is_empty()).map(|m| printable(&m.point)).collect();
+        let points: Vec<String> = mounts.iter().flat_map(seen).map(|(point, _)| printable(point)).collect();
         let watched = if points.is_empty() { "none is watched".to_owned() } else { points.join(", ") };
         return Err(PathError::Unwatched { path: printable(&bytes), watched });
     }
@@ -157,6 +163,20 @@ mod tests {
         assert_eq!(shown(&mounts, 9, b"f"), b"f");
         assert!(spot(&mounts, Path::new("/mnt/database/x")).unwrap_err().to_string().contains("/mnt/data, "));
         assert_eq!(spot(&mounts, Path::new("train/x")).unwrap().path, b"train/x");
+    }
+
+    #[test]
+    fn a_file_system_of_which_folders_are_mounted() {
+        let more = vec![wire::Seen { point: b"/mnt/two".into(), root: b"/team/pvc-2".into() }];
+        let mounts = [wire::Mount { more, ..mount(1, "/mnt/one", "/pvc-1") }];
+        for (typed, path) in [("/mnt/one/x", "pvc-1/x"), ("/mnt/two/x", "team/pvc-2/x")] {
+            let spot = spot(&mounts, Path::new(typed)).unwrap();
+            assert_eq!((spot.mount, spot.path.as_slice()), (Some(1), path.as_bytes()));
+            assert_eq!(shown(&mounts, 1, path.as_bytes()), typed.as_bytes());
+        }
+        assert_eq!(shown(&mounts, 1, b"pvc-3/x"), b"store1:pvc-3/x");
+        let error = spot(&mounts, Path::new("/mnt/three")).unwrap_err().to_string();
+        assert!(error.contains("/mnt/one, /mnt/two"), "{error}");
     }
 
     #[test]

@@ -199,7 +199,7 @@ fn pressure(psi: &str) -> Check {
 /// What the agent would watch by itself in this mount namespace.
 fn mounts(table: &MountTable) -> Check {
     let remote: Vec<String> =
-        table.remote().iter().map(|mount| format!("{} ({})", escape(&mount.point), mount.fstype)).collect();
+        table.remote().map(|mount| format!("{} ({})", escape(&mount.point), mount.fstype)).collect();
     if remote.is_empty() {
         return Check::warn(
             "mounts found",

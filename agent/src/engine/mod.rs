@@ -16,6 +16,8 @@ mod sight;
 
 mod select;
 
+mod roots;
+
 mod watches;
 
 mod outside;
@@ -160,16 +162,16 @@ impl Engine {
         namespace.check()?;
         let mounts = MountWatch::open(namespace)?;
         let table = mounts.read()?;
-        let watches = Watches::new(wish, namespace);
-        watches.check(&table)?;
+        watches::check(&wish, namespace, &table)?;
         let keeper = Keeper::start(&state, metrics.clone())
             .map_err(|source| EngineError::Wait { step: "starting the profile writer", source })?;
         let (probe, plan) = sight::open(probe)?;
+        let (watches, found) = Watches::new(wish, namespace, probe.as_ref().map(Probe::asker));
         let prefetch = Prefetch::start(PrefetchConfig::new(std::sync::Arc::new(watches.places())))?;
         let edges = EdgeFacts { plan, observe_only: !limits.prefetch, ..EdgeFacts::default() };
         let (seeds, counted) = Seeds::start()
             .map_err(|source| EngineError::Wait { step: "starting the page counter", source })?;
-        let sources = Sources::new(probe.as_ref(), &prefetch, mounts, counted)?;
+        let sources = Sources::new(probe.as_ref(), &prefetch, mounts, counted, found)?;
         let mut engine = Self {
             core: Core::new(limits),
             probe,

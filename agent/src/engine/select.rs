@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::EngineError;
+use super::roots::Found;
 use super::seed::Counted;
 use crate::api::query::Query;
 use crate::mounts::MountWatch;
@@ -31,6 +32,8 @@ pub enum Action {
     Mounts,
     /// Pages that were found in the page cache.
     Counted(Nanos, Observation),
+    /// What an NFS mount shows.
+    Found(Found),
     Query(Query),
     Tick,
     Stop,
@@ -44,6 +47,7 @@ pub struct Sources {
     answers: OwnedFd,
     mounts: MountWatch,
     counted: Counted,
+    found: mpsc::Receiver<Found>,
 }
 
 impl Sources {
@@ -52,6 +56,7 @@ impl Sources {
         prefetch: &Prefetch,
         mounts: MountWatch,
         counted: Counted,
+        found: mpsc::Receiver<Found>,
     ) -> Result<Self, EngineError> {
         let failed = |source| EngineError::Wait { step: "copying a descriptor", source };
         Ok(Self {
@@ -59,11 +64,12 @@ impl Sources {
             answers: prefetch.as_fd().try_clone_to_owned().map_err(failed)?,
             mounts,
             counted,
+            found,
         })
     }
 
     pub fn register(self, stop: watch::Receiver<bool>) -> Result<Waiting, EngineError> {
-        let Self { records, answers, mounts, counted } = self;
+        let Self { records, answers, mounts, counted, found } = self;
         let changes = mounts
             .as_fd()
             .try_clone_to_owned()
@@ -76,6 +82,7 @@ impl Sources {
             changes: registered(changes, Interest::PRIORITY, "the mount table")?,
             mounts,
             counted,
+            found,
             tick,
             stop,
         })
@@ -96,6 +103,7 @@ pub struct Waiting {
     changes: AsyncFd<OwnedFd>,
     mounts: MountWatch,
     counted: Counted,
+    found: mpsc::Receiver<Found>,
     tick: Interval,
     stop: watch::Receiver<bool>,
 }
@@ -107,7 +115,7 @@ impl Waiting {
 
     /// The next thing to do. Dropping it half-way loses nothing: every source keeps what it has.
     pub async fn select(&mut self, queries: &mut mpsc::Receiver<Query>, busy: bool) -> Action {
-        let Self { records, answers, changes, mounts: _, counted, tick, stop } = self;
+        let Self { records, answers, changes, mounts: _, counted, found, tick, stop } = self;
         let records = async {
             let Some(records) = records else {
                 return std::future::pending().await;
@@ -135,6 +143,7 @@ impl Waiting {
                 Action::Mounts
             }
             Some((at, observation)) = counted.recv() => Action::Counted(at, observation),
+            Some(found) = found.recv() => Action::Found(found),
             Some(query) = queries.recv() => Action::Query(query),
             _ = tick.tick() => Action::Tick,
         }

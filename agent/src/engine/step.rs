@@ -38,12 +38,11 @@ impl Engine {
                 self.records();
                 self.answers();
             }
-            Action::Mounts => match waiting.mount_watch().read() {
-                Ok(table) => self.remount(&table),
-                Err(error) => {
-                    tracing::warn!("the mount table cannot be read, watching what was there: {error}")
-                }
-            },
+            Action::Mounts => self.look_at_mounts(waiting),
+            Action::Found(found) => {
+                self.watches.found(found);
+                self.look_at_mounts(waiting);
+            }
             Action::Counted(at, observation) => {
                 // What has come since is in the ring: it goes first, and the count adds to it.
                 self.records();
@@ -61,7 +60,12 @@ impl Engine {
                     let _ = wanted.reply.send(begun);
                 }
             }
-            Action::Tick => self.tick(),
+            Action::Tick => {
+                self.tick();
+                if self.watches.due() {
+                    self.look_at_mounts(waiting);
+                }
+            }
             Action::Stop => return false,
         }
         self.publish();
@@ -182,6 +186,15 @@ impl Engine {
             }
             // The last sample stands; the next one may succeed.
             Err(error) => tracing::debug!("{error}"),
+        }
+    }
+
+    fn look_at_mounts(&mut self, waiting: &Waiting) {
+        match waiting.mount_watch().read() {
+            Ok(table) => self.remount(&table),
+            Err(error) => {
+                tracing::warn!("the mount table cannot be read, watching what was there: {error}")
+            }
         }
     }
 

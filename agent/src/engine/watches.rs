@@ -3,17 +3,25 @@
 //! One `MountId` for each `s_dev`, given out in the order of discovery and never again for another. The
 //! table is shared with the prefetch threads, which ask it where a mount is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use agent_core::{MountId, Observation};
 
-use crate::api::query::Place;
-use crate::mounts::{Mount, MountTable, Namespace, SelectError, mount_of_process, read_ahead_bytes, select};
+use tokio::sync::mpsc;
+
+use super::roots::{Found, Roots};
+use crate::api::query::{Place, Seen};
+use crate::mounts::{
+    DEFAULT_READ_AHEAD, FileSystem, Mount, MountTable, Namespace, SelectError, mount_of_process,
+    read_ahead_bytes, select,
+};
 use crate::prefetch::{MountPoint, MountResolver};
+use crate::probe::Asker;
 
 /// File systems watched at once: a node with more has them from pods that come and go, and the probe's
 /// filter holds no more.
@@ -28,35 +36,55 @@ pub enum Wish {
 
 #[derive(Debug, Default)]
 struct Shared {
-    by_id: BTreeMap<MountId, Mount>,
+    by_id: BTreeMap<MountId, FileSystem>,
 }
 
 /// Answers the prefetch threads.
 #[derive(Clone, Debug, Default)]
 pub struct Places {
     namespace: Namespace,
+    asker: Option<Arc<Asker>>,
     shared: Arc<RwLock<Shared>>,
 }
 
 impl MountResolver for Places {
-    fn mount_point(&self, mount: MountId, via: u32) -> Option<MountPoint> {
-        let known = {
+    fn mount_point(&self, mount: MountId, path: &[u8], via: u32) -> Option<MountPoint> {
+        let at = |point: &[u8]| PathBuf::from(OsString::from_vec(point.to_vec()));
+        let dev = {
             let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
-            shared.by_id.get(&mount).cloned()?
+            let known = shared.by_id.get(&mount)?;
+            if via == 0 {
+                let Mount { point, root, dev, .. } = known.showing(path)?;
+                let (path, root, namespace) = (at(point), Some(root.clone()), self.namespace);
+                return Some(MountPoint { path, root, dev: *dev, namespace });
+            }
+            known.dev
         };
-        let (namespace, found) = match via {
-            0 => (self.namespace, known),
-            via => (Namespace::of(via), mount_of_process(Path::new("/proc"), via, known.dev).ok()??.1),
-        };
-        let path = PathBuf::from(OsString::from_vec(found.point.to_vec()));
-        Some(MountPoint { path, root: found.root, dev: found.dev, namespace })
+        let found = mount_of_process(Path::new("/proc"), via, dev).ok()??.1;
+        let root = (!found.hides_root() || self.asker.is_none()).then(|| found.root.clone());
+        Some(MountPoint { path: at(&found.point), root, dev, namespace: Namespace::of(via) })
     }
+
+    fn root_of(&self, directory: BorrowedFd<'_>) -> Option<Box<[u8]>> {
+        self.asker.as_ref()?.path(directory).ok()
+    }
+}
+
+/// The named mounts must be there at the start; later they may come and go.
+pub fn check(wish: &Wish, namespace: Namespace, table: &MountTable) -> Result<(), SelectError> {
+    if let Wish::Named(paths) = wish {
+        for path in paths {
+            select(namespace, table, path)?;
+        }
+    }
+    Ok(())
 }
 
 #[derive(Debug)]
 pub struct Watches {
     wish: Wish,
     places: Places,
+    roots: Roots,
     by_dev: BTreeMap<u32, MountId>,
     next: u32,
     /// Remote file systems beyond `MOST`, not watched.
@@ -72,9 +100,21 @@ pub struct Change {
 }
 
 impl Watches {
-    pub fn new(wish: Wish, namespace: Namespace) -> Self {
-        let places = Places { namespace, shared: Arc::default() };
-        Self { wish, places, by_dev: BTreeMap::new(), next: 1, left_out: 0 }
+    /// With what is found out about mounts, for `found`.
+    pub fn new(wish: Wish, namespace: Namespace, asker: Option<Arc<Asker>>) -> (Self, mpsc::Receiver<Found>) {
+        let (roots, found) = Roots::new(namespace, asker.clone());
+        let places = Places { namespace, asker, shared: Arc::default() };
+        (Self { wish, places, roots, by_dev: BTreeMap::new(), next: 1, left_out: 0 }, found)
+    }
+
+    /// Takes over what was found out about a mount; the table is then to be taken over anew.
+    pub fn found(&mut self, found: Found) {
+        self.roots.found(found);
+    }
+
+    /// Whether the table is to be taken over anew, though it has not changed.
+    pub fn due(&self) -> bool {
+        self.roots.due()
     }
 
     pub fn places(&self) -> Places {
@@ -95,45 +135,35 @@ impl Watches {
         shared.by_id.get(&mount).map(|mount| mount.source.clone())
     }
 
-    /// The named mounts must be there at the start; later they may come and go.
-    pub fn check(&self, table: &MountTable) -> Result<(), SelectError> {
-        if let Wish::Named(paths) = &self.wish {
-            for path in paths {
-                select(self.places.namespace, table, path)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Takes over a mount table: what is wanted now and was not, and the reverse.
     pub fn update(&mut self, table: &MountTable) -> Change {
-        let mut wanted: Vec<Mount> = match &self.wish {
-            Wish::Remote => table.remote().into_iter().cloned().collect(),
+        let wanted: Vec<&Mount> = match &self.wish {
+            Wish::Remote => table.remote().collect(),
             Wish::Named(paths) => {
-                let found = paths.iter().filter_map(|path| select(self.places.namespace, table, path).ok());
-                found.cloned().collect()
+                paths.iter().filter_map(|path| select(self.places.namespace, table, path).ok()).collect()
             }
         };
-        let mut seen = BTreeSet::new();
-        wanted.retain(|mount| seen.insert(mount.dev));
+        self.roots.keep(table);
+        let known: Vec<Mount> = wanted.into_iter().filter_map(|mount| self.roots.resolve(mount)).collect();
+        let mut wanted = FileSystem::all(known);
         self.left_out = wanted.len().saturating_sub(MOST);
         wanted.truncate(MOST);
         let mut change = Change::default();
         let mut shared = self.places.shared.write().unwrap_or_else(PoisonError::into_inner);
-        let gone: Vec<u32> =
-            self.by_dev
-                .iter()
-                .filter(|(dev, id)| {
-                    // The same number with another store behind it is another file system.
-                    !wanted.iter().any(|mount| {
-                        mount.dev == **dev
-                            && shared.by_id.get(id).is_some_and(|known| {
-                                known.source == mount.source && known.fstype == mount.fstype
-                            })
-                    })
+        let gone: Vec<u32> = self
+            .by_dev
+            .iter()
+            .filter(|(dev, id)| {
+                // The same number with another store behind it is another file system.
+                !wanted.iter().any(|system| {
+                    system.dev == **dev
+                        && shared.by_id.get(id).is_some_and(|known| {
+                            known.source == system.source && known.fstype == system.fstype
+                        })
                 })
-                .map(|(dev, _)| *dev)
-                .collect();
+            })
+            .map(|(dev, _)| *dev)
+            .collect();
         for dev in gone {
             if let Some(mount) = self.by_dev.remove(&dev) {
                 shared.by_id.remove(&mount);
@@ -141,24 +171,27 @@ impl Watches {
                 change.unwatch.push((mount, dev));
             }
         }
-        for mount in wanted {
-            if let Some(id) = self.by_dev.get(&mount.dev) {
-                // It may have moved to another mount point.
-                shared.by_id.insert(*id, mount);
+        for system in wanted {
+            if let Some(id) = self.by_dev.get(&system.dev) {
+                // It may have moved to other mount points.
+                shared.by_id.insert(*id, system);
                 continue;
             }
             let id = MountId(self.next);
             self.next = self.next.saturating_add(1);
             change.observations.push(Observation::Mount {
                 mount: id,
-                dev: mount.dev,
-                source: mount.source.clone(),
-                fstype: mount.fstype.clone(),
-                read_ahead_bytes: read_ahead_bytes(Path::new("/sys"), &mount),
+                dev: system.dev,
+                source: system.source.clone(),
+                fstype: system.fstype.clone(),
+                read_ahead_bytes: system
+                    .mounts
+                    .first()
+                    .map_or(DEFAULT_READ_AHEAD, |mount| read_ahead_bytes(Path::new("/sys"), mount)),
             });
-            change.watch.push(mount.dev);
-            self.by_dev.insert(mount.dev, id);
-            shared.by_id.insert(id, mount);
+            change.watch.push(system.dev);
+            self.by_dev.insert(system.dev, id);
+            shared.by_id.insert(id, system);
         }
         change
     }
@@ -166,11 +199,11 @@ impl Watches {
     /// Where the watched file systems are, for people.
     pub fn list(&self) -> Vec<Place> {
         let shared = self.places.shared.read().unwrap_or_else(PoisonError::into_inner);
-        let place = |(id, mount): (&MountId, &Mount)| Place {
+        let seen = |mount: &Mount| Seen { point: mount.point.clone(), root: mount.root.clone() };
+        let place = |(id, system): (&MountId, &FileSystem)| Place {
             mount: *id,
-            point: mount.point.clone(),
-            root: mount.root.clone(),
-            dev: mount.dev,
+            dev: system.dev,
+            seen: system.mounts.iter().map(seen).collect(),
         };
         shared.by_id.iter().map(place).collect()
     }
@@ -189,22 +222,22 @@ mod tests {
     #[test]
     fn a_mount_is_reached_where_the_agent_looks_or_through_its_reader() {
         let (host, own) = (Namespace::of(7), std::process::id());
-        let mut watches = Watches::new(Wish::Remote, host);
+        let (mut watches, _found) = Watches::new(Wish::Remote, host, None);
         let table = crate::mounts::read_table(Path::new("/proc/self/mountinfo")).unwrap();
         let real = table.covering(b"/proc").unwrap();
         let (major, minor) = (real.major(), real.minor());
         watches.update(&MountTable::parse(
             format!("{ROOT}2 1 {major}:{minor} / /data rw - nfs4 nas:/a rw\n").as_bytes(),
         ));
-        let found = watches.places().mount_point(MountId(1), 0).unwrap();
+        let found = watches.places().mount_point(MountId(1), b"x", 0).unwrap();
         assert_eq!((&*found.path, found.namespace), (Path::new("/data"), host));
-        let found = watches.places().mount_point(MountId(1), own).unwrap();
+        let found = watches.places().mount_point(MountId(1), b"x", own).unwrap();
         assert_eq!((&*found.path, found.namespace), (Path::new("/proc"), Namespace::of(own)));
     }
 
     #[test]
     fn file_systems_come_and_go_under_numbers_of_their_own() {
-        let mut watches = Watches::new(Wish::Remote, Namespace::default());
+        let (mut watches, _found) = Watches::new(Wish::Remote, Namespace::default(), None);
         assert!(watches.update(&table("")).observations.is_empty());
         let change = watches.update(&table("2 1 0:50 / /data rw - nfs4 nas:/a rw\n"));
         assert_eq!((change.watch, change.unwatch), (vec![50], vec![]));

@@ -11,6 +11,8 @@ mod kind;
 
 mod table;
 
+mod shown;
+
 mod change;
 
 mod device;
@@ -31,6 +33,7 @@ pub use kind::{Kind, kind};
 pub use mountinfo::{Mount, escape, parse};
 pub use namespace::Namespace;
 pub use select::{SelectError, select};
+pub use shown::FileSystem;
 pub use source::{MountError, mount_of_process, read_table};
 pub use table::MountTable;
 pub use watch::MountWatch;

@@ -11,7 +11,8 @@ pub struct Mount {
     pub parent: u64,
     /// `super_block.s_dev` as the kernel holds it: major << 20 | minor, `FileKey::dev`.
     pub dev: u32,
-    /// The directory of the file system that is mounted here: `/`, or deeper for bind mounts and subvolumes.
+    /// The directory of the file system that is mounted here: `/`, or deeper for bind mounts and subvolumes. See
+    /// `hides_root`.
     pub root: Box<[u8]>,
     /// Where it is mounted, as seen from the root of the process whose mountinfo was read.
     pub point: Box<[u8]>,
@@ -42,6 +43,12 @@ impl Mount {
                 Some(_) => None,
             }
         })
+    }
+
+    /// Whether `root` says nothing: of NFS it is always "/", also where a folder of an export was mounted or a part of that
+    /// bound elsewhere (fs/nfs/super.c, `nfs_show_path`).
+    pub fn hides_root(&self) -> bool {
+        matches!(&*self.fstype, "nfs" | "nfs4")
     }
 
     /// Where a path below this mount's point lies in the file system: relative to its root, no leading slash.

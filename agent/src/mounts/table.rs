@@ -20,17 +20,9 @@ impl MountTable {
         self.mounts.iter()
     }
 
-    /// Network and FUSE file systems: one mount of each, the one that shows most of it.
-    pub fn remote(&self) -> Vec<&Mount> {
-        let mut chosen: Vec<&Mount> = Vec::new();
-        for mount in self.iter().filter(|mount| kind(&mount.fstype) == Kind::Remote) {
-            match chosen.iter_mut().find(|other| other.dev == mount.dev) {
-                Some(other) if breadth(mount) < breadth(other) => *other = mount,
-                Some(_) => {}
-                None => chosen.push(mount),
-            }
-        }
-        chosen
+    /// All mounts of network and FUSE file systems.
+    pub fn remote(&self) -> impl Iterator<Item = &Mount> {
+        self.iter().filter(|mount| kind(&mount.fstype) == Kind::Remote)
     }
 
     /// The mount of the file system `dev` that shows most of it.
@@ -78,7 +70,7 @@ impl MountTable {
 }
 
 /// Smaller shows more: the whole file system before a part of it, then the shorter mount point.
-fn breadth(mount: &Mount) -> (usize, usize) {
+pub(super) fn breadth(mount: &Mount) -> (usize, usize) {
     (trim(&mount.root).len(), mount.point.len())
 }
 
@@ -119,8 +111,8 @@ mod tests {
     #[test]
     fn watched_by_default() {
         let table = MountTable::parse(TABLE);
-        let points: Vec<_> = table.remote().iter().map(|mount| mount.point.clone()).collect();
-        let expected = ["/mnt/data", "/mnt/data/inner", "/over", "/over", "/hide/deep", "/hide"];
+        let points: Vec<_> = table.remote().map(|mount| mount.point.clone()).collect();
+        let expected = ["/mnt/data", "/mnt/data/inner", "/srv/bind", "/over", "/over", "/hide/deep", "/hide"];
         assert_eq!(points, expected.map(|point| point.as_bytes().into()));
     }
 

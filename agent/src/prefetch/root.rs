@@ -5,7 +5,7 @@
 //! (/proc/PID/root); what was opened there is believed only when its mount is on the expected device.
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
@@ -22,9 +22,9 @@ use crate::mounts::{Fdinfo, Namespace};
 pub struct MountPoint {
     /// As it is seen there (mountinfo's fifth field, unescaped).
     pub path: PathBuf,
-    /// The directory of the file system that is mounted there (mountinfo's fourth field, unescaped), `/` but
-    /// for bind mounts and subvolumes.
-    pub root: Box<[u8]>,
+    /// The directory of the file system that is mounted there, unescaped, `/` but for bind mounts, subvolumes and folders
+    /// of NFS exports. `None` where it is known only once that is open: then `MountResolver::root_of` is asked.
+    pub root: Option<Box<[u8]>>,
     /// `super_block.s_dev`: major << 20 | minor, as mountinfo's third field.
     pub dev: u32,
     /// Whose mounts these are.
@@ -33,9 +33,12 @@ pub struct MountPoint {
 
 /// Knows the mounts; given by whoever watches mountinfo.
 pub trait MountResolver: Send + Sync {
-    /// Where `mount` is in the mount namespace of process `via`; 0 means where the agent looks. Called on the
-    /// prefetch threads; may read /proc.
-    fn mount_point(&self, mount: MountId, via: u32) -> Option<MountPoint>;
+    /// Where `path` of `mount`, told from its root, is in the mount namespace of process `via`; 0 means where the agent
+    /// looks, which is answered at once. Called on the prefetch threads; may read /proc for others.
+    fn mount_point(&self, mount: MountId, path: &[u8], via: u32) -> Option<MountPoint>;
+
+    /// Where an open directory lies in its file system.
+    fn root_of(&self, directory: BorrowedFd<'_>) -> Option<Box<[u8]>>;
 }
 
 /// The open root of a mount.
@@ -89,10 +92,13 @@ struct Place {
     used: AtomicU64,
 }
 
+/// A mount, and what of it is shown.
+type Shown = (MountId, Box<[u8]>);
+
 /// All roots held at the moment.
 pub struct Roots {
     resolver: Arc<dyn MountResolver>,
-    places: Mutex<HashMap<MountId, Arc<Place>>>,
+    places: Mutex<HashMap<Shown, Arc<Place>>>,
 }
 
 impl std::fmt::Debug for Roots {
@@ -106,35 +112,51 @@ impl Roots {
         Self { resolver, places: Mutex::default() }
     }
 
-    /// The root of a mount, opened now if need be. May block on a dead store; only that mount's tasks wait.
-    pub fn get(&self, mount: MountId, via: u32, now: Nanos) -> Result<Arc<Root>, Outcome> {
+    /// The root below which a path of a mount is seen, opened now if need be. May block on a dead store; only that
+    /// mount's tasks wait.
+    pub fn get(&self, mount: MountId, path: &[u8], via: u32, now: Nanos) -> Result<Arc<Root>, Outcome> {
+        let own = self.resolver.mount_point(mount, path, 0);
         let place = {
+            let shown = own.as_ref().and_then(|point| point.root.clone()).unwrap_or_default();
             let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(places.entry(mount).or_default())
+            Arc::clone(places.entry((mount, shown)).or_default())
         };
         place.used.store(now.0, Ordering::Relaxed);
         let mut open = place.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(root) = &*open {
             return Ok(Arc::clone(root));
         }
-        let root = Arc::new(self.open(mount, via)?);
+        let root = Arc::new(self.open(own, mount, path, via)?);
         *open = Some(Arc::clone(&root));
         Ok(root)
     }
 
-    fn open(&self, mount: MountId, via: u32) -> Result<Root, Outcome> {
+    fn open(&self, own: Option<MountPoint>, mount: MountId, path: &[u8], via: u32) -> Result<Root, Outcome> {
         // Where the agent looks first: it does not depend on a process staying alive.
         let mut error = Outcome::Absent;
-        let own_then_theirs = std::iter::once(0).chain((via != 0).then_some(via));
-        for via in own_then_theirs {
-            if let Some(point) = self.resolver.mount_point(mount, via) {
-                match open_root(&point) {
-                    Ok(root) => return Ok(root),
-                    Err(errno) => error = outcome_of(errno),
-                }
+        let theirs = || (via != 0).then(|| self.resolver.mount_point(mount, path, via)).flatten();
+        for point in own.into_iter().chain(std::iter::once_with(theirs).flatten()) {
+            match self.open_root(&point) {
+                Ok(root) => return Ok(root),
+                Err(errno) => error = outcome_of(errno),
             }
         }
         Err(error)
+    }
+
+    fn open_root(&self, point: &MountPoint) -> Result<Root, Errno> {
+        let directory = point.namespace.mounted(&point.path, point.dev)?;
+        let root = match &point.root {
+            Some(root) => root.clone(),
+            None => self.resolver.root_of(directory.as_fd()).ok_or(Errno::NOENT)?,
+        };
+        Ok(Root {
+            directory,
+            dev: point.dev,
+            piece: piece_of(point.dev),
+            prefix: root.strip_prefix(b"/").unwrap_or(&root).into(),
+            numbering: AtomicU8::new(UNKNOWN),
+        })
     }
 
     /// Closes what no task holds and none has used for `idle`; returns whether any is still open.
@@ -167,24 +189,12 @@ impl Roots {
 
     /// Lets go of a mount; a task under way keeps its own hold until it ends.
     pub fn forget(&self, mount: MountId) {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner).remove(&mount);
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).retain(|(of, _), _| *of != mount);
     }
 
     pub fn forget_all(&self) {
         self.places.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
-}
-
-fn open_root(point: &MountPoint) -> Result<Root, Errno> {
-    let directory = point.namespace.mounted(&point.path, point.dev)?;
-    let prefix = point.root.strip_prefix(b"/").unwrap_or(&point.root);
-    Ok(Root {
-        directory,
-        dev: point.dev,
-        piece: piece_of(point.dev),
-        prefix: prefix.into(),
-        numbering: AtomicU8::new(UNKNOWN),
-    })
 }
 
 /// Pages in a piece: the device's read_ahead_kb, to which the kernel cuts each call; 128 KiB, its default,

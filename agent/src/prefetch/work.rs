@@ -36,7 +36,7 @@ pub struct Bench {
 impl Bench {
     pub fn carry_out(&self, task: &Task, leash: &Leash) -> Ending {
         match &task.what {
-            What::List { limit } => match self.roots.get(task.mount, task.via, now()) {
+            What::List { limit } => match self.roots.get(task.mount, &task.path, task.via, now()) {
                 Ok(root) => list(&root, &task.path, *limit, leash),
                 Err(outcome) => Ending::of(outcome),
             },
@@ -52,7 +52,7 @@ impl Bench {
 
     fn let_go(&self, task: &Task, pages: &[Pages]) -> Ending {
         let start = now();
-        let root = match self.roots.get(task.mount, task.via, now()) {
+        let root = match self.roots.get(task.mount, &task.path, task.via, now()) {
             Ok(root) => root,
             Err(outcome) => return Ending::of(outcome),
         };
@@ -73,7 +73,7 @@ impl Bench {
     }
 
     fn open_and_read(&self, task: &Task, file: Option<FileKey>, extent: &Extent, leash: &Leash) -> Ending {
-        let root = match self.roots.get(task.mount, task.via, now()) {
+        let root = match self.roots.get(task.mount, &task.path, task.via, now()) {
             Ok(root) => root,
             Err(outcome) => return Ending::of(outcome),
         };

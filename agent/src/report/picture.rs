@@ -21,6 +21,7 @@ use super::manifest::{Coverage, Manifest};
 use super::piece::Piece;
 use super::speaker::{Demand, Speaker, Version};
 use super::survey::{Job, Root, SurveyError, Surveyed, joined};
+use crate::api::query::Seen;
 
 /// Demand is told over so long.
 const WINDOW: Nanos = Nanos::from_millis(60_000);
@@ -50,11 +51,10 @@ pub struct Mounted {
     pub mount: MountId,
     pub source: Box<str>,
     pub fstype: Box<str>,
-    /// Where it is seen, and the folder of the file system that is seen there.
-    pub point: Box<[u8]>,
-    pub root: Box<[u8]>,
     /// As `FileKey::dev`.
     pub dev: u32,
+    /// What of it is mounted where.
+    pub seen: Vec<Seen>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +111,12 @@ fn trimmed(path: &[u8]) -> &[u8] {
     path.get(start..end).unwrap_or_default()
 }
 
+/// As `wire::Source::folders`.
+fn folders(seen: &[Seen]) -> Vec<Vec<u8>> {
+    let roots: Vec<Vec<u8>> = seen.iter().map(|seen| trimmed(&seen.root).to_vec()).collect();
+    if roots.iter().any(Vec::is_empty) { Vec::new() } else { roots }
+}
+
 impl Picture {
     /// Takes the watched file systems over; whether they changed, so that Sources are to be told.
     pub fn mounted(&mut self, mounts: Vec<Mounted>) -> bool {
@@ -124,6 +130,7 @@ impl Picture {
             number: mounted.mount.0,
             source: mounted.source.to_string(),
             fstype: mounted.fstype.to_string(),
+            folders: folders(&mounted.seen),
         };
         wire::Sources { sources: self.mounts.iter().map(source).collect() }
     }
@@ -475,9 +482,11 @@ impl Folder {
     /// Where it is seen here; `None` when only a part of it is.
     fn root(&self, mounts: &[Mounted]) -> Option<Root> {
         let mounted = mounts.iter().find(|mounted| mounted.mount == self.mount)?;
-        let inner = strip(trimmed(&mounted.root), &self.path)?;
+        let seen = mounted.seen.iter();
+        let (point, inner) =
+            seen.filter_map(|seen| Some((&seen.point, strip(trimmed(&seen.root), &self.path)?))).next()?;
         let path = |bytes: &[u8]| PathBuf::from(std::ffi::OsStr::from_bytes(bytes));
-        let (point, inner) = (path(&mounted.point), path(&inner));
+        let (point, inner) = (path(point), path(&inner));
         Some(Root { point, dev: mounted.dev, inner, prefix: self.prefix.clone() })
     }
 }

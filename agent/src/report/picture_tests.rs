@@ -15,9 +15,8 @@ fn bound(picture: &mut Picture, speaker: &mut Speaker) {
         mount: MountId(3),
         source: "nas:/x".into(),
         fstype: "nfs4".into(),
-        point: b"/mnt/x"[..].into(),
-        root: b"/"[..].into(),
         dev: 7,
+        seen: vec![Seen { point: b"/mnt/x"[..].into(), root: b"/"[..].into() }],
     };
     assert!(picture.mounted(vec![mounted]));
     let binding = wire::Binding {

@@ -251,9 +251,8 @@ impl Reporter {
                 mount: view.mount,
                 source: view.source.clone(),
                 fstype: view.fstype.clone(),
-                point: place.point.clone(),
-                root: place.root.clone(),
                 dev: place.dev,
+                seen: place.seen.clone(),
             })
         });
         let changed = self.picture.mounted(mounted.collect());

@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent::api::query::{EngineSide, Link, NodeAnswer, Place, PlanSummary, Query, channel_with};
+use agent::api::query::{EngineSide, Link, NodeAnswer, Place, PlanSummary, Query, Seen, channel_with};
 use agent::api::{Listeners, RecordSink};
 use agent::config::ApiConfig;
 use agent::doctor::Check;
@@ -244,9 +244,8 @@ fn node() -> NodeAnswer {
         drops_per_cpu: vec![0, 0],
         places: vec![Place {
             mount: MountId(0),
-            point: b"/mnt/data".as_slice().into(),
-            root: b"/".as_slice().into(),
             dev: 5,
+            seen: vec![Seen { point: b"/mnt/data".as_slice().into(), root: b"/".as_slice().into() }],
         }],
         observe_only: false,
         memory_total: 16 << 30,

@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -23,9 +23,13 @@ pub const MOUNT: MountId = MountId(7);
 pub struct Fixed(pub Vec<(u32, MountPoint)>);
 
 impl MountResolver for Fixed {
-    fn mount_point(&self, mount: MountId, via: u32) -> Option<MountPoint> {
+    fn mount_point(&self, mount: MountId, _: &[u8], via: u32) -> Option<MountPoint> {
         let known = self.0.iter().find(|(by, _)| *by == via && mount == MOUNT);
         known.map(|(_, point)| point.clone())
+    }
+
+    fn root_of(&self, _: BorrowedFd<'_>) -> Option<Box<[u8]>> {
+        None
     }
 }
 
@@ -41,7 +45,7 @@ pub fn mount_point(process: &str, path: &Path) -> MountPoint {
         "self" => Namespace::default(),
         number => Namespace::of(number.parse().expect("a process's number")),
     };
-    MountPoint { path: path.to_owned(), root: words[3].as_bytes().into(), dev, namespace }
+    MountPoint { path: path.to_owned(), root: Some(words[3].as_bytes().into()), dev, namespace }
 }
 
 /// Runs a program that must succeed.

@@ -47,7 +47,7 @@ fn a_mount_of_another_namespace_is_reached_through_its_process() {
     let script = format!("mount --bind {}/sub {}", disk.path.display(), other.path().display());
     let child = Shell::start(&["unshare", "-m", "--propagation", "private"], &script, 0);
     let point = mount_point(&child.pid().to_string(), other.path());
-    assert_eq!(&*point.root, b"/sub");
+    assert_eq!(point.root.as_deref(), Some(&b"/sub"[..]));
     let mut config = PrefetchConfig::new(Arc::new(Fixed(vec![(child.pid(), point.clone())])));
     config.threads = 2;
     let prefetch = Prefetch::start(config).expect("prefetch");

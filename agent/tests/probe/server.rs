@@ -146,9 +146,12 @@ pub fn nfs() -> Result<Served, String> {
     Ok(served)
 }
 
+/// A folder of an export, and where it is mounted.
+pub type Folder = (&'static str, PathBuf);
+
 /// The same with two folders of the export mounted side by side, each with a `file`, and never the export as a whole:
-/// a cluster's volumes look like this. Where they lie in the export, and where they are mounted.
-pub fn nfs_folders() -> Result<(Served, Vec<(&'static str, PathBuf)>), String> {
+/// a cluster's volumes look like this.
+pub fn nfs_folders() -> Result<(Served, Vec<Folder>), String> {
     let export = Disk::make();
     let folders = ["pvc-1", "team/pvc-2"];
     for folder in folders {

@@ -126,7 +126,7 @@ impl Directory {
 
     /// The Datasets on a file system: one that is there as a whole before one that lies in a folder of it, then by name.
     pub fn found_on(&self, source: &str) -> Vec<Name> {
-        let source = Source { number: 0, source: source.to_owned(), fstype: String::new() };
+        let source = Source { source: source.to_owned(), ..Source::default() };
         let (bound, _) = self.bind(&[source]);
         let mut found = bound.bindings;
         found.sort_unstable_by(|a, b| (&a.path, &a.name).cmp(&(&b.path, &b.name)));
@@ -142,6 +142,9 @@ impl Directory {
             let here = known.folders.get(root(&source.source)).into_iter().flatten();
             for Placed { folder, source: normal, number, all } in here {
                 let Some(path) = below(normal, &source.source) else { continue };
+                if !is_mounted(source, &path) {
+                    continue;
+                }
                 if bound.names.len() >= MOST_BINDINGS && !bound.names.contains_key(number) {
                     bound.left_out += 1;
                     continue;
@@ -198,6 +201,15 @@ fn root(source: &str) -> &str {
     }
 }
 
+/// Whether a node that has mounted these folders of a source sees all of this one.
+fn is_mounted(source: &Source, path: &str) -> bool {
+    let shows = |folder: &Vec<u8>| {
+        let rest = path.as_bytes().strip_prefix(folder.as_slice());
+        rest.is_some_and(|rest| folder.is_empty() || rest.is_empty() || rest.starts_with(b"/"))
+    };
+    source.folders.is_empty() || source.folders.iter().any(shows)
+}
+
 /// The folder of `dataset` below the mounted `source`, where it lies there.
 fn below(dataset: &str, source: &str) -> Option<String> {
     let rest = dataset.strip_prefix(source.trim_end_matches('/'))?;
@@ -210,7 +222,7 @@ mod tests {
     use super::*;
 
     fn source(number: u32, text: &str) -> Source {
-        Source { number, source: text.into(), fstype: "nfs4".into() }
+        Source { number, source: text.into(), ..Source::default() }
     }
 
     fn folder(dataset: &str, source: &str, prefix: &str) -> Folder {
@@ -251,6 +263,29 @@ mod tests {
         assert_eq!(directory.found_on("nas:/export"), ["a/whole".into(), "a/part".into()]);
         assert_eq!(directory.found_on("nas:/").first(), Some(&"a/whole".into()));
         assert_eq!(directory.found_on("nas:/none"), []);
+    }
+
+    #[test]
+    fn of_a_source_only_the_folders_that_are_mounted_count() {
+        let directory = Directory::default();
+        directory.set([
+            folder("a/whole", "nas:/export", ""),
+            folder("a/one", "nas:/export/pvc-1", ""),
+            folder("a/within", "nas:/export/pvc-1/train", ""),
+            folder("a/ten", "nas:/export/pvc-10", ""),
+            folder("a/two", "nas:/export/team/pvc-2", ""),
+        ]);
+        let bind = |folders: &[&str]| {
+            let folders = folders.iter().map(|folder| folder.as_bytes().to_vec()).collect();
+            let (bound, _) = directory.bind(&[Source { folders, ..source(7, "nas:/export") }]);
+            let mut all: Vec<_> = bound.bindings.into_iter().map(|binding| binding.name).collect();
+            all.sort();
+            all
+        };
+        assert_eq!(bind(&["pvc-1", "team/pvc-2"]), ["a/one", "a/two", "a/within"]);
+        assert_eq!(bind(&["pvc-3"]), Vec::<String>::new());
+        assert_eq!(bind(&[]).len(), 5);
+        assert_eq!(bind(&[""]).len(), 5);
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub const VERSIONS: std::ops::RangeInclusive<u32> = 1..=1;
 /// As many as an agent may watch.
 const MOST_SOURCES: usize = 256;
 
+/// Folders of one source that are mounted on a node.
+const MOST_FOLDERS: usize = 128;
+
 /// Instructions sent in one go.
 const BATCH: usize = 64;
 
@@ -234,6 +237,13 @@ impl Session {
         if sources.len() > MOST_SOURCES {
             return Err(
                 self.nonsense(&format!("{} sources, at most {MOST_SOURCES} are allowed", sources.len()))
+            );
+        }
+        if let Some(most) = sources.iter().map(|source| source.folders.len()).max()
+            && most > MOST_FOLDERS
+        {
+            return Err(
+                self.nonsense(&format!("{most} folders of a source, at most {MOST_FOLDERS} are allowed"))
             );
         }
         lock(&self.seat.state).declare(sources.iter().map(|source| source.source.as_str()));

@@ -44,6 +44,7 @@ fn on(sources: &[&str]) -> Said {
         number,
         source: (*source).into(),
         fstype: "nfs4".into(),
+        folders: Vec::new(),
     };
     Said::Sources(wire::Sources { sources: (1..).zip(sources).map(source).collect() })
 }

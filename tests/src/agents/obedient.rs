@@ -138,6 +138,7 @@ impl Node {
             number,
             source: source.clone(),
             fstype: "nfs4".into(),
+            folders: Vec::new(),
         };
         let sources = (1..).zip(&self.spec.sources).map(source).collect();
         self.say(&link, Said::Sources(wire::Sources { sources })).await;

@@ -84,8 +84,12 @@ impl World {
     }
 
     pub fn sources_of(self, node: u32) -> Vec<wire::Source> {
-        let source =
-            |(number, dataset)| wire::Source { number, source: self.source(dataset), fstype: "nfs4".into() };
+        let source = |(number, dataset)| wire::Source {
+            number,
+            source: self.source(dataset),
+            fstype: "nfs4".into(),
+            folders: Vec::new(),
+        };
         (1..).zip(self.datasets_of(node)).map(source).collect()
     }
 

@@ -110,8 +110,12 @@ pub fn key(dataset: &str) -> Key {
 }
 
 pub fn sources() -> Said {
-    let source =
-        |(number, text): (u32, &str)| wire::Source { number, source: text.into(), fstype: "nfs4".into() };
+    let source = |(number, text): (u32, &str)| wire::Source {
+        number,
+        source: text.into(),
+        fstype: "nfs4".into(),
+        folders: Vec::new(),
+    };
     Said::Sources(wire::Sources { sources: [(1, "nas:/one"), (2, "nas:/two")].map(source).to_vec() })
 }
 

@@ -1,0 +1,226 @@
+//! Which folder of its file system an NFS mount shows: asked of the kernel once for each mount, by threads that may
+//! have to wait for its server.
+//!
+//! Until that is known the mount is not watched: names would be taken for others. A server that does not answer
+//! keeps only its own mounts from being watched, and nobody reads there either.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use crate::mounts::{Mount, MountTable, Namespace, escape};
+use crate::probe::{AskError, Asker};
+
+/// Mounts asked about at a time: each is a thread that may wait for its server.
+const UNDER_WAY: usize = 64;
+
+/// One that could not be asked about is asked about again after so long.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// One mount for as long as it is there: the kernel gives numbers out again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Spot {
+    id: u64,
+    dev: u32,
+    point: Box<[u8]>,
+}
+
+impl Spot {
+    fn of(mount: &Mount) -> Self {
+        Self { id: mount.id, dev: mount.dev, point: mount.point.clone() }
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    Asked,
+    Known(Box<[u8]>),
+    Failed(Instant),
+}
+
+/// What a thread found.
+#[derive(Debug)]
+pub struct Found {
+    spot: Spot,
+    root: Result<Box<[u8]>, Why>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Why {
+    #[error("it cannot be opened: {0}")]
+    Open(#[from] rustix::io::Errno),
+    #[error(transparent)]
+    Ask(#[from] AskError),
+}
+
+#[derive(Debug)]
+pub struct Roots {
+    namespace: Namespace,
+    /// None where the agent is blind, and no name has to be understood.
+    asker: Option<Arc<Asker>>,
+    known: HashMap<Spot, State>,
+    told: mpsc::Sender<Found>,
+    alive: Arc<()>,
+    /// Some were not asked about for want of threads.
+    waiting: bool,
+}
+
+impl Roots {
+    pub fn new(namespace: Namespace, asker: Option<Arc<Asker>>) -> (Self, mpsc::Receiver<Found>) {
+        let (told, found) = mpsc::channel(UNDER_WAY);
+        let known = HashMap::new();
+        (Self { namespace, asker, known, told, alive: Arc::default(), waiting: false }, found)
+    }
+
+    /// The mount with its root, where that is known; else it is asked about.
+    pub fn resolve(&mut self, mount: &Mount) -> Option<Mount> {
+        if !mount.hides_root() || self.asker.is_none() {
+            return Some(mount.clone());
+        }
+        let spot = Spot::of(mount);
+        match self.known.get(&spot) {
+            Some(State::Known(root)) => return Some(Mount { root: root.clone(), ..mount.clone() }),
+            Some(State::Asked) => return None,
+            Some(State::Failed(at)) if at.elapsed() < AGAIN => return None,
+            Some(State::Failed(_)) | None => {}
+        }
+        if self.ask(spot.clone()) {
+            self.known.insert(spot, State::Asked);
+        } else {
+            self.waiting = true;
+        }
+        None
+    }
+
+    fn ask(&self, spot: Spot) -> bool {
+        let Some(asker) = self.asker.clone() else { return false };
+        if Arc::strong_count(&self.alive) > UNDER_WAY {
+            return false;
+        }
+        let (namespace, told, alive) = (self.namespace, self.told.clone(), self.alive.clone());
+        let ask = move || {
+            let _alive = alive;
+            let root = root(namespace, &asker, &spot);
+            // The engine has ended where nobody takes it.
+            let _ = told.blocking_send(Found { spot, root });
+        };
+        std::thread::Builder::new().name("headrace-root".into()).spawn(ask).is_ok()
+    }
+
+    /// Takes over what a thread found.
+    pub fn found(&mut self, found: Found) {
+        let Found { spot, root } = found;
+        // Of a mount that has gone meanwhile.
+        let Some(state) = self.known.get_mut(&spot) else { return };
+        *state = match root {
+            Ok(root) => State::Known(root),
+            Err(Why::Ask(AskError::Unable(why))) => {
+                tracing::warn!(
+                    "{}: {why}. It is taken to show its file system from the root; where a folder of an export is mounted, \
+                     nothing will be brought in ahead",
+                    escape(&spot.point)
+                );
+                State::Known(b"/"[..].into())
+            }
+            Err(why) => {
+                tracing::warn!(
+                    "{}: which folder of its file system is mounted there cannot be told ({why}); what is read there is not \
+                     watched until it can, which is tried every {} s",
+                    escape(&spot.point),
+                    AGAIN.as_secs()
+                );
+                State::Failed(Instant::now())
+            }
+        };
+    }
+
+    /// Forgets mounts that have gone.
+    pub fn keep(&mut self, table: &MountTable) {
+        self.waiting = false;
+        if !self.known.is_empty() {
+            let there: std::collections::HashSet<Spot> =
+                table.iter().filter(|mount| mount.hides_root()).map(Spot::of).collect();
+            self.known.retain(|spot, _| there.contains(spot));
+        }
+    }
+
+    /// Whether there are mounts to be asked about again.
+    pub fn due(&self) -> bool {
+        let room = Arc::strong_count(&self.alive) <= UNDER_WAY;
+        let again = |state: &State| matches!(state, State::Failed(at) if at.elapsed() >= AGAIN);
+        room && (self.waiting || self.known.values().any(again))
+    }
+}
+
+fn root(namespace: Namespace, asker: &Asker, spot: &Spot) -> Result<Box<[u8]>, Why> {
+    let point = PathBuf::from(OsString::from_vec(spot.point.to_vec()));
+    let directory = namespace.mounted(&point, spot.dev)?;
+    Ok([b"/", &*asker.path(directory.as_fd())?].concat().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::{Probe, ProbeConfig};
+
+    /// The mounts of this process, as if they were NFS's.
+    fn disguised() -> MountTable {
+        let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let lines = text.lines().map(|line| {
+            let (own, _) = line.split_once(" - ").unwrap();
+            format!("{own} - nfs4 nas:/export rw\n")
+        });
+        MountTable::parse(lines.collect::<String>().as_bytes())
+    }
+
+    fn roots() -> (Roots, mpsc::Receiver<Found>) {
+        let (probe, _) = Probe::start(ProbeConfig::default()).expect("a probe: this test needs root");
+        Roots::new(Namespace::default(), Some(probe.asker()))
+    }
+
+    #[test]
+    fn a_mount_is_asked_about_once_and_is_then_known() {
+        let (mut roots, mut found) = roots();
+        let table = disguised();
+        let mount = table.covering(b"/proc").unwrap();
+        assert!(roots.resolve(mount).is_none() && roots.resolve(mount).is_none());
+        roots.found(found.blocking_recv().unwrap());
+        assert_eq!(roots.resolve(mount).as_ref(), Some(mount));
+        assert!(found.try_recv().is_err() && !roots.due());
+        roots.keep(&table);
+        assert!(roots.resolve(mount).is_some());
+        roots.keep(&MountTable::default());
+        assert!(roots.resolve(mount).is_none(), "it has gone, and is another now");
+    }
+
+    #[test]
+    fn one_that_cannot_be_opened_is_not_watched_and_tried_again() {
+        let (mut roots, mut found) = roots();
+        let gone = MountTable::parse(b"7 1 0:4000 / /no/such/mount rw - nfs4 nas:/x rw\n");
+        let mount = gone.iter().next().unwrap();
+        assert!(roots.resolve(mount).is_none());
+        roots.found(found.blocking_recv().unwrap());
+        assert!(roots.resolve(mount).is_none() && !roots.due());
+        for state in roots.known.values_mut() {
+            *state = State::Failed(Instant::now().checked_sub(AGAIN).unwrap());
+        }
+        assert!(roots.due());
+        assert!(roots.resolve(mount).is_none() && found.blocking_recv().is_some());
+    }
+
+    #[test]
+    fn others_say_their_root_themselves_and_a_blind_agent_asks_nothing() {
+        let table =
+            MountTable::parse(b"7 1 0:40 /sub /a rw - fuse.x store rw\n8 1 0:41 / /b rw - nfs nas:/x rw\n");
+        let (mut roots, _found) = Roots::new(Namespace::default(), None);
+        for mount in table.iter() {
+            assert_eq!(roots.resolve(mount).as_ref(), Some(mount));
+        }
+    }
+}
