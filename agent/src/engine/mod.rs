@@ -14,9 +14,9 @@ mod recorders;
 
 mod sight;
 
-mod select;
-
 mod roots;
+
+mod select;
 
 mod watches;
 

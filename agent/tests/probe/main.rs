@@ -14,6 +14,9 @@ mod args;
 
 mod disk;
 
+#[path = "../../../tests/src/nfs.rs"]
+mod nfs;
+
 mod server;
 
 mod scene;

@@ -4,7 +4,7 @@
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::os::fd::AsRawFd as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -15,29 +15,26 @@ use fuser::{
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::disk::Disk;
+use crate::nfs::Export;
 
 /// What is mounted somewhere for the length of a case.
 #[derive(Debug)]
 pub struct Served {
     /// What was mounted last.
     pub root: PathBuf,
-    mounted: Vec<PathBuf>,
     thread: Option<JoinHandle<()>>,
-    /// What NFS exports.
-    _export: Option<Disk>,
+    /// Of NFS: the server goes before what it exports.
+    export: Option<(Export, Disk)>,
     folder: tempfile::TempDir,
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
-        for root in &self.mounted {
-            let _ = rustix::mount::unmount(root, UnmountFlags::DETACH);
+        if self.export.is_none() {
+            let _ = rustix::mount::unmount(&self.root, UnmountFlags::DETACH);
         }
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
-        }
-        if self._export.is_some() {
-            let _ = fs::write("/proc/fs/nfsd/threads", "0");
         }
     }
 }
@@ -133,11 +130,10 @@ fn mounted(store: Store, max_read: u32) -> Result<Served, String> {
         // Its end is the unmount.
         let _ = session.run();
     });
-    let mounted = vec![root.clone()];
-    Ok(Served { root, mounted, thread: Some(thread), _export: None, folder })
+    Ok(Served { root, thread: Some(thread), export: None, folder })
 }
 
-/// An ext4 of its own, exported by this kernel's NFS server and mounted over loopback, NFSv4.1 or later: `folder/file`.
+/// An ext4 of its own, exported by this kernel's NFS server and mounted over loopback: `folder/file`.
 pub fn nfs() -> Result<Served, String> {
     let export = Disk::make();
     export.file("folder/file", BYTES as usize);
@@ -160,65 +156,25 @@ pub fn nfs_folders() -> Result<(Served, Vec<Folder>), String> {
     let mut served = exported(export)?;
     let mut mounted = Vec::new();
     for (folder, name) in folders.into_iter().zip(["one", "two"]) {
-        mounted.push((folder, served.mount(folder, name)?));
+        served.mount(folder, name)?;
+        mounted.push((folder, served.root.clone()));
     }
     Ok((served, mounted))
 }
 
-/// The server asks user space who may have what through files of /proc/net/rpc and remembers the answers:
-/// they are given before it asks, so that no daemon is needed (the formats are those of nfs-utils).
 fn exported(export: Disk) -> Result<Served, String> {
-    let write = |path: &str, text: &str| {
-        fs::write(path, text).map_err(|error| format!("{path}: {error} (writing {text:?})"))
-    };
-    if !Path::new("/proc/fs/nfsd").exists() {
-        return Err("this kernel has no NFS server".into());
-    }
-    if !Path::new("/proc/fs/nfsd/threads").exists() {
-        rustix::mount::mount("nfsd", "/proc/fs/nfsd", "nfsd", MountFlags::empty(), c"")
-            .map_err(|error| format!("mounting nfsd: {error}"))?;
-    }
-    let path = export.root.to_str().expect("UTF-8").to_owned();
-    // Seconds since 1970; all of this is gone with the guest.
-    let forever = 4_000_000_000_u64;
-    // Only version 4 needs neither rpcbind nor mountd.
-    write("/proc/fs/nfsd/versions", "-2 -3 +4 +4.1 +4.2\n")
-        .or_else(|_| write("/proc/fs/nfsd/versions", "-3 +4 +4.1 +4.2\n"))?;
-    // The least that it takes.
-    write("/proc/fs/nfsd/nfsv4gracetime", "10\n")?;
-    write("/proc/fs/nfsd/nfsv4leasetime", "10\n")?;
-    write("/proc/net/rpc/auth.unix.ip/channel", &format!("nfsd 127.0.0.1 {forever} here\n"))?;
-    // NFSEXP_INSECURE_PORT | NFSEXP_NOSUBTREECHECK | NFSEXP_FSID (include/uapi/linux/nfsd/export.h).
-    let flags = 0x0002 | 0x0400 | 0x2000;
-    write("/proc/net/rpc/nfsd.export/channel", &format!("here {path} {forever} {flags} 65534 65534 0\n"))?;
-    // FSID_NUM, file system 0: the root of NFSv4.
-    write("/proc/net/rpc/nfsd.fh/channel", &format!("here 1 \\x00000000 {forever} {path}\n"))?;
-    // Newer kernels open no port by themselves; where it is open already there is nothing to do.
-    let _ = write("/proc/fs/nfsd/portlist", "tcp 2049\n");
-    write("/proc/fs/nfsd/threads", "2\n")?;
+    let server = Export::of(&export.root)?;
     let folder = tempfile::tempdir_in("/var/tmp").expect("a folder below /var/tmp");
-    Ok(Served {
-        root: folder.path().to_owned(),
-        mounted: Vec::new(),
-        thread: None,
-        _export: Some(export),
-        folder,
-    })
+    let root = folder.path().to_owned();
+    Ok(Served { root, thread: None, export: Some((server, export)), folder })
 }
 
 impl Served {
-    /// Mounts a folder of the export; where it is then seen.
-    fn mount(&mut self, exported: &str, name: &str) -> Result<PathBuf, String> {
-        let root = self.folder.path().join(name);
-        fs::create_dir(&root).expect("a mount point");
-        // It answers nobody's open before its grace has passed.
-        let options =
-            c"vers=4.1,addr=127.0.0.1,clientaddr=127.0.0.1,proto=tcp,port=2049,soft,timeo=100,retrans=3";
-        let source = format!("127.0.0.1:/{exported}");
-        rustix::mount::mount(&*source, &root, "nfs4", MountFlags::empty(), options)
-            .map_err(|error| format!("mounting NFS: {error}"))?;
-        self.mounted.push(root.clone());
-        self.root = root.clone();
-        Ok(root)
+    /// Mounts a folder of the export in one of this name.
+    fn mount(&mut self, exported: &str, name: &str) -> Result<(), String> {
+        let Some((server, _)) = &mut self.export else { return Err("nothing is exported".into()) };
+        self.root = self.folder.path().join(name);
+        fs::create_dir(&self.root).expect("a mount point");
+        server.mount(exported, &self.root)
     }
 }

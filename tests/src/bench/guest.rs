@@ -12,8 +12,12 @@ use anyhow::{Context, Result, ensure};
 use crate::bench::case::{Case, Timed};
 use crate::bench::first_light::{self, Options, Runs};
 use crate::bench::lab::Subject;
+use crate::bench::volumes;
 use crate::reader::itinerary::Workload;
 use crate::store::{StoreConfig, TreeSpec};
+
+/// Prefetch on NFS: not against the clock, as that store is as near as the kernel itself.
+const VOLUMES: &str = "prefetch-nfs";
 
 /// Interleaved runs of each kind; the middle one counts.
 const REPEATS: usize = 3;
@@ -67,18 +71,31 @@ pub fn run(subject: &Subject, only: &[String], results: Option<&Path>) -> Result
         let options =
             Options { subject: subject.clone(), cases: Vec::new(), open_charged: false, repeats: REPEATS };
         let judged = first_light::run_case(&case, &options, &mut Vec::new()).and_then(|runs| judge(&runs));
-        let (verdict, detail) = match judged {
-            Ok(figures) => ("seen", figures),
-            Err(error) => ("failed", format!("{error:#}")),
-        };
-        println!("any     {:<20} {:>6} ms  {verdict}: {detail}", case.name, begun.elapsed().as_millis());
-        line(results, case.name, verdict, begun.elapsed(), &detail)?;
-        if verdict == "failed" {
-            failed.push(case.name);
-        }
+        failed.extend(told(results, case.name, begun, judged)?);
+    }
+    if only.is_empty() || only.iter().any(|name| name == VOLUMES) {
+        line(results, VOLUMES, "begun", Duration::ZERO, "")?;
+        let begun = Instant::now();
+        failed.extend(told(results, VOLUMES, begun, volumes::run(subject))?);
     }
     ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     Ok(())
+}
+
+/// Tells how a case ended; its name where it failed.
+fn told(
+    results: Option<&Path>,
+    case: &'static str,
+    begun: Instant,
+    judged: Result<String>,
+) -> Result<Option<&'static str>> {
+    let (verdict, detail) = match judged {
+        Ok(figures) => ("seen", figures),
+        Err(error) => ("failed", format!("{error:#}")),
+    };
+    println!("any     {case:<20} {:>6} ms  {verdict}: {detail}", begun.elapsed().as_millis());
+    line(results, case, verdict, begun.elapsed(), &detail)?;
+    Ok((verdict == "failed").then_some(case))
 }
 
 fn line(results: Option<&Path>, case: &str, verdict: &str, took: Duration, detail: &str) -> Result<()> {

@@ -4,7 +4,7 @@
 //! accesses into bytes fetched, wasted and covered (pure), `lab` starts and stops stores, readers and
 //! agents, `case` lists the rows of the table, `first_light` runs them; `disk` is a local disk of the harness's
 //! own, on which `overhead` measures what watching costs and `peers` what it costs with other tools; `guest`
-//! asks the least of them of another kernel; `datasets`, `steering` and `reporting` measure the operator
+//! asks the least of them of another kernel, and `volumes` prefetch on real NFS; `datasets`, `steering` and `reporting` measure the operator
 //! on a real control plane.
 
 pub mod figure;
@@ -22,6 +22,8 @@ pub mod disk;
 pub mod first_light;
 
 pub mod overhead;
+
+pub mod volumes;
 
 pub mod guest;
 
