@@ -79,6 +79,12 @@ fn node_text(node: &wire::NodeReply) -> String {
     ]);
     for mount in &node.mounts {
         mounts.row(mount_cells(mount));
+        for seen in &mount.more {
+            let mut cells = vec![printable(&seen.point)];
+            // The same file system: all else is said above.
+            cells.resize(6, String::new());
+            mounts.row(cells);
+        }
     }
     if !mounts.is_empty() {
         let _ = write!(text, "\n{}", mounts.text());

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use crate::doctor::Check;
 use crate::mounts::{Mount, MountTable, Namespace, escape};
 use crate::probe::{AskError, Asker};
 
@@ -22,6 +23,9 @@ const UNDER_WAY: usize = 64;
 
 /// One that could not be asked about is asked about again after so long.
 const AGAIN: Duration = Duration::from_secs(30);
+
+/// Mounts named in one finding.
+const NAMED: usize = 8;
 
 /// One mount for as long as it is there: the kernel gives numbers out again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -150,6 +154,26 @@ impl Roots {
         }
     }
 
+    /// What `headrace doctor` says of mounts that are not watched yet; nothing where there are none.
+    pub fn check(&self) -> Option<Check> {
+        let unknown = self.known.iter().filter(|(_, state)| !matches!(state, State::Known(_)));
+        let mut points: Vec<String> = unknown.map(|(spot, _)| escape(&spot.point)).collect();
+        if points.is_empty() {
+            return None;
+        }
+        points.sort_unstable();
+        let more = points.len().saturating_sub(NAMED);
+        points.truncate(NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let finding =
+            format!("not watched yet, as their servers have not answered: {}{more}", points.join(", "));
+        Some(Check::warn(
+            "NFS mounts",
+            finding,
+            "look whether `ls` answers there; the agent goes on by itself once it does",
+        ))
+    }
+
     /// Whether there are mounts to be asked about again.
     pub fn due(&self) -> bool {
         let room = Arc::strong_count(&self.alive) <= UNDER_WAY;
@@ -190,8 +214,9 @@ mod tests {
         let table = disguised();
         let mount = table.covering(b"/proc").unwrap();
         assert!(roots.resolve(mount).is_none() && roots.resolve(mount).is_none());
+        assert!(roots.check().is_some_and(|check| check.finding.ends_with(": /proc")));
         roots.found(found.blocking_recv().unwrap());
-        assert_eq!(roots.resolve(mount).as_ref(), Some(mount));
+        assert_eq!((roots.resolve(mount).as_ref(), roots.check()), (Some(mount), None));
         assert!(found.try_recv().is_err() && !roots.due());
         roots.keep(&table);
         assert!(roots.resolve(mount).is_some());

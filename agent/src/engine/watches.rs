@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::roots::{Found, Roots};
 use crate::api::query::{Place, Seen};
+use crate::doctor::Check;
 use crate::mounts::{
     DEFAULT_READ_AHEAD, FileSystem, Mount, MountTable, Namespace, SelectError, mount_of_process,
     read_ahead_bytes, select,
@@ -110,6 +111,11 @@ impl Watches {
     /// Takes over what was found out about a mount; the table is then to be taken over anew.
     pub fn found(&mut self, found: Found) {
         self.roots.found(found);
+    }
+
+    /// What `headrace doctor` says of mounts that are not watched yet.
+    pub fn check(&self) -> Option<Check> {
+        self.roots.check()
     }
 
     /// Whether the table is to be taken over anew, though it has not changed.
