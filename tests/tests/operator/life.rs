@@ -24,6 +24,7 @@ use super::stage::{
     LIMIT, NAMESPACE, Replica, Stage, USER, api, claim_is_bound, dataset, free, gone, make, namespace,
     object, phase_is, said, says,
 };
+use super::stores;
 use super::work;
 
 const MANY: usize = 30;
@@ -57,6 +58,7 @@ async fn datasets_and_operations_live_and_end_with_no_right_too_many() {
         work::deleted_while_loading(&client, &stuck),
         judged::what_cannot_work_is_refused(&client),
         volumes_are_made_anew(&client),
+        stores::every_kubelet_can_mount_a_folder(&client),
         foreign_claims_stay(&client),
         made_of_an_export(&client),
     );

@@ -16,6 +16,8 @@ mod agent;
 
 mod work;
 
+mod stores;
+
 mod judged;
 
 mod life;

@@ -20,10 +20,12 @@ use super::common::EncryptOption;
 pub struct Mount {
     /// URL of the data, such as `nfs://host/export`, `juicefs://name/folder`, `mounted://source/folder` (a file system as
     /// a node's mountinfo names it), `s3://bucket/train`, `https://host/data`, `pvc://claim/folder` or `local:///mnt/data`.
-    /// Until the data path exists only the first three can be seen on nodes, where something else has mounted them.
+    /// Until the data path exists only the first three can be seen on nodes. A Dataset of one nfs:// mount whose path is `/`
+    /// has a volume that every kubelet mounts; all else something else has to mount.
     #[schemars(length(min = 5, max = 2048), regex(pattern = r"^[a-z][a-z0-9+.-]*://[^\s]*$"))]
     pub mount_point: String,
-    /// Options for the store's client, for the data path to come. Never secrets: those are `encryptOptions`.
+    /// Options for the store's client: of an nfs:// volume those of mount.nfs, as they were when it was made; of others for
+    /// the data path to come. Never secrets: those are `encryptOptions`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub options: BTreeMap<String, String>,
@@ -31,11 +33,11 @@ pub struct Mount {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?$"))]
     pub name: Option<String>,
-    /// Where the mount is seen in the Dataset; `/{name}` when absent.
+    /// Where the mount is seen in the Dataset, `/` for all of it; `/{name}` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub path: Option<String>,
-    /// Refuse writes below this mount, for the data path to come.
+    /// Refuse writes below this mount: of an nfs:// volume now, else for the data path to come.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read_only: bool,
     /// Options whose values are secrets, for the data path to come.

@@ -2,6 +2,8 @@
 
 pub mod targets;
 
+pub mod shown;
+
 pub mod objects;
 
 pub mod volumes;

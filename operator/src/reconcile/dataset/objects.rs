@@ -18,6 +18,7 @@ use kube::api::ObjectMeta;
 use operator_api::crd::Dataset;
 use operator_api::crd::dataset::AccessMode;
 
+use super::shown;
 use super::targets::Target;
 use crate::marks;
 
@@ -46,7 +47,8 @@ fn access_modes(dataset: &Dataset) -> Vec<String> {
 pub fn volume(dataset: &Dataset, target: &Target, claim_uid: String) -> PersistentVolume {
     let uid = dataset.uid().unwrap_or_default();
     let name = marks::volume(&uid, &target.namespace, &target.claim);
-    let read_only = dataset.spec.access_modes.iter().all(|mode| *mode == AccessMode::ReadOnlyMany);
+    let folder = shown::folder(dataset);
+    let by_driver = folder.is_none();
     let attributes = BTreeMap::from([
         ("dataset".to_owned(), dataset.name_any()),
         ("namespace".to_owned(), dataset.namespace().unwrap_or_default()),
@@ -69,10 +71,12 @@ pub fn volume(dataset: &Dataset, target: &Target, claim_uid: String) -> Persiste
                 uid: Some(claim_uid),
                 ..Default::default()
             }),
-            csi: Some(CSIPersistentVolumeSource {
+            mount_options: folder.as_ref().map(|folder| folder.options.clone()),
+            nfs: folder.map(|folder| folder.source),
+            csi: by_driver.then(|| CSIPersistentVolumeSource {
                 driver: marks::DRIVER.into(),
                 volume_handle: name,
-                read_only: Some(read_only),
+                read_only: Some(shown::is_read_only(dataset)),
                 volume_attributes: Some(attributes),
                 ..Default::default()
             }),

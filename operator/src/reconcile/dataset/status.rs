@@ -15,6 +15,7 @@ use operator_api::crd::dataset_status::{
 use operator_api::validate::quantity;
 use operator_api::validate::url::StoreUrl;
 
+use super::shown;
 use super::volumes::Decision;
 use crate::reconcile::measure::Measure;
 
@@ -93,7 +94,7 @@ pub fn status(
         );
         DatasetPhase::Pending
     } else {
-        say(condition::READY, "True", "Bound", "every claim is bound".into());
+        say(condition::READY, "True", "Bound", bound(dataset).into());
         DatasetPhase::Bound
     };
 
@@ -121,6 +122,17 @@ pub fn status(
     };
     numbers(&mut status, dataset, measure, now);
     status
+}
+
+/// A claim that is bound is of no use to pods while nothing mounts its volume.
+fn bound(dataset: &Dataset) -> &'static str {
+    match shown::folder(dataset) {
+        Some(_) => "every claim is bound",
+        None => {
+            "every claim is bound; pods that use one wait for the driver csi.headrace.io, which this release has not: it needs \
+             none for a Dataset of one nfs:// mount whose path is /"
+        }
+    }
 }
 
 /// A store that no node mounts is seen by no agent, whoever waits.

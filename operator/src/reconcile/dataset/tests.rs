@@ -22,6 +22,8 @@ use crate::reconcile::measure::Measure;
 
 mod foreign;
 
+mod stores;
+
 mod versions;
 
 fn dataset() -> Dataset {

@@ -15,6 +15,7 @@ use operator_api::crd::Dataset;
 use operator_api::crd::dataset_status::{VolumePhase, VolumeStatus};
 
 use super::objects;
+use super::shown::{self, Shows};
 use super::targets::{self, Target};
 use crate::marks;
 
@@ -214,6 +215,20 @@ fn one(seen: &Seen<'_>, target: &Target, acts: &mut Vec<Act>) -> VolumeStatus {
                     VolumePhase::Pending,
                     Some("its volume belonged to an earlier claim and is made anew".into()),
                 );
+            }
+            match shown::shows(volume, seen.dataset) {
+                Shows::This => {}
+                Shows::Nothing => {
+                    acts.extend(delete_claim(claim));
+                    let message =
+                        "its volume is of a driver that no node has; claim and volume are made anew as NFS";
+                    return status(VolumePhase::Pending, Some(message.into()));
+                }
+                Shows::Other => {
+                    return blocked(format!(
+                        "the volume of claim {namespace}/{name} was made before the Dataset's mounts were changed, and pods that                          use it still see the former store: end those pods and delete the claim, it is made anew; or change the                          mounts back"
+                    ));
+                }
             }
         }
     }
