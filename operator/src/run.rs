@@ -172,7 +172,8 @@ pub async fn operator(config: Config, client: Client, stop: watch::Receiver<bool
     });
     let told = inventory.clone();
     hub.watch_pods(Instant::now() + UNLISTED);
-    steering.start(client.clone(), stores.clone(), hub.clone(), move |fact| tell(&told, fact), &mut tasks);
+    let (tell, leads) = (move |fact| tell(&told, fact), leading.changes());
+    steering.start(client.clone(), stores.clone(), hub.clone(), leads, tell, &mut tasks);
     let candidate = Candidate::new(client.clone(), &namespace, LEASE, &identity, reached_at);
     let (leads, leader, metrics_too) = (leading.changes(), candidate.leader(), metrics.clone());
     let (listings, to_bind, mut ending) = (stores.listings.clone(), hub.clone(), stop.clone());

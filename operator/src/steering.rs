@@ -80,6 +80,7 @@ impl Steering {
         client: Client,
         stores: Stores,
         agents: Arc<dyn Agents>,
+        leads: watch::Receiver<Option<Instant>>,
         tell: impl FnMut(Fact) + Send + 'static,
         tasks: &mut JoinSet<()>,
     ) {
@@ -98,7 +99,7 @@ impl Steering {
             // A pod whose claims mean nothing yet would be passed over.
             stores.wait_until_ready().await;
             let (_never, stop) = watch::channel(false);
-            pods::watch(client, picture, Arc::new(OnBind(agents)), tell, stop).await;
+            pods::watch(client, picture, Arc::new(OnBind(agents)), leads, tell, stop).await;
         });
     }
 

@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
+use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use operator::inventory::Fact;
 use operator::schedule::bound::{Agents, Begin};
@@ -17,6 +18,7 @@ use operator::schedule::pods;
 use operator::schedule::register::{self, Registered};
 use tests::bench::steering::stage::{Stage, Steering};
 use tests::cluster::fleet::Spec;
+use tests::cluster::kubelet::WAITS;
 use tests::cluster::wait::{Seen, until};
 use tokio::sync::{mpsc, watch};
 
@@ -56,23 +58,31 @@ async fn a_bound_pod_has_its_node_begin(stage: &Stage) {
     let (sender, mut heard) = mpsc::unbounded_channel();
     let facts = Arc::new(Mutex::new(Vec::new()));
     let (stop, stopped) = watch::channel(false);
+    let (lead, leads) = watch::channel(None);
     let told = facts.clone();
     let tell = move |fact| told.lock().unwrap().push(fact);
-    let watching = pods::watch(stage.client.clone(), stage.picture(), Arc::new(Heard(sender)), tell, stopped);
+    let watching =
+        pods::watch(stage.client.clone(), stage.picture(), Arc::new(Heard(sender)), leads, tell, stopped);
     let watching = tokio::spawn(watching);
     let mut pod = stage.pod("named", "train", "1").unwrap();
     pod.spec.as_mut().unwrap().node_name = Some("steered-0".to_owned());
+    pod.annotations_mut().insert(WAITS.to_owned(), String::new());
     stage.pods().create(&PostParams::default(), &pod).await.unwrap();
-    let begin = loop {
+    let mut next = async || loop {
         let begin = tokio::time::timeout(Duration::from_secs(60), heard.recv()).await.unwrap().unwrap();
         if begin.reason.contains("steered/named") {
             break begin;
         }
     };
+    let begin = next().await;
     assert_eq!((&*begin.node, &*begin.dataset), ("steered-0", "steered/train"));
     assert_eq!(begin.chunks, [0..256], "1 GiB: nobody knows the node's memory, or what is read first");
     let bound = |fact: &Fact| matches!(fact, Fact::PodBound { node, .. } if &**node == "steered-0");
     assert!(facts.lock().unwrap().iter().any(bound));
+    // Who begins to lead has the same asked once more, when agents have had the time to come.
+    lead.send(Instant::now().checked_sub(Duration::from_secs(15))).unwrap();
+    assert_eq!(next().await, begin);
+    assert_eq!(facts.lock().unwrap().iter().filter(|fact| bound(fact)).count(), 1, "it is bound once");
     let now = DeleteParams::default().grace_period(0);
     stage.pods().delete("named", &now).await.unwrap();
     let ended = |fact: &Fact| matches!(fact, Fact::PodEnded { .. });

@@ -63,9 +63,16 @@ pub struct Bound {
     pods: FxHashMap<Name, Name>,
     /// While a list is coming in: who was in it.
     listed: Option<FxHashSet<Name>>,
+    /// What pods wait for is asked anew with the list that comes.
+    anew: bool,
 }
 
 impl Bound {
+    /// What was asked before was asked of nobody, or by another replica: it is asked again with the next list.
+    pub fn ask_anew(&mut self) {
+        self.anew = true;
+    }
+
     /// A list begins; what is not in it has ended.
     pub fn listing(&mut self) {
         self.listed = Some(FxHashSet::default());
@@ -73,6 +80,7 @@ impl Bound {
 
     pub fn listed(&mut self) -> Vec<Outcome> {
         let Some(listed) = self.listed.take() else { return Vec::new() };
+        self.anew = false;
         let ended: Vec<Name> = self.pods.keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
         ended.into_iter().flat_map(|uid| self.end(&uid)).collect()
     }
@@ -99,7 +107,9 @@ impl Bound {
         }
         // A pod's node and claims never change; told once, all is said. Its owner may, though hardly ever does: it
         // is shown as the one who had it when it got its node.
-        if self.pods.contains_key(uid) || watched.metadata.deletion_timestamp.is_some() {
+        let known = self.pods.contains_key(uid);
+        let anew = self.anew && self.listed.is_some();
+        if known && !anew || watched.metadata.deletion_timestamp.is_some() {
             return Vec::new();
         }
         let pod = Pod::of(&watched.metadata, spec.clone());
@@ -112,14 +122,17 @@ impl Bound {
             return Vec::new();
         }
         let (uid, node): (Name, Name) = (uid.into(), spec.node_name.as_str().into());
-        self.pods.insert(uid.clone(), node.clone());
         let name = watched.metadata.name.as_deref().unwrap_or_default();
-        let mut outcomes = vec![Outcome::Tell(Fact::PodBound {
-            pod: uid.clone(),
-            node: node.clone(),
-            workload: workload::shown(namespace, name, &pod).into(),
-            datasets: datasets.clone(),
-        })];
+        let mut outcomes = Vec::new();
+        if !known {
+            self.pods.insert(uid.clone(), node.clone());
+            outcomes.push(Outcome::Tell(Fact::PodBound {
+                pod: uid.clone(),
+                node: node.clone(),
+                workload: workload::shown(namespace, name, &pod).into(),
+                datasets: datasets.clone(),
+            }));
+        }
         // One that runs already is seen by its agent, read by read.
         let waits = watched.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Pending");
         if waits && !pod.opted_out() && !needs.opted_out(namespace) {

@@ -23,6 +23,8 @@ pub const RUN_SECONDS: &str = "tests.headrace.io/run-seconds";
 pub const EXIT_CODE: &str = "tests.headrace.io/exit-code";
 /// Annotation: what they leave in their termination message; nothing when it is missing.
 pub const MESSAGE: &str = "tests.headrace.io/message";
+/// Annotation: the pod never starts, as if its image did not come.
+pub const WAITS: &str = "tests.headrace.io/waits";
 
 /// Requests under way at a time; more would only queue in the apiserver.
 const AT_ONCE: usize = 32;
@@ -47,6 +49,7 @@ pub fn next(pod: &Pod) -> Next {
         return Next::Remove;
     }
     match phase {
+        "Pending" if pod.annotations().contains_key(WAITS) => Next::Nothing,
         "Pending" => Next::Start,
         "Running" => {
             let annotation = |name| pod.annotations().get(name).map(String::as_str);
@@ -238,6 +241,7 @@ mod tests {
     #[test]
     fn a_bound_pod_starts_and_a_deleted_one_goes() {
         assert_eq!(next(&pod(json!({}))), Next::Start);
+        assert_eq!(next(&pod(json!({ "metadata": { "annotations": { WAITS: "" } } }))), Next::Nothing);
         let deleted = json!({ "metadata": { "deletionTimestamp": "2026-01-01T00:00:00Z" } });
         assert_eq!(next(&pod(deleted)), Next::Remove);
     }

@@ -52,6 +52,23 @@ fn a_bound_pod_has_its_node_begin_once() {
 }
 
 #[test]
+fn what_pods_wait_for_is_asked_again_by_who_begins_to_lead() {
+    let known = Known::usual(4);
+    let mut bound = Bound::default();
+    let waits = watched(pod("u1", "n1", "Pending", "train"));
+    let [_, Outcome::Begin(begin)] = &bound.seen(&known, &waits)[..] else { panic!("nothing is begun") };
+    bound.ask_anew();
+    assert_eq!(bound.seen(&known, &waits), [], "not before the list");
+    bound.listing();
+    assert_eq!(bound.seen(&known, &waits), [Outcome::Begin(begin.clone())]);
+    assert_eq!(bound.seen(&known, &watched(pod("u2", "n0", "Running", "train"))), [told("u2", "n0")]);
+    assert_eq!(bound.listed(), []);
+    bound.listing();
+    assert_eq!(bound.seen(&known, &waits), [], "once");
+    assert_eq!(bound.listed(), ended("u2", "n0"));
+}
+
+#[test]
 fn what_is_there_or_runs_already_is_not_fetched() {
     let known = Known::usual(4);
     let mut bound = Bound::default();
