@@ -41,6 +41,9 @@ const STUCK: Duration = Duration::from_secs(20);
 /// A profile that fits the wire.
 const LARGEST_PROFILE: usize = 96 << 10;
 
+/// Characters of an instruction that are put into the log.
+const SAID: usize = 256;
+
 /// At which pressure of memory nothing is brought in for the operator: where the core stops too (hundredths of a per
 /// cent).
 const SCARCE: u32 = 1_000;
@@ -359,8 +362,16 @@ impl Reporter {
                     self.errands.unpin(extent.dataset, &extent.path);
                 }
                 let now = self.now();
-                if let Some(known) = self.errands.take(instruction, now) {
-                    self.say(stream, Said::Progress(wire::Progresses { progress: vec![known] })).await?;
+                // For whoever asks on the node why bytes come. It may be anything that somebody has written.
+                let (id, why): (String, String) = (
+                    instruction.id.chars().take(SAID).collect(),
+                    instruction.reason.chars().take(SAID).collect(),
+                );
+                match self.errands.take(instruction, now) {
+                    Some(known) => {
+                        self.say(stream, Said::Progress(wire::Progresses { progress: vec![known] })).await?;
+                    }
+                    None => tracing::info!("the operator asks for something ({id:?}): {why:?}"),
                 }
                 self.work().await;
             }

@@ -37,8 +37,6 @@ pub struct NodeFacts {
     pub ready: bool,
     /// Cordoned: pods and new bytes go elsewhere, what is there stays.
     pub unschedulable: bool,
-    /// Bytes the cluster sets aside for caches here, where something other than the agent says so.
-    pub cache_bytes: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

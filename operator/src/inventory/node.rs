@@ -137,10 +137,9 @@ impl Node {
         self.pressure
     }
 
-    /// Room for Datasets as the agent says; where it has not said, what the cluster sets aside; else unknown.
+    /// Room for Datasets as the agent says; else unknown.
     pub fn capacity(&self) -> Option<Capacity> {
-        let set_aside = || self.facts.as_ref()?.cache_bytes.map(|cache| Capacity { ram: 0, cache });
-        self.capacity.or_else(set_aside)
+        self.capacity
     }
 
     /// Whether the node has a Dataset on a mount, so that its agent can bring it in; unknown until that has said.

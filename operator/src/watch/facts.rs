@@ -13,9 +13,6 @@ use crate::inventory::{
     Term, Test, Toleration, Version,
 };
 
-/// Bytes that a node sets aside for caches, where something other than its agent says so.
-const CACHE_BYTES: &str = "headrace.io/cache-bytes";
-
 /// A Dataset's name in the inventory and on the wire.
 pub fn name(namespace: &str, name: &str) -> Name {
     format!("{namespace}/{name}").into()
@@ -144,7 +141,6 @@ pub fn node(node: &Node) -> Fact {
         taints: taints.collect(),
         ready: ready.next().is_some_and(|condition| condition.status == "True"),
         unschedulable: spec.unschedulable.unwrap_or(false),
-        cache_bytes: node.annotations().get(CACHE_BYTES).and_then(|text| quantity::bytes(text)),
         labels,
     };
     Fact::Node { node: node.name_any().into(), facts }

@@ -24,7 +24,7 @@ pub enum Event {
     NewVersion,
     /// Nobody has read it for `retention.idleSeconds`.
     DatasetIdle,
-    /// A node that may hold it has joined the cluster.
+    /// A node has joined the cluster; for a DataLoad, one that may hold it, once it has it on a mount.
     NodeAdded,
 }
 

@@ -17,7 +17,7 @@ pub struct Known {
     pub idle_limit: Option<i64>,
     /// When the operation was made.
     pub created: Option<Timestamp>,
-    /// When the newest node came.
+    /// When the newest node came; for a load, of those that may hold the Dataset and have it on a mount.
     pub newest_node: Option<Timestamp>,
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Node, Pod, PodTemplateSpec};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::ListParams;
@@ -454,7 +454,16 @@ impl Context {
             return Happened::default();
         };
         let nodes = wanted.contains(&Event::NodeAdded).then(|| self.datasets.stores.nodes.state());
-        let came = nodes.iter().flatten().filter_map(|node| node.metadata.creation_timestamp.as_ref());
+        // For a load a node counts once its agent has the Dataset on a mount: before that it would be passed over.
+        let may_hold = (K::KIND == OperationKind::DataLoad)
+            .then(|| self.agents.candidates(&format!("{namespace}/{name}")));
+        let counts = |node: &&Arc<Node>| {
+            may_hold
+                .as_ref()
+                .is_none_or(|all| all.iter().any(|holder| Some(&**holder) == node.metadata.name.as_deref()))
+        };
+        let came = nodes.iter().flatten().filter(counts);
+        let came = came.filter_map(|node| node.metadata.creation_timestamp.as_ref());
         events::happened(&Known {
             measure: self.datasets.measured.dataset(namespace, name),
             idle_limit: self.datasets.stores.dataset(namespace, name).map(|found| found.spec.idle_seconds()),
