@@ -1,10 +1,12 @@
 //! Files of which something was read, or came to or left the page cache, since somebody last asked: what is
 //! told of this node elsewhere. Costs nothing until it is asked for the first time.
 
-use crate::catalog::FileId;
+use crate::catalog::{DirId, FileId};
 use crate::core::Core;
 use crate::observation::Observation;
 use crate::ranges::RangeSet;
+use crate::run::Run;
+use crate::thread::Thread;
 use crate::units::{FileKey, MountId, Pages};
 
 /// What has stirred.
@@ -39,10 +41,14 @@ pub struct Reading {
     pub workload: Box<str>,
     /// In words.
     pub pattern: Box<str>,
+    /// Folders in which it read last, from the root of the file system; 16 at most.
+    pub folders: Vec<Box<[u8]>>,
     /// Bytes of the workload, over all mounts, and those of them that were in memory when they were read.
     pub read_bytes: u64,
     pub covered_bytes: u64,
 }
+
+const FOLDERS: usize = 16;
 
 impl Core {
     pub(crate) fn stir(&mut self, observation: &Observation) {
@@ -136,6 +142,7 @@ impl Core {
                     mount: run.mount,
                     workload: workload.key.clone(),
                     pattern: run.pattern().0.into(),
+                    folders: self.folders(run),
                     read_bytes: workload.read_bytes,
                     covered_bytes: workload.covered_bytes,
                 })
@@ -143,6 +150,19 @@ impl Core {
             .collect();
         readings.sort_by(|a, b| (a.mount, &a.workload).cmp(&(b.mount, &b.workload)));
         readings
+    }
+
+    /// Where its threads are, and what it came by last.
+    fn folders(&self, run: &Run) -> Vec<Box<[u8]>> {
+        let threads = run.threads.values().filter_map(Thread::last);
+        let mut dirs: Vec<DirId> = Vec::new();
+        for file in threads.chain(run.visits().iter().rev().take(FOLDERS).copied()) {
+            let Some(file) = self.catalog.file(file) else { continue };
+            if dirs.len() < FOLDERS && !dirs.contains(&file.dir) {
+                dirs.push(file.dir);
+            }
+        }
+        dirs.into_iter().map(|dir| self.catalog.dir_path(dir)).collect()
     }
 }
 
@@ -185,6 +205,8 @@ mod tests {
         assert_eq!(told(&mut core), [(b"a/b".to_vec(), vec![0..1, 2..6])]);
         apply(&mut core, Observation::Removed { file: FILE, pages: 0..6, by: Actor::Reclaim });
         assert_eq!(told(&mut core), [(b"a/b".to_vec(), vec![])]);
+        let [reading] = &core.readings()[..] else { panic!("one workload reads") };
+        assert_eq!(reading.folders, [b"a"[..].into()]);
         apply(&mut core, Observation::Lost { records: 1 });
         assert!(core.stirred(100).void && !core.stirred(100).void);
     }

@@ -326,7 +326,11 @@ impl Picture {
     pub fn readings(&mut self, readings: &[Reading], speaker: &mut Speaker) {
         speaker.facts.patterns.clear();
         for (name, dataset) in &self.datasets {
-            let here = |r: &&Reading| dataset.folders.iter().any(|folder| folder.mount == r.mount);
+            // One file system may hold many Datasets.
+            let here = |r: &&Reading| {
+                let mut folders = dataset.folders.iter().filter(|folder| folder.mount == r.mount);
+                folders.any(|folder| r.folders.iter().any(|read| strip(&folder.path, read).is_some()))
+            };
             let mut readers = 0u32;
             for reading in readings.iter().filter(here) {
                 readers += 1;

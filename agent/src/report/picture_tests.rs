@@ -279,3 +279,31 @@ fn a_profile_is_told_by_the_chunks_of_the_dataset_that_lies_there() {
     assert_eq!(picture.firsts("nas:/x", &[visit("data/b", 7)]), [], "another file by now");
     assert_eq!(picture.firsts("nas:/x", &[]), []);
 }
+
+#[test]
+fn who_reads_elsewhere_on_the_same_file_system_reads_another_dataset() {
+    let (mut picture, mut speaker) = (Picture::default(), speaker());
+    bound(&mut picture, &mut speaker);
+    assert!(survey(&mut picture, &mut speaker, Ok(Manifest::new(vec![found("in/a")], 5)), Nanos(1)));
+    let stir = Stir { files: vec![stirred("data/a", vec![])], ..Stir::default() };
+    picture.stir(stir, &mut speaker, Nanos(2));
+    let reading = |workload: &str, folders: &[&str]| Reading {
+        mount: MountId(3),
+        workload: workload.into(),
+        pattern: "sequential".into(),
+        folders: folders.iter().map(|folder| folder.as_bytes().into()).collect(),
+        read_bytes: 10,
+        covered_bytes: 5,
+    };
+    let all = [
+        reading("inside", &["other", "data/deep"]),
+        reading("root", &["data"]),
+        reading("outside", &["other", "database", ""]),
+        reading("nowhere", &[]),
+    ];
+    picture.readings(&all, &mut speaker);
+    let told: Vec<&str> = speaker.facts.patterns.keys().map(|(_, workload)| &**workload).collect();
+    assert_eq!(told, ["inside", "root"]);
+    let demand: Vec<u32> = speaker.facts.demand.values().map(|demand| demand.readers).collect();
+    assert_eq!(demand, [2]);
+}
