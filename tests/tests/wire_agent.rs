@@ -18,6 +18,7 @@ use rustix::mount::UnmountFlags;
 use tests::agents::pem;
 use tests::bench::lab::{StoreProcess, drop_caches, program};
 use tests::hygiene::{Folder, Ward};
+use tests::podgroup::PodGroup;
 use tests::store::StoreConfig;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -155,42 +156,6 @@ fn ended_of(standing: Standing) -> Option<operator::ingest::Progress> {
     }
 }
 
-/// Where the kubelet has a runtime put a container of a pod. Processes in it end before it goes.
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    fn of_pod(uid: &str) -> Self {
-        let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
-        let mut roots: Vec<(bool, &str)> = mounts
-            .lines()
-            .filter_map(|line| {
-                let mut fields = line.split(' ').skip(1);
-                let (point, kind, options) = (fields.next()?, fields.next()?, fields.next()?);
-                // Of version 1 one that takes a process without being told more.
-                let takes = kind == "cgroup2" || options.split(',').any(|option| option == "freezer");
-                (kind.starts_with("cgroup") && takes).then_some((kind != "cgroup2", point))
-            })
-            .collect();
-        roots.sort_unstable();
-        let container =
-            format!("kubepods/burstable/pod{uid}/{}", "7be92808767a".repeat(6).get(..64).unwrap());
-        let mut made = roots.into_iter().map(|(_, root)| Path::new(root).join(&container));
-        let made = made.find(|folder| std::fs::create_dir_all(folder).is_ok());
-        let needs =
-            "no cgroup could be made for a pod: run as root, and `mount -t cgroup2 none /sys/fs/cgroup`";
-        Self(made.ok_or(needs).unwrap())
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        // The node's own stay: they are not empty.
-        for folder in self.0.ancestors().take(4) {
-            let _ = std::fs::remove_dir(folder);
-        }
-    }
-}
-
 #[test]
 fn a_node_is_known_and_does_as_it_is_asked() {
     let config = StoreConfig { tree: "small:2x150x40k".parse().unwrap(), ..StoreConfig::default() };
@@ -261,14 +226,14 @@ fn a_node_is_known_and_does_as_it_is_asked() {
     let (pod, node, datasets) = (uid.into(), "n1".into(), vec!["a/data".into()]);
     let bound = Fact::PodBound { pod, node, workload: "a/Job/train".into(), datasets };
     second.hub.inventory().write().unwrap().apply(bound, second.hub.now());
-    let cgroup = Cgroup::of_pod(uid);
+    let cgroup = PodGroup::of(uid).unwrap();
     let file = std::fs::read_dir(store.path()).unwrap().next().unwrap().unwrap().path();
     let mut reader = Command::new("sh");
     reader
         .arg("-c")
         .arg("echo $$ > \"$1\"/cgroup.procs && cat \"$0\"/* > /dev/null")
         .arg(&file)
-        .arg(&cgroup.0);
+        .arg(cgroup.path());
     assert!(reader.status().unwrap().success());
     until("demand", folder.path(), || summary(&second).rate > 0);
     // And where it lies, once the run is over: 150 of the files, one behind the other, are a half of the Dataset; and whose

@@ -198,8 +198,11 @@ fn pressure(psi: &str) -> Check {
 
 /// What the agent would watch by itself in this mount namespace.
 fn mounts(table: &MountTable) -> Check {
+    // A node has one of a pod's volume for each pod, and for each subPath.
+    let mut seen = std::collections::BTreeSet::new();
+    let remote = table.remote().filter(|mount| seen.insert((mount.dev, mount.source.clone())));
     let remote: Vec<String> =
-        table.remote().map(|mount| format!("{} ({})", escape(&mount.point), mount.fstype)).collect();
+        remote.map(|mount| format!("{} ({})", escape(&mount.point), mount.fstype)).collect();
     if remote.is_empty() {
         return Check::warn(
             "mounts found",

@@ -18,8 +18,9 @@ use crate::doctor::Check;
 use crate::mounts::{Mount, MountTable, Namespace, escape};
 use crate::probe::{AskError, Asker};
 
-/// Mounts asked about at a time: each is a thread that may wait for its server.
+/// Mounts asked about at a time, and of one file system: each is a thread that may wait for its server.
 const UNDER_WAY: usize = 64;
+const OF_ONE: usize = 4;
 
 /// One that could not be asked about is asked about again after so long.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -27,17 +28,19 @@ const AGAIN: Duration = Duration::from_secs(30);
 /// Mounts named in one finding.
 const NAMED: usize = 8;
 
-/// One mount for as long as it is there: the kernel gives numbers out again.
+/// One mount for as long as it is there: the kernel gives numbers out again. The source of NFS is made of where the mount
+/// lies, and so another when a folder is renamed on its server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Spot {
     id: u64,
     dev: u32,
     point: Box<[u8]>,
+    source: Box<str>,
 }
 
 impl Spot {
     fn of(mount: &Mount) -> Self {
-        Self { id: mount.id, dev: mount.dev, point: mount.point.clone() }
+        Self { id: mount.id, dev: mount.dev, point: mount.point.clone(), source: mount.source.clone() }
     }
 }
 
@@ -45,7 +48,7 @@ impl Spot {
 enum State {
     Asked,
     Known(Box<[u8]>),
-    Failed(Instant),
+    Failed(Instant, String),
 }
 
 /// What a thread found.
@@ -59,6 +62,8 @@ pub struct Found {
 enum Why {
     #[error("it cannot be opened: {0}")]
     Open(#[from] rustix::io::Errno),
+    #[error("another mount lies over it")]
+    Hidden,
     #[error(transparent)]
     Ask(#[from] AskError),
 }
@@ -71,15 +76,18 @@ pub struct Roots {
     known: HashMap<Spot, State>,
     told: mpsc::Sender<Found>,
     alive: Arc<()>,
-    /// Some were not asked about for want of threads.
+    /// Some were not asked about, as too many are at once.
     waiting: bool,
+    /// Why this kernel can be asked about none.
+    unable: Option<String>,
 }
 
 impl Roots {
     pub fn new(namespace: Namespace, asker: Option<Arc<Asker>>) -> (Self, mpsc::Receiver<Found>) {
         let (told, found) = mpsc::channel(UNDER_WAY);
         let known = HashMap::new();
-        (Self { namespace, asker, known, told, alive: Arc::default(), waiting: false }, found)
+        let (alive, waiting, unable) = (Arc::default(), false, None);
+        (Self { namespace, asker, known, told, alive, waiting, unable }, found)
     }
 
     /// The mount with its root, where that is known; else it is asked about.
@@ -91,22 +99,24 @@ impl Roots {
         match self.known.get(&spot) {
             Some(State::Known(root)) => return Some(Mount { root: root.clone(), ..mount.clone() }),
             Some(State::Asked) => return None,
-            Some(State::Failed(at)) if at.elapsed() < AGAIN => return None,
-            Some(State::Failed(_)) | None => {}
+            Some(State::Failed(at, _)) if at.elapsed() < AGAIN => return None,
+            Some(State::Failed(..)) | None => {}
         }
-        if self.ask(spot.clone()) {
+        let asked = |(of, state): &(&Spot, &State)| of.dev == spot.dev && matches!(state, State::Asked);
+        if Arc::strong_count(&self.alive) > UNDER_WAY || self.known.iter().filter(asked).count() >= OF_ONE {
+            self.waiting = true;
+        } else if self.ask(spot.clone()) {
             self.known.insert(spot, State::Asked);
         } else {
-            self.waiting = true;
+            let why =
+                "the thread that asks cannot start; raise ulimit -u or the cgroup's pids.max".to_owned();
+            self.known.insert(spot, State::Failed(Instant::now(), why));
         }
         None
     }
 
     fn ask(&self, spot: Spot) -> bool {
         let Some(asker) = self.asker.clone() else { return false };
-        if Arc::strong_count(&self.alive) > UNDER_WAY {
-            return false;
-        }
         let (namespace, told, alive) = (self.namespace, self.told.clone(), self.alive.clone());
         let ask = move || {
             let _alive = alive;
@@ -125,21 +135,24 @@ impl Roots {
         *state = match root {
             Ok(root) => State::Known(root),
             Err(Why::Ask(AskError::Unable(why))) => {
-                tracing::warn!(
-                    "{}: {why}. It is taken to show its file system from the root; where a folder of an export is mounted, \
-                     nothing will be brought in ahead",
-                    escape(&spot.point)
-                );
+                if self.unable.is_none() {
+                    tracing::warn!("NFS mounts are taken to show their file systems from the root: {why}");
+                }
+                self.unable = Some(why);
                 State::Known(b"/"[..].into())
             }
             Err(why) => {
-                tracing::warn!(
-                    "{}: which folder of its file system is mounted there cannot be told ({why}); what is read there is not \
-                     watched until it can, which is tried every {} s",
-                    escape(&spot.point),
-                    AGAIN.as_secs()
-                );
-                State::Failed(Instant::now())
+                let why = why.to_string();
+                // Said once, not at every try.
+                if !matches!(state, State::Failed(_, known) if *known == why) {
+                    tracing::warn!(
+                        "{}: which folder of its file system is mounted there cannot be told ({why}); what is read there is \
+                         not watched until it can, which is tried every {} s",
+                        escape(&spot.point),
+                        AGAIN.as_secs()
+                    );
+                }
+                State::Failed(Instant::now(), why)
             }
         };
     }
@@ -154,19 +167,31 @@ impl Roots {
         }
     }
 
-    /// What `headrace doctor` says of mounts that are not watched yet; nothing where there are none.
+    /// What `headrace doctor` says of mounts that are not watched, or not as they should be; nothing where all are.
     pub fn check(&self) -> Option<Check> {
-        let unknown = self.known.iter().filter(|(_, state)| !matches!(state, State::Known(_)));
-        let mut points: Vec<String> = unknown.map(|(spot, _)| escape(&spot.point)).collect();
-        if points.is_empty() {
+        if let Some(why) = &self.unable {
+            let advice = "where folders of an export are mounted nothing is brought in ahead; mount the exports as a whole, or \
+                          give the nodes a kernel that can be asked";
+            return Some(Check::warn("NFS mounts", why.as_str(), advice));
+        }
+        let mut unknown: Vec<String> = Vec::new();
+        for (spot, state) in &self.known {
+            match state {
+                State::Known(_) => {}
+                State::Asked => {
+                    unknown.push(format!("{} (its server has not answered)", escape(&spot.point)))
+                }
+                State::Failed(_, why) => unknown.push(format!("{} ({why})", escape(&spot.point))),
+            }
+        }
+        if unknown.is_empty() {
             return None;
         }
-        points.sort_unstable();
-        let more = points.len().saturating_sub(NAMED);
-        points.truncate(NAMED);
+        unknown.sort_unstable();
+        let more = unknown.len().saturating_sub(NAMED);
+        unknown.truncate(NAMED);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let finding =
-            format!("not watched yet, as their servers have not answered: {}{more}", points.join(", "));
+        let finding = format!("not watched yet: {}{more}", unknown.join(", "));
         Some(Check::warn(
             "NFS mounts",
             finding,
@@ -176,15 +201,23 @@ impl Roots {
 
     /// Whether there are mounts to be asked about again.
     pub fn due(&self) -> bool {
-        let room = Arc::strong_count(&self.alive) <= UNDER_WAY;
-        let again = |state: &State| matches!(state, State::Failed(at) if at.elapsed() >= AGAIN);
-        room && (self.waiting || self.known.values().any(again))
+        // What comes to an end makes room, and is looked at then.
+        let room = Arc::strong_count(&self.alive) <= UNDER_WAY && self.asked() == 0;
+        let again = |state: &State| matches!(state, State::Failed(at, _) if at.elapsed() >= AGAIN);
+        self.waiting && room || self.known.values().any(again)
+    }
+
+    fn asked(&self) -> usize {
+        self.known.values().filter(|state| matches!(state, State::Asked)).count()
     }
 }
 
 fn root(namespace: Namespace, asker: &Asker, spot: &Spot) -> Result<Box<[u8]>, Why> {
     let point = PathBuf::from(OsString::from_vec(spot.point.to_vec()));
-    let directory = namespace.mounted(&point, spot.dev)?;
+    let (directory, id) = namespace.found(&point, spot.dev)?;
+    if id != spot.id {
+        return Err(Why::Hidden);
+    }
     Ok([b"/", &*asker.path(directory.as_fd())?].concat().into())
 }
 
@@ -214,7 +247,7 @@ mod tests {
         let table = disguised();
         let mount = table.covering(b"/proc").unwrap();
         assert!(roots.resolve(mount).is_none() && roots.resolve(mount).is_none());
-        assert!(roots.check().is_some_and(|check| check.finding.ends_with(": /proc")));
+        assert!(roots.check().is_some_and(|check| check.finding.contains(": /proc (its server")));
         roots.found(found.blocking_recv().unwrap());
         assert_eq!((roots.resolve(mount).as_ref(), roots.check()), (Some(mount), None));
         assert!(found.try_recv().is_err() && !roots.due());
@@ -232,8 +265,9 @@ mod tests {
         assert!(roots.resolve(mount).is_none());
         roots.found(found.blocking_recv().unwrap());
         assert!(roots.resolve(mount).is_none() && !roots.due());
+        assert!(roots.check().is_some_and(|check| check.finding.contains("No such file")));
         for state in roots.known.values_mut() {
-            *state = State::Failed(Instant::now().checked_sub(AGAIN).unwrap());
+            *state = State::Failed(Instant::now().checked_sub(AGAIN).unwrap(), String::new());
         }
         assert!(roots.due());
         assert!(roots.resolve(mount).is_none() && found.blocking_recv().is_some());

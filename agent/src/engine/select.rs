@@ -33,7 +33,7 @@ pub enum Action {
     /// Pages that were found in the page cache.
     Counted(Nanos, Observation),
     /// What an NFS mount shows.
-    Found(Found),
+    Found(Vec<Found>),
     Query(Query),
     Tick,
     Stop,
@@ -108,6 +108,16 @@ pub struct Waiting {
     stop: watch::Receiver<bool>,
 }
 
+/// All that has come: each would have the mount table read once more.
+async fn every(found: &mut mpsc::Receiver<Found>) -> Vec<Found> {
+    let mut all = Vec::new();
+    if found.recv_many(&mut all, 64).await == 0 {
+        // Nobody can tell anything any more.
+        return std::future::pending().await;
+    }
+    all
+}
+
 impl Waiting {
     pub fn mount_watch(&self) -> &MountWatch {
         &self.mounts
@@ -143,7 +153,7 @@ impl Waiting {
                 Action::Mounts
             }
             Some((at, observation)) = counted.recv() => Action::Counted(at, observation),
-            Some(found) = found.recv() => Action::Found(found),
+            found = every(found) => Action::Found(found),
             Some(query) = queries.recv() => Action::Query(query),
             _ = tick.tick() => Action::Tick,
         }

@@ -40,7 +40,7 @@ impl Engine {
             }
             Action::Mounts => self.look_at_mounts(waiting),
             Action::Found(found) => {
-                self.watches.found(found);
+                found.into_iter().for_each(|found| self.watches.found(found));
                 self.look_at_mounts(waiting);
             }
             Action::Counted(at, observation) => {

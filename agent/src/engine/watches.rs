@@ -11,15 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use agent_core::{MountId, Observation};
-
 use tokio::sync::mpsc;
 
 use super::roots::{Found, Roots};
 use crate::api::query::{Place, Seen};
 use crate::doctor::Check;
 use crate::mounts::{
-    DEFAULT_READ_AHEAD, FileSystem, Mount, MountTable, Namespace, SelectError, mount_of_process,
-    read_ahead_bytes, select,
+    DEFAULT_READ_AHEAD, FileSystem, Mount, MountTable, Namespace, SelectError, read_ahead_bytes, select,
 };
 use crate::prefetch::{MountPoint, MountResolver};
 use crate::probe::Asker;
@@ -27,6 +25,9 @@ use crate::probe::Asker;
 /// File systems watched at once: a node with more has them from pods that come and go, and the probe's
 /// filter holds no more.
 pub const MOST: usize = 256;
+
+/// Mounts of a process that are tried for one path.
+const TRIED: usize = 8;
 
 /// What to watch: everything remote, or what was named.
 #[derive(Clone, Debug)]
@@ -49,21 +50,26 @@ pub struct Places {
 }
 
 impl MountResolver for Places {
-    fn mount_point(&self, mount: MountId, path: &[u8], via: u32) -> Option<MountPoint> {
-        let at = |point: &[u8]| PathBuf::from(OsString::from_vec(point.to_vec()));
+    fn own(&self, mount: MountId, path: &[u8]) -> Option<MountPoint> {
+        let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
+        let mount = shared.by_id.get(&mount)?.showing(path)?;
+        Some(point_of(mount, self.namespace, Some(mount.root.clone())))
+    }
+
+    fn theirs(&self, mount: MountId, path: &[u8], via: u32) -> Vec<MountPoint> {
         let dev = {
             let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
-            let known = shared.by_id.get(&mount)?;
-            if via == 0 {
-                let Mount { point, root, dev, .. } = known.showing(path)?;
-                let (path, root, namespace) = (at(point), Some(root.clone()), self.namespace);
-                return Some(MountPoint { path, root, dev: *dev, namespace });
-            }
-            known.dev
+            shared.by_id.get(&mount).map(|known| known.dev)
         };
-        let found = mount_of_process(Path::new("/proc"), via, dev).ok()??.1;
-        let root = (!found.hides_root() || self.asker.is_none()).then(|| found.root.clone());
-        Some(MountPoint { path: at(&found.point), root, dev, namespace: Namespace::of(via) })
+        let Some(dev) = dev else { return Vec::new() };
+        let namespace = Namespace::of(via);
+        // A process that has ended shows nothing.
+        let Ok(table) = namespace.table() else { return Vec::new() };
+        let asked = |mount: &&Mount| mount.hides_root() && self.asker.is_some();
+        let mounts = table.of_device(dev).into_iter();
+        let mounts = mounts.filter(|mount| asked(mount) || mount.outside(path).is_some());
+        let point = |mount: &Mount| point_of(mount, namespace, (!asked(&mount)).then(|| mount.root.clone()));
+        mounts.take(TRIED).map(point).collect()
     }
 
     fn root_of(&self, directory: BorrowedFd<'_>) -> Option<Box<[u8]>> {
@@ -79,6 +85,11 @@ pub fn check(wish: &Wish, namespace: Namespace, table: &MountTable) -> Result<()
         }
     }
     Ok(())
+}
+
+fn point_of(mount: &Mount, namespace: Namespace, root: Option<Box<[u8]>>) -> MountPoint {
+    let path = PathBuf::from(OsString::from_vec(mount.point.to_vec()));
+    MountPoint { path, root, dev: mount.dev, namespace }
 }
 
 #[derive(Debug)]
@@ -143,15 +154,27 @@ impl Watches {
 
     /// Takes over a mount table: what is wanted now and was not, and the reverse.
     pub fn update(&mut self, table: &MountTable) -> Change {
-        let wanted: Vec<&Mount> = match &self.wish {
+        let mut wanted: Vec<&Mount> = match &self.wish {
             Wish::Remote => table.remote().collect(),
             Wish::Named(paths) => {
                 paths.iter().filter_map(|path| select(self.places.namespace, table, path).ok()).collect()
             }
         };
         self.roots.keep(table);
+        // What lies under another mount is reached by nobody who comes now; where nothing else shows its file system, files
+        // that are open there are still worth watching.
+        let mut mounts_of: BTreeMap<u32, Vec<&Mount>> = BTreeMap::new();
+        for mount in &wanted {
+            mounts_of.entry(mount.dev).or_default().push(mount);
+        }
+        let shadowed = |mount: &&Mount| {
+            let all = mounts_of.get(&mount.dev).map_or(&[][..], Vec::as_slice);
+            all.len() > 1 && table.is_hidden(mount) && all.iter().any(|other| !table.is_hidden(other))
+        };
+        wanted.retain(|mount| !shadowed(mount));
         let known: Vec<Mount> = wanted.into_iter().filter_map(|mount| self.roots.resolve(mount)).collect();
-        let mut wanted = FileSystem::all(known);
+        let former = |dev| self.id(dev).and_then(|id| self.source(id));
+        let mut wanted = FileSystem::all(known, former);
         self.left_out = wanted.len().saturating_sub(MOST);
         wanted.truncate(MOST);
         let mut change = Change::default();
@@ -235,9 +258,9 @@ mod tests {
         watches.update(&MountTable::parse(
             format!("{ROOT}2 1 {major}:{minor} / /data rw - nfs4 nas:/a rw\n").as_bytes(),
         ));
-        let found = watches.places().mount_point(MountId(1), b"x", 0).unwrap();
+        let found = watches.places().own(MountId(1), b"x").unwrap();
         assert_eq!((&*found.path, found.namespace), (Path::new("/data"), host));
-        let found = watches.places().mount_point(MountId(1), b"x", own).unwrap();
+        let found = watches.places().theirs(MountId(1), b"x", own).remove(0);
         assert_eq!((&*found.path, found.namespace), (Path::new("/proc"), Namespace::of(own)));
     }
 

@@ -34,7 +34,7 @@ pub use mountinfo::{Mount, escape, parse};
 pub use namespace::Namespace;
 pub use select::{SelectError, select};
 pub use shown::FileSystem;
-pub use source::{MountError, mount_of_process, read_table};
+pub use source::{MountError, read_table};
 pub use table::MountTable;
 pub use watch::MountWatch;
 

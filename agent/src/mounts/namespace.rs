@@ -45,6 +45,11 @@ impl Namespace {
     /// The directory mounted at `point`, which is on `dev` (`s_dev`, as mountinfo has it) or not given. No link is
     /// followed: it may lie in a container's tree, and that is somebody else's.
     pub fn mounted(self, point: &Path, dev: u32) -> Result<OwnedFd, Errno> {
+        Ok(self.found(point, dev)?.0)
+    }
+
+    /// The same with the mount's number.
+    pub fn found(self, point: &Path, dev: u32) -> Result<(OwnedFd, u64), Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let directory = self.reach(point, flags, resolve)?;
@@ -57,7 +62,7 @@ impl Namespace {
             _ => Fdinfo::of_own(directory.as_fd()).ok_or(Errno::NOENT)?.mount,
         };
         let mounts = std::fs::read(self.mountinfo()).map_err(|_| Errno::NOENT)?;
-        if device_of(&mounts, id) == Some(dev) { Ok(directory) } else { Err(Errno::NODEV) }
+        if device_of(&mounts, id) == Some(dev) { Ok((directory, id)) } else { Err(Errno::NODEV) }
     }
 
     fn reach(self, path: &Path, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {

@@ -20,8 +20,12 @@ pub struct FileSystem {
 }
 
 impl FileSystem {
-    /// Groups mounts whose roots are known, in the order in which the file systems come.
-    pub fn all(mounts: impl IntoIterator<Item = Mount>) -> Vec<Self> {
+    /// Groups mounts whose roots are known, in the order in which the file systems come. `former` is what a device's store
+    /// was called before: it stays so for as long as a mount of that name is there.
+    pub fn all(
+        mounts: impl IntoIterator<Item = Mount>,
+        former: impl Fn(u32) -> Option<Box<str>>,
+    ) -> Vec<Self> {
         let mut found: Vec<Self> = Vec::new();
         for mount in mounts {
             match found.iter_mut().find(|known| known.dev == mount.dev) {
@@ -33,7 +37,22 @@ impl FileSystem {
             }
         }
         for known in &mut found {
-            known.mounts.sort_by_key(breadth);
+            let named = |source: &str| known.mounts.iter().any(|mount| *whole(mount) == *source);
+            let widest = known.mounts.iter().min_by_key(|mount| trim(&mount.root).len());
+            known.source = former(known.dev)
+                .filter(|former| named(former))
+                .or_else(|| widest.map(whole))
+                .unwrap_or_default();
+            // Two stores that the kernel takes for one file system (NFSv3) have the same names: one of them is known.
+            let source = &known.source;
+            known.mounts.retain(|mount| !mount.hides_root() || whole(mount) == *source);
+            // A kubelet mounts an NFS volume for each pod: that of the pod which came last stays longest, and whoever is
+            // open below another would keep it from being unmounted when its pod ends.
+            known.mounts.reverse();
+            known.mounts.sort_by_key(|mount| {
+                let (root, point) = breadth(mount);
+                (root, if mount.hides_root() { 0 } else { point })
+            });
             let mut kept: Vec<Mount> = Vec::new();
             for mount in known.mounts.drain(..) {
                 if kept.len() < MOST_MOUNTS
@@ -42,7 +61,6 @@ impl FileSystem {
                     kept.push(mount);
                 }
             }
-            known.source = kept.first().map(whole).unwrap_or_default();
             known.mounts = kept;
         }
         found
@@ -54,11 +72,12 @@ impl FileSystem {
     }
 }
 
-/// The source without the folder that is mounted: NFS names the folder in it, and two nodes that have mounted two
+/// The source without the folder that is mounted: NFS and SMB name the folder in it, and two nodes that have mounted two
 /// folders of one export are to know it by one name.
 fn whole(mount: &Mount) -> Box<str> {
     let root = trim(&mount.root);
-    if !mount.hides_root() || root.is_empty() {
+    let named = matches!(&*mount.fstype, "nfs" | "nfs4" | "cifs" | "smb3");
+    if !named || root.is_empty() {
         return mount.source.clone();
     }
     let source = mount.source.trim_end_matches('/');
@@ -90,16 +109,19 @@ mod tests {
 
     #[test]
     fn one_mount_shows_all_or_several_show_parts() {
-        let found = FileSystem::all(mounts(&[
-            "1 0 0:50 /a/b /deep rw - fuse.x store rw",
-            "2 0 0:50 /a /a rw - fuse.x store rw",
-            "3 0 0:51 / /other rw - fuse.x store rw",
-            "4 0 0:50 /c /c rw - fuse.x store rw",
-            "5 0 0:50 /ab /ab rw - fuse.x store rw",
-            "6 0 0:50 /a /again rw - fuse.x store rw",
-        ]));
+        let found = FileSystem::all(
+            mounts(&[
+                "1 0 0:50 /a/b /deep rw - fuse.x store rw",
+                "2 0 0:50 /a /a rw - fuse.x store rw",
+                "3 0 0:51 / /other rw - fuse.x store rw",
+                "4 0 0:50 /c /c rw - fuse.x store rw",
+                "5 0 0:50 /ab /ab rw - fuse.x store rw",
+                "6 0 0:50 /a /again rw - fuse.x store rw",
+            ]),
+            |_| None,
+        );
         assert_eq!(found.len(), 2);
-        assert_eq!(shown(&found[0]), ["/a", "/c", "/ab"]);
+        assert_eq!(shown(&found[0]), ["/c", "/a", "/ab"]);
         let point =
             |path: &str| found[0].showing(path.as_bytes()).map(|mount| super::super::escape(&mount.point));
         assert_eq!(point("a/b/x").as_deref(), Some("/a"));
@@ -112,20 +134,53 @@ mod tests {
     fn two_folders_of_one_export_are_one_store_by_one_name() {
         for (one, two, whole) in [
             ("nas:/export/pvc-1", "nas:/export/team/pvc-2", "nas:/export"),
-            ("[fd00::1]:/pvc-1", "", "[fd00::1]:/"),
+            ("[fd00::1]:/pvc-1", "[fd00::1]:/team/pvc-2", "[fd00::1]:/"),
         ] {
             let line = |source| format!("1 0 0:50 / /mnt rw - nfs4 {source} rw");
             let both = [rooted(&line(one), "/pvc-1"), rooted(&line(two), "/team/pvc-2")];
-            let found = FileSystem::all(both);
+            let found = FileSystem::all(both, |_| None);
             assert_eq!((found.len(), &*found[0].source, found[0].mounts.len()), (1, whole, 2));
         }
         let named = |source: &str, root: &str| {
             let line = format!("1 0 0:50 / /mnt rw - nfs4 {source} rw");
-            FileSystem::all([rooted(&line, root)])[0].source.to_string()
+            FileSystem::all([rooted(&line, root)], |_| None)[0].source.to_string()
         };
         assert_eq!(named("nas:/export/x", "/"), "nas:/export/x", "a file system of its own on the server");
         assert_eq!(named("nas:/export/", "/"), "nas:/export/");
-        assert_eq!(named("nas:/elsewhere", "/x"), "nas:/elsewhere", "bound: the source does not say of it");
+        assert_eq!(named("nas:/elsewhere", "/x"), "nas:/elsewhere", "it does not end so");
         assert_eq!(named("nas:/e/a\\040b", "/a b"), "nas:/e");
+    }
+
+    #[test]
+    fn what_the_kernel_takes_for_one_store_keeps_the_name_that_it_had() {
+        let both =
+            || mounts(&["1 0 0:50 / /b rw - nfs nas:/e/one rw", "2 0 0:50 / /a rw - nfs nas:/e/two rw"]);
+        let named = |former: Option<&str>| {
+            let found = FileSystem::all(both(), |_| former.map(Box::from));
+            (found[0].source.to_string(), shown(&found[0]))
+        };
+        assert_eq!(named(None), ("nas:/e/one".into(), vec!["/b".into()]));
+        assert_eq!(named(Some("nas:/e/two")), ("nas:/e/two".into(), vec!["/a".into()]));
+        assert_eq!(named(Some("nas:/gone")), ("nas:/e/one".into(), vec!["/b".into()]));
+    }
+
+    #[test]
+    fn of_a_volume_that_is_mounted_for_each_pod_the_last_is_kept() {
+        let line = |id: u64, point: &str| format!("{id} 0 0:50 / {point} rw - nfs4 nas:/e/pvc-1 rw");
+        let mounts = [rooted(&line(1, "/a"), "/pvc-1"), rooted(&line(2, "/longer"), "/pvc-1")];
+        let found = FileSystem::all(mounts, |_| None);
+        assert_eq!((shown(&found[0]), &*found[0].source), (vec!["/longer".into()], "nas:/e"));
+    }
+
+    #[test]
+    fn a_share_s_folders_are_one_share() {
+        let found = FileSystem::all(
+            mounts(&[
+                "1 0 0:50 /one /a rw - cifs //srv/share/one rw",
+                "2 0 0:50 /two /b rw - cifs //srv/share/two rw",
+            ]),
+            |_| None,
+        );
+        assert_eq!((found.len(), &*found[0].source, found[0].mounts.len()), (1, "//srv/share", 2));
     }
 }

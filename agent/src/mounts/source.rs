@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::mountinfo::Mount;
 use super::table::MountTable;
 
 /// A node with 100,000 mounts (fs.mount-max) has about 20 MB of it.
@@ -34,31 +33,4 @@ pub fn read_table(path: &Path) -> Result<MountTable, MountError> {
         return Err(MountError::TooLarge { path: path.to_owned() });
     }
     Ok(MountTable::parse(&bytes))
-}
-
-/// The file system `dev` as the process sees it, and the process's root to reach it through
-/// (`<root>/<mount point>`): mounts of a pod exist in its namespace only.
-///
-/// `None` where the process does not see it either; an error where it is gone.
-pub fn mount_of_process(proc: &Path, tgid: u32, dev: u32) -> Result<Option<(PathBuf, Mount)>, MountError> {
-    let process = proc.join(tgid.to_string());
-    let table = read_table(&process.join("mountinfo"))?;
-    let found = table.of_device(dev).cloned();
-    Ok(found.map(|mount| (process.join("root"), mount)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mount_of_another_namespace_is_found_through_its_process() {
-        let table = read_table(Path::new("/proc/self/mountinfo")).unwrap();
-        let dev = table.covering(b"/proc").unwrap().dev;
-        let (root, mount) = mount_of_process(Path::new("/proc"), std::process::id(), dev).unwrap().unwrap();
-        assert_eq!(root, Path::new("/proc").join(std::process::id().to_string()).join("root"));
-        assert_eq!(&*mount.fstype, "proc");
-        assert!(mount_of_process(Path::new("/proc"), std::process::id(), 0xfff_fffff).unwrap().is_none());
-        assert!(mount_of_process(Path::new("/proc"), u32::MAX, dev).is_err());
-    }
 }

@@ -25,9 +25,16 @@ impl MountTable {
         self.iter().filter(|mount| kind(&mount.fstype) == Kind::Remote)
     }
 
-    /// The mount of the file system `dev` that shows most of it.
-    pub fn of_device(&self, dev: u32) -> Option<&Mount> {
-        self.iter().filter(|mount| mount.dev == dev).min_by_key(|mount| breadth(mount))
+    /// The mounts of the file system `dev`, those that show most of it first.
+    pub fn of_device(&self, dev: u32) -> Vec<&Mount> {
+        let mut mounts: Vec<&Mount> = self.iter().filter(|mount| mount.dev == dev).collect();
+        mounts.sort_by_key(|mount| breadth(mount));
+        mounts
+    }
+
+    /// Whether something is mounted over it, so that its point leads elsewhere.
+    pub fn is_hidden(&self, mount: &Mount) -> bool {
+        self.covering(&mount.point).is_none_or(|top| top.id != mount.id)
     }
 
     /// The mount that an absolute path without links lies on, as the kernel would resolve it: from the

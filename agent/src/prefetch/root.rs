@@ -33,9 +33,12 @@ pub struct MountPoint {
 
 /// Knows the mounts; given by whoever watches mountinfo.
 pub trait MountResolver: Send + Sync {
-    /// Where `path` of `mount`, told from its root, is in the mount namespace of process `via`; 0 means where the agent
-    /// looks, which is answered at once. Called on the prefetch threads; may read /proc for others.
-    fn mount_point(&self, mount: MountId, path: &[u8], via: u32) -> Option<MountPoint>;
+    /// Where the agent itself sees `path` of `mount`, told from its root; answered at once.
+    fn own(&self, mount: MountId, path: &[u8]) -> Option<MountPoint>;
+
+    /// Where process `via` may see it: mounts of the file system in its mount namespace, 8 at most, the likeliest first.
+    /// Called on the prefetch threads; may read /proc.
+    fn theirs(&self, mount: MountId, path: &[u8], via: u32) -> Vec<MountPoint>;
 
     /// Where an open directory lies in its file system.
     fn root_of(&self, directory: BorrowedFd<'_>) -> Option<Box<[u8]>>;
@@ -115,7 +118,7 @@ impl Roots {
     /// The root below which a path of a mount is seen, opened now if need be. May block on a dead store; only that
     /// mount's tasks wait.
     pub fn get(&self, mount: MountId, path: &[u8], via: u32, now: Nanos) -> Result<Arc<Root>, Outcome> {
-        let own = self.resolver.mount_point(mount, path, 0);
+        let own = self.resolver.own(mount, path);
         let place = {
             let shown = own.as_ref().and_then(|point| point.root.clone()).unwrap_or_default();
             let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,7 +126,8 @@ impl Roots {
         };
         place.used.store(now.0, Ordering::Relaxed);
         let mut open = place.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(root) = &*open {
+        // One that was reached through a process may show another part.
+        if let Some(root) = open.as_ref().filter(|root| root.below(path).is_some()) {
             return Ok(Arc::clone(root));
         }
         let root = Arc::new(self.open(own, mount, path, via)?);
@@ -134,10 +138,11 @@ impl Roots {
     fn open(&self, own: Option<MountPoint>, mount: MountId, path: &[u8], via: u32) -> Result<Root, Outcome> {
         // Where the agent looks first: it does not depend on a process staying alive.
         let mut error = Outcome::Absent;
-        let theirs = || (via != 0).then(|| self.resolver.mount_point(mount, path, via)).flatten();
+        let theirs = || if via == 0 { Vec::new() } else { self.resolver.theirs(mount, path, via) };
         for point in own.into_iter().chain(std::iter::once_with(theirs).flatten()) {
             match self.open_root(&point) {
-                Ok(root) => return Ok(root),
+                Ok(root) if root.below(path).is_some() => return Ok(root),
+                Ok(_) => {}
                 Err(errno) => error = outcome_of(errno),
             }
         }

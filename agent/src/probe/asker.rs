@@ -11,12 +11,14 @@ use agent_common::plain::Plain as _;
 use agent_common::record::{ASKED_CUT, ASKED_FOUND, Asked};
 use aya::Ebpf;
 use aya::maps::{Array, MapData};
-use aya::programs::{Program, RawTracePointRunOptions, TestRun as _};
+use aya::programs::{Program, ProgramError, RawTracePointRunOptions, TestRun as _};
 use operator_api::causes::chain;
 
 use super::layout::Offsets;
+use super::lockdown;
 use super::names::path;
 use super::object::{self, Sizes};
+use super::refusal::describe;
 
 const PROGRAM: &str = "ask_path";
 const ANSWER: &str = "ASKED";
@@ -72,7 +74,9 @@ impl Asker {
         if matches!(*state, State::Unloaded) {
             *state = match load(&self.object, &self.offsets) {
                 Ok(loaded) => State::Loaded(loaded),
-                Err(why) => State::Unable(why),
+                Err(AskError::Unable(why)) => State::Unable(why),
+                // No descriptor or no memory was left: there may be some at the next question.
+                Err(passing) => return Err(passing),
             };
         }
         match &*state {
@@ -83,23 +87,37 @@ impl Asker {
     }
 }
 
-fn load(object: &[u8], offsets: &Offsets) -> Result<Loaded, String> {
+fn load(object: &[u8], offsets: &Offsets) -> Result<Loaded, AskError> {
     if let Some(field) = offsets.missing.as_ref().or(offsets.missing_for_asking.as_ref()) {
-        return Err(format!("its types have no {field}"));
+        return Err(AskError::Unable(format!("its types have no {field}")));
     }
-    let mut ebpf = object::load(object, offsets, Sizes::SMALL).map_err(|error| chain(&error))?;
+    let failed = |error: &dyn std::error::Error| AskError::Failed(chain(error));
+    let mut ebpf = object::load(object, offsets, Sizes::SMALL).map_err(|error| failed(&error))?;
     let Some(Program::RawTracePoint(program)) = ebpf.program_mut(PROGRAM) else {
-        return Err(format!("the BPF object has no program {PROGRAM}"));
+        return Err(AskError::Unable(format!("the BPF object has no program {PROGRAM}")));
     };
-    program.load().map_err(|error| chain(&error))?;
-    let answer = object::take(&mut ebpf, ANSWER).map_err(|error| chain(&error))?;
-    let answer = Array::try_from(answer).map_err(|error| chain(&error))?;
+    program.load().map_err(|error| match &error {
+        ProgramError::LoadError { io_error, .. } if !is_passing(io_error) => {
+            AskError::Unable(describe(&error, lockdown::is_confidential()))
+        }
+        _ => failed(&error),
+    })?;
+    let answer = object::take(&mut ebpf, ANSWER).map_err(|error| failed(&error))?;
+    let answer = Array::try_from(answer).map_err(|error| failed(&error))?;
     // What the program does not use goes with its last descriptor.
     let others: Vec<String> = ebpf.maps().map(|(name, _)| name.to_owned()).collect();
     for name in others {
         drop(ebpf.take_map(&name));
     }
     Ok(Loaded { ebpf, answer })
+}
+
+/// What says nothing of the kernel, but of this moment.
+fn is_passing(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN | libc::EINTR)
+    )
 }
 
 impl Loaded {

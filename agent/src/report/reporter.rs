@@ -78,6 +78,8 @@ struct Reporter {
     quiet: u32,
     /// The engine is to tell everything resident again.
     again: bool,
+    /// The watched file systems have changed since the operator was told of them.
+    sources_due: bool,
 }
 
 /// Runs until `stop`.
@@ -109,6 +111,7 @@ pub async fn run(config: ReporterConfig, link: Link, session: u64, mut stop: wat
         began: Instant::now(),
         quiet: 0,
         again: false,
+        sources_due: false,
     };
     let mut backoff = Backoff::default();
     let mut said = String::new();
@@ -178,6 +181,7 @@ impl Reporter {
         let (stream, first) = connect::attach(&address, channel, hello).await?;
         self.speaker.welcome(&first)?;
         self.look().await;
+        self.sources_due = false;
         self.say(&stream, Said::Sources(self.picture.sources())).await?;
         self.errands.unheard();
         Ok(stream)
@@ -217,9 +221,7 @@ impl Reporter {
                     if self.credentials.worn().is_some_and(|worn| worn <= Instant::now()) {
                         return Err(Ended::Worn);
                     }
-                    if self.look().await {
-                        self.say(stream, Said::Sources(self.picture.sources())).await?;
-                    }
+                    self.look().await;
                     self.tell(stream).await?;
                 }
                 _ = pulse.tick() => {
@@ -242,11 +244,10 @@ impl Reporter {
         }
     }
 
-    /// Asks the engine; whether the watched file systems have changed. An engine that does not answer is asked again
-    /// at the next turn.
-    async fn look(&mut self) -> bool {
+    /// Asks the engine. One that does not answer is asked again at the next turn.
+    async fn look(&mut self) {
         let now = self.now();
-        let Ok(node) = self.link.ask(|reply| Query::Node { reply }).await else { return false };
+        let Ok(node) = self.link.ask(|reply| Query::Node { reply }).await else { return };
         let places = |mount| node.places.iter().find(|place| place.mount == mount);
         let mounted = node.view.mounts.iter().filter_map(|view| {
             let place = places(view.mount)?;
@@ -258,7 +259,8 @@ impl Reporter {
                 seen: place.seen.clone(),
             })
         });
-        let changed = self.picture.mounted(mounted.collect());
+        // Whoever looks: it stays due until it was told.
+        self.sources_due |= self.picture.mounted(mounted.collect());
         self.picture.survival = node.view.mounts.iter().map(|view| (view.mount, view.survival)).collect();
         for (mount, why) in self.picture.all_closed() {
             self.errands.close(mount, why);
@@ -296,10 +298,12 @@ impl Reporter {
                 self.picture.not_surveyed(&dataset);
             }
         }
-        changed
     }
 
     async fn tell(&mut self, stream: &Stream) -> Result<(), Ended> {
+        if std::mem::take(&mut self.sources_due) {
+            self.say(stream, Said::Sources(self.picture.sources())).await?;
+        }
         let mut told = false;
         while let Some(mut report) = self.speaker.report() {
             let more = report.more;

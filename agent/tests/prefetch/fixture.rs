@@ -23,9 +23,13 @@ pub const MOUNT: MountId = MountId(7);
 pub struct Fixed(pub Vec<(u32, MountPoint)>);
 
 impl MountResolver for Fixed {
-    fn mount_point(&self, mount: MountId, _: &[u8], via: u32) -> Option<MountPoint> {
-        let known = self.0.iter().find(|(by, _)| *by == via && mount == MOUNT);
-        known.map(|(_, point)| point.clone())
+    fn own(&self, mount: MountId, path: &[u8]) -> Option<MountPoint> {
+        self.theirs(mount, path, 0).pop()
+    }
+
+    fn theirs(&self, mount: MountId, _: &[u8], via: u32) -> Vec<MountPoint> {
+        let known = self.0.iter().filter(|(by, _)| *by == via && mount == MOUNT);
+        known.map(|(_, point)| point.clone()).collect()
     }
 
     fn root_of(&self, _: BorrowedFd<'_>) -> Option<Box<[u8]>> {

@@ -185,7 +185,10 @@ impl Known {
 /// a slash at its end; `local:///data` is `/data`.
 fn normal(source: &str) -> String {
     let local = source.strip_prefix("local://").map(|rest| format!("/{}", rest.trim_start_matches('/')));
-    local.as_deref().unwrap_or(source).trim_end_matches('/').to_owned()
+    let source = local.as_deref().unwrap_or(source);
+    let short = source.trim_end_matches('/');
+    // The root of an NFS server: its slash tells it from a word.
+    if short.ends_with(':') && short != source { format!("{short}/") } else { short.to_owned() }
 }
 
 /// What two sources must share if one lies below the other: everything before the first folder.
@@ -234,6 +237,7 @@ mod tests {
         let directory = Directory::default();
         directory.set([
             folder("a/whole", "nas:/export", ""),
+            folder("a/server", "efs:/", ""),
             folder("a/part", "nas:/export/part/", "/in/"),
             folder("a/other", "nas:/exports", ""),
             folder("a/juice", "JuiceFS:data", ""),
@@ -255,6 +259,8 @@ mod tests {
             bind("nas:/"),
             [of("a/other", "exports", ""), of("a/part", "export/part", "in"), of("a/whole", "export", "")]
         );
+        assert_eq!(bind("efs:/"), [of("a/server", "", "")]);
+        assert_eq!(bind("efs:/within"), []);
         assert_eq!(bind("JuiceFS:data"), [of("a/juice", "", "")]);
         assert_eq!(bind("/srv/data"), [of("a/local", "x", "")]);
         assert_eq!(bind("s3://bucket/x"), [of("a/bucket", "", "")]);

@@ -30,6 +30,7 @@ const MOST_SOURCES: usize = 256;
 
 /// Folders of one source that are mounted on a node.
 const MOST_FOLDERS: usize = 128;
+const LONGEST_FOLDER: usize = 4_096;
 
 /// Instructions sent in one go.
 const BATCH: usize = 64;
@@ -239,12 +240,14 @@ impl Session {
                 self.nonsense(&format!("{} sources, at most {MOST_SOURCES} are allowed", sources.len()))
             );
         }
-        if let Some(most) = sources.iter().map(|source| source.folders.len()).max()
-            && most > MOST_FOLDERS
-        {
-            return Err(
-                self.nonsense(&format!("{most} folders of a source, at most {MOST_FOLDERS} are allowed"))
-            );
+        let too_many = |source: &wire::Source| {
+            source.folders.len() > MOST_FOLDERS
+                || source.folders.iter().any(|folder| folder.len() > LONGEST_FOLDER)
+        };
+        if sources.iter().any(too_many) {
+            return Err(self.nonsense(&format!(
+                "folders of a source that are more than {MOST_FOLDERS}, or longer than {LONGEST_FOLDER} bytes"
+            )));
         }
         lock(&self.seat.state).declare(sources.iter().map(|source| source.source.as_str()));
         let bare = |source: wire::Source| wire::Source { fstype: String::new(), ..source };
@@ -347,7 +350,9 @@ impl Session {
             firsts(first, &self.names).map_err(|nonsense| self.nonsense(&nonsense.to_string()))?;
         self.hub.counts.add(Tally::UnknownDatasets, u64::from(unknown));
         let declared = lock(&self.seat.state).has_declared(&source);
-        let datasets = self.hub.directory.found_on(&source);
+        // Of the Datasets there those that this node has on a mount.
+        let mut datasets = self.hub.directory.found_on(&source);
+        datasets.retain(|dataset| self.names.values().any(|bound| bound == dataset));
         if declared && self.hub.may_teach(&self.node, &datasets) {
             let read: Vec<Name> = first.iter().map(|(dataset, _)| dataset.clone()).collect();
             let whose = self.hub.whose(&self.node, &pods, &datasets, &read);

@@ -48,11 +48,13 @@ pub async fn keep(hub: &Hub, stores: &Stores, writer: &Writer) {
                 let whose = profiles.whose(workload, source).cloned();
                 (whose, profiles.firsts(workload, source).cloned().collect::<Vec<_>>())
             });
-            // That which its pods use; else one of those that it is said to read; else any.
+            // That which its pods use; else one of those that it is said to read; else the only one there is: any other may be
+            // somebody else's.
             let used = whose.iter().map(|whose| &whose.dataset).filter(|used| found.contains(used));
             let read = found.iter().filter(|found| read.contains(found));
             // What is learned of one that is gone would be left behind.
-            let found = used.chain(read).chain(&found).find_map(|found| {
+            let only = found.iter().filter(|_| found.len() == 1);
+            let found = used.chain(read).chain(only).find_map(|found| {
                 let (home, name) = found.split_once('/')?;
                 let dataset = stores.dataset(home, name)?;
                 let uid = dataset.uid()?;

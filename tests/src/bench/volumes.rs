@@ -40,11 +40,11 @@ pub fn run(subject: &Subject) -> Result<String> {
     }
     mount("tmpfs", at("export"), "tmpfs", MountFlags::empty(), c"size=64m").context("mounting tmpfs")?;
     let _memory = Memory(at("export"));
-    for volume in ["pvc-1", "team/pvc-2"] {
+    for (number, volume) in ["pvc-1", "team/pvc-2"].into_iter().enumerate() {
         let volume = at("export").join(volume);
         std::fs::create_dir_all(&volume)?;
         for file in 0..FILES {
-            std::fs::write(volume.join(format!("{file:04}")), vec![volume_byte(file); BYTES])?;
+            std::fs::write(volume.join(format!("{file:04}")), vec![byte_of(number, file); BYTES])?;
         }
     }
     let mut export = Export::of(&at("export")).map_err(anyhow::Error::msg)?;
@@ -60,27 +60,55 @@ pub fn run(subject: &Subject) -> Result<String> {
     let source = node["mounts"][0]["source"].as_str().unwrap_or_default().to_owned();
     ensure!(source == "127.0.0.1:/", "the store is called {source:?}, which is not the export");
     let mut ahead = Vec::new();
-    for name in ["one", "two"] {
-        let before = number(&ask(program, &agent)?, "fetched_bytes");
+    for (volume, name) in ["one", "two"].into_iter().enumerate() {
+        let before = settled(program, &agent)?;
         for file in 0..READ {
             let mut bytes = Vec::new();
             std::fs::File::open(at(name).join(format!("{file:04}")))?.read_to_end(&mut bytes)?;
-            ensure!(bytes == vec![volume_byte(file); BYTES], "file {file} has wrong bytes");
+            ensure!(bytes == vec![byte_of(volume, file); BYTES], "file {file} of `{name}` has wrong bytes");
         }
-        let more = |node: &Value| number(node, "fetched_bytes") > before;
-        until(program, &agent, &format!("something is brought in below `{name}`"), more)?;
-        ahead.push((number(&ask(program, &agent)?, "fetched_bytes") - before) >> 10);
+        let (fetched, used) = settled(program, &agent)?;
+        ensure!(fetched > before.0, "nothing was brought in below `{name}`: {}", ask(program, &agent)?);
+        ensure!(
+            used > before.1,
+            "nothing that was brought in below `{name}` was read: {}",
+            ask(program, &agent)?
+        );
+        ahead.push(format!(
+            "{} KiB of `{name}`, {} KiB of them read",
+            (fetched - before.0) >> 10,
+            (used - before.1) >> 10
+        ));
     }
-    let node = ask(program, &agent)?;
-    let hit = node["fate"]["hit_bytes"].as_u64().unwrap_or(0) >> 10;
-    let late = node["fate"]["late_bytes"].as_u64().unwrap_or(0) >> 10;
-    ensure!(hit + late > 0, "nothing that was brought in was read: {node}");
     agent.stop();
-    Ok(format!("{ahead:?} KiB brought in of two volumes, {hit} KiB hit, {late} KiB late"))
+    Ok(format!("brought in ahead: {}", ahead.join("; ")))
 }
 
-fn volume_byte(file: usize) -> u8 {
-    u8::try_from(file % 251).unwrap_or(0)
+/// No file has the bytes of another, nor of its namesake in the other volume.
+fn byte_of(volume: usize, file: usize) -> u8 {
+    u8::try_from((volume * 100 + file) % 251).unwrap_or(0)
+}
+
+/// Bytes brought in, and those of them that were read, once nothing more comes: what is left of one volume is not to
+/// pass for the other's.
+fn settled(program: &Path, agent: &Companion) -> Result<(u64, u64)> {
+    let figures = |node: &Value| {
+        let fate = |field: &str| node["fate"][field].as_u64().unwrap_or(0);
+        (number(node, "fetched_bytes"), fate("hit_bytes") + fate("late_bytes"))
+    };
+    let quiet = |node: &Value| number(node, "in_flight") + number(node, "queued") == 0;
+    let given_up = Instant::now() + PATIENCE;
+    let mut before = figures(&ask(program, agent)?);
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+        let node = ask(program, agent)?;
+        let now = figures(&node);
+        if now == before && quiet(&node) {
+            return Ok(now);
+        }
+        ensure!(Instant::now() < given_up, "something comes all the time; the agent says {node}");
+        before = now;
+    }
 }
 
 fn number(node: &Value, field: &str) -> u64 {

@@ -21,8 +21,8 @@ pub const BYTES: u64 = 64 << 20;
 
 /// What the agent's pod would have on disk.
 pub struct Home {
-    authority: PathBuf,
-    token: PathBuf,
+    pub authority: PathBuf,
+    pub token: PathBuf,
     pub node: String,
 }
 

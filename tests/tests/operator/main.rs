@@ -18,6 +18,8 @@ mod work;
 
 mod stores;
 
+mod joined;
+
 mod judged;
 
 mod life;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::Toleration;
 
 use super::known::Known;
+use super::nfs;
 use super::quantity;
 use super::refusal::{Refusal, Refusals};
 use super::url::StoreUrl;
@@ -35,6 +36,7 @@ pub fn judge(namespace: &str, dataset: &Dataset, known: &dyn Known) -> Result<()
 }
 
 fn mounts(mounts: &[Mount], refusals: &mut Refusals) {
+    nfs::judge(mounts, refusals);
     let mut places = BTreeSet::new();
     for mount in mounts {
         let place = mount.seen_at();

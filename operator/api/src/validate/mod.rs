@@ -12,6 +12,8 @@ pub mod quantity;
 
 pub mod url;
 
+pub mod nfs;
+
 pub mod schedule;
 
 pub mod graph;

@@ -341,11 +341,21 @@ fn urls_name_mounts_of_nodes() {
     assert_eq!(mounted("nfs://nas/export/train/"), named("nas:/export/train", ""));
     for (text, source) in [
         ("nfs://nas:2049/export", "nas:/export"),
-        ("nfs://nas:/export", "nas:/export"),
+        ("nfs://nas/export//./train", "nas:/export/train"),
         ("nfs://[fd00::1]/export", "[fd00::1]:/export"),
         ("nfs://[fd00::1]:2049/export", "[fd00::1]:/export"),
     ] {
         assert_eq!(mounted(text), named(source, ""), "{text}");
+    }
+    for text in [
+        "nfs://nas:/export",
+        "nfs://nas:99999/x",
+        "nfs://nas:0/x",
+        "nfs://nas:+1/x",
+        "nfs://fd00::1/x",
+        "nfs://[]/x",
+    ] {
+        assert_eq!(StoreUrl::parse(text), Err(UrlError::Host), "{text}");
     }
     assert!(matches!(StoreUrl::parse("nfs://:2049/x"), Err(UrlError::Authority { .. })));
     assert_eq!(mounted("juicefs://data/train"), named("JuiceFS:data", "train"));

@@ -39,6 +39,10 @@ pub enum UrlError {
     Query,
     #[error("the percent-encoding in it is broken: write %25 for a percent sign")]
     Encoding,
+    #[error(
+        "its host and port cannot be told: write nfs://host/export, nfs://host:2049/export or nfs://[fd00::1]/export"
+    )]
+    Host,
 }
 
 impl StoreUrl {
@@ -84,7 +88,16 @@ impl StoreUrl {
         if scheme == "mounted" {
             decode(authority)?;
         }
-        Ok(Self { scheme, authority: authority.into(), path: path.trim_matches('/').into() })
+        let mut path = path.trim_matches('/').to_owned();
+        if scheme == "nfs" {
+            if !is_host(authority) {
+                return Err(UrlError::Host);
+            }
+            // As the kernel will write it in mountinfo.
+            let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+            path = parts.join("/");
+        }
+        Ok(Self { scheme, authority: authority.into(), path })
     }
 
     /// The mount of a node that this names, as (source in mountinfo, folder below its root); none where the
@@ -103,6 +116,21 @@ impl StoreUrl {
             _ => None,
         }
     }
+}
+
+/// Whether it is a host, or an IPv6 address in brackets, and perhaps a port.
+fn is_host(authority: &str) -> bool {
+    let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, rest)) => (host, rest),
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let port = match port.strip_prefix(':') {
+        Some(port) => {
+            port.parse::<u16>().is_ok_and(|port| port > 0) && port.bytes().all(|b| b.is_ascii_digit())
+        }
+        None => port.is_empty(),
+    };
+    !host.is_empty() && port
 }
 
 /// Whether what stands on both sides of an '@' can be a container and an account's host.

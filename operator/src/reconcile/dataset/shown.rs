@@ -7,7 +7,7 @@
 use k8s_openapi::api::core::v1::{NFSVolumeSource, PersistentVolume};
 use operator_api::crd::Dataset;
 use operator_api::crd::dataset::AccessMode;
-use operator_api::validate::url::StoreUrl;
+use operator_api::validate::nfs;
 
 /// A folder of an NFS server.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,28 +22,16 @@ const OPTIONS: [&str; 2] = ["nodev", "nosuid"];
 
 const PORT: &str = "port=";
 
-/// The NFS folder that is all of the Dataset, if it is one: a single mount that is seen at the Dataset's root.
+/// The NFS folder that is all of the Dataset, if it is one.
 pub fn folder(dataset: &Dataset) -> Option<Folder> {
-    let [mount] = dataset.spec.mounts.as_slice() else { return None };
-    if !mount.seen_at().trim_matches('/').is_empty() {
-        return None;
-    }
-    let url = StoreUrl::parse(&mount.mount_point).ok().filter(|url| url.scheme == "nfs")?;
-    // "nas:/export": what agents will find in mountinfo.
-    let (mounted, _) = url.mounted()?;
-    let (server, path) = mounted.rsplit_once(":/")?;
-    let port = url.authority.strip_prefix(server).and_then(|rest| rest.strip_prefix(':'));
-    let told = mount.options.iter().map(|(name, value)| match value.as_str() {
-        "" => name.clone(),
-        value => format!("{name}={value}"),
-    });
-    let own = OPTIONS.into_iter().map(str::to_owned).chain(port.map(|port| format!("{PORT}{port}")));
+    let found = nfs::folder(&dataset.spec.mounts)?;
+    let own = OPTIONS.into_iter().map(str::to_owned).chain(found.port.map(|port| format!("{PORT}{port}")));
     let source = NFSVolumeSource {
-        server: server.to_owned(),
-        path: format!("/{path}"),
-        read_only: Some(mount.read_only || is_read_only(dataset)),
+        server: found.server,
+        path: found.path,
+        read_only: Some(found.read_only || is_read_only(dataset)),
     };
-    Some(Folder { source, options: own.chain(told).collect() })
+    Some(Folder { source, options: own.chain(found.options).collect() })
 }
 
 pub fn is_read_only(dataset: &Dataset) -> bool {
@@ -57,6 +45,8 @@ pub enum Shows {
     This,
     /// Nothing yet, as no kubelet can mount it: an earlier release made it.
     Nothing,
+    /// The same with other options: what was there when it was made.
+    OtherOptions,
     /// Another store, or part of one.
     Other,
 }
@@ -70,13 +60,17 @@ pub fn shows(volume: &PersistentVolume, dataset: &Dataset) -> Shows {
         (None, Some(_)) => Shows::Nothing,
         (Some(_), None) => Shows::Other,
         (Some(there), Some(wanted)) => {
-            let there_port = spec.and_then(|spec| spec.mount_options.as_deref()).and_then(port);
+            let options = spec.and_then(|spec| spec.mount_options.as_deref()).unwrap_or_default();
             let read_only = |source: &NFSVolumeSource| source.read_only.unwrap_or(false);
             let same = there.server == wanted.source.server
                 && there.path == wanted.source.path
                 && read_only(there) == read_only(&wanted.source)
-                && there_port == port(&wanted.options);
-            if same { Shows::This } else { Shows::Other }
+                && port(options) == port(&wanted.options);
+            match same {
+                true if options == wanted.options => Shows::This,
+                true => Shows::OtherOptions,
+                false => Shows::Other,
+            }
         }
     }
 }
@@ -92,33 +86,13 @@ mod tests {
             .unwrap()
     }
 
-    fn one(mount: Value) -> Option<(String, String, bool, String)> {
-        let Folder { source, options } = folder(&dataset(json!({"mounts": [mount]})))?;
-        Some((source.server, source.path, source.read_only?, options.join(",")))
-    }
-
     #[test]
-    fn one_folder_of_a_server_at_the_root_is_a_volume_of_every_kubelet() {
-        let said = |server: &str, path: &str, options: &str| {
-            Some((server.to_owned(), path.to_owned(), true, format!("nodev,nosuid{options}")))
-        };
-        let at = |url: &str| one(json!({"mountPoint": url, "path": "/"}));
-        assert_eq!(at("nfs://nas/export/train"), said("nas", "/export/train", ""));
-        assert_eq!(at("nfs://nas:2050/export"), said("nas", "/export", ",port=2050"));
-        assert_eq!(at("nfs://[fd00::1]:2049/x"), said("[fd00::1]", "/x", ",port=2049"));
-        assert_eq!(at("nfs://[fd00::1]/x"), said("[fd00::1]", "/x", ""));
-        assert_eq!(at("nfs://nas"), said("nas", "/", ""));
-        let options = json!({"vers": "4.2", "hard": ""});
-        let mount = json!({"mountPoint": "nfs://nas/x", "path": "/", "options": options});
-        assert_eq!(one(mount), said("nas", "/x", ",hard,vers=4.2"));
-        assert_eq!(at("s3://bucket/x"), None);
-        assert_eq!(
-            one(json!({"mountPoint": "nfs://nas/x", "name": "x"})),
-            None,
-            "seen at /x, not at the root"
-        );
-        let two = json!({"mounts": [{"mountPoint": "nfs://nas/x", "path": "/"}, {"mountPoint": "nfs://nas/y", "name": "y"}]});
-        assert_eq!(folder(&dataset(two)), None);
+    fn what_guards_the_node_comes_first() {
+        let mount = json!({"mountPoint": "nfs://nas:2050/x", "path": "/", "options": {"vers": "4.2", "hard": "", "suid": ""}});
+        let Folder { source, options } = folder(&dataset(json!({"mounts": [mount]}))).unwrap();
+        assert_eq!((&*source.server, &*source.path, source.read_only), ("nas", "/x", Some(true)));
+        assert_eq!(options, ["nodev", "nosuid", "port=2050", "hard", "vers=4.2"]);
+        assert_eq!(folder(&dataset(json!({"mounts": [{"mountPoint": "s3://b/x", "path": "/"}]}))), None);
     }
 
     #[test]

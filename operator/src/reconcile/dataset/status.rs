@@ -86,12 +86,11 @@ pub fn status(
         DatasetPhase::Failed
     } else if waiting > 0 {
         let all = decision.volumes.len();
-        say(
-            condition::READY,
-            "False",
-            "Binding",
-            format!("{waiting} of {all} claims are not bound yet; kube-controller-manager binds them"),
-        );
+        let why = decision.volumes.iter().filter(|volume| volume.phase == VolumePhase::Pending);
+        let why = why.filter_map(|volume| volume.message.as_deref()).next();
+        let why = why.unwrap_or("kube-controller-manager binds them");
+        let message = format!("{waiting} of {all} claims are not bound yet; {why}");
+        say(condition::READY, "False", "Binding", bounded(&message, 1024));
         DatasetPhase::Pending
     } else {
         say(condition::READY, "True", "Bound", bound(dataset).into());

@@ -183,7 +183,13 @@ fn one(seen: &Seen<'_>, target: &Target, acts: &mut Vec<Act>) -> VolumeStatus {
     };
 
     if claim.metadata.deletion_timestamp.is_some() {
-        let message = "somebody deleted the claim; it is made anew when the pods that use it have ended";
+        let of_no_use = volume.is_some_and(|volume| shown::shows(volume, seen.dataset) == Shows::Nothing);
+        let message = if of_no_use {
+            "its volume is of a driver that no node has, and pods that wait for that hold the claim: delete those pods, then it \
+             is made anew as NFS"
+        } else {
+            "somebody deleted the claim; it is made anew when the pods that use it have ended"
+        };
         return status(VolumePhase::Pending, Some(message.into()));
     }
     let bound_to = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_ref());
@@ -192,6 +198,7 @@ fn one(seen: &Seen<'_>, target: &Target, acts: &mut Vec<Act>) -> VolumeStatus {
             "claim {namespace}/{name} is bound to another volume: delete it, it is made anew"
         ));
     }
+    let mut remark = None;
     match volume {
         None => {
             if let Some(obstacle) = seen.obstacles.get(target) {
@@ -224,16 +231,24 @@ fn one(seen: &Seen<'_>, target: &Target, acts: &mut Vec<Act>) -> VolumeStatus {
                         "its volume is of a driver that no node has; claim and volume are made anew as NFS";
                     return status(VolumePhase::Pending, Some(message.into()));
                 }
+                Shows::OtherOptions => {
+                    remark = Some(
+                        "its volume was made with other options than the Dataset has now: to have these, delete the claim once \
+                         no pod uses it",
+                    );
+                }
                 Shows::Other => {
                     return blocked(format!(
-                        "the volume of claim {namespace}/{name} was made before the Dataset's mounts were changed, and pods that                          use it still see the former store: end those pods and delete the claim, it is made anew; or change the                          mounts back"
+                        "the volume of claim {namespace}/{name} was made before the Dataset's mounts were changed, and pods that \
+                         use it still see the former store: end those pods and delete the claim, it is made anew; or change the \
+                         mounts back"
                     ));
                 }
             }
         }
     }
     match claim.status.as_ref().and_then(|status| status.phase.as_deref()) {
-        Some("Bound") => status(VolumePhase::Bound, None),
+        Some("Bound") => status(VolumePhase::Bound, remark.map(str::to_owned)),
         _ => status(VolumePhase::Pending, None),
     }
 }

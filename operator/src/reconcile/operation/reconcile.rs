@@ -455,12 +455,11 @@ impl Context {
         };
         let nodes = wanted.contains(&Event::NodeAdded).then(|| self.datasets.stores.nodes.state());
         // For a load a node counts once its agent has the Dataset on a mount: before that it would be passed over.
-        let may_hold = (K::KIND == OperationKind::DataLoad)
-            .then(|| self.agents.candidates(&format!("{namespace}/{name}")));
+        let loads = nodes.is_some() && K::KIND == OperationKind::DataLoad;
+        let may_hold = loads.then(|| self.agents.candidates(&format!("{namespace}/{name}")));
         let counts = |node: &&Arc<Node>| {
-            may_hold
-                .as_ref()
-                .is_none_or(|all| all.iter().any(|holder| Some(&**holder) == node.metadata.name.as_deref()))
+            let name = node.metadata.name.as_deref().unwrap_or_default();
+            may_hold.as_ref().is_none_or(|all| all.binary_search_by(|held| (**held).cmp(name)).is_ok())
         };
         let came = nodes.iter().flatten().filter(counts);
         let came = came.filter_map(|node| node.metadata.creation_timestamp.as_ref());

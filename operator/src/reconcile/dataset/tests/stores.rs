@@ -57,6 +57,7 @@ fn pods_that_see_a_former_store_are_never_hidden() {
         let said = status::status(&world.dataset, &decision, None, None, now());
         let ready = said.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
         assert!(ready.status == "False" && ready.message.contains("former store"), "{ready:?}");
+        assert!(!ready.message.contains("  "), "{ready:?}");
 
         // As the message says.
         world.claims.clear();
@@ -91,6 +92,43 @@ fn a_volume_that_no_kubelet_could_mount_is_made_anew() {
     world.settle();
     world.bind();
     assert_eq!((world.phases(), shown(&world)), (vec![VolumePhase::Bound; 2], vec!["/export".into(); 2]));
+}
+
+#[test]
+fn pods_that_wait_for_the_driver_are_named_as_what_holds_the_claim() {
+    let mut world = World::new();
+    world.dataset.spec.sharing = None;
+    world.settle();
+    world.bind();
+    mounts(&mut world, nfs("/export"));
+    // Kubernetes keeps a claim that a pod with a node uses, though that pod cannot start.
+    for claim in world.claims.values_mut() {
+        claim.metadata.deletion_timestamp = Some(Time(now()));
+    }
+    let (decision, _) = world.settle();
+    let said = status::status(&world.dataset, &decision, None, None, now());
+    let ready = said.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+    assert!(ready.message.contains("delete those pods"), "{ready:?}");
+    world.claims.clear();
+    world.settle();
+    world.bind();
+    assert_eq!((world.phases(), shown(&world)), (vec![VolumePhase::Bound], vec!["/export".into()]));
+}
+
+#[test]
+fn other_options_are_said_and_change_nothing() {
+    let mut world = bound("/export");
+    let changed = json!([{"mountPoint": "nfs://nas/export", "path": "/", "options": {"vers": "4.1"}}]);
+    mounts(&mut world, changed);
+    let (decision, acts) = world.settle();
+    assert_eq!(acts, 0);
+    for volume in &decision.volumes {
+        assert_eq!(volume.phase, VolumePhase::Bound);
+        assert!(
+            volume.message.as_ref().is_some_and(|message| message.contains("other options")),
+            "{volume:?}"
+        );
+    }
 }
 
 #[test]
