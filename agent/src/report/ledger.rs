@@ -98,6 +98,24 @@ impl Ledger {
         self.changed = self.entries.keys().cloned().collect();
     }
 
+    /// Of Datasets that are bound no more the operator forgets what it was told: it is told anew when they are bound again.
+    pub fn forget_unbound(&mut self, is_bound: impl Fn(&str) -> bool) {
+        let Self { entries, changed, .. } = self;
+        entries.retain(|key, entry| {
+            if is_bound(&key.dataset) {
+                return true;
+            }
+            entry.told = Holding::default();
+            let keeps = !entry.now.is_empty();
+            if keeps {
+                changed.insert(key.clone());
+            } else {
+                changed.remove(key);
+            }
+            keeps
+        });
+    }
+
     pub fn has_changes(&self, number: impl Fn(&str) -> Option<u32>) -> bool {
         self.changed.iter().any(|key| number(&key.dataset).is_some())
     }

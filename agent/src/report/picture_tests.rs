@@ -307,3 +307,27 @@ fn who_reads_elsewhere_on_the_same_file_system_reads_another_dataset() {
     let demand: Vec<u32> = speaker.facts.demand.values().map(|demand| demand.readers).collect();
     assert_eq!(demand, [2]);
 }
+
+#[test]
+fn what_is_mounted_again_is_told_anew() {
+    let (mut picture, mut speaker) = (Picture::default(), speaker());
+    let read = |picture: &mut Picture, speaker: &mut Speaker| {
+        let manifest = Manifest::new(vec![found("in/a")], 5);
+        assert!(survey(picture, speaker, Ok(manifest), Nanos(1)));
+        let whole = vec![0..pages_of(2 * CHUNK)];
+        let stir = Stir { files: vec![stirred("data/a", whole)], ..Stir::default() };
+        picture.stir(stir, speaker, Nanos(2));
+        let report = speaker.report().unwrap();
+        let told: Vec<Vec<u32>> = report.residency.into_iter().map(|part| part.added).collect();
+        (told, report.demand.len())
+    };
+    bound(&mut picture, &mut speaker);
+    assert_eq!(read(&mut picture, &mut speaker), (vec![vec![0, 2]], 1));
+    // The operator takes it that nothing is there, and no number is left to say so by.
+    picture.bind(wire::Bindings::default(), &mut speaker);
+    speaker.acked(1);
+    assert!(speaker.report().is_none());
+    picture.mounted(Vec::new());
+    bound(&mut picture, &mut speaker);
+    assert_eq!(read(&mut picture, &mut speaker).0, [[0, 2]]);
+}

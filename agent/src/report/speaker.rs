@@ -148,6 +148,10 @@ impl Speaker {
     pub fn bind(&mut self, numbers: impl IntoIterator<Item = (Arc<str>, u32)>) {
         self.numbers = numbers.into_iter().collect();
         self.bound = true;
+        let Self { numbers, told, ledger, .. } = self;
+        ledger.forget_unbound(|dataset| numbers.contains_key(dataset));
+        told.demand.retain(|dataset, _| numbers.contains_key(dataset));
+        told.patterns.retain(|(dataset, _), _| numbers.contains_key(dataset));
     }
 
     pub fn interval(&self) -> std::time::Duration {

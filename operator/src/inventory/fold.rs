@@ -186,12 +186,15 @@ impl Inventory {
         datasets.sort_unstable();
         datasets.dedup();
         let revision = self.next();
-        let (_, node) = self.nodes.entry(name, Node::new);
+        let (id, node) = self.nodes.entry(name, Node::new);
         if node.mounted.as_deref() == Some(&*datasets) {
             return Fate::Known;
         }
+        // What a kernel holds of a file system goes with its last mount, and nothing more is told of it.
+        let there = datasets.iter().filter_map(|name| self.datasets.id(name).map(DatasetId)).collect();
         node.mounted = Some(datasets.into());
         node.revision = revision;
+        self.forget_held(NodeId(id), &there);
         Fate::Taken
     }
 

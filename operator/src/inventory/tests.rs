@@ -316,3 +316,36 @@ fn who_uses_a_dataset_is_known_a_while_longer() {
     inventory.apply(Fact::NodeGone { node: name("n4") }, Millis(3));
     assert!(!used(&inventory, "n4"));
 }
+
+#[test]
+fn what_a_node_held_goes_with_its_last_mount() {
+    let whole = || change(Tier::Ram, &[], &[0..4]);
+    let mounted = |datasets: &[&str]| Fact::Mounted {
+        node: name("n1"),
+        datasets: datasets.iter().map(|dataset| name(dataset)).collect(),
+    };
+    let mut inventory = fold([
+        node("n1", "r1", "a"),
+        dataset("a/one"),
+        dataset("a/two"),
+        version("a/one", 1, GIB),
+        version("a/two", 1, GIB),
+        mounted(&["a/one", "a/two"]),
+        bound("p", "n1", "a/Pod/p", &["a/one"]),
+        report("n1", 1, "a/one", vec![whole()]),
+        report("n1", 2, "a/two", vec![whole()]),
+    ]);
+    let held = |inventory: &Inventory| {
+        ["a/one", "a/two"].map(|dataset| {
+            let dataset = inventory.dataset(inventory.dataset_id(dataset).unwrap()).unwrap();
+            dataset.resident(inventory.node_id("n1").unwrap(), Tier::Ram)
+        })
+    };
+    let all = held(&inventory);
+    assert!(all[0] > 0 && all[0] == all[1]);
+    inventory.apply(mounted(&["a/two"]), Millis(2));
+    assert_eq!(held(&inventory), [0, all[1]]);
+    assert!(inventory.used_on("n1", "a/one"), "its pod is there yet");
+    inventory.apply(report("n1", 3, "a/one", vec![whole()]), Millis(3));
+    assert_eq!(held(&inventory), all, "mounted again");
+}
