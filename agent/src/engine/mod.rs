@@ -225,6 +225,9 @@ impl Engine {
                 return;
             }
         };
+        // epoll asks a new descriptor once, and /proc/PID/mountinfo tells a change only once: what was mounted since the first
+        // look, while the probe was loaded, would not be told again.
+        self.look_at_mounts(&waiting);
         loop {
             let busy = self.is_busy();
             let action = waiting.select(&mut self.side.queries, busy).await;

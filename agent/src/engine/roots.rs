@@ -18,9 +18,9 @@ use crate::doctor::Check;
 use crate::mounts::{Mount, MountTable, Namespace, escape};
 use crate::probe::{AskError, Asker};
 
-/// Mounts asked about at a time, and of one file system: each is a thread that may wait for its server.
+/// Mounts asked about at a time, and of one server: each is a thread that may wait for it.
 const UNDER_WAY: usize = 64;
-const OF_ONE: usize = 4;
+const OF_ONE: usize = 8;
 
 /// One that could not be asked about is asked about again after so long.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -49,6 +49,8 @@ enum State {
     Asked,
     Known(Box<[u8]>),
     Failed(Instant, String),
+    /// For want of room: looked at again whenever another has come to its end, and now and then.
+    PutOff(Instant),
 }
 
 /// What a thread found.
@@ -76,8 +78,6 @@ pub struct Roots {
     known: HashMap<Spot, State>,
     told: mpsc::Sender<Found>,
     alive: Arc<()>,
-    /// Some were not asked about, as too many are at once.
-    waiting: bool,
     /// Why this kernel can be asked about none.
     unable: Option<String>,
 }
@@ -86,8 +86,7 @@ impl Roots {
     pub fn new(namespace: Namespace, asker: Option<Arc<Asker>>) -> (Self, mpsc::Receiver<Found>) {
         let (told, found) = mpsc::channel(UNDER_WAY);
         let known = HashMap::new();
-        let (alive, waiting, unable) = (Arc::default(), false, None);
-        (Self { namespace, asker, known, told, alive, waiting, unable }, found)
+        (Self { namespace, asker, known, told, alive: Arc::default(), unable: None }, found)
     }
 
     /// The mount with its root, where that is known; else it is asked about.
@@ -100,27 +99,32 @@ impl Roots {
             Some(State::Known(root)) => return Some(Mount { root: root.clone(), ..mount.clone() }),
             Some(State::Asked) => return None,
             Some(State::Failed(at, _)) if at.elapsed() < AGAIN => return None,
-            Some(State::Failed(..)) | None => {}
+            Some(State::Failed(..) | State::PutOff(_)) | None => {}
         }
-        let asked = |(of, state): &(&Spot, &State)| of.dev == spot.dev && matches!(state, State::Asked);
-        if Arc::strong_count(&self.alive) > UNDER_WAY || self.known.iter().filter(asked).count() >= OF_ONE {
-            self.waiting = true;
+        let state = if !self.has_room(server_of(&mount.source)) {
+            State::PutOff(Instant::now())
         } else if self.ask(spot.clone()) {
-            self.known.insert(spot, State::Asked);
+            State::Asked
         } else {
-            let why =
-                "the thread that asks cannot start; raise ulimit -u or the cgroup's pids.max".to_owned();
-            self.known.insert(spot, State::Failed(Instant::now(), why));
-        }
+            let why = "the thread that asks cannot start; raise ulimit -u or the cgroup's pids.max";
+            State::Failed(Instant::now(), why.to_owned())
+        };
+        self.known.insert(spot, state);
         None
+    }
+
+    fn has_room(&self, of: &str) -> bool {
+        let asked =
+            |(spot, state): &(&Spot, &State)| matches!(state, State::Asked) && server_of(&spot.source) == of;
+        Arc::strong_count(&self.alive) <= UNDER_WAY && self.known.iter().filter(asked).count() < OF_ONE
     }
 
     fn ask(&self, spot: Spot) -> bool {
         let Some(asker) = self.asker.clone() else { return false };
         let (namespace, told, alive) = (self.namespace, self.told.clone(), self.alive.clone());
         let ask = move || {
-            let _alive = alive;
             let root = root(namespace, &asker, &spot);
+            drop(alive);
             // The engine has ended where nobody takes it.
             let _ = told.blocking_send(Found { spot, root });
         };
@@ -159,7 +163,6 @@ impl Roots {
 
     /// Forgets mounts that have gone.
     pub fn keep(&mut self, table: &MountTable) {
-        self.waiting = false;
         if !self.known.is_empty() {
             let there: std::collections::HashSet<Spot> =
                 table.iter().filter(|mount| mount.hides_root()).map(Spot::of).collect();
@@ -181,6 +184,9 @@ impl Roots {
                 State::Asked => {
                     unknown.push(format!("{} (its server has not answered)", escape(&spot.point)))
                 }
+                State::PutOff(_) => {
+                    unknown.push(format!("{} (others are asked about first)", escape(&spot.point)))
+                }
                 State::Failed(_, why) => unknown.push(format!("{} ({why})", escape(&spot.point))),
             }
         }
@@ -195,21 +201,23 @@ impl Roots {
         Some(Check::warn(
             "NFS mounts",
             finding,
-            "look whether `ls` answers there; the agent goes on by itself once it does",
+            "look whether `ls` answers there, and whether another mount lies over it; the agent tries it again by itself",
         ))
     }
 
     /// Whether there are mounts to be asked about again.
     pub fn due(&self) -> bool {
-        // What comes to an end makes room, and is looked at then.
-        let room = Arc::strong_count(&self.alive) <= UNDER_WAY && self.asked() == 0;
-        let again = |state: &State| matches!(state, State::Failed(at, _) if at.elapsed() >= AGAIN);
-        self.waiting && room || self.known.values().any(again)
+        let again = |state: &State| match state {
+            State::Failed(at, _) | State::PutOff(at) => at.elapsed() >= AGAIN,
+            State::Asked | State::Known(_) => false,
+        };
+        self.known.values().any(again)
     }
+}
 
-    fn asked(&self) -> usize {
-        self.known.values().filter(|state| matches!(state, State::Asked)).count()
-    }
+/// "nas" of "nas:/export".
+fn server_of(source: &str) -> &str {
+    source.split_once(":/").map_or(source, |(server, _)| server)
 }
 
 fn root(namespace: Namespace, asker: &Asker, spot: &Spot) -> Result<Box<[u8]>, Why> {

@@ -189,7 +189,7 @@ impl Engine {
         }
     }
 
-    fn look_at_mounts(&mut self, waiting: &Waiting) {
+    pub(super) fn look_at_mounts(&mut self, waiting: &Waiting) {
         match waiting.mount_watch().read() {
             Ok(table) => self.remount(&table),
             Err(error) => {

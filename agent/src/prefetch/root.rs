@@ -53,6 +53,8 @@ pub struct Root {
     pub piece: u64,
     prefix: Box<[u8]>,
     numbering: AtomicU8,
+    /// Where the agent itself saw it when this was opened.
+    own: Option<PathBuf>,
 }
 
 /// Whether stat's inode numbers are the kernel's own; found out with the first file.
@@ -126,8 +128,11 @@ impl Roots {
         };
         place.used.store(now.0, Ordering::Relaxed);
         let mut open = place.open.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that was reached through a process may show another part.
-        if let Some(root) = open.as_ref().filter(|root| root.below(path).is_some()) {
+        // One that was reached through a process may show another part; one that is seen elsewhere by now would keep who
+        // mounted it from unmounting.
+        let own_path = own.as_ref().map(|point| &point.path);
+        let good = |root: &&Arc<Root>| root.below(path).is_some() && root.own.as_ref() == own_path;
+        if let Some(root) = open.as_ref().filter(good) {
             return Ok(Arc::clone(root));
         }
         let root = Arc::new(self.open(own, mount, path, via)?);
@@ -139,8 +144,9 @@ impl Roots {
         // Where the agent looks first: it does not depend on a process staying alive.
         let mut error = Outcome::Absent;
         let theirs = || if via == 0 { Vec::new() } else { self.resolver.theirs(mount, path, via) };
+        let own_path = own.as_ref().map(|point| point.path.clone());
         for point in own.into_iter().chain(std::iter::once_with(theirs).flatten()) {
-            match self.open_root(&point) {
+            match self.open_root(&point, own_path.clone()) {
                 Ok(root) if root.below(path).is_some() => return Ok(root),
                 Ok(_) => {}
                 Err(errno) => error = outcome_of(errno),
@@ -149,7 +155,7 @@ impl Roots {
         Err(error)
     }
 
-    fn open_root(&self, point: &MountPoint) -> Result<Root, Errno> {
+    fn open_root(&self, point: &MountPoint, own: Option<PathBuf>) -> Result<Root, Errno> {
         let directory = point.namespace.mounted(&point.path, point.dev)?;
         let root = match &point.root {
             Some(root) => root.clone(),
@@ -161,6 +167,7 @@ impl Roots {
             piece: piece_of(point.dev),
             prefix: root.strip_prefix(b"/").unwrap_or(&root).into(),
             numbering: AtomicU8::new(UNKNOWN),
+            own,
         })
     }
 

@@ -1,7 +1,7 @@
 //! What the engine tells, in the operator's terms: which Dataset a file belongs to, which chunks of it are whole,
 //! who reads it how much, and what an instruction means here. Pure.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -81,6 +81,14 @@ struct Dataset {
     suspect: bool,
     /// (when, bytes read, bytes that were there).
     reads: VecDeque<(Nanos, u64, u64)>,
+}
+
+impl Dataset {
+    /// Whether folders of it are missing here; one may be there on two file systems.
+    fn is_partly_here(&self) -> bool {
+        let here: BTreeSet<&[u8]> = self.folders.iter().map(|folder| &*folder.prefix).collect();
+        here.len() < self.all_folders
+    }
 }
 
 #[derive(Debug, Default)]
@@ -176,7 +184,7 @@ impl Picture {
         for (name, dataset) in &mut self.datasets {
             let age = dataset.surveyed.map(|at| now.since(at));
             let due = age.is_none_or(|age| age >= OLD || (dataset.suspect && age >= SUSPECT));
-            if dataset.survey.is_some() || !due || dataset.folders.len() < dataset.all_folders {
+            if dataset.survey.is_some() || !due || dataset.is_partly_here() {
                 continue;
             }
             let roots: Option<Vec<Root>> = dataset.folders.iter().map(|f| f.root(&self.mounts)).collect();
@@ -392,7 +400,7 @@ impl Picture {
         let Some(manifest) = &dataset.manifest else {
             return match &dataset.trouble {
                 Some(trouble) => no(State::Failed, trouble),
-                None if dataset.folders.len() < dataset.all_folders => {
+                None if dataset.is_partly_here() => {
                     no(State::Refused, "only a part of the Dataset is mounted on this node")
                 }
                 None => Plan::Wait,

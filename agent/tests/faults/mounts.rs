@@ -1,6 +1,6 @@
 //! Mounts that go while they are watched, and stores that die.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::Signal;
@@ -50,6 +50,28 @@ fn a_mount_may_be_detached_under_its_reader() {
     drop(reader);
     assert!(agent.stop(Signal::TERM).success());
     home.assert_calm();
+}
+
+/// A pod's volume may come at any moment of the agent's start, which takes some tenths of a second.
+#[test]
+fn what_is_mounted_while_the_agent_starts_is_watched() {
+    for delay in [100, 200, 300, 400, 500, 600] {
+        let home = Home::new();
+        let mut remote = Remote::new(store());
+        unmount(&remote.path, UnmountFlags::empty()).unwrap();
+        let point = remote.path.to_str().unwrap().to_owned();
+        let mut agent = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(delay));
+                remote.mount(store());
+            });
+            home.agent_behind(&[], &[])
+        });
+        until(&format!("what was mounted after {delay} ms is watched"), || {
+            home.ask("node")["mounts"].as_array().unwrap().iter().any(|mount| mount["point"] == point)
+        });
+        assert!(agent.stop(Signal::TERM).success());
+    }
 }
 
 /// As in a container: the mount is the host's, and none of the agent's own.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use operator_api::report::v1 as wire;
 use prost::Message;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tonic::Status;
 use wire::down::Kind as Told;
 use wire::up::Kind as Said;
@@ -274,18 +274,22 @@ impl Session {
             return;
         }
         self.told = hash;
-        let mut folders: FxHashMap<u32, (u32, u32)> = FxHashMap::default();
+        // One folder may be there on two file systems.
+        let mut folders: FxHashMap<u32, (FxHashSet<&[u8]>, u32)> = FxHashMap::default();
         for binding in &bindings {
-            folders.entry(binding.dataset).or_insert((0, binding.folders)).0 += 1;
+            let of =
+                folders.entry(binding.dataset).or_insert_with(|| (FxHashSet::default(), binding.folders));
+            of.0.insert(&binding.prefix);
         }
-        let partly = folders.iter().filter(|(_, (here, all))| here < all);
+        let partly = folders.iter().filter(|(_, (here, all))| here.len() < *all as usize);
         self.partly = partly.filter_map(|(number, _)| names.get(number).cloned()).collect();
         self.out.push_back(down(Told::Bindings(wire::Bindings { bindings })));
         let mut mounted: Vec<Name> = names.values().cloned().collect();
         mounted.sort_unstable();
         self.names = names;
         let fact = Fact::Mounted { node: self.node.clone(), datasets: mounted.clone() };
-        {
+        // What another stream of this node has told since is not to be forgotten for this one.
+        if lock(&self.seat.state).stream == self.number {
             let now = self.hub.now();
             let mut inventory = self.hub.inventory.write().unwrap_or_else(PoisonError::into_inner);
             inventory.apply(fact, now);
@@ -350,9 +354,8 @@ impl Session {
             firsts(first, &self.names).map_err(|nonsense| self.nonsense(&nonsense.to_string()))?;
         self.hub.counts.add(Tally::UnknownDatasets, u64::from(unknown));
         let declared = lock(&self.seat.state).has_declared(&source);
-        // Of the Datasets there those that this node has on a mount.
-        let mut datasets = self.hub.directory.found_on(&source);
-        datasets.retain(|dataset| self.names.values().any(|bound| bound == dataset));
+        // All of them: a run often ends after its pod, and that after its mount.
+        let datasets = self.hub.directory.found_on(&source);
         if declared && self.hub.may_teach(&self.node, &datasets) {
             let read: Vec<Name> = first.iter().map(|(dataset, _)| dataset.clone()).collect();
             let whose = self.hub.whose(&self.node, &pods, &datasets, &read);

@@ -204,14 +204,19 @@ fn bindings_are_told_again_where_they_have_changed_and_only_there() {
 #[test]
 fn what_awaits_a_mount_is_sent_when_all_of_the_dataset_is_there() {
     let hub = hub(&[]);
-    let folder =
-        |source: &str| Folder { dataset: "a/b".into(), source: source.into(), prefix: Name::default() };
-    hub.directory().put(&"a/b".into(), vec![folder("nas:/x"), folder("nas:/y")]);
+    let folder = |source: &str, prefix: &str| Folder {
+        dataset: "a/b".into(),
+        source: source.into(),
+        prefix: prefix.into(),
+    };
+    hub.directory().put(&"a/b".into(), vec![folder("nas:/x", "x"), folder("nas:/y", "y")]);
     let mut session = come(&hub, "n1");
     let mut asked = |kind: Said| {
         said(&mut session, kind).iter().filter(|told| matches!(told, Told::Instruction(_))).count()
     };
     hub.instruct(Wish { awaits_mount: true, ..wish("n1", "a/b") }).unwrap();
+    // One folder twice, on two file systems, is not both.
+    assert_eq!(asked(on(&["nas:/x", "nas:/x/"])), 0);
     assert_eq!((asked(on(&["nas:/x"])), asked(on(&["nas:/x", "nas:/y"]))), (0, 1));
     hub.instruct(Wish { id: "late".into(), awaits_mount: true, ..wish("n1", "a/late") }).unwrap();
     assert_eq!(asked(report(1)), 0);

@@ -24,9 +24,10 @@ use super::stage::{LIMIT, Replica, Stage, api, claim_is_bound, dataset, free, go
 const SPACE: &str = "joined";
 const SOURCE: &str = "joined.invalid:/export/train";
 
-/// 300 files of 40,000 bytes in two folders.
+/// 300 files of 40,000 bytes in two folders: ten pages each.
 const TREE: &str = "small:2x150x40k";
 const BYTES: i64 = 300 * 40_000;
+const PAGES: u64 = 300 * 10 * 4_096;
 
 struct Agent {
     process: Ward,
@@ -53,7 +54,10 @@ impl Agent {
     fn ask(&self, question: &str) -> Value {
         let mut command = Command::new(program("headrace").unwrap());
         command.arg("--socket").arg(self.folder.path().join("sock")).args([question, "--output", "json"]);
-        serde_json::from_slice(&command.output().unwrap().stdout).unwrap_or_default()
+        let answer = command.output().unwrap();
+        serde_json::from_slice(&answer.stdout).unwrap_or_else(|error| {
+            panic!("{question}: {error}: {answer:?}; the agent said:\n{}", self.log())
+        })
     }
 
     /// Bytes of the store in the page cache, whole pages.
@@ -132,7 +136,7 @@ async fn what_a_pod_will_read_is_there_before_it_reads() {
     })
     .await;
     read(store.path(), &first);
-    says(&datasets, &agent, "what was read is cached, and by whom it was", |status| {
+    says(&datasets, &agent, "what was read is cached, and where", |status| {
         status.cached_bytes >= Some(BYTES / 2) && status.nodes.iter().any(|held| held.node == node)
     })
     .await;
@@ -157,7 +161,7 @@ async fn what_a_pod_will_read_is_there_before_it_reads() {
         let (there, asked) =
             (agent.in_memory(), agent.log().contains("pod joined/second was bound to this node"));
         let seen = format!("{there} bytes; asked because of the pod: {asked}");
-        Ok(if asked && there >= BYTES.unsigned_abs() { Seen::Done(()) } else { Seen::NotYet(seen) })
+        Ok(if asked && there >= PAGES { Seen::Done(()) } else { Seen::NotYet(seen) })
     });
     there.await.unwrap_or_else(|error| panic!("{error}; the agent said:\n{}", agent.log()));
     assert!(agent.watches());

@@ -8,10 +8,11 @@ use super::url::StoreUrl;
 use crate::crd::dataset::Mount;
 
 /// mount.nfs's options that a Dataset may name (nfs(5)).
-const OPTIONS: [&str; 38] = [
+const OPTIONS: [&str; 47] = [
     "ac",
     "acdirmax",
     "acdirmin",
+    "acl",
     "acregmax",
     "acregmin",
     "actimeo",
@@ -19,6 +20,7 @@ const OPTIONS: [&str; 38] = [
     "cto",
     "fsc",
     "hard",
+    "intr",
     "local_lock",
     "lock",
     "lookupcache",
@@ -27,10 +29,12 @@ const OPTIONS: [&str; 38] = [
     "nconnect",
     "nfsvers",
     "noac",
+    "noacl",
     "noatime",
     "nocto",
     "nodiratime",
     "nofsc",
+    "nointr",
     "nolock",
     "nordirplus",
     "noresvport",
@@ -40,13 +44,18 @@ const OPTIONS: [&str; 38] = [
     "relatime",
     "resvport",
     "retrans",
+    "retry",
+    "ro",
     "rsize",
     "sec",
     "soft",
     "softerr",
+    "sync",
+    "tcp",
     "timeo",
     "vers",
     "wsize",
+    "xprtsec",
 ];
 
 /// A folder of an NFS server.
@@ -71,7 +80,7 @@ pub fn folder(mounts: &[Mount]) -> Option<NfsFolder> {
     let url = StoreUrl::parse(&mount.mount_point).ok().filter(|url| url.scheme == "nfs")?;
     // "nas:/export": what agents will find in mountinfo.
     let (mounted, _) = url.mounted()?;
-    let (server, path) = mounted.rsplit_once(":/")?;
+    let (server, path) = mounted.split_once(":/")?;
     let port = url.authority.strip_prefix(server).and_then(|rest| rest.strip_prefix(':'));
     let allowed = mount.options.iter().filter(|(name, value)| allows(name, value));
     let options = allowed.map(|(name, value)| match value.as_str() {

@@ -120,9 +120,16 @@ impl StoreUrl {
 
 /// Whether it is a host, or an IPv6 address in brackets, and perhaps a port.
 fn is_host(authority: &str) -> bool {
-    let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, rest)) => (host, rest),
-        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    let (good, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, rest)) => {
+            let address = host.split_once('%').map_or(host, |(address, _)| address);
+            (address.parse::<std::net::Ipv6Addr>().is_ok(), rest)
+        }
+        None => {
+            let (host, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+            (!host.is_empty() && !host.starts_with('-') && host.bytes().all(plain), port)
+        }
     };
     let port = match port.strip_prefix(':') {
         Some(port) => {
@@ -130,7 +137,7 @@ fn is_host(authority: &str) -> bool {
         }
         None => port.is_empty(),
     };
-    !host.is_empty() && port
+    good && port
 }
 
 /// Whether what stands on both sides of an '@' can be a container and an account's host.
