@@ -28,6 +28,8 @@ pub mod piece;
 
 pub mod errands;
 
+pub mod folder;
+
 pub mod picture;
 
 pub mod credential;

@@ -2,8 +2,6 @@
 //! who reads it how much, and what an instruction means here. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use agent_core::view::Survival;
@@ -16,12 +14,12 @@ use wire::progress::State;
 use super::claim::{Claim, Claims};
 use super::errands::Plan;
 use super::first::{self, Files};
+use super::folder::{Folder, Mounted, folders, strip, trimmed};
 use super::ledger::{Key, Tier};
 use super::manifest::{Coverage, Manifest};
 use super::piece::Piece;
 use super::speaker::{Demand, Speaker, Version};
 use super::survey::{Job, Root, SurveyError, Surveyed, joined};
-use crate::api::query::Seen;
 
 /// Demand is told over so long.
 const WINDOW: Nanos = Nanos::from_millis(60_000);
@@ -44,26 +42,6 @@ const PAGES_DROPPED: &str = "the kernel drops a file's pages at each open on thi
 const ROOT_REFUSED: &str = "root may not open files on this file system, so that nothing can be brought in before a \
      pod reads it; mount it with allow_other (FUSE) or no_root_squash (NFS), or leave it to the agent, which reads \
      ahead of readers here too";
-
-/// A watched file system.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mounted {
-    pub mount: MountId,
-    pub source: Box<str>,
-    pub fstype: Box<str>,
-    /// As `FileKey::dev`.
-    pub dev: u32,
-    /// What of it is mounted where.
-    pub seen: Vec<Seen>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Folder {
-    mount: MountId,
-    /// From the root of the file system.
-    path: Box<[u8]>,
-    prefix: Box<[u8]>,
-}
 
 #[derive(Debug, Default)]
 struct Dataset {
@@ -103,26 +81,6 @@ pub struct Picture {
     pub room: u64,
     /// What the core has found out about the watched file systems.
     pub survival: FxHashMap<MountId, Survival>,
-}
-
-fn strip(folder: &[u8], path: &[u8]) -> Option<Vec<u8>> {
-    if folder.is_empty() {
-        return Some(path.to_vec());
-    }
-    let rest = path.strip_prefix(folder)?;
-    if rest.is_empty() { Some(Vec::new()) } else { rest.strip_prefix(b"/").map(<[u8]>::to_vec) }
-}
-
-fn trimmed(path: &[u8]) -> &[u8] {
-    let start = path.iter().position(|b| *b != b'/').unwrap_or(path.len());
-    let end = path.iter().rposition(|b| *b != b'/').map_or(start, |at| at + 1);
-    path.get(start..end).unwrap_or_default()
-}
-
-/// As `wire::Source::folders`.
-fn folders(seen: &[Seen]) -> Vec<Vec<u8>> {
-    let roots: Vec<Vec<u8>> = seen.iter().map(|seen| trimmed(&seen.root).to_vec()).collect();
-    if roots.iter().any(Vec::is_empty) { Vec::new() } else { roots }
 }
 
 impl Picture {
@@ -488,19 +446,6 @@ impl Picture {
 
 fn no(state: State, why: &str) -> Plan {
     Plan::No(state, why.to_owned())
-}
-
-impl Folder {
-    /// Where it is seen here; `None` when only a part of it is.
-    fn root(&self, mounts: &[Mounted]) -> Option<Root> {
-        let mounted = mounts.iter().find(|mounted| mounted.mount == self.mount)?;
-        let seen = mounted.seen.iter();
-        let (point, inner) =
-            seen.filter_map(|seen| Some((&seen.point, strip(trimmed(&seen.root), &self.path)?))).next()?;
-        let path = |bytes: &[u8]| PathBuf::from(std::ffi::OsStr::from_bytes(bytes));
-        let (point, inner) = (path(point), path(&inner));
-        Some(Root { point, dev: mounted.dev, inner, prefix: self.prefix.clone() })
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Files into chunks, instructions into pieces.
 
 use super::*;
+use crate::api::query::Seen;
 use crate::report::manifest::{CHUNK, Found};
 
 fn speaker() -> Speaker {

@@ -1,0 +1,62 @@
+//! Where a Dataset's folders lie on the watched file systems, and where those are mounted. Pure.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use agent_core::MountId;
+
+use super::survey::Root;
+use crate::api::query::Seen;
+
+/// A watched file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mounted {
+    pub mount: MountId,
+    pub source: Box<str>,
+    pub fstype: Box<str>,
+    /// As `FileKey::dev`.
+    pub dev: u32,
+    /// What of it is mounted where.
+    pub seen: Vec<Seen>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder {
+    pub mount: MountId,
+    /// From the root of the file system.
+    pub path: Box<[u8]>,
+    pub prefix: Box<[u8]>,
+}
+
+impl Folder {
+    /// Where it is seen here; `None` when only a part of it is.
+    pub fn root(&self, mounts: &[Mounted]) -> Option<Root> {
+        let mounted = mounts.iter().find(|mounted| mounted.mount == self.mount)?;
+        let seen = mounted.seen.iter();
+        let (point, inner) =
+            seen.filter_map(|seen| Some((&seen.point, strip(trimmed(&seen.root), &self.path)?))).next()?;
+        let path = |bytes: &[u8]| PathBuf::from(std::ffi::OsStr::from_bytes(bytes));
+        let (point, inner) = (path(point), path(&inner));
+        Some(Root { point, dev: mounted.dev, inner, prefix: self.prefix.clone() })
+    }
+}
+
+pub fn strip(folder: &[u8], path: &[u8]) -> Option<Vec<u8>> {
+    if folder.is_empty() {
+        return Some(path.to_vec());
+    }
+    let rest = path.strip_prefix(folder)?;
+    if rest.is_empty() { Some(Vec::new()) } else { rest.strip_prefix(b"/").map(<[u8]>::to_vec) }
+}
+
+pub fn trimmed(path: &[u8]) -> &[u8] {
+    let start = path.iter().position(|b| *b != b'/').unwrap_or(path.len());
+    let end = path.iter().rposition(|b| *b != b'/').map_or(start, |at| at + 1);
+    path.get(start..end).unwrap_or_default()
+}
+
+/// As `wire::Source::folders`.
+pub fn folders(seen: &[Seen]) -> Vec<Vec<u8>> {
+    let roots: Vec<Vec<u8>> = seen.iter().map(|seen| trimmed(&seen.root).to_vec()).collect();
+    if roots.iter().any(Vec::is_empty) { Vec::new() } else { roots }
+}
