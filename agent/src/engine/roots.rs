@@ -266,6 +266,26 @@ mod tests {
     }
 
     #[test]
+    fn one_server_is_asked_about_a_few_mounts_at_a_time_and_another_beside_it() {
+        let (mut roots, mut found) = roots();
+        let lines: String = (0..=OF_ONE)
+            .map(|n| format!("{} 1 0:4000 / /no/such/{n} rw - nfs4 nas:/{n} rw\n", n + 10))
+            .chain(["9 1 0:4001 / /no/other rw - nfs4 other:/x rw\n".to_owned()])
+            .collect();
+        let table = MountTable::parse(lines.as_bytes());
+        assert!(table.iter().all(|mount| roots.resolve(mount).is_none()));
+        let count = |roots: &Roots, of: fn(&State) -> bool| roots.known.values().filter(|s| of(s)).count();
+        let put_off = |roots: &Roots| count(roots, |state| matches!(state, State::PutOff(_)));
+        assert_eq!((count(&roots, |state| matches!(state, State::Asked)), put_off(&roots)), (OF_ONE + 1, 1));
+        assert!(!roots.due(), "it is looked at when one comes to its end, and not at every tick");
+        for _ in 0..=OF_ONE {
+            roots.found(found.blocking_recv().unwrap());
+        }
+        assert!(table.iter().all(|mount| roots.resolve(mount).is_none()));
+        assert_eq!(put_off(&roots), 0);
+    }
+
+    #[test]
     fn one_that_cannot_be_opened_is_not_watched_and_tried_again() {
         let (mut roots, mut found) = roots();
         let gone = MountTable::parse(b"7 1 0:4000 / /no/such/mount rw - nfs4 nas:/x rw\n");

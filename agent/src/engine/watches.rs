@@ -265,6 +265,17 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_under_another_mount_is_not_taken_for_where_a_file_system_is_seen() {
+        let (mut watches, _found) = Watches::new(Wish::Remote, Namespace::default(), None);
+        let hidden = "2 1 0:50 / /a rw - fuse.x store rw\n3 2 0:60 / /a rw - fuse.y other rw\n";
+        watches.update(&table(&format!("{hidden}4 1 0:50 / /longer rw - fuse.x store rw\n")));
+        let seen = |watches: &Watches| watches.places().own(watches.id(50).unwrap(), b"x").unwrap().path;
+        assert_eq!(seen(&watches), Path::new("/longer"));
+        watches.update(&table(hidden));
+        assert_eq!(seen(&watches), Path::new("/a"), "files that are open there are still read");
+    }
+
+    #[test]
     fn file_systems_come_and_go_under_numbers_of_their_own() {
         let (mut watches, _found) = Watches::new(Wish::Remote, Namespace::default(), None);
         assert!(watches.update(&table("")).observations.is_empty());

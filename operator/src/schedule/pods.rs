@@ -27,8 +27,8 @@ async fn due(leads: Option<Instant>) {
     }
 }
 
-/// `leads`: since when this replica does. Runs until `stop` is true. Should begin when the Datasets are known: a pod whose claims mean nothing yet is
-/// passed over.
+/// `leads`: since when this replica does. Runs until `stop` is true. Should begin when the Datasets are known: a pod whose
+/// claims mean nothing yet is passed over.
 pub async fn watch(
     client: Client,
     needs: Arc<dyn Needs>,
