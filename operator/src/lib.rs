@@ -5,6 +5,8 @@
 
 pub mod config;
 
+pub mod clock;
+
 pub mod args;
 
 pub mod inventory;

@@ -8,6 +8,7 @@ use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
+use kube::client::ClientBuilder;
 use kube::{Client, Resource};
 use operator_api::crd::Dataset;
 use tokio::signal::unix::{SignalKind, signal};
@@ -103,11 +104,21 @@ pub fn run(config: Config) -> Result<(), RunError> {
     ended
 }
 
+/// The cluster's client; what its answers say of the time is heard.
+async fn client() -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
+    let hears = tower::util::MapResponseLayer::new(|answer: http::Response<_>| {
+        crate::clock::hear(answer.headers());
+        answer
+    });
+    let config = kube::Config::infer().await?;
+    Ok(ClientBuilder::try_from(config)?.with_layer(&hears).build())
+}
+
 async fn life(config: Config) -> Result<(), RunError> {
     let (stop, stopped) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signal)?;
-    let client = Client::try_default().await.map_err(|error| RunError::Cluster(error.into()))?;
+    let client = client().await.map_err(|error| RunError::Cluster(error.into()))?;
     let serving = operator(config, client, stopped);
     tokio::pin!(serving);
     tokio::select! {

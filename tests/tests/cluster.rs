@@ -74,6 +74,33 @@ async fn a_pod_is_scheduled_runs_and_goes() {
 }
 
 #[tokio::test]
+async fn nodes_that_were_left_behind_go_with_the_next_fleet() {
+    let cluster = shared().await;
+    let client = cluster.client().await.unwrap();
+    let namespace = cluster.namespace().await.unwrap();
+    let former =
+        Fleet::join(client.clone(), Spec::new(&format!("{}-former", namespace.name), 1)).await.unwrap();
+    let names: Vec<String> = former.names().collect();
+    let failed = tokio::spawn(async move {
+        let _fleet = former;
+        panic!("as a test does that fails");
+    });
+    assert!(failed.await.unwrap_err().is_panic());
+    let fleet = Fleet::join(client.clone(), Spec::new(&namespace.name, 1)).await.unwrap();
+    let nodes: Api<Node> = Api::all(client);
+    for name in names {
+        until(&format!("{name} is gone"), LIMIT, async || {
+            let found = nodes.get_opt(&name).await?;
+            Ok(found.map_or(Seen::Done(()), |node| Seen::NotYet(format!("{:?}", node.metadata))))
+        })
+        .await
+        .unwrap();
+    }
+    fleet.leave().await.unwrap();
+    namespace.leave().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_pod_that_asks_for_too_much_waits() {
     let cluster = shared().await;
     let namespace = cluster.namespace().await.unwrap();

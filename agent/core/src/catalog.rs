@@ -38,9 +38,14 @@ pub enum Listing {
         dirs_by_name: Box<[u32]>,
         dir_name_rank: Box<[u32]>,
     },
-    /// It cannot be listed (gone, refused, failed).
+    /// It could not be listed (gone, refused, failed, turned away, too large); asked again when files of it have been read since.
     Closed,
 }
+
+/// Files read in a directory that could not be listed before it is asked again, the first time; twice as many each time it
+/// fails, so that one that never can be is asked a few times in its life.
+const PATIENCE: u32 = 16;
+const MAX_DOUBLINGS: u8 = 16;
 
 #[derive(Debug)]
 pub struct Dir {
@@ -52,6 +57,8 @@ pub struct Dir {
     pub slot: u32,
     /// Files visited that the listing does not have.
     strangers: u32,
+    /// How often in a row it could not be listed.
+    failures: u8,
 }
 
 #[derive(Debug)]
@@ -171,6 +178,7 @@ impl Catalog {
                 listing: Listing::Unknown,
                 slot: 0,
                 strangers: 0,
+                failures: 0,
             });
         }
         id
@@ -314,16 +322,19 @@ impl Catalog {
     }
 
     /// A file was visited that its directory's listing does not have: it came later. Returns the directory
-    /// when so many did, an eighth of those listed, that it should be listed anew.
+    /// when so many did, an eighth of those listed, that it should be listed anew; one that could not be listed
+    /// when enough of it was read since to try again.
     pub fn outgrown(&mut self, id: FileId) -> Option<DirId> {
         let (dir, slot) = self.file(id).map(|file| (file.dir, file.slot as usize))?;
         let known = self.dirs.get_mut(dir.0 as usize)?;
-        let Listing::Known { files, .. } = &known.listing else { return None };
-        if files.get(slot) == Some(&id) {
-            return None;
-        }
+        let enough = match &known.listing {
+            Listing::Unknown | Listing::Asked => return None,
+            Listing::Known { files, .. } if files.get(slot) == Some(&id) => return None,
+            Listing::Known { files, .. } => files.len().div_ceil(8) + 1,
+            Listing::Closed => (PATIENCE << known.failures.saturating_sub(1).min(MAX_DOUBLINGS)) as usize,
+        };
         known.strangers += 1;
-        if (known.strangers as usize) * 8 < files.len() + 8 {
+        if (known.strangers as usize) < enough {
             return None;
         }
         known.strangers = 0;
@@ -382,6 +393,11 @@ impl Catalog {
             }
         };
         if let Some(dir) = self.dirs.get_mut(id.0 as usize) {
+            dir.failures = match listing {
+                Listing::Closed => dir.failures.saturating_add(1),
+                _ => 0,
+            };
+            dir.strangers = 0;
             dir.listing = listing;
         }
     }
@@ -400,6 +416,7 @@ impl Catalog {
         }
         for dir in self.dirs.iter_mut().filter(|dir| dir.mount == mount) {
             dir.listing = Listing::Unknown;
+            dir.failures = 0;
         }
         lost
     }

@@ -125,8 +125,14 @@ impl Attributor {
             return Identity::Gone;
         }
         let process = Arc::new(self.read(tgid, stat));
-        // The number may have been given to another process while its files were read one by one.
-        if self.stat(tgid).is_ok_and(|now| now.started != process.started) {
+        // While its files were read one by one it may have ended, which empties them (the name alone would make it a
+        // workload of its own), or its number may have been given to another.
+        let other = match self.stat(tgid) {
+            Ok(now) => now.dead || now.started != process.started,
+            // It cannot be asked just now, which says nothing.
+            Err(error) => has_ended(&error),
+        };
+        if other {
             self.counts.gone += 1;
             return Identity::Gone;
         }
@@ -297,10 +303,15 @@ fn tidy(path: &Path) -> PathBuf {
     out
 }
 
+/// Of the task's flags (`PF_EXITING` in include/linux/sched.h): it is on its way out, and may have lost its memory and with
+/// it its executable and its command line, though its state is not that of a zombie yet.
+const EXITING: u32 = 0x4;
+
 /// What is needed of /proc/PID/stat (proc_pid_stat(5)).
 #[derive(Debug)]
 struct Stat {
     name: Box<str>,
+    /// Ended, or about to: nothing but its name is to be had any more.
     dead: bool,
     parent: u32,
     started: u64,
@@ -316,9 +327,12 @@ impl Stat {
         let mut fields = rest.split_ascii_whitespace();
         let state = fields.next()?;
         let parent = fields.next()?.parse().ok()?;
-        // Field 22; the state is field 3.
-        let started = fields.nth(17)?.parse().ok()?;
-        Some(Self { name: escape(name).into(), dead: matches!(state, "Z" | "X" | "x"), parent, started })
+        // Field 9; the state is field 3.
+        let flags: u32 = fields.nth(4)?.parse().ok()?;
+        // Field 22.
+        let started = fields.nth(12)?.parse().ok()?;
+        let dead = matches!(state, "Z" | "X" | "x") || flags & EXITING != 0;
+        Some(Self { name: escape(name).into(), dead, parent, started })
     }
 }
 

@@ -17,8 +17,13 @@ impl FakeProc {
     }
 
     fn stat(&self, tgid: u32, name: &str, state: char, parent: u32, started: u64) -> &Self {
-        let zeros = "0 ".repeat(17);
-        self.write(tgid, "stat", &format!("{tgid} ({name}) {state} {parent} {zeros}{started} 0 0\n"))
+        self.flagged(tgid, name, &format!("{state} {parent}"), 0x40_0000, started)
+    }
+
+    /// `before` are the fields from the state to the parent.
+    fn flagged(&self, tgid: u32, name: &str, before: &str, flags: u32, started: u64) -> &Self {
+        let zeros = "0 ".repeat(12);
+        self.write(tgid, "stat", &format!("{tgid} ({name}) {before} 0 0 0 0 {flags} {zeros}{started} 0 0\n"))
     }
 
     fn write(&self, tgid: u32, file: &str, content: &str) -> &Self {
@@ -142,6 +147,23 @@ fn gone_ended_and_reborn() {
     // The number is given out again.
     fake.run(10, 0, "/bin/cat", "cat\0").stat(10, "cat", 'R', 0, 999);
     assert_eq!(known(attributor.identify(10)).exe.as_deref(), Some("/bin/cat"));
+}
+
+/// Between the word of its end and its end as a zombie a process has lost its executable already; its last records come
+/// then, when it is forgotten. It was a workload of its own by its name.
+#[test]
+fn who_is_about_to_end_is_no_other_workload() {
+    let fake = FakeProc::new();
+    let mut attributor = fake.attributor();
+    fake.run(10, 0, "/bin/cat", "cat\0").stat(10, "cat", 'R', 0, 7);
+    let cat = known(attributor.identify(10));
+    fake.flagged(10, "cat", "R 0", 0x40_0004, 7).write(10, "cmdline", "");
+    fs::remove_file(fake.dir.path().join("10/exe")).unwrap();
+    assert_eq!(known(attributor.identify(10)), cat);
+    assert_eq!(known(attributor.look_again(10).unwrap()), cat);
+    attributor.forget(10);
+    assert_eq!(attributor.identify(10), Identity::Gone);
+    assert_eq!(attributor.counts().veiled, 0);
 }
 
 #[test]

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::{Notify, broadcast};
 
+use crate::clock;
 use crate::inventory::hash::hash64;
 use crate::inventory::{Fact, Inventory, Millis, Name, PodUse};
 
@@ -125,8 +126,7 @@ impl Hub {
 
     /// The clock of facts: milliseconds since 1970, as everybody's who tells the inventory.
     pub fn now(&self) -> Millis {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        Millis(clock::millis())
     }
 
     /// Nodes whose agents are here.

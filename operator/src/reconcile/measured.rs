@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use operator_api::crd::dataset_status::{
     MAX_NODES, MAX_READERS, MAX_VERSIONS, NodeStatus, ReaderStatus, VersionStatus,
@@ -31,8 +31,7 @@ pub struct Ledger {
 
 /// The clock of facts, as the hub has it.
 fn clock() -> Millis {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    Millis(crate::clock::millis())
 }
 
 impl Ledger {

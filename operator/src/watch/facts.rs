@@ -98,7 +98,7 @@ fn spec(dataset: &Dataset) -> DatasetSpec {
 }
 
 /// Bytes of a node that the Dataset may fill: its whole quota, or the tiers' together, whichever is less.
-fn quota(cache: &crd::CacheSpec) -> Option<u64> {
+pub fn quota(cache: &crd::CacheSpec) -> Option<u64> {
     let whole = cache.quota.as_deref().and_then(quantity::bytes);
     let levels = cache.tieredstore.as_ref().map(|store| &store.levels).filter(|levels| !levels.is_empty());
     let tiers = levels.and_then(|levels| {

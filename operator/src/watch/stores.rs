@@ -12,7 +12,9 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, Resource, ResourceExt};
-use operator_api::crd::operation::{OperationKind, OperationRef, Timing};
+use operator_api::crd::operation::{
+    OperationKind, OperationPhase, OperationRef, OperationStatus, Policy, Timing,
+};
 use operator_api::crd::{AccessProfile, DataBackup, DataLoad, DataMigrate, DataProcess, Dataset};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
@@ -55,6 +57,45 @@ impl Stores {
 
     pub fn dataset(&self, namespace: &str, name: &str) -> Option<Arc<Dataset>> {
         self.datasets.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// When an operation runs, and how it is doing.
+    pub fn operation(
+        &self,
+        kind: OperationKind,
+        namespace: &str,
+        name: &str,
+    ) -> Option<(Policy, OperationStatus)> {
+        macro_rules! of {
+            ($store:expr) => {{
+                let found = $store.get(&ObjectRef::new(name).within(namespace))?;
+                Some((found.spec.timing.policy, found.status.clone().unwrap_or_default()))
+            }};
+        }
+        match kind {
+            OperationKind::DataLoad => of!(self.loads),
+            OperationKind::DataMigrate => of!(self.migrates),
+            OperationKind::DataBackup => of!(self.backups),
+            OperationKind::DataProcess => of!(self.processes),
+        }
+    }
+
+    /// Whether an operation runs after this one and may yet ask how it ended: it has not begun, or runs again and again.
+    pub fn is_awaited(&self, namespace: &str, kind: OperationKind, name: &str) -> bool {
+        macro_rules! any {
+            ($store:expr) => {
+                $store.state().iter().any(|other| {
+                    let (metadata, timing) = (&other.metadata, &other.spec.timing);
+                    let named = |before: &OperationRef| before.kind == kind && before.name == name;
+                    let phase = other.status.as_ref().map(|status| status.phase).unwrap_or_default();
+                    metadata.namespace.as_deref() == Some(namespace)
+                        && metadata.deletion_timestamp.is_none()
+                        && timing.run_after.iter().any(named)
+                        && (timing.policy != Policy::Once || phase == OperationPhase::Pending)
+                })
+            };
+        }
+        any!(self.loads) || any!(self.migrates) || any!(self.backups) || any!(self.processes)
     }
 
     pub fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {

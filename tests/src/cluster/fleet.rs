@@ -4,6 +4,7 @@
 //! then: 50 requests a second at the most. A controller-manager of ours waits an hour for a sign of life; one
 //! of another cluster waits 50 s, which is enough for 1,000 nodes.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
@@ -140,7 +141,11 @@ impl Spec {
     }
 }
 
-/// Nodes in a cluster, kept ready until this is dropped. `leave` takes them away.
+/// Nodes of fleets whose test has panicked: pods of the next one would go to them.
+static LEFT_BEHIND: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Nodes in a cluster, kept ready until this is dropped. `leave` takes them away; after a panic the next fleet of this
+/// process does.
 pub struct Fleet {
     spec: Spec,
     client: Client,
@@ -150,6 +155,8 @@ pub struct Fleet {
 impl Fleet {
     /// Makes the nodes and waits until pods may be scheduled on all of them.
     pub async fn join(client: Client, spec: Spec) -> Result<Self, FleetError> {
+        let former = std::mem::take(&mut *LEFT_BEHIND.lock().unwrap_or_else(PoisonError::into_inner));
+        remove(&client, former).await?;
         let mut fleet = Self { spec, client, tasks: Vec::new() };
         let nodes: Api<Node> = Api::all(fleet.client.clone());
         let spec = &fleet.spec;
@@ -199,26 +206,7 @@ impl Fleet {
 
     /// Takes the nodes away.
     pub async fn leave(self) -> Result<(), FleetError> {
-        let nodes: Api<Node> = Api::all(self.client.clone());
-        let leases = leases(&self.client);
-        let names: Vec<String> = self.names().collect();
-        futures::stream::iter(names)
-            .map(|name| {
-                let (nodes, leases) = (nodes.clone(), leases.clone());
-                async move {
-                    let now = DeleteParams::default();
-                    let removed = nodes.delete(&name, &now).await.map(drop);
-                    let released = leases.delete(&name, &now).await.map(drop);
-                    match removed.and(released) {
-                        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-                        Err(error) => Err(FleetError::Remove { name, error: Box::new(error) }),
-                        Ok(()) => Ok(()),
-                    }
-                }
-            })
-            .buffer_unordered(AT_ONCE)
-            .try_collect()
-            .await
+        remove(&self.client, self.names().collect()).await
     }
 }
 
@@ -233,7 +221,35 @@ impl Drop for Fleet {
         for task in &self.tasks {
             task.abort();
         }
+        if std::thread::panicking() {
+            LEFT_BEHIND.lock().unwrap_or_else(PoisonError::into_inner).extend(self.names());
+        }
     }
+}
+
+/// Takes nodes and their leases away, as far as they are there.
+async fn remove(client: &Client, names: Vec<String>) -> Result<(), FleetError> {
+    let (nodes, leases): (Api<Node>, _) = (Api::all(client.clone()), leases(client));
+    futures::stream::iter(names)
+        .map(|name| {
+            let (nodes, leases) = (nodes.clone(), leases.clone());
+            async move {
+                let now = DeleteParams::default();
+                let removed = nodes.delete(&name, &now).await.map(drop);
+                let released = leases.delete(&name, &now).await.map(drop);
+                for outcome in [removed, released] {
+                    match outcome {
+                        Err(kube::Error::Api(status)) if status.code == 404 => {}
+                        Err(error) => return Err(FleetError::Remove { name, error: Box::new(error) }),
+                        Ok(()) => {}
+                    }
+                }
+                Ok(())
+            }
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await
 }
 
 async fn make(nodes: &Api<Node>, spec: &Spec, number: usize) -> Result<(), FleetError> {

@@ -154,6 +154,12 @@ impl Proxy {
         state.rules = rules.into_iter().map(|rule| (rule, 0, 0)).collect();
     }
 
+    /// How many requests each of the present rules has spoiled, in their order.
+    pub fn shares(&self) -> Vec<u32> {
+        let state = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        state.rules.iter().map(|(_, _, spoiled)| *spoiled).collect()
+    }
+
     /// How many requests have been spoiled: a test in which none was has shown nothing.
     pub fn spoiled(&self) -> u64 {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner).spoiled

@@ -4,16 +4,18 @@ use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::PersistentVolume;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
-use operator_api::crd::Dataset;
+use operator_api::crd::{DataProcess, Dataset};
 use serde_json::json;
 use tests::cluster::kubelet::RUN_SECONDS;
 use tests::cluster::proxy::{Proxy, Rule, Trouble};
 use tests::cluster::wait::{Seen, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::stage::{LIMIT, Replica, Stage, api, apply, dataset, gone, make, namespace, operation, phase_is};
+use super::stage::{
+    LIMIT, Replica, Stage, api, apply, dataset, gone, make, namespace, object, operation, phase_is,
+};
 
 /// The whole answer to a plain GET.
 async fn get(address: std::net::SocketAddr, path: &str) -> std::io::Result<String> {
@@ -34,17 +36,21 @@ async fn answers(replica: &Replica, words: &str) {
     .unwrap();
 }
 
+/// A DataProcess whose pod takes so many seconds.
+fn process(name: &str, dataset: &str, seconds: &str) -> serde_json::Value {
+    let template = json!({"containers": [{"name": "main", "image": "registry.invalid/none"}]});
+    json!({"apiVersion": "headrace.io/v1alpha1", "kind": "DataProcess",
+        "metadata": {"name": name, "namespace": "faults"},
+        "spec": {"dataset": {"name": dataset, "mountPath": "/data"},
+                 "processor": {"podMetadata": {"annotations": {RUN_SECONDS: seconds}}, "job": {"podSpec": template}}}})
+}
+
 /// Its Dataset goes while it runs, the run is given up, and the apiserver does not let its Job be deleted at first.
 async fn a_job_that_cannot_be_stopped_is_stopped_later(client: &Client, proxy: &Proxy) {
     let datasets: Api<Dataset> = api(client, "faults");
     make(&datasets, dataset("halted", json!({}))).await;
     phase_is(&datasets, "halted", "Bound").await;
-    let template = json!({"containers": [{"name": "main", "image": "registry.invalid/none"}]});
-    let process = json!({"apiVersion": "headrace.io/v1alpha1", "kind": "DataProcess",
-        "metadata": {"name": "endless", "namespace": "faults"},
-        "spec": {"dataset": {"name": "halted", "mountPath": "/data"},
-                 "processor": {"podMetadata": {"annotations": {RUN_SECONDS: "3600"}}, "job": {"podSpec": template}}}});
-    apply(client, &process).await;
+    apply(client, &process("endless", "halted", "3600")).await;
     let jobs: Api<Job> = api(client, "faults");
     let has = async |wanted: usize| {
         until(&format!("{wanted} Jobs are there"), LIMIT, async || {
@@ -106,7 +112,8 @@ async fn trouble_is_outlived_and_said() {
     for number in 0..10 {
         phase_is(&datasets, &format!("d-{number}"), "Bound").await;
     }
-    assert!(proxy.spoiled() > 20, "{} requests were spoiled", proxy.spoiled());
+    let shares = proxy.shares();
+    assert!(shares.iter().all(|spoiled| *spoiled > 0), "a trouble that nobody met: {shares:?}");
     let volumes: Api<PersistentVolume> = Api::all(client.clone());
     let of_these = |volume: &PersistentVolume| {
         volume.labels().get("headrace.io/dataset-namespace").map(String::as_str) == Some("faults")
@@ -119,8 +126,36 @@ async fn trouble_is_outlived_and_said() {
     make(&datasets, dataset("after", json!({}))).await;
     phase_is(&datasets, "after", "Bound").await;
 
-    // etcd stands still for twice as long as a Lease lasts.
-    stage.plane.pause_etcd(Duration::from_secs(30)).await.unwrap();
+    // etcd stands still for twice as long as a Lease lasts, while a run is under way and something is asked for.
+    apply(&client, &process("held", "d-0", "5")).await;
+    let executing = |status: &serde_json::Value| status["phase"] == "Executing";
+    operation(&client, "DataProcess", "faults", "held", "is under way", executing).await;
+    let asked_for = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        until("a Dataset is made in spite of it", LIMIT, async || {
+            let made =
+                datasets.create(&PostParams::default(), &object(dataset("meanwhile", json!({})))).await;
+            Ok(match made {
+                Err(error) if !error.to_string().contains("already exists") => {
+                    Seen::NotYet(error.to_string())
+                }
+                _ => Seen::Done(()),
+            })
+        })
+        .await
+        .unwrap();
+    };
+    let (paused, ()) = tokio::join!(stage.plane.pause_etcd(Duration::from_secs(30)), asked_for);
+    paused.unwrap();
+    phase_is(&datasets, "meanwhile", "Bound").await;
+    let complete = |status: &serde_json::Value| status["phase"] == "Complete";
+    let held = operation(&client, "DataProcess", "faults", "held", "is complete", complete).await;
+    assert_eq!((&held["run"], &held["failures"]), (&json!(1), &json!(0)), "{held}");
+    let jobs: Api<Job> = api(&client, "faults");
+    assert_eq!(jobs.list(&ListParams::default()).await.unwrap().items.len(), 1, "none twice");
+    api::<DataProcess>(&client, "faults").delete("held", &DeleteParams::default()).await.unwrap();
+    datasets.delete("meanwhile", &DeleteParams::default()).await.unwrap();
+    gone(&datasets, "meanwhile").await;
     datasets.delete("after", &DeleteParams::default()).await.unwrap();
     gone(&datasets, "after").await;
     a_job_that_cannot_be_stopped_is_stopped_later(&client, &proxy).await;

@@ -1,6 +1,8 @@
 //! A replica whose clock is ten minutes off: neither does it lose the Lease that it renews, nor does it keep one that
-//! it does not.
+//! it does not, nor does it judge by its clock what another has begun.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -9,10 +11,15 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Api;
 use kube::api::{ObjectMeta, Patch, PatchParams};
 use operator_api::crd::Dataset;
-use serde_json::json;
+use serde_json::{Value, json};
+use tests::bench::lab;
+use tests::cluster::kubelet::RUN_SECONDS;
+use tests::cluster::operator::Operator;
 use tests::cluster::wait::{Seen, until};
 
-use super::stage::{LIMIT, NAMESPACE, Replica, Stage, api, dataset, gone, make, namespace, phase_is};
+use super::stage::{
+    LIMIT, NAMESPACE, Replica, Stage, api, apply, dataset, gone, make, namespace, operation, phase_is,
+};
 
 const LEASE: &str = "headrace-operator";
 const OFF: SignedDuration = SignedDuration::from_mins(10);
@@ -75,4 +82,61 @@ async fn clocks_ten_minutes_apart_make_neither_two_leaders_nor_none() {
     datasets.delete("d", &Default::default()).await.unwrap();
     gone(&datasets, "d").await;
     replica.end().await;
+}
+
+/// The operator's program with a clock that is ten minutes ahead.
+fn ahead(folder: &Path) -> PathBuf {
+    let libraries = std::fs::read_dir("/usr/lib").unwrap().flatten();
+    let mut libraries = libraries.map(|entry| entry.path().join("faketime/libfaketime.so.1"));
+    let library = libraries.find(|path| path.exists()).expect(
+        "libfaketime is needed for a clock that is wrong: `cargo xtask setup`, or apt-get install faketime",
+    );
+    let program = lab::program("headrace-operator").unwrap();
+    let script = folder.join("ahead");
+    let text = format!(
+        "#!/bin/sh\nLD_PRELOAD={} FAKETIME=+10m DONT_FAKE_MONOTONIC=1 exec {} \"$@\"\n",
+        library.display(),
+        program.display()
+    );
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700)).unwrap();
+    script
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_takes_over_with_another_clock_stops_nothing_before_its_time() {
+    let stage = Stage::shared().await;
+    let _turn = stage.turn().await;
+    let client = stage.client().await;
+    namespace(&client, "ahead").await;
+    let datasets: Api<Dataset> = api(&client, "ahead");
+    let access = stage.operator().await;
+    let replica = Replica::start(&access, "punctual", None).await;
+    make(&datasets, dataset("d", json!({}))).await;
+    phase_is(&datasets, "d", "Bound").await;
+    let template = json!({"containers": [{"name": "main", "image": "registry.invalid/none"}]});
+    let spec = json!({"dataset": {"name": "d", "mountPath": "/data"}, "activeDeadlineSeconds": 120, "backoffLimit": 0,
+        "processor": {"podMetadata": {"annotations": {RUN_SECONDS: "15"}}, "job": {"podSpec": template}}});
+    let process = json!({"apiVersion": "headrace.io/v1alpha1", "kind": "DataProcess",
+        "metadata": {"name": "healthy", "namespace": "ahead"}, "spec": spec});
+    apply(&client, &process).await;
+    let executing = |status: &Value| status["phase"] == "Executing";
+    operation(&client, "DataProcess", "ahead", "healthy", "is under way", executing).await;
+    replica.end().await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let program = ahead(folder.path());
+    let arguments = ["--identity", "ahead"];
+    let operator = Operator::start(&program, &access, folder.path(), &arguments).await.unwrap();
+    let over = |status: &Value| status["phase"] == "Complete" || status["phase"] == "Failed";
+    let status = operation(&client, "DataProcess", "ahead", "healthy", "has ended", over).await;
+    assert_eq!((&status["phase"], &status["failures"]), (&json!("Complete"), &json!(0)), "{status}");
+    let time = |field: &str| status[field].as_str().unwrap().parse::<Timestamp>().unwrap();
+    let took = time("completionTime").duration_since(time("startTime"));
+    assert!(took > SignedDuration::ZERO && took < SignedDuration::from_secs(120), "{took}: {status}");
+    let log = std::fs::read_to_string(folder.path().join("operator.log")).unwrap();
+    assert!(log.contains("this machine's clock is") && log.contains("ahead of the apiserver's"), "{log}");
+    datasets.delete("d", &Default::default()).await.unwrap();
+    gone(&datasets, "d").await;
+    assert!(operator.stop());
 }

@@ -50,15 +50,18 @@ pub async fn jobs(client: &Client) {
     let datasets: Api<Dataset> = api(client, NAMESPACE);
     make(&datasets, dataset(DATASET, json!({}))).await;
     phase_is(&datasets, DATASET, "Bound").await;
-    let after = |name: &str| json!({"runAfter": [{"kind": "DataProcess", "name": name}]});
-    apply(client, &process("third", "0", after("second"))).await;
-    apply(client, &process("second", "0", after("first"))).await;
+    let before = |name: &str| json!({"kind": "DataProcess", "name": name});
+    let both = json!({"runAfter": [before("first"), before("second")]});
+    apply(client, &process("third", "0", both)).await;
+    apply(client, &process("second", "0", json!({"runAfter": [before("first")]}))).await;
     // A person's own program may mean anything by 2.
     apply(client, &process("bad", "2", json!({"backoffLimit": 1, "ttlSecondsAfterFinished": 3}))).await;
     tokio::join!(given_up(client), one_after_another(client, &datasets), at_its_time(client));
 
     let processes: Api<DataProcess> = api(client, NAMESPACE);
-    for name in ["first", "second", "third"] {
+    // Its time was over at once, and it stayed for those that run after it.
+    gone(&processes, "first").await;
+    for name in ["second", "third"] {
         processes.delete(name, &DeleteParams::default()).await.unwrap();
     }
     let jobs: Api<Job> = api(client, NAMESPACE);
@@ -105,8 +108,8 @@ async fn at_its_time(client: &Client) {
 async fn one_after_another(client: &Client, datasets: &Api<Dataset>) {
     let wait = |status: &Value| status.to_string().contains("runs after");
     operation(client, "DataProcess", NAMESPACE, "third", "says what it waits for", wait).await;
-    apply(client, &process("first", "0", json!({}))).await;
-    for name in ["first", "second", "third"] {
+    apply(client, &process("first", "0", json!({"ttlSecondsAfterFinished": 0}))).await;
+    for name in ["second", "third"] {
         let status = complete(client, "DataProcess", name).await;
         assert_eq!((&status["run"], &status["failures"]), (&json!(1), &json!(0)), "{status}");
     }

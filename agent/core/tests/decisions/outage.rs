@@ -119,3 +119,48 @@ fn a_store_that_was_met_in_an_outage_is_used_when_it_is_back() {
     }
     assert!(brought > 10, "{brought} files were brought in after the outage");
 }
+
+/// Reads the files of a folder that cannot be listed; gives how often it was asked.
+fn unlisted(folders: &mut Folders, files: std::ops::Range<u64>, outcome: Outcome) -> usize {
+    let mut asked = 0;
+    for file in files {
+        folders.read(Who::D, file, true);
+        for order in folders.core.orders() {
+            match order {
+                Order::List { id, mount, dir, .. } => {
+                    asked += usize::from(&*dir == b"d");
+                    folders.tell(&Observation::Listing {
+                        id,
+                        mount,
+                        dir,
+                        outcome,
+                        complete: false,
+                        entries: vec![],
+                    });
+                }
+                Order::Fetch { id, .. } => folders.came_to_nothing(id, outcome),
+                _ => {}
+            }
+        }
+        tick(folders);
+    }
+    asked
+}
+
+#[test]
+fn a_folder_that_could_not_be_listed_is_asked_again_but_seldom() {
+    for outcome in [Outcome::Failed, Outcome::Dropped] {
+        let mut folders = Folders::new();
+        let asked = unlisted(&mut folders, 0..FILES / 2, outcome);
+        assert!((3..12).contains(&asked), "asked {asked} times while {} files were read", FILES / 2);
+        let mut folders = Folders::new();
+        assert!(unlisted(&mut folders, 0..20, outcome) > 0);
+        let mut brought = 0;
+        for file in 20..200 {
+            folders.read(Who::D, file, true);
+            brought += answer(&mut folders, 5_000, Outcome::Done).len();
+            tick(&mut folders);
+        }
+        assert!(brought > 10, "{brought} files were brought in after the outage");
+    }
+}

@@ -5,16 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use operator_api::crd::Dataset;
 use operator_api::crd::dataset_status::{DatasetPhase, DatasetStatus, LastOperation, condition};
+use operator_api::crd::operation::OperationKind;
 use operator_api::validate::dataset::judge;
 
 use super::status::{self, Worth};
 use super::targets::{self, Target};
 use super::volumes::{self, Act, Home, Obstacle, Seen};
+use crate::clock;
 use crate::inventory::hash::hash64;
 use crate::marks;
 use crate::reconcile::event::Events;
@@ -216,11 +217,11 @@ async fn tell(
     decision: &volumes::Decision,
     blocked: bool,
 ) -> Result<Action, WriteError> {
-    let now = Timestamp::now();
+    let now = clock::now();
     let own = dataset.namespace().unwrap_or_default();
     let dataset = &Dataset { status: context.freshest(uid, dataset.status.as_ref()), ..dataset.clone() };
     let measure = context.measured.dataset(&own, &dataset.name_any());
-    let last = context.last_operations.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned();
+    let last = context.last_operation(uid, dataset.status.as_ref());
     let mut new = status::status(dataset, decision, measure.as_ref(), last, now);
     let interval = status::interval(context.stores.datasets.len());
     let moment = status::Moment {
@@ -298,8 +299,38 @@ impl Context {
         written.insert(uid.into(), Written { at: Instant::now(), status: status.clone(), kept });
     }
 
+    /// An operation has done something to the Dataset.
+    pub fn touched(&self, uid: String, by: LastOperation) {
+        let mut all = self.last_operations.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.remove(&uid);
+        all.insert(uid, status::later(by, known));
+    }
+
+    /// What was last done to the Dataset, by this term's memory or else by its status.
+    fn last_operation(&self, uid: &str, old: Option<&DatasetStatus>) -> Option<LastOperation> {
+        let told = self.last_operations.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned();
+        let known = old.and_then(|old| old.last_operation.clone());
+        let last = told.map(|told| status::later(told, known.clone())).or(known)?;
+        Some(status::if_there(last, |last| is_there(&self.stores, last)))
+    }
+
+    /// Wakes the Datasets whose status names an operation as under way that is not there any more: nobody else tells of it.
+    pub fn wake_for_deleted(&self) {
+        for dataset in self.stores.datasets.state() {
+            let named = dataset.status.as_ref().and_then(|status| status.last_operation.as_ref());
+            if named.is_some_and(|last| !status::has_ended(last) && !is_there(&self.stores, last)) {
+                self.stores.wakes.dataset(&dataset.namespace().unwrap_or_default(), &dataset.name_any());
+            }
+        }
+    }
+
     fn forget(&self, uid: &str) {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
         self.last_operations.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
+}
+
+fn is_there(stores: &Stores, last: &LastOperation) -> bool {
+    let kind = OperationKind::ALL.into_iter().find(|kind| kind.name() == last.kind);
+    kind.is_some_and(|kind| stores.operation(kind, &last.namespace, &last.name).is_some())
 }

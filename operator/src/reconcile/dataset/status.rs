@@ -10,8 +10,9 @@ use operator_api::crd::common::set_condition;
 use operator_api::crd::dataset::{Follow, Mount};
 use operator_api::crd::dataset_status::{
     CacheStates, DatasetPhase, DatasetStatus, LastOperation, MAX_NODES, MAX_READERS, MAX_VERSIONS,
-    MAX_VOLUMES, VolumePhase, condition,
+    MAX_VOLUMES, VersionStatus, VolumePhase, condition,
 };
+use operator_api::crd::operation::OperationPhase;
 use operator_api::validate::quantity;
 use operator_api::validate::url::StoreUrl;
 
@@ -99,8 +100,11 @@ pub fn status(
 
     match measure {
         Some(measure) if measure.reporting > 0 => {
-            let nodes = measure.reporting;
-            say(condition::OBSERVED, "True", "AgentsReport", format!("reported by {}", agents(nodes)));
+            let (is, reason, message) = match other_than_pinned(dataset, measure) {
+                Some((seen, message)) => (if seen { "True" } else { "Unknown" }, "OtherVersion", message),
+                None => ("True", "AgentsReport", format!("reported by {}", agents(measure.reporting))),
+            };
+            say(condition::OBSERVED, is, reason, message);
         }
         Some(_) => say(
             condition::OBSERVED,
@@ -116,7 +120,7 @@ pub fn status(
         phase,
         conditions,
         volumes: decision.volumes.iter().take(MAX_VOLUMES).cloned().collect(),
-        last_operation: last_operation.or(old.last_operation),
+        last_operation,
         ..DatasetStatus::default()
     };
     numbers(&mut status, dataset, measure, now);
@@ -157,18 +161,37 @@ fn pinned(dataset: &Dataset) -> Option<&String> {
     policy.and_then(|policy| policy.version.as_ref())
 }
 
+/// Where the stores hold another version than the one that was chosen: whether anybody has ever seen that one, and a
+/// sentence. Pods read what the stores hold.
+fn other_than_pinned(dataset: &Dataset, measure: &Measure) -> Option<(bool, String)> {
+    let chosen = pinned(dataset).filter(|chosen| measure.version.as_ref() != Some(chosen))?;
+    let former = dataset.status.iter().flat_map(|old| &old.versions);
+    let seen = measure.versions.iter().chain(former).any(|version| version.version == *chosen);
+    let held = measure.version.as_deref().unwrap_or("none that agents know yet");
+    Some((
+        seen,
+        format!(
+            "pinned to version {chosen}, which {}; the stores hold {held}, and pods read what the stores hold",
+            if seen {
+                "the stores held before"
+            } else {
+                "no agent has ever seen there: look at status.versions"
+            },
+        ),
+    ))
+}
+
 fn numbers(status: &mut DatasetStatus, dataset: &Dataset, measure: Option<&Measure>, now: Timestamp) {
     let unknown = Measure::default();
     let measure = measure.unwrap_or(&unknown);
     let told = *measure != unknown;
     status.version = pinned(dataset).cloned().or_else(|| measure.version.clone());
-    status.versions = measure.versions.iter().take(MAX_VERSIONS).cloned().collect();
-    if status.versions.is_empty() {
-        // Whoever leads since a moment has been told of none yet. What they are, and since when, is no less true for
-        // that; how much of them is held may be.
-        status.versions = dataset.status.iter().flat_map(|old| old.versions.clone()).collect();
-        status.versions.iter_mut().for_each(|version| version.cached_bytes = None);
-    }
+    // Agents tell of the present version. What others were, and since when, is no less true for whoever leads since then;
+    // how much of them is held may be.
+    let known = |old: &&VersionStatus| measure.versions.iter().any(|now| now.version == old.version);
+    let former = dataset.status.iter().flat_map(|old| &old.versions).filter(|old| !known(old));
+    let former = former.map(|old| VersionStatus { cached_bytes: None, ..old.clone() });
+    status.versions = measure.versions.iter().cloned().chain(former).take(MAX_VERSIONS).collect();
     for version in &mut status.versions {
         version.current = Some(&version.version) == status.version.as_ref();
     }
@@ -211,6 +234,30 @@ fn numbers(status: &mut DatasetStatus, dataset: &Dataset, measure: Option<&Measu
         cached_percentage: percent(share),
         cache_hit_ratio: percent(measure.hit_share),
     });
+}
+
+/// What became of an operation that was deleted before its end.
+const DELETED: &str = "Deleted";
+
+pub fn has_ended(last: &LastOperation) -> bool {
+    let over = [OperationPhase::Complete.name(), OperationPhase::Failed.name(), DELETED];
+    over.contains(&last.phase.as_str())
+}
+
+/// The later one of what an operation says now and what is known; of one operation what it says now.
+pub fn later(new: LastOperation, known: Option<LastOperation>) -> LastOperation {
+    let Some(known) = known else { return new };
+    let name = |last: &LastOperation| (last.kind.clone(), last.namespace.clone(), last.name.clone());
+    let at = |last: &LastOperation| last.since.as_ref().map(|since| since.0);
+    if name(&new) == name(&known) || at(&new) >= at(&known) { new } else { known }
+}
+
+/// One that is said to be under way and is not there any more was deleted.
+pub fn if_there(last: LastOperation, is_there: impl Fn(&LastOperation) -> bool) -> LastOperation {
+    if has_ended(&last) || is_there(&last) {
+        return last;
+    }
+    LastOperation { phase: DELETED.into(), ..last }
 }
 
 /// Where in its leader's term a Dataset is looked at.

@@ -24,6 +24,8 @@ mod foreign;
 
 mod stores;
 
+mod touched;
+
 mod versions;
 
 fn dataset() -> Dataset {

@@ -3,9 +3,12 @@
 //! After a restart little is known for a while. What is not known is neither there nor over: a served event must not
 //! be served again because nobody has told of it yet.
 
+use std::collections::HashSet;
+
 use k8s_openapi::jiff::Timestamp;
 use operator_api::crd::operation::{Event, ServedEvent};
 
+use crate::inventory::Name;
 use crate::reconcile::measure::Measure;
 
 /// What is known of an operation's Dataset and of the nodes.
@@ -19,6 +22,15 @@ pub struct Known {
     pub created: Option<Timestamp>,
     /// When the newest node came; for a load, of those that may hold the Dataset and have it on a mount.
     pub newest_node: Option<Timestamp>,
+}
+
+/// When the newest of these nodes came; of those in `counted`, where not all of them count.
+pub fn newest<'a>(
+    came: impl Iterator<Item = (&'a str, Timestamp)>,
+    counted: Option<&[Name]>,
+) -> Option<Timestamp> {
+    let counted: Option<HashSet<&str>> = counted.map(|names| names.iter().map(|name| &**name).collect());
+    came.filter(|(name, _)| counted.as_ref().is_none_or(|all| all.contains(name))).map(|(_, at)| at).max()
 }
 
 /// Events that are there now, each with which one it is, and those that are known to be over and may come again.
@@ -86,6 +98,16 @@ mod tests {
         let read = happened(&Known { measure, ..known });
         assert_eq!(read.there, [(Event::NewVersion, "v1".to_owned())]);
         assert_eq!(read.over, [Event::DatasetIdle]);
+    }
+
+    #[test]
+    fn for_a_load_only_nodes_that_have_mounted_it_count() {
+        let came = [("b", at(5)), ("c", at(9)), ("a", at(1))];
+        let newest = |counted: Option<&[Name]>| newest(came.into_iter(), counted);
+        assert_eq!(newest(None), Some(at(9)));
+        assert_eq!(newest(Some(&["b".into(), "a".into()])), Some(at(5)));
+        assert_eq!(newest(Some(&["z".into()])), None);
+        assert_eq!(newest(Some(&[])), None);
     }
 
     #[test]

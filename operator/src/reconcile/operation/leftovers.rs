@@ -27,6 +27,7 @@ pub async fn run(context: Arc<Context>) {
         let there = uids.chain(stores.processes.state().into_iter().filter_map(|one| one.uid())).collect();
         gone.look(context.remembered(), &there).iter().for_each(|uid| context.let_go(uid));
         given_up(&context.asked_runs(), &loads).into_iter().for_each(|uid| context.let_go(uid));
+        context.datasets.wake_for_deleted();
         let in_hand = context.agents.unasked(load::PREFIX);
         for (node, id) in unwanted(&in_hand, &loads, &mut over) {
             tracing::info!(%node, id, "no DataLoad wants this any more; its agent is told to let go of it");
@@ -100,15 +101,25 @@ mod tests {
 
     #[test]
     fn what_a_failed_load_asked_for_is_let_go() {
-        let asked = ["failed", "kept", "tried", "new", "late"].map(|uid| (uid.to_owned(), 1));
+        let asked =
+            ["failed", "kept", "tried", "new", "late", "waits", "again"].map(|uid| (uid.to_owned(), 1));
+        let given_up = json!([{"type": "Failed", "status": "True", "reason": "GivenUp", "message": "",
+            "lastTransitionTime": "2026-11-24T09:00:00Z"}]);
         let loads = [
             load("failed", &json!({"phase": "Failed", "run": 1})),
             load("kept", &json!({"phase": "Complete", "run": 1})),
             load("tried", &json!({"phase": "Pending", "run": 1, "failures": 1})),
             // Begun again, and the watch has not brought that yet.
             load("new", &json!({"phase": "Pending", "run": 0})),
+            // Of those that run again and again one waits for its next time, one for its next try.
+            load("waits", &json!({"phase": "Pending", "run": 1, "conditions": given_up})),
+            load(
+                "again",
+                &json!({"phase": "Pending", "run": 1, "failures": 1, "conditions": given_up,
+                "nextAttemptTime": "2026-11-24T09:00:00Z"}),
+            ),
         ];
-        assert_eq!(given_up(&asked, &loads), ["failed"]);
+        assert_eq!(super::given_up(&asked, &loads), ["failed", "waits"]);
     }
 
     #[test]

@@ -7,9 +7,10 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use operator_api::crd::DataLoad;
-use operator_api::crd::operation::{OperationPhase, Progress};
+use operator_api::crd::operation::{OperationPhase, OperationStatus, Progress, condition};
 use operator_api::validate::quantity;
 
 use super::timing::Outcome;
@@ -38,6 +39,8 @@ pub struct Ground<'a> {
     pub candidates: &'a [Name],
     /// The version that readers see, and its bytes.
     pub version: Option<(Version, Option<u64>)>,
+    /// Bytes of it that one node may hold.
+    pub quota: Option<u64>,
 }
 
 /// What keeps a load from being planned; none when nothing does.
@@ -51,8 +54,9 @@ pub fn obstacle(load: &DataLoad, ground: &Ground<'_>) -> Option<String> {
             ground.dataset
         ));
     }
-    let asked: usize = targets(load).iter().map(|target| copies(target, ground)).sum();
-    if asked > MAX_WISHES {
+    let targets = targets(load);
+    if spare(&targets, ground).is_none() {
+        let asked: usize = targets.iter().map(|target| copies(target, ground)).sum();
         return Some(format!(
             "its targets and their replicas are {asked} parts to load, and one DataLoad has {MAX_WISHES} at most: take \
              fewer targets or replicas, or make several DataLoads"
@@ -73,7 +77,43 @@ pub fn obstacle(load: &DataLoad, ground: &Ground<'_>) -> Option<String> {
             return Some(format!("no agent has told yet which version Dataset {} is of", ground.dataset));
         }
     }
-    None
+    beyond_quota(load, ground)
+}
+
+/// Copies of the whole Dataset that its nodes may not hold: placement would have them dropped again. How large a part of it
+/// is that is given by path only the agents know.
+fn beyond_quota(load: &DataLoad, ground: &Ground<'_>) -> Option<String> {
+    let (quota, bytes) = (ground.quota?, ground.version?.1?);
+    let targets = targets(load);
+    let spare = spare(&targets, ground)?;
+    let each = |target: &(&str, i32)| {
+        let copies = copies(target, ground);
+        let pieces = pieces("", ground, finest(ground.candidates.len(), spare, targets.len(), copies)).len();
+        // Pieces go round, so that a node's are of the copies of as many pieces in a row.
+        u128::from(bytes) * copies.min(pieces) as u128 / pieces as u128
+    };
+    let whole = targets.iter().filter(|target| target.0.trim_matches('/').is_empty());
+    let each = u64::try_from(whole.map(each).sum::<u128>()).unwrap_or(u64::MAX);
+    (each > quota).then(|| {
+        format!(
+            "Dataset {} is {}, of which it would put up to {} on a node, and its cache lets a node hold {}: raise \
+             cache.quota, let more nodes in, ask for fewer replicas, or name in target the paths that matter",
+            ground.dataset,
+            quantity::words(bytes),
+            quantity::words(each),
+            quantity::words(quota),
+        )
+    })
+}
+
+/// Wishes that are left when each target is cut into one piece; none where even these are too many.
+fn spare(targets: &[(&str, i32)], ground: &Ground<'_>) -> Option<usize> {
+    MAX_WISHES.checked_sub(targets.iter().map(|target| copies(target, ground)).sum())
+}
+
+/// Into how many pieces a target is cut at the most: what is cut finer than there is room for would not be asked for whole.
+fn finest(nodes: usize, spare: usize, targets: usize, copies: usize) -> usize {
+    nodes.min(1 + spare / (targets * copies).max(1))
 }
 
 fn replicas(load: &DataLoad) -> usize {
@@ -112,16 +152,14 @@ pub fn plan(load: &DataLoad, run: i64, attempt: i32, ground: &Ground<'_>) -> Vec
         return Vec::new();
     }
     let targets = targets(load);
-    let whole: usize = targets.iter().map(|target| copies(target, ground)).sum();
     // Somebody has changed it since it began. A part of it would pass for all of it, so nothing is begun.
-    let Some(spare) = MAX_WISHES.checked_sub(whole) else { return Vec::new() };
+    let Some(spare) = spare(&targets, ground) else { return Vec::new() };
     let mut wishes = Vec::new();
     let mut turn = 0;
     for (index, target) in targets.iter().enumerate() {
         let path = target.0.trim_matches('/').to_owned();
         let copies = copies(target, ground);
-        // What is cut finer than there is room for would not be asked for whole.
-        let most = nodes.len().min(1 + spare / (targets.len() * copies));
+        let most = finest(nodes.len(), spare, targets.len(), copies);
         // Earlier targets are more important.
         let base = load.spec.priority.unwrap_or(PRIORITY).unsigned_abs() * 1_000;
         let priority = base + 999_u32.saturating_sub(u32::try_from(index).unwrap_or(999));
@@ -171,8 +209,15 @@ pub fn wants(load: &DataLoad, run: i64) -> bool {
     load.metadata.deletion_timestamp.is_none()
         && load.status.as_ref().is_some_and(|status| {
             // What is written may be older than what was asked.
-            run > status.run || run == status.run && status.phase != OperationPhase::Failed
+            run > status.run || run == status.run && !gave_up(status)
         })
+}
+
+/// Whether its last run was given up. One that runs again and again then waits for its next.
+fn gave_up(status: &OperationStatus) -> bool {
+    let said = |c: &Condition| c.type_ == condition::FAILED && c.status == "True";
+    let waits = status.phase == OperationPhase::Pending && status.next_attempt_time.is_none();
+    status.phase == OperationPhase::Failed || waits && status.conditions.iter().any(said)
 }
 
 /// The pieces of a target, so many at most; one without chunks where it cannot be cut.

@@ -23,6 +23,9 @@ pub mod leftovers;
 mod job_tests;
 
 #[cfg(test)]
+mod load_tests;
+
+#[cfg(test)]
 mod task_tests;
 
 #[cfg(test)]

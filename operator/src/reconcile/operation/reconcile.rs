@@ -5,12 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Node, Pod, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::ListParams;
 use kube::runtime::controller::Action;
-use kube::runtime::reflector::ObjectRef;
 use operator_api::crd::dataset_status::LastOperation;
 use operator_api::crd::operation::{Event, OperationKind, OperationPhase, OperationRef, OperationStatus};
 use operator_api::crd::{AccessProfile, DataLoad, Dataset};
@@ -20,6 +19,7 @@ use super::job::{self, Needs, Work, Worker};
 use super::load::{self, Ground};
 use super::task::{self, Profiles, Said};
 use super::timing::{self, Act, Before, Decision, Outcome, Seen};
+use crate::clock;
 use crate::inventory::Name;
 use crate::marks;
 use crate::reconcile::agents::{Agents, Standing, Wish};
@@ -124,7 +124,8 @@ pub async fn reconcile<K: Work>(operation: Arc<K>, context: Arc<Context>) -> Res
         ready,
         lost: missing,
         outcome,
-        now: Timestamp::now(),
+        now: clock::now(),
+        awaited: context.datasets.stores.is_awaited(&namespace, K::KIND, &operation.name_any()),
     };
     let Decision { mut status, act, look_again, news } = timing::decide(&seen);
     if let (Worker::Pod(_), OperationPhase::Executing) = (&worker, status.phase) {
@@ -226,7 +227,10 @@ impl Context {
         let dataset: Name = facts::name(load.spec.dataset.namespace_from(own), &load.spec.dataset.name);
         let candidates = self.agents.candidates(&dataset);
         let version = self.agents.version(&dataset);
-        use_it(&Ground { dataset, candidates: &candidates, version })
+        let named = &load.spec.dataset;
+        let found = self.datasets.stores.dataset(named.namespace_from(own), &named.name);
+        let quota = found.as_ref().and_then(|found| facts::quota(found.spec.cache.as_ref()?));
+        use_it(&Ground { dataset, candidates: &candidates, version, quota })
     }
 
     fn outcome<K: Work>(
@@ -428,23 +432,9 @@ impl Context {
     }
 
     fn before(&self, namespace: &str, before: &OperationRef) -> Before {
-        let stores = &self.datasets.stores;
-        let name = before.name.as_str();
-        let status = match before.kind {
-            OperationKind::DataLoad => {
-                stores.loads.get(&ObjectRef::new(name).within(namespace)).map(|o| o.status.clone())
-            }
-            OperationKind::DataMigrate => {
-                stores.migrates.get(&ObjectRef::new(name).within(namespace)).map(|o| o.status.clone())
-            }
-            OperationKind::DataBackup => {
-                stores.backups.get(&ObjectRef::new(name).within(namespace)).map(|o| o.status.clone())
-            }
-            OperationKind::DataProcess => {
-                stores.processes.get(&ObjectRef::new(name).within(namespace)).map(|o| o.status.clone())
-            }
-        };
-        Before { operation: before.clone(), status: status.map(Option::unwrap_or_default) }
+        let found = self.datasets.stores.operation(before.kind, namespace, &before.name);
+        let (policy, status) = found.map(|(policy, status)| (policy, Some(status))).unwrap_or_default();
+        Before { operation: before.clone(), policy, status }
     }
 
     /// What has happened that the operation waits for; of what it does not wait for nothing is asked.
@@ -457,17 +447,15 @@ impl Context {
         // For a load a node counts once its agent has the Dataset on a mount: before that it would be passed over.
         let loads = nodes.is_some() && K::KIND == OperationKind::DataLoad;
         let may_hold = loads.then(|| self.agents.candidates(&format!("{namespace}/{name}")));
-        let counts = |node: &&Arc<Node>| {
-            let name = node.metadata.name.as_deref().unwrap_or_default();
-            may_hold.as_ref().is_none_or(|all| all.binary_search_by(|held| (**held).cmp(name)).is_ok())
-        };
-        let came = nodes.iter().flatten().filter(counts);
-        let came = came.filter_map(|node| node.metadata.creation_timestamp.as_ref());
+        let came = nodes.iter().flatten().filter_map(|node| {
+            let metadata = &node.metadata;
+            Some((metadata.name.as_deref()?, metadata.creation_timestamp.as_ref()?.0))
+        });
         events::happened(&Known {
             measure: self.datasets.measured.dataset(namespace, name),
             idle_limit: self.datasets.stores.dataset(namespace, name).map(|found| found.spec.idle_seconds()),
             created: operation.meta().creation_timestamp.as_ref().map(|time| time.0),
-            newest_node: came.map(|time| time.0).max(),
+            newest_node: events::newest(came, may_hold.as_deref()),
         })
     }
 
@@ -491,8 +479,7 @@ impl Context {
                 phase: status.phase.name().into(),
                 since: since.clone(),
             };
-            let uid = dataset.uid().unwrap_or_default();
-            self.datasets.last_operations.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, last);
+            self.datasets.touched(dataset.uid().unwrap_or_default(), last);
             self.datasets.stores.wakes.dataset(&dataset.namespace().unwrap_or_default(), &dataset.name_any());
         }
     }

@@ -4,18 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use operator_api::crd::DataLoad;
 use operator_api::crd::operation::{
     Event, OperationKind, OperationPhase, OperationRef, OperationStatus, Policy, Progress, Timing,
 };
 use proptest::prelude::*;
-use serde_json::json;
 
 use super::events::Happened;
-use super::load::{self, Ground};
 use super::timing::{Act, Before, Decision, Outcome, Seen, backoff, decide};
-use crate::inventory::{CHUNK, Name, Version};
-use crate::reconcile::agents::Standing;
 
 fn start() -> Timestamp {
     "2026-11-24T09:00:30Z".parse().unwrap()
@@ -32,6 +27,8 @@ struct Life {
     invalid: Option<String>,
     ready: Result<(), String>,
     lost: Option<String>,
+    awaited: bool,
+    generation: i64,
 }
 
 impl Life {
@@ -46,6 +43,8 @@ impl Life {
             invalid: None,
             ready: Ok(()),
             lost: None,
+            awaited: false,
+            generation: 1,
         }
     }
 
@@ -53,9 +52,10 @@ impl Life {
         let decision = decide(&Seen {
             timing: &self.timing,
             status: self.status.clone(),
-            generation: Some(1),
+            generation: Some(self.generation),
             created: start(),
             before: self.before.clone(),
+            awaited: self.awaited,
             events: self.events.clone(),
             invalid: self.invalid.clone(),
             ready: self.ready.clone(),
@@ -258,6 +258,7 @@ fn events_are_served_once_each() {
 fn it_runs_after_all_of_them_and_says_for_which_it_waits() {
     let before = |name: &str, status: Option<OperationStatus>| Before {
         operation: OperationRef { kind: OperationKind::DataProcess, name: name.into() },
+        policy: Policy::Once,
         status,
     };
     let good = OperationStatus {
@@ -279,6 +280,74 @@ fn it_runs_after_all_of_them_and_says_for_which_it_waits() {
     life.before = vec![before("one", Some(good.clone())), before("two", Some(good))];
     assert_eq!(life.look().act, Some(Act::Start { run: 1, attempt: 0 }));
     assert_eq!(life.reason("Waiting"), "");
+}
+
+#[test]
+fn who_is_awaited_stays_beyond_its_time() {
+    let mut life = Life::new(Timing { ttl_seconds_after_finished: Some(0), ..timing(Policy::Once) });
+    life.look();
+    life.awaited = true;
+    life.end(done());
+    assert_eq!(life.after(3_600).act, None);
+    life.awaited = false;
+    assert_eq!(life.look().act, Some(Act::Delete));
+}
+
+#[test]
+fn again_and_again_after_one_that_runs_once_or_again_and_again_itself() {
+    let time = |seconds: i64| {
+        let at = start().checked_add(SignedDuration::from_secs(seconds)).unwrap();
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at))
+    };
+    let before = |policy, phase, done| Before {
+        operation: OperationRef { kind: OperationKind::DataProcess, name: "one".into() },
+        policy,
+        status: Some(OperationStatus {
+            phase,
+            last_successful_time: time(done),
+            ..OperationStatus::default()
+        }),
+    };
+    let cron = || Timing { schedule: Some("*/5 * * * *".into()), ..timing(Policy::Cron) };
+    let mut life = Life::new(cron());
+    life.before = vec![before(Policy::Once, OperationPhase::Complete, 0)];
+    for run in 1..4 {
+        assert_eq!(
+            life.after(300).act,
+            Some(Act::Start { run, attempt: 0 }),
+            "it has ended well, once and for all"
+        );
+        life.end(done());
+    }
+    let mut life = Life::new(cron());
+    life.before = vec![before(Policy::Cron, OperationPhase::Pending, 0)];
+    assert_eq!(life.after(300).act, Some(Act::Start { run: 1, attempt: 0 }));
+    life.end(done());
+    assert_eq!(life.after(300).act, None);
+    assert!(life.reason("Waiting").contains("has not ended well again since"), "{}", life.reason("Waiting"));
+    life.before = vec![before(Policy::Cron, OperationPhase::Pending, 600)];
+    assert_eq!(life.look().act, Some(Act::Start { run: 2, attempt: 0 }));
+}
+
+#[test]
+fn what_was_changed_after_it_had_begun_is_not_passed_for_done() {
+    let mut life = Life::new(timing(Policy::Once));
+    life.look();
+    life.generation = 2;
+    life.look();
+    assert_eq!(life.status.observed_generation, Some(1), "the run is of the spec it was begun with");
+    life.end(done());
+    let news = life.look().news.unwrap();
+    assert_eq!((life.status.phase, life.status.observed_generation), (OperationPhase::Complete, Some(1)));
+    assert_eq!((news.bad, news.reason), (true, "Changed"));
+    assert!(life.reason("Waiting").contains("make another operation"));
+    assert_eq!(life.look().news, None, "said once");
+    // It is to run at times now.
+    life.timing = Timing { schedule: Some("*/5 * * * *".into()), ..timing(Policy::Cron) };
+    life.generation = 3;
+    assert_eq!(life.look().act, None);
+    assert_eq!((life.status.phase, life.status.observed_generation), (OperationPhase::Pending, Some(3)));
+    assert_eq!(life.after(300).act, Some(Act::Start { run: 2, attempt: 0 }));
 }
 
 #[test]
@@ -345,146 +414,4 @@ proptest! {
             }
         }
     }
-}
-
-fn a_load(spec: serde_json::Value) -> DataLoad {
-    serde_json::from_value(json!({"metadata": {"name": "l", "namespace": "a", "uid": "u"}, "spec": spec}))
-        .unwrap()
-}
-
-fn nodes(count: usize) -> Vec<Name> {
-    (0..count).map(|i| format!("node-{i}").into()).collect()
-}
-
-#[test]
-fn a_whole_dataset_goes_round_the_nodes_in_pieces() {
-    let load = a_load(json!({"dataset": {"name": "d"}, "replicas": 2}));
-    let candidates = nodes(4);
-    let ground = Ground {
-        dataset: "a/d".into(),
-        candidates: &candidates,
-        version: Some((Version(7), Some(10 * CHUNK + 1))),
-    };
-    assert_eq!(load::obstacle(&load, &ground), None);
-    let wishes = load::plan(&load, 1, 0, &ground);
-    let mut copies = [0; 11];
-    let mut by_node: BTreeMap<Name, u32> = BTreeMap::new();
-    for wish in &wishes {
-        let (version, ranges) = wish.chunks.clone().unwrap();
-        assert_eq!(version, Version(7));
-        for chunk in ranges.into_iter().flatten() {
-            copies[chunk as usize] += 1;
-            *by_node.entry(wish.node.clone()).or_default() += 1;
-        }
-    }
-    assert_eq!(copies, [2; 11]);
-    assert!(by_node.values().all(|&chunks| (4..=7).contains(&chunks)), "{by_node:?}");
-    let ids: std::collections::BTreeSet<_> = wishes.iter().map(|wish| (&wish.node, &wish.id)).collect();
-    assert_eq!(ids.len(), wishes.len());
-    assert!(wishes.iter().all(|wish| wish.id.len() <= 128));
-    assert_eq!(wishes, load::plan(&load, 1, 0, &ground), "the same after a restart");
-}
-
-#[test]
-fn an_end_is_no_end_of_another_piece_or_version() {
-    let load = a_load(json!({"dataset": {"name": "d"}}));
-    let ids = |count: usize, version: u128| {
-        let candidates = nodes(count);
-        let version = Some((Version(version), Some(100 * CHUNK)));
-        let ground = Ground { dataset: "a/d".into(), candidates: &candidates, version };
-        load::plan(&load, 1, 0, &ground).into_iter().map(|wish| wish.id).collect::<Vec<_>>()
-    };
-    let asked = ids(4, 7);
-    // Whoever leads next plans with the agents that are back, or finds that the stores have changed.
-    for other in [ids(3, 7), ids(4, 8)] {
-        assert!(asked.iter().all(|id| !other.contains(id)), "{asked:?} and {other:?}");
-    }
-}
-
-#[test]
-fn what_was_begun_before_waits_for_agents_to_come_back() {
-    let (early, late) = (Some(Duration::from_secs(5)), Some(Duration::from_secs(20)));
-    assert!(load::settles(OperationPhase::Executing, early));
-    assert!(!load::settles(OperationPhase::Executing, late));
-    assert!(!load::settles(OperationPhase::Pending, early), "nobody has any of it in hand");
-}
-
-#[test]
-fn paths_go_whole_to_as_many_nodes_as_asked() {
-    let load = a_load(json!({"dataset": {"name": "d"}, "pin": true, "priority": 80,
-        "target": [{"path": "/train/", "replicas": 3}, {"path": "/val"}]}));
-    let candidates = nodes(4);
-    let ground = Ground { dataset: "a/d".into(), candidates: &candidates, version: None };
-    let wishes = load::plan(&load, 2, 1, &ground);
-    let of = |path: &str| {
-        wishes
-            .iter()
-            .filter(|w| w.path == path)
-            .map(|w| w.node.clone())
-            .collect::<std::collections::BTreeSet<_>>()
-    };
-    assert_eq!((of("train").len(), of("val").len(), wishes.len()), (3, 1, 4));
-    assert!(wishes.iter().all(|wish| wish.pin && wish.chunks.is_none()));
-    assert!(wishes[0].priority > wishes[3].priority);
-    let few = nodes(2);
-    let ground = Ground { candidates: &few, ..ground };
-    assert!(load::obstacle(&load, &ground).unwrap().contains("3 nodes are to hold it, and the agents of 2"));
-}
-
-#[test]
-fn a_load_is_asked_for_whole_or_not_at_all() {
-    let candidates = nodes(256);
-    let version = Some((Version(7), Some(1_000 * CHUNK)));
-    let ground = Ground { dataset: "a/d".into(), candidates: &candidates, version };
-    // As many pieces as nodes would be 4,352 wishes: they are cut less fine.
-    let whole = a_load(json!({"dataset": {"name": "d"}, "replicas": 17}));
-    assert_eq!(load::obstacle(&whole, &ground), None);
-    let wishes = load::plan(&whole, 1, 0, &ground);
-    let mut copies = [0; 1_000];
-    wishes
-        .iter()
-        .flat_map(|wish| wish.chunks.clone().unwrap().1)
-        .flatten()
-        .for_each(|c| copies[c as usize] += 1);
-    assert!(copies == [17; 1_000] && wishes.len() <= 4_096, "{} wishes", wishes.len());
-
-    let targets = |count: usize| (0..count).map(|i| json!({"path": format!("/{i}")})).collect::<Vec<_>>();
-    let many = |count| a_load(json!({"dataset": {"name": "d"}, "replicas": 17, "target": targets(count)}));
-    assert_eq!(load::obstacle(&many(240), &ground), None);
-    assert_eq!(load::plan(&many(240), 1, 0, &ground).len(), 240 * 17);
-    let why = load::obstacle(&many(256), &ground).unwrap();
-    assert!(why.contains("4352 parts to load") && why.contains("fewer targets or replicas"), "{why}");
-    assert_eq!(load::plan(&many(256), 1, 0, &ground), [], "nothing that would pass for all of it");
-}
-
-#[test]
-fn a_version_that_is_not_there_is_said() {
-    let text = Version(9).text();
-    let load = a_load(json!({"dataset": {"name": "d"}, "version": text}));
-    let candidates = nodes(1);
-    let ground = |version| Ground { dataset: "a/d".into(), candidates: &candidates, version };
-    assert_eq!(load::obstacle(&load, &ground(Some((Version(9), None)))), None);
-    assert!(load::obstacle(&load, &ground(Some((Version(8), None)))).unwrap().contains("any more"));
-    assert!(load::obstacle(&load, &ground(None)).unwrap().contains("no agent has told"));
-}
-
-#[test]
-fn a_load_is_done_when_every_wish_is() {
-    let at = |standing| (Name::from("n"), standing);
-    let going = |bytes, total| at(Standing::Going { bytes, total });
-    let end = at(Standing::Done { bytes: 100 });
-    assert_eq!(load::outcome(&[]), Outcome::Absent, "nobody was asked: nothing is done");
-    let Outcome::Running(progress) = load::outcome(&[end.clone(), going(50, 100)]) else { panic!("it runs") };
-    assert_eq!((progress.percentage.as_str(), progress.bytes_total), ("75%", Some(200)));
-    let Outcome::Running(progress) = load::outcome(&[end.clone(), going(100, 100)]) else {
-        panic!("it runs")
-    };
-    assert_eq!(progress.percentage, "99%");
-    let Outcome::Running(progress) = load::outcome(&[end.clone(), at(Standing::Waiting)]) else {
-        panic!("it runs")
-    };
-    assert_eq!((progress.percentage.as_str(), progress.bytes_total), ("100B of Unknown", None));
-    let bad = at(Standing::Failed { bytes: 3, why: "no room".into() });
-    assert!(matches!(load::outcome(&[bad.clone(), going(1, 2)]), Outcome::Running(_)), "the others go on");
-    assert_eq!(load::outcome(&[end, bad]), Outcome::Failed("node n: no room".into()));
 }

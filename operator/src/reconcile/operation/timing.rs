@@ -59,6 +59,7 @@ impl Outcome {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Before {
     pub operation: OperationRef,
+    pub policy: Policy,
     /// None: it is not there.
     pub status: Option<OperationStatus>,
 }
@@ -71,6 +72,8 @@ pub struct Seen<'a> {
     pub generation: Option<i64>,
     pub created: Timestamp,
     pub before: Vec<Before>,
+    /// Another operation runs after this one, and may yet ask how it ended.
+    pub awaited: bool,
     pub events: Happened,
     /// What speaks against the operation as it is written.
     pub invalid: Option<String>,
@@ -121,18 +124,38 @@ pub fn backoff(failures: i32) -> Duration {
 
 pub fn decide(seen: &Seen<'_>) -> Decision {
     let mut status = seen.status.clone();
-    status.observed_generation = seen.generation;
     // It may come again, also where it was over while a run was under way.
     status.served_events.retain(|served| !seen.events.over.contains(&served.event));
     let decision = Decision { status, act: None, look_again: None, news: None };
     match seen.status.phase {
+        // What is under way is of the spec that it was begun with.
         OperationPhase::Executing => running(seen, decision),
-        OperationPhase::Pending => pending(seen, decision),
-        OperationPhase::Complete | OperationPhase::Failed => over(seen, decision),
+        OperationPhase::Complete | OperationPhase::Failed if seen.timing.policy == Policy::Once => {
+            over(seen, decision)
+        }
+        // One that was to run once, and now is to run again.
+        OperationPhase::Pending | OperationPhase::Complete | OperationPhase::Failed => {
+            pending(seen, decision)
+        }
     }
 }
 
 fn over(seen: &Seen<'_>, mut decision: Decision) -> Decision {
+    let answered = seen.status.observed_generation;
+    if answered.is_some() && answered != seen.generation {
+        let had = decision.status.conditions.clone();
+        let note = "its spec was changed after its run had begun, and that change is not run: make another operation; \
+                    ttlSecondsAfterFinished alone still counts";
+        say(seen, &mut decision.status, condition::WAITING, true, "Changed", note.into());
+        if decision.status.conditions != had {
+            decision.news = Some(News { bad: true, reason: "Changed", note: note.into() });
+        }
+    }
+    // Who runs after it would wait for ever for one that has gone.
+    if seen.awaited {
+        decision.look_again = seen.timing.ttl_seconds_after_finished.map(|_| LOOK);
+        return decision;
+    }
     let Some(ttl) = seen.timing.ttl_seconds_after_finished else { return decision };
     let ended = seen.status.completion_time.as_ref().map_or(seen.now, |time| time.0);
     match until(add(ended, ttl), seen.now) {
@@ -235,6 +258,8 @@ fn ended(status: &mut OperationStatus, began: Timestamp, now: Timestamp) {
 }
 
 fn pending(seen: &Seen<'_>, mut decision: Decision) -> Decision {
+    decision.status.observed_generation = seen.generation;
+    decision.status.phase = OperationPhase::Pending;
     if seen.timing.suspend {
         return wait(seen, decision, "Suspended", "suspend is set: take it out to go on".into(), None);
     }
@@ -348,7 +373,8 @@ fn event(seen: &Seen<'_>, status: &mut OperationStatus) -> Due {
     if new { Due::Now } else { Due::Event }
 }
 
-/// Why it has to wait for an operation before it. Each must have ended well since this one last began.
+/// Why it has to wait for an operation before it. Each must have ended well since this one last began; one that runs once has
+/// when it has ended well at all.
 fn after(seen: &Seen<'_>) -> Option<String> {
     let last = seen.status.start_time.as_ref().map(|time| time.0);
     seen.before.iter().find_map(|before| {
@@ -360,6 +386,14 @@ fn after(seen: &Seen<'_>) -> Option<String> {
         match (done, last) {
             (Some(done), Some(last)) if done >= last => None,
             (Some(_), None) => None,
+            (Some(_), Some(_))
+                if before.policy == Policy::Once && status.phase == OperationPhase::Complete =>
+            {
+                None
+            }
+            (Some(_), Some(_)) => Some(format!(
+                "{name}, which it runs after, has not ended well again since this one last began"
+            )),
             _ if status.phase == OperationPhase::Failed => Some(format!(
                 "{name}, which it runs after, has failed: make it anew, or take it out of runAfter"
             )),
@@ -394,7 +428,6 @@ fn wait(
     why: String,
     look_again: Option<Duration>,
 ) -> Decision {
-    decision.status.observed_generation = seen.generation;
     say(seen, &mut decision.status, condition::WAITING, true, reason, why);
     decision.look_again = look_again;
     decision
@@ -410,7 +443,7 @@ fn say(seen: &Seen<'_>, status: &mut OperationStatus, type_: &str, is: bool, rea
         status: if is { "True" } else { "False" }.into(),
         reason: reason.into(),
         message,
-        observed_generation: seen.generation,
+        observed_generation: status.observed_generation,
         last_transition_time: Time(seen.now),
     };
     set_condition(&mut status.conditions, condition);
