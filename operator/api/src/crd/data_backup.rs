@@ -12,7 +12,9 @@ use super::operation::{OperationStatus, Timing};
 pub enum BackupContent {
     /// The Dataset object itself, without secrets.
     Metadata,
-    /// The manifests of its versions.
+    /// Its versions' digests and totals, and of each mount that the Job can list (s3://, pvc://, one file of http(s)://,
+    /// and nfs:// where it is all of the Dataset) path, size, time and the store's mark of every file: no content, and nothing
+    /// that is restored, but what stores are compared with when the backup is read again.
     Manifests,
     /// The AccessProfiles of workloads that read it.
     Profiles,
@@ -30,7 +32,7 @@ pub enum BackupContent {
     derive = "PartialEq",
     shortname = "hbackup",
     category = "headrace",
-    doc = "Keeps a Dataset's metadata, manifests and learned profiles where they can be restored from.",
+    doc = "Keeps a Dataset's metadata and learned profiles where they can be restored from, and manifests of its mounts, with which stores can be compared.",
     printcolumn(name = "Dataset", type_ = "string", json_path = ".spec.dataset"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress.percentage"),
@@ -53,7 +55,8 @@ pub struct DataBackupSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub encrypt_options: Vec<EncryptOption>,
-    /// What is kept. Absent: everything.
+    /// What is kept. Absent: everything, manifests of the mounts that can be listed. Manifests that are named here and can be
+    /// had of no mount are a failure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3))]
     #[x_kube(merge_strategy = ListMerge::Set)]

@@ -18,14 +18,14 @@ use super::common::EncryptOption;
     validation = Rule::new("!has(self.path) || (self.path.startsWith('/') && !self.path.matches('(^|/)[.][.](/|$)'))").message("path must be absolute and without '..', such as /train"),
 )]
 pub struct Mount {
-    /// URL of the data, such as `nfs://host/export`, `juicefs://name/folder`, `mounted://source/folder` (a file system as
+    /// URL of the data, such as `nfs://host/export`, `juicefs://name/folder` (the name is needed: nodes know it by that), `mounted://source/folder` (a file system as
     /// a node's mountinfo names it), `s3://bucket/train`, `https://host/data`, `pvc://claim/folder` or `local:///mnt/data`.
     /// Until the data path exists only the first three can be seen on nodes. A Dataset of one nfs:// mount whose path is `/`
     /// has a volume that every kubelet mounts; all else something else has to mount.
     #[schemars(length(min = 5, max = 2048), regex(pattern = r"^[a-z][a-z0-9+.-]*://[^\s]*$"))]
     pub mount_point: String,
     /// Options for the store's client: of an nfs:// volume those of mount.nfs, as they were when it was made; of others for
-    /// the data path to come. Never secrets: those are `encryptOptions`.
+    /// the data path to come. A DataBackup lists s3:// mounts with them. Never secrets: those are `encryptOptions`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub options: BTreeMap<String, String>,
@@ -40,7 +40,7 @@ pub struct Mount {
     /// Refuse writes below this mount: of an nfs:// volume now, else for the data path to come.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read_only: bool,
-    /// Options whose values are secrets, for the data path to come.
+    /// Options whose values are secrets, for the data path to come; a DataBackup lists s3:// mounts with them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]

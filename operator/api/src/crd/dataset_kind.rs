@@ -44,11 +44,13 @@ pub struct DatasetSpec {
     /// The stores and where they are seen in the Dataset.
     #[schemars(length(min = 1, max = 32))]
     pub mounts: Vec<Mount>,
-    /// Options for every mount, for the data path to come; a mount's own win.
+    /// Options for every mount, for the data path to come (a DataBackup lists s3:// mounts with
+    /// them); a mount's own win, whichever of them are secret.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub shared_options: BTreeMap<String, String>,
-    /// Secret options for every mount; a mount's own win.
+    /// Options for every mount whose values are secrets, for the data path to come (a DataBackup lists s3:// mounts with
+    /// them); a mount's own win, whichever of them are secret.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]

@@ -1,6 +1,6 @@
 //! What speaks against a Dataset.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Toleration;
 
@@ -8,15 +8,25 @@ use super::known::Known;
 use super::nfs;
 use super::quantity;
 use super::refusal::{Refusal, Refusals};
+use super::secret::{self, Secret};
 use super::url::StoreUrl;
 use crate::crd::Dataset;
 use crate::crd::dataset::{CacheSpec, Mount, Sharing};
+use crate::crd::dataset_kind::DatasetSpec;
 
 pub fn judge(namespace: &str, dataset: &Dataset, known: &dyn Known) -> Result<(), Refusal> {
     let name = dataset.metadata.name.as_deref().unwrap_or_default();
     let mut refusals = Refusals::default();
     mounts(&dataset.spec.mounts, &mut refusals);
-    secrets("sharedOptions", dataset.spec.shared_options.keys(), &mut refusals);
+    let DatasetSpec { shared_options, shared_encrypt_options, .. } = &dataset.spec;
+    secrets("sharedOptions", "sharedEncryptOptions", shared_options, &mut refusals);
+    // A mount's own win over the shared ones, in clear or secret; of two that are both shared neither does.
+    for option in shared_encrypt_options.iter().filter(|option| shared_options.contains_key(&option.name)) {
+        refusals.add(format!(
+            "option {} is in sharedOptions and in sharedEncryptOptions: take it out of sharedOptions",
+            option.name
+        ));
+    }
     if let Some(space) = &dataset.spec.cache {
         cache(space, known, &mut refusals);
     }
@@ -47,7 +57,7 @@ fn mounts(mounts: &[Mount], refusals: &mut Refusals) {
         if !places.insert(clean.join("/")) {
             refusals.add(format!("two mounts are seen at {place}: give one of them another path"));
         }
-        secrets(&format!("options of mount {place}"), mount.options.keys(), refusals);
+        secrets(&format!("options of mount {place}"), "encryptOptions", &mount.options, refusals);
         for option in &mount.encrypt_options {
             if mount.options.contains_key(&option.name) {
                 refusals.add(format!(
@@ -59,17 +69,14 @@ fn mounts(mounts: &[Mount], refusals: &mut Refusals) {
     }
 }
 
-/// Words in the names of options whose values are never for everybody to read.
-const SECRET_WORDS: [&str; 5] = ["secret", "password", "passwd", "privatekey", "private_key"];
-
-fn secrets<'a>(place: &str, names: impl Iterator<Item = &'a String>, refusals: &mut Refusals) {
-    for name in names {
-        let lower = name.to_ascii_lowercase();
-        if SECRET_WORDS.iter().any(|word| lower.contains(word)) {
-            refusals.add(format!(
-                "{place} hold '{name}' in the clear: put the value into a Secret and name it in encryptOptions"
-            ));
-        }
+fn secrets(place: &str, instead: &str, options: &BTreeMap<String, String>, refusals: &mut Refusals) {
+    for (name, value) in options {
+        let what = match secret::found(name, value) {
+            None => continue,
+            Some(Secret::ByName) => format!("hold '{name}' in the clear"),
+            Some(Secret::Password) => format!("hold a password in the value of '{name}'"),
+        };
+        refusals.add(format!("{place} {what}: put the value into a Secret and name it in {instead}"));
     }
 }
 

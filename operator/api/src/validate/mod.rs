@@ -14,6 +14,8 @@ pub mod url;
 
 pub mod nfs;
 
+pub mod secret;
+
 pub mod schedule;
 
 pub mod graph;

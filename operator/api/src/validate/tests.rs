@@ -90,6 +90,10 @@ fn datasets_that_cannot_work_are_refused_with_what_to_change() {
             json!({"mounts": [{"mountPoint": "s3://b", "name": "x", "options": {"aws.secretKey": "hush"}}]}),
             "in the clear",
         ),
+        (
+            json!({"mounts": [mount], "sharedOptions": {"metaurl": "redis://:hush@h/1"}}),
+            "sharedOptions hold a password in the value of 'metaurl': put the value into a Secret and name it in shared",
+        ),
         (json!({"mounts": [mount], "cache": {"quota": "2Ti"}}), "above what any node can cache"),
         (
             json!({"mounts": [mount], "cache": {"tieredstore": {"levels": [
@@ -113,6 +117,61 @@ fn datasets_that_cannot_work_are_refused_with_what_to_change() {
     };
     for (spec, words) in cases {
         refused(&world, "Dataset", &dataset(spec), words);
+    }
+}
+
+#[test]
+fn what_fluid_writes_and_nobody_here_could_find_is_refused_with_what_to_write() {
+    for (url, words) in [
+        ("juicefs:///", ["write juicefs://NAME/folder", "/proc/mounts has JuiceFS:NAME"]),
+        ("juicefs:///demo", ["write juicefs://NAME/folder", "takes the name from a Secret"]),
+        (
+            "demofs:///",
+            [
+                "demofs:// is no store that is known",
+                "mounted://SOURCE/folder with the SOURCE of /proc/mounts",
+            ],
+        ),
+        ("demofs://host/x", ["a slash in it as %2F", "known are s3, gs"]),
+        ("dataset://default/phy", ["spec.sharing.grants", "use the claim that is then made here"]),
+        ("nfs://nas:/export", ["its host and port cannot be told", "write nfs://host/export"]),
+    ] {
+        let spec = json!({"mounts": [{"mountPoint": url, "name": "x"}]});
+        for words in words {
+            refused(&World::default(), "Dataset", &dataset(spec.clone()), words);
+        }
+    }
+    // What they say instead is understood, and found on nodes.
+    for (url, source) in [("juicefs://data/demo", "JuiceFS:data"), ("mounted://demofs:%2Fx/y", "demofs:/x")] {
+        assert_eq!(StoreUrl::parse(url).unwrap().mounted().unwrap().0, source);
+    }
+}
+
+#[test]
+fn one_option_in_two_places_is_refused_where_no_rule_says_which_wins() {
+    let secret =
+        |name: &str| json!([{"name": name, "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]);
+    let judged = |shared: Value, shared_secret: Value, own: Value, own_secret: Value| {
+        let mount =
+            json!({"mountPoint": "s3://b", "name": "x", "options": own, "encryptOptions": own_secret});
+        let spec = json!({"mounts": [mount], "sharedOptions": shared, "sharedEncryptOptions": shared_secret});
+        object("Dataset", "a", &dataset(spec), &World::default()).err().map(|refusal| refusal.to_string())
+    };
+    let (plain, hidden) = (json!({"endpoint": "http://h"}), secret("endpoint"));
+    let (no, none) = (json!({}), json!([]));
+    for (shared, shared_secret, own, own_secret, words) in [
+        (&plain, &hidden, &no, &none, Some("is in sharedOptions and in sharedEncryptOptions")),
+        (&no, &none, &plain, &hidden, Some("is in options and in encryptOptions")),
+        (&plain, &none, &plain, &none, None),
+        (&plain, &none, &no, &hidden, None),
+        (&no, &hidden, &plain, &none, None),
+        (&no, &hidden, &no, &hidden, None),
+    ] {
+        let said = judged(shared.clone(), shared_secret.clone(), own.clone(), own_secret.clone());
+        match words {
+            None => assert_eq!(said, None, "a mount's own wins"),
+            Some(words) => assert!(said.as_ref().is_some_and(|said| said.contains(words)), "{said:?}"),
+        }
     }
 }
 

@@ -27,8 +27,22 @@ pub struct StoreUrl {
 pub enum UrlError {
     #[error("it has no scheme: write it like s3://bucket/folder")]
     Shape,
-    #[error("{scheme}:// is no store that is known; known are {}", SCHEMES.join(", "))]
+    #[error(
+        "{scheme}:// is no store that is known; what a node mounts by a name of its own, such as a ThinRuntime's, is \
+         mounted://SOURCE/folder with the SOURCE of /proc/mounts, a slash in it as %2F; known are {}",
+        SCHEMES.join(", ")
+    )]
     Scheme { scheme: String },
+    #[error(
+        "it is Fluid's reference to another Dataset, which is a grant here: have that one's owner name this namespace in \
+         its spec.sharing.grants, and use the claim that is then made here"
+    )]
+    Reference,
+    #[error(
+        "it does not say which JuiceFS: Fluid takes the name from a Secret, and nodes know a mount by it alone; write \
+         juicefs://NAME/folder where /proc/mounts has JuiceFS:NAME"
+    )]
+    Juicefs,
     #[error("it holds a user name or password: name the Secret in encryptOptions instead")]
     Credentials,
     #[error("it names no {what}: write it like {example}")]
@@ -49,6 +63,9 @@ impl StoreUrl {
     pub fn parse(text: &str) -> Result<Self, UrlError> {
         let (scheme, rest) = text.split_once("://").ok_or(UrlError::Shape)?;
         let scheme = scheme.to_ascii_lowercase();
+        if scheme == "dataset" {
+            return Err(UrlError::Reference);
+        }
         if !SCHEMES.contains(&scheme.as_str()) {
             return Err(UrlError::Scheme { scheme: scheme.chars().take(32).collect() });
         }
@@ -70,6 +87,7 @@ impl StoreUrl {
             "local" => None,
             "pvc" => Some(("claim", "pvc://claim/folder")),
             "mounted" => Some(("mount source", "mounted://nas:%2Fexport/folder")),
+            "juicefs" if authority.is_empty() => return Err(UrlError::Juicefs),
             "juicefs" => Some(("file system", "juicefs://data/folder")),
             "http" | "https" | "nfs" | "lustre" | "cephfs" | "hdfs" | "webhdfs" => {
                 Some(("host", "https://host/folder"))
