@@ -1,18 +1,22 @@
 //! A backup as bytes: what it holds, how it is read again. Pure.
 //!
-//! One sealed document: a line each for the Dataset, its versions and every AccessProfile. What comes out of it are
-//! objects for the apiserver, as it would take them from anybody: neither uids nor owners nor status.
+//! One sealed document: a line each for the Dataset, its versions, every file of its mounts and every AccessProfile. What
+//! comes out of it are objects for the apiserver, as it would take them from anybody: neither uids nor owners nor status.
 
 use serde_json::{Value, json};
 
-use crate::name::shown;
+use crate::manifest::{self, Manifest};
 use crate::sealed::{Format, SealError};
 use crate::task::Backup;
 
-pub const FORMAT: Format = Format { name: "headrace-backup", version: 1 };
+/// Version 1 had no manifests.
+pub const FORMAT: Format = Format { name: "headrace-backup", version: 2 };
 
-/// Bytes of an archive that are read. The operator hands over less than one MiB of profiles.
+/// Bytes of an archive that are read: [`manifest::MOST_BYTES`], less than one MiB of profiles, and the Dataset.
 pub const MOST_BYTES: u64 = 64 << 20;
+
+/// Characters of a comment's line: no longer URL is admitted.
+const LONGEST: usize = 3_000;
 
 const API: &str = "headrace.io/v1alpha1";
 
@@ -41,10 +45,18 @@ pub struct Content {
     pub objects: Vec<Value>,
     /// Versions as status had them.
     pub versions: Vec<Value>,
+    /// Of the Dataset's mounts, those that could not be listed among them.
+    pub manifests: Vec<Manifest>,
 }
 
-/// Gives the archive, and how many profiles are in it. `profiles` is what the variables hold, one behind the other.
-pub fn write(task: &Backup, profiles: Option<&str>, made: &str) -> Result<(Vec<u8>, usize), ArchiveError> {
+/// Gives the archive, and how many profiles are in it. `profiles` is what the variables hold, one behind the other;
+/// `manifests` are [`manifest::Lines`].
+pub fn write(
+    task: &Backup,
+    profiles: Option<&str>,
+    manifests: Vec<String>,
+    made: &str,
+) -> Result<(Vec<u8>, usize), ArchiveError> {
     let mut lines = Vec::new();
     if task.metadata {
         let metadata = json!({"name": task.name, "namespace": task.namespace});
@@ -56,6 +68,7 @@ pub fn write(task: &Backup, profiles: Option<&str>, made: &str) -> Result<(Vec<u
             lines.push(json!({"version": version}).to_string());
         }
     }
+    lines.extend(manifests);
     let mut count = 0;
     if let Some(text) = profiles {
         let wrong = |error: serde_json::Error| ArchiveError::Profiles(error.to_string());
@@ -108,16 +121,16 @@ pub fn read(bytes: &[u8]) -> Result<Content, ArchiveError> {
         } else if value["version"].is_object() {
             content.versions.push(value["version"].clone());
         } else {
-            return Err(wrong());
+            manifest::read(&value, &mut content.manifests).ok_or_else(wrong)?;
         }
     }
     Ok(content)
 }
 
-/// What kubectl takes: one document after another, and what a person should know in comments.
-pub fn yaml(content: &Content) -> String {
-    let Content { dataset, made, left_out, objects, versions } = content;
-    let line = |text: String| format!("# {}\n", shown(text.as_bytes()));
+/// What kubectl takes: one document after another, and what a person should know in comments; `remarks` are some more.
+pub fn yaml(content: &Content, remarks: &[String]) -> String {
+    let Content { dataset, made, left_out, objects, versions, manifests: _ } = content;
+    let line = |text: String| comment(&text);
     let mut text = line(format!("Backup of Dataset {dataset}, made {made}: {} objects", objects.len()));
     if *left_out > 0 {
         text += &line(format!("{left_out} more AccessProfiles did not fit into it; they are learned anew"));
@@ -129,11 +142,18 @@ pub fn yaml(content: &Content) -> String {
             version["totalBytes"].as_u64().map_or_else(String::new, |bytes| format!(", {bytes} bytes"));
         text += &line(format!("version {name}{current}{bytes}"));
     }
+    text.extend(remarks.iter().map(|remark| comment(remark)));
     for object in objects {
         text += "---\n";
         text += &document(object);
     }
     text
+}
+
+/// One line, whatever is in it.
+fn comment(text: &str) -> String {
+    let text: String = text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    format!("# {text}\n")
 }
 
 fn document(object: &Value) -> String {
@@ -160,6 +180,8 @@ mod tests {
             to: End::Folder { at: "/to".into(), path: None },
             metadata: true,
             manifests: true,
+            named: false,
+            mounts: vec![],
             namespace: "n".into(),
             name: "d".into(),
             spec: json!({"mounts": [{"mountPoint": "s3://b/x", "name": "no"}], "accessModes": []}),
@@ -178,18 +200,22 @@ mod tests {
     #[test]
     fn what_went_in_comes_out_for_kubectl() {
         let profiles = json!([profile("p"), profile("q")]).to_string();
-        let (bytes, count) = write(&task(), Some(&profiles), "2026-11-24T00:00:00Z").unwrap();
+        let files = [json!({"manifest": {"at": "/x", "url": "s3://b", "files": 1}}), json!(["a", 1, 2])];
+        let files = files.map(|line| line.to_string()).to_vec();
+        let (bytes, count) = write(&task(), Some(&profiles), files, "2026-11-24T00:00:00Z").unwrap();
         assert_eq!(count, 2);
         let content = read(&bytes).unwrap();
         assert_eq!((content.objects.len(), content.versions.len(), content.left_out), (3, 1, 2));
+        assert_eq!((&*content.manifests[0].head.at, content.manifests[0].entries.len()), ("/x", 1));
         assert_eq!(content.objects[1]["metadata"], json!({"name": "p", "namespace": "n"}));
-        let text = yaml(&content);
+        let text = yaml(&content, &["a\nremark".to_owned()]);
         assert!(
             text.starts_with("# Backup of Dataset n/d, made 2026-11-24T00:00:00Z: 3 objects\n"),
             "{text}"
         );
         assert!(
             text.contains("# 2 more AccessProfiles")
+                && text.contains("\n# a remark\n")
                 && text.contains("# version ab, the current one, 7 bytes")
         );
         let documents: Vec<Value> =
@@ -200,13 +226,13 @@ mod tests {
 
     #[test]
     fn what_is_damaged_or_foreign_restores_nothing() {
-        let (bytes, _) = write(&task(), None, "now").unwrap();
+        let (bytes, _) = write(&task(), None, vec![], "now").unwrap();
         assert!(matches!(read(&bytes[..bytes.len() / 2]), Err(ArchiveError::Seal(SealError::Cut))));
         let secret = json!({"object": {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}}});
         let bytes = FORMAT.seal(Value::Null, &[secret.to_string()]);
         assert_eq!(read(&bytes), Err(ArchiveError::Line(2)));
         for bad in ["", "{}", "[1]", "[{\"metadata\":{}}]"] {
-            assert!(write(&task(), Some(bad), "now").is_err(), "{bad}");
+            assert!(write(&task(), Some(bad), vec![], "now").is_err(), "{bad}");
         }
     }
 

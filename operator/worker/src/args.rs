@@ -14,7 +14,7 @@ pub const TASK: &str = "HEADRACE_TASK";
 #[command(
     name = "headrace-worker",
     version,
-    after_help = "Exit status: 0 done; 1 failed, trying again may help; 2 trying again cannot help: task or command line are wrong, or the sentence says what to change; 130, 143 told to stop, goes on where it was when started again."
+    after_help = "Exit status: 0 done; 1 failed, trying again may help; 2 trying again cannot help: task or command line are wrong, or the sentence says what to change; 3 restored, and a store is not as the manifest says; 130, 143 told to stop, goes on where it was when started again."
 )]
 pub struct Args {
     /// Where the result goes, as JSON: the pod's termination message. A place that cannot be written is told, and changes
@@ -33,6 +33,10 @@ pub enum Command {
         /// AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT.
         #[arg(value_name = "FILE|URL")]
         from: PathBuf,
+        /// Compare a mount's manifest with what PLACE holds now: a folder, s3://bucket/folder or https://host/file.
+        /// MOUNT is where the Dataset has it, and may be left out where there is one. As often as there are mounts.
+        #[arg(long, value_name = "[MOUNT=]PLACE")]
+        against: Vec<String>,
     },
 }
 

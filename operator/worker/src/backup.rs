@@ -4,13 +4,19 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::archive::{self, ArchiveError, MOST_BYTES};
 use crate::hex;
+use crate::manifest::Lines;
 use crate::migrate::process;
+use crate::mounts::{self, Mount};
 use crate::name::Name;
 use crate::place::bucket::Patience;
 use crate::place::{Place, PlaceError};
 use crate::report::Report;
 use crate::say::Say;
+use crate::stock;
 use crate::task::Backup;
+
+/// Mounts without a manifest that the result names.
+const NAMED: usize = 3;
 
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
@@ -26,6 +32,8 @@ pub enum BackupError {
         "{name} does not read back as it was written and was removed: do not trust that target before that is found"
     )]
     Altered { name: Name },
+    #[error("no mount of the Dataset can be listed, and manifests are asked for in include: {why}")]
+    Unlisted { why: String, is_final: bool },
     #[error("the name of the backup cannot be made: {0}")]
     Name(#[from] crate::name::NameError),
 }
@@ -35,6 +43,7 @@ impl BackupError {
     pub fn is_final(&self) -> bool {
         match self {
             Self::Archive(_) | Self::Missing { .. } | Self::Name(_) => true,
+            Self::Unlisted { is_final, .. } => *is_final,
             Self::To(_) | Self::Write { .. } | Self::Altered { .. } => false,
         }
     }
@@ -59,7 +68,8 @@ pub async fn run(
             Some(if names.is_empty() { "[]".to_owned() } else { text })
         }
     };
-    let (bytes, count) = archive::write(task, profiles.as_deref(), made)?;
+    let Listed { lines, missing, files } = listed(task, variable, patience, say).await?;
+    let (bytes, count) = archive::write(task, profiles.as_deref(), lines.into_lines(), made)?;
     let to = Place::open(&task.to, true, patience).await.map_err(BackupError::To)?;
     let time: String = made.chars().filter(char::is_ascii_alphanumeric).collect();
     // Two of one second are two: what another is writing is neither replaced nor read back, or removed, as one's own.
@@ -67,26 +77,93 @@ pub async fn run(
     let name = Name::parse(stem.as_bytes())?;
     let temporary = Name::parse(format!(".{stem}.tmp").as_bytes())?;
     let failed = |error| BackupError::Write { name: name.clone(), error };
-    to.put(&name, &temporary, bytes.clone()).await.map_err(failed)?;
+    // The digest stands for the bytes, which are many: both need not be in memory.
+    let (size, sum) = (bytes.len() as u64, digest(&SHA256, &bytes));
+    to.put(&name, &temporary, bytes).await.map_err(failed)?;
     let back = to.whole(&name, MOST_BYTES).await.map_err(failed)?;
-    if back != bytes {
+    if digest(&SHA256, &back).as_ref() != sum.as_ref() {
         to.remove(&name).await.map_err(failed)?;
         return Err(BackupError::Altered { name });
     }
-    say.line(&format!("{name}: {} bytes, {count} AccessProfiles, read back", bytes.len()));
-    let note = (task.left_out > 0).then(|| {
-        format!("{} AccessProfiles did not fit and are not in it: they are learned anew", task.left_out)
-    });
+    say.line(&format!("{name}: {size} bytes, {count} AccessProfiles, {files} files in manifests, read back"));
+    let mut notes = missing;
+    if task.left_out > 0 {
+        notes.insert(
+            0,
+            format!("{} AccessProfiles did not fit and are not in it: they are learned anew", task.left_out),
+        );
+    }
     Ok(Report {
         done: true,
         files: 1,
         files_total: 1,
-        bytes: bytes.len() as u64,
-        bytes_total: bytes.len() as u64,
-        digest: Some(hex::written(digest(&SHA256, &bytes).as_ref())),
-        note,
+        bytes: size,
+        bytes_total: size,
+        digest: Some(hex::written(sum.as_ref())),
+        note: (!notes.is_empty()).then(|| say.0.clean(&notes.join("; "))),
         ..Report::new()
     })
+}
+
+/// The Dataset's mounts as manifests.
+#[derive(Default)]
+struct Listed {
+    lines: Lines,
+    /// Sentences about those without one.
+    missing: Vec<String>,
+    files: u64,
+}
+
+/// Lists the mounts one after another, so that one list is in memory. What cannot be listed is told, and the rest is
+/// kept: a store that is away must not cost what no store has.
+async fn listed(
+    task: &Backup,
+    variable: &dyn Fn(&str) -> Option<String>,
+    patience: Patience,
+    say: &Say,
+) -> Result<Listed, BackupError> {
+    let mut found = Listed::default();
+    if !task.manifests {
+        return Ok(found);
+    }
+    let mounts = mounts::of(task, variable);
+    let (mut left_out, mut is_final) = (Vec::new(), true);
+    let count = mounts.len();
+    for Mount { at, url, end } in mounts {
+        let added = match end {
+            Err(why) => Err(why),
+            Ok(end) => match stock::take(&end, patience).await {
+                Ok((listing, version)) => {
+                    let added = found.lines.add(&at, &url, version, &listing);
+                    if added.is_ok() {
+                        found.files += listing.entries.len() as u64;
+                    }
+                    added
+                }
+                Err(error) => {
+                    is_final = false;
+                    Err(error.to_string())
+                }
+            },
+        };
+        if let Err(why) = added {
+            // Stores quote what they were sent, and the archive is for others to read.
+            let why = say.0.clean(&why);
+            found.lines.leave_out(&at, &url, &why);
+            left_out.push(format!("{}: {why}", crate::name::shown(at.as_bytes())));
+        }
+    }
+    left_out.iter().for_each(|why| say.line(&format!("no manifest of {why}")));
+    let all = left_out.len();
+    let told = left_out.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
+    let more = if all > NAMED { format!("; and {} more", all - NAMED) } else { String::new() };
+    if task.named && all == count {
+        return Err(BackupError::Unlisted { why: format!("{told}{more}"), is_final });
+    }
+    if all > 0 {
+        found.missing.push(format!("{all} of {count} mounts have no manifest: {told}{more}"));
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! A migration copies files between folders and buckets: each is digested on its way and read back before it counts,
 //! what is done is written down at the target, and a worker that was killed goes on from there. A backup keeps what
-//! no store has: the Dataset, its versions, what was learned. See docs/operator.md.
+//! no store has: the Dataset, its versions, what was learned, and which files the stores held. See docs/operator.md.
 
 pub mod hex;
 
@@ -19,6 +19,8 @@ pub mod stop;
 pub mod entry;
 
 pub mod options;
+
+pub mod uri;
 
 pub mod task;
 
@@ -41,6 +43,12 @@ pub mod ledger;
 pub mod report;
 
 pub mod migrate;
+
+pub mod stock;
+
+pub mod mounts;
+
+pub mod manifest;
 
 pub mod archive;
 

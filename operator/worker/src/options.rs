@@ -128,6 +128,12 @@ fn plain(name: &str) -> Option<&'static str> {
         .find(|known| letters.strip_suffix(known).is_some_and(|before| PREFIXES.contains(&before)))
 }
 
+/// Whether an option is meant for S3 here, or may say which server it is: the rest is other clients' tuning.
+pub fn concerns(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    plain(name).is_some() || lower.contains("endpoint") || lower.contains("region")
+}
+
 impl Settings {
     /// Whether a bucket's name means one bucket to both, as far as they say. Without an endpoint the name is the whole
     /// of AWS's, but in regions that are a world of their own (China's, GovCloud's).

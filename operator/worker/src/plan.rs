@@ -42,7 +42,8 @@ pub fn plan(listing: &Listing, only: Option<&Name>, journal: &mut Journal) -> Pl
     plan
 }
 
-fn target(name: &Name, only: Option<&Name>) -> Option<Name> {
+/// A name as it is below `only`; of `only` itself, where that is a file, its last part.
+pub fn target(name: &Name, only: Option<&Name>) -> Option<Name> {
     let Some(only) = only else { return Some(name.clone()) };
     if name == only { Some(name.last()) } else { below(name, only) }
 }

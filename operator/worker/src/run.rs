@@ -11,15 +11,19 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::args::{self, Args, Command, TASK};
 use crate::place::bucket::Patience;
 use crate::report::Report;
+use crate::restore::{self, Restored};
 use crate::say::Say;
 use crate::stop::Stop;
 use crate::task::{self, Task, TaskError};
-use crate::{backup, migrate, restore};
+use crate::{backup, migrate};
 
 const FAILED: u8 = 1;
 
 /// Another try cannot help. clap ends with it too; the operator's Jobs name it in their podFailurePolicy.
 pub const HOPELESS: u8 = 2;
+
+/// A store is not as a backup's manifest has it.
+const DIFFERS: u8 = 3;
 
 /// What is under way has so long to come to an end after SIGTERM; Kubernetes gives thirty seconds in all.
 const GRACE: Duration = Duration::from_secs(20);
@@ -37,20 +41,25 @@ pub fn run(args: &Args) -> ExitCode {
         }
     };
     match &args.command {
-        Some(Command::Restore { from }) => restored(&runtime, from, &say),
+        Some(Command::Restore { from, against }) => restored(&runtime, from, against, &say),
         None => worked(runtime, &args.result, &say),
     }
 }
 
-fn restored(runtime: &Runtime, from: &Path, say: &Say) -> ExitCode {
-    match runtime.block_on(restore::run(from, Patience::default())) {
-        Ok(text) => match std::io::stdout().write_all(text.as_bytes()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                say.line(&format!("the output cannot be written: {error}"));
-                ExitCode::from(FAILED)
+fn restored(runtime: &Runtime, from: &Path, against: &[String], say: &Say) -> ExitCode {
+    match runtime.block_on(restore::run(from, against, Patience::default())) {
+        Ok(Restored { yaml, compared, differs }) => {
+            // Whoever pipes the output away reads it here.
+            compared.iter().for_each(|line| say.line(line));
+            match std::io::stdout().write_all(yaml.as_bytes()) {
+                Ok(()) if differs => ExitCode::from(DIFFERS),
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    say.line(&format!("the output cannot be written: {error}"));
+                    ExitCode::from(FAILED)
+                }
             }
-        },
+        }
         Err(error) => {
             say.line(&error.to_string());
             ExitCode::from(FAILED)

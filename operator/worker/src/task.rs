@@ -7,8 +7,9 @@ use operator_api::nested::{Nested, nested};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::name::{Name, NameError, decoded, shown};
+use crate::name::{Name, shown};
 use crate::options::{OptionError, Settings, settings};
+use crate::uri::{bucket, relative, web};
 
 /// The version of this language.
 pub const VERSION: u64 = 1;
@@ -40,6 +41,10 @@ pub struct Backup {
     pub to: End,
     pub metadata: bool,
     pub manifests: bool,
+    /// Manifests are asked for by name: none at all is a failure then.
+    pub named: bool,
+    /// Of the Dataset's mounts, in the order of its spec.
+    pub mounts: Vec<Reach>,
     /// The Dataset, its name checked: it becomes a file's.
     pub namespace: String,
     pub name: String,
@@ -49,6 +54,19 @@ pub struct Backup {
     pub profiles: Option<Vec<String>>,
     /// Profiles that found no room in them.
     pub left_out: u64,
+}
+
+/// By what the pod reaches one of the Dataset's mounts; nothing of it: by the mount's own URL.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Reach {
+    /// Where its claim is mounted, and the folder in that.
+    pub folder: Option<String>,
+    pub path: Option<String>,
+    /// Which option is in which variable.
+    pub options: BTreeMap<String, String>,
+    /// Why it cannot be reached.
+    pub unreached: Option<String>,
 }
 
 /// One side of it.
@@ -111,6 +129,8 @@ struct RawBackup {
     #[serde(default)]
     include: Vec<String>,
     dataset: RawDataset,
+    #[serde(default)]
+    mounts: Vec<Reach>,
     #[serde(default)]
     profiles: Option<RawProfiles>,
 }
@@ -182,7 +202,7 @@ pub fn parse(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Ta
             Ok(Task::Migrate(Box::new(Migrate { from, to, source, version, parallelism })))
         }
         Some("backup") => {
-            let RawBackup { to, include, dataset, profiles } =
+            let RawBackup { to, include, dataset, mounts, profiles } =
                 serde_json::from_value(value).map_err(shape)?;
             let to = end("to", to, variable)?;
             let wanted = |what: &str| include.is_empty() || include.iter().any(|one| one == what);
@@ -198,6 +218,8 @@ pub fn parse(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Ta
                 to,
                 metadata: wanted("Metadata"),
                 manifests: wanted("Manifests"),
+                named: !include.is_empty(),
+                mounts,
                 profiles: variables.filter(|_| wanted("Profiles")),
                 left_out,
                 namespace: dataset.namespace,
@@ -232,27 +254,28 @@ fn end(side: &'static str, raw: RawEnd, variable: &dyn Fn(&str) -> Option<String
                     variable(&holder).ok_or(TaskError::Missing { variable: shown(holder.as_bytes()) })?;
                 values.insert(name, value);
             }
-            if let Some(web) = web(&uri) {
-                let (server, file) = web.map_err(|why| TaskError::End { side, field: "uri", why })?;
-                let wrong = |why: &str| TaskError::End { side, field: "uri", why: why.into() };
-                if side != "from" {
-                    return Err(wrong(
-                        "a web server is only read from: name an s3:// or a folder to write to",
-                    ));
-                }
-                if !values.is_empty() {
-                    return Err(wrong(
-                        "http:// and https:// take no options: only what anybody may read is copied",
-                    ));
-                }
-                return Ok(End::Web { server, file });
-            }
-            let settings = settings(&values).map_err(|source| TaskError::Options { side, source })?;
-            let (bucket, prefix) = bucket(&uri).map_err(|why| TaskError::End { side, field: "uri", why })?;
-            Ok(End::Bucket { bucket, prefix, settings })
+            store(side, &uri, &values)
         }
         _ => Err(TaskError::Shape(format!("{side} must have a folder or a uri, and only one of them"))),
     }
+}
+
+/// A store that is reached by its URL, with the values of its options.
+pub fn store(side: &'static str, uri: &str, values: &BTreeMap<String, String>) -> Result<End, TaskError> {
+    if let Some(web) = web(uri) {
+        let (server, file) = web.map_err(|why| TaskError::End { side, field: "uri", why })?;
+        let wrong = |why: &str| TaskError::End { side, field: "uri", why: why.into() };
+        if side != "from" {
+            return Err(wrong("a web server is only read from: name an s3:// or a folder to write to"));
+        }
+        if !values.is_empty() {
+            return Err(wrong("http:// and https:// take no options: only what anybody may read is copied"));
+        }
+        return Ok(End::Web { server, file });
+    }
+    let settings = settings(values).map_err(|source| TaskError::Options { side, source })?;
+    let (bucket, prefix) = bucket(uri).map_err(|why| TaskError::End { side, field: "uri", why })?;
+    Ok(End::Bucket { bucket, prefix, settings })
 }
 
 /// What is mounted, without the folder in it.
@@ -286,59 +309,6 @@ fn relation(from: &End, to: &End, mounted: [Option<String>; 2]) -> Option<Nested
         // What is written is never a web server, and a folder is in no bucket.
         _ => None,
     }
-}
-
-/// A path below a folder: slashes at its ends mean nothing.
-fn relative(path: &str) -> Result<Option<Name>, NameError> {
-    let path = path.trim_matches('/');
-    if path.is_empty() { Ok(None) } else { Name::parse(path.as_bytes()).map(Some) }
-}
-
-/// Server and file of a web URL; none where it is none.
-fn web(uri: &str) -> Option<Result<(String, Name), String>> {
-    let (scheme, rest) = uri.split_once("://")?;
-    let scheme = scheme.to_ascii_lowercase();
-    if !["http", "https"].contains(&scheme.as_str()) {
-        return None;
-    }
-    Some(on_web(&scheme, rest))
-}
-
-fn on_web(scheme: &str, rest: &str) -> Result<(String, Name), String> {
-    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let space = rest.chars().any(|c| c.is_control() || c.is_whitespace());
-    if space || host.is_empty() || rest.contains(['@', '?', '#', '\\']) {
-        let why = "it has no host, or a user, query, fragment or space, which could not be kept out of logs";
-        return Err(why.into());
-    }
-    if path.ends_with('/') {
-        return Err("it names a folder, and a web server does not tell what is in one: name a file".into());
-    }
-    // What is written in percent is one byte of the file's name.
-    let file = decoded(path).ok_or("it names no file: write it like https://host/folder/file")?;
-    Ok((format!("{scheme}://{host}"), file))
-}
-
-/// The bucket and folder of `s3://bucket/folder`.
-pub fn bucket(uri: &str) -> Result<(String, Option<Name>), String> {
-    let (scheme, rest) = uri.split_once("://").unwrap_or(("", uri));
-    if !scheme.eq_ignore_ascii_case("s3") {
-        return Err(format!(
-            "the worker copies between s3:// and folders (Datasets, pvc://), and from http:// and https://, and not \
-             {}://; mount that store as a Dataset, or set spec.image to one that speaks it",
-            shown(scheme.as_bytes())
-        ));
-    }
-    if rest.contains(['@', '?', '#']) || rest.chars().any(char::is_control) {
-        return Err("it holds a user, query, fragment or control character".into());
-    }
-    let (bucket, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let good = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
-    if bucket.is_empty() || bucket.len() > 63 || bucket.starts_with('.') || !bucket.chars().all(good) {
-        return Err("it names no bucket: write it like s3://bucket/folder".into());
-    }
-    let prefix = relative(path).map_err(|why| why.to_string())?;
-    Ok((bucket.to_owned(), prefix))
 }
 
 #[cfg(test)]

@@ -82,7 +82,7 @@ impl Work for DataMigrate {
 
 impl Work for DataBackup {
     fn worker<'a>(&'a self, needs: Needs<'_>) -> Worker<'a> {
-        Worker::Pod(task::backup(self, needs.image, needs.datasets).map(Box::new))
+        Worker::Pod(task::backup(self, needs.image, needs.datasets, needs.claims).map(Box::new))
     }
     fn answers(&self) -> bool {
         true

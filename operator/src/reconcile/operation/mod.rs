@@ -9,6 +9,8 @@ pub mod timing;
 
 pub mod pod;
 
+pub mod reach;
+
 pub mod task;
 
 pub mod job;
@@ -24,6 +26,9 @@ mod job_tests;
 
 #[cfg(test)]
 mod load_tests;
+
+#[cfg(test)]
+mod reach_tests;
 
 #[cfg(test)]
 mod task_tests;

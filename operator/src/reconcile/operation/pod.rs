@@ -1,12 +1,15 @@
-//! What the pods of operations have in common: claims, mounts, text that is meant as it stands. Pure.
+//! What the pods of operations have in common: claims, mounts, secrets, text that is meant as it stands. Pure.
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, PodSpec, PodTemplateSpec, Volume, VolumeMount,
+    EnvVar, EnvVarSource, PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, PodSpec, PodTemplateSpec,
+    SecretKeySelector, Volume, VolumeMount,
 };
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
 use operator_api::crd::Dataset;
-use operator_api::crd::common::PodMetadata;
+use operator_api::crd::common::{EncryptOption, PodMetadata};
 
 use crate::marks;
 use crate::reconcile::dataset::targets;
@@ -38,6 +41,28 @@ pub fn claim(
 /// The kubelet replaces `$(NAME)` in commands and variables: what is meant as it stands is written so.
 pub fn verbatim(text: &str) -> String {
     text.replace('$', "$$")
+}
+
+/// Options that are secrets, as variables; gives which option is in which variable. Without one that is
+/// not `optional` the pod does not start.
+pub fn secrets<'a>(
+    side: &str,
+    options: impl Iterator<Item = &'a EncryptOption>,
+    optional: bool,
+    env: &mut Vec<EnvVar>,
+) -> BTreeMap<String, String> {
+    let named = options.enumerate().map(|(index, option)| {
+        let name = format!("HEADRACE_{}_{index}", side.to_ascii_uppercase());
+        let key = SecretKeySelector {
+            name: option.value_from.secret_key_ref.name.clone(),
+            key: option.value_from.secret_key_ref.key.clone(),
+            optional: Some(optional),
+        };
+        let value_from = Some(EnvVarSource { secret_key_ref: Some(key), ..EnvVarSource::default() });
+        env.push(EnvVar { name: name.clone(), value_from, ..EnvVar::default() });
+        (option.name.clone(), name)
+    });
+    named.collect()
 }
 
 /// A claim that is to be seen in every container of a pod.

@@ -3,11 +3,7 @@
 //! What it needs to know comes as JSON in one variable, secrets come from their Secrets, and nothing of either ever
 //! becomes a word of a shell.
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::api::core::v1::{
-    Container, EnvVar, EnvVarSource, PersistentVolumeClaim, Pod, PodSpec, PodTemplateSpec, SecretKeySelector,
-};
+use k8s_openapi::api::core::v1::{Container, EnvVar, PersistentVolumeClaim, Pod, PodSpec, PodTemplateSpec};
 use kube::ResourceExt;
 use operator_api::crd::common::EncryptOption;
 use operator_api::crd::data_backup::BackupContent;
@@ -17,7 +13,8 @@ use operator_api::crd::{AccessProfile, DataBackup, DataMigrate, Dataset};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::pod::{Mount, claim, mount, template, verbatim};
+use super::pod::{Mount, claim, mount, secrets, template, verbatim};
+use super::reach;
 use crate::watch::Owned;
 
 /// The version of the language. A worker of another one says so and does nothing.
@@ -86,6 +83,7 @@ pub fn backup(
     backup: &DataBackup,
     image: Option<&str>,
     datasets: &[Found],
+    claims: &Owned<PersistentVolumeClaim>,
 ) -> Result<PodTemplateSpec, String> {
     let spec = &backup.spec;
     let dataset = datasets.iter().flatten().next();
@@ -97,7 +95,11 @@ pub fn backup(
     }
     let (mut env, mut mounts) = (Vec::new(), Vec::new());
     let to = store("to", &spec.backup_path, &spec.encrypt_options, &mut env, &mut mounts);
-    let task = json!({"task": VERSION, "do": "backup", "to": to, "include": spec.include, "dataset": kept});
+    let mut task =
+        json!({"task": VERSION, "do": "backup", "to": to, "include": spec.include, "dataset": kept});
+    if spec.include.is_empty() || spec.include.contains(&BackupContent::Manifests) {
+        task["mounts"] = reach::of(dataset, claims, &mut env, &mut mounts).into();
+    }
     let mut pod = tool(spec.image.as_deref().or(image), &task, env)?;
     for one in mounts {
         mount(&mut pod, one);
@@ -125,23 +127,7 @@ fn store(
         let (claim, path) = rest.split_once('/').unwrap_or((rest, ""));
         return json!({"folder": mounted(side, claim.into(), mounts), "path": path, "dataset": uri});
     }
-    json!({"uri": uri, "options": secrets(side, options, env)})
-}
-
-/// Options that are secrets, as variables; gives which option is in which variable.
-fn secrets(side: &str, options: &[EncryptOption], env: &mut Vec<EnvVar>) -> BTreeMap<String, String> {
-    let named = options.iter().enumerate().map(|(index, option)| {
-        let name = format!("HEADRACE_{}_{index}", side.to_ascii_uppercase());
-        let key = SecretKeySelector {
-            name: option.value_from.secret_key_ref.name.clone(),
-            key: option.value_from.secret_key_ref.key.clone(),
-            optional: Some(false),
-        };
-        let value_from = Some(EnvVarSource { secret_key_ref: Some(key), ..EnvVarSource::default() });
-        env.push(EnvVar { name: name.clone(), value_from, ..EnvVar::default() });
-        (option.name.clone(), name)
-    });
-    named.collect()
+    json!({"uri": uri, "options": secrets(side, options.iter(), false, env)})
 }
 
 /// The pod of a mover or backup.

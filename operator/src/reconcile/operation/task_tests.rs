@@ -27,6 +27,10 @@ fn backup(spec: Value) -> DataBackup {
     serde_json::from_value(json!({"metadata": {"name": "b", "namespace": "n"}, "spec": spec})).unwrap()
 }
 
+fn no_claims() -> Owned<k8s_openapi::api::core::v1::PersistentVolumeClaim> {
+    Owned::by(marks::DATASET_UID)
+}
+
 fn container(template: &PodTemplateSpec) -> &Container {
     &template.spec.as_ref().unwrap().containers[0]
 }
@@ -72,8 +76,12 @@ fn a_claim_is_a_folder_for_either_side_and_for_a_backup() {
     assert_eq!(volumes[0]["persistentVolumeClaim"], json!({"claimName": "d", "readOnly": true}));
     assert_eq!(volumes[1]["persistentVolumeClaim"], json!({"claimName": "claim", "readOnly": false}));
 
-    let kept =
-        task::backup(&backup(json!({"dataset": "d", "backupPath": "pvc://claim"})), Some("image"), &datasets);
+    let kept = task::backup(
+        &backup(json!({"dataset": "d", "backupPath": "pvc://claim"})),
+        Some("image"),
+        &datasets,
+        &claims,
+    );
     let kept = kept.unwrap();
     let task = self::told(&kept);
     assert_eq!((&task["to"]["folder"], &task["to"]["path"]), (&json!("/headrace/to"), &json!("")));
@@ -88,7 +96,7 @@ fn a_claim_is_a_folder_for_either_side_and_for_a_backup() {
 fn a_backup_has_the_secrets_of_its_store() {
     let secret = json!({"name": "access_key_id", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}});
     let spec = json!({"dataset": "d", "backupPath": "s3://b/x", "encryptOptions": [secret]});
-    let template = task::backup(&backup(spec), Some("image"), &[Some(dataset())]).unwrap();
+    let template = task::backup(&backup(spec), Some("image"), &[Some(dataset())], &no_claims()).unwrap();
     assert_eq!(told(&template)["to"]["options"]["access_key_id"], "HEADRACE_TO_0");
     assert!(template.spec.as_ref().unwrap().volumes.is_none());
     let mut whole = template.clone();
@@ -109,7 +117,7 @@ fn profile(name: &str, of: Value, learned: &str, bytes: usize) -> AccessProfile 
 #[test]
 fn profiles_go_along_newest_first_as_far_as_there_is_room() {
     let spec = json!({"dataset": "d", "backupPath": "s3://b/x"});
-    let mut template = task::backup(&backup(spec), Some("image"), &[Some(dataset())]).unwrap();
+    let mut template = task::backup(&backup(spec), Some("image"), &[Some(dataset())], &no_claims()).unwrap();
     let mut profiles = Profiles::default();
     for number in 0..5 {
         let learned = format!("2026-11-2{number}T00:00:00Z");
@@ -137,7 +145,7 @@ fn profiles_go_along_newest_first_as_far_as_there_is_room() {
     assert_eq!(given[0]["spec"]["workload"]["name"], "w$(x)");
     let worker::task::Task::Backup(read) = understood(&template) else { panic!("another task") };
     assert_eq!((read.left_out, read.profiles.as_ref().map(Vec::len)), (2, Some(names.len())));
-    let (archive, count) = worker::archive::write(&read, Some(&text), "now").unwrap();
+    let (archive, count) = worker::archive::write(&read, Some(&text), vec![], "now").unwrap();
     let content = worker::archive::read(&archive).unwrap();
     assert_eq!((count, content.objects.len()), (3, 4), "the Dataset and its profiles");
     let restored: Dataset = serde_json::from_value(content.objects[0].clone()).unwrap();
@@ -151,7 +159,8 @@ fn profiles_go_along_newest_first_as_far_as_there_is_room() {
 fn dollars_are_never_parted() {
     let spec = json!({"dataset": "d", "backupPath": "s3://b/x"});
     for shift in 0..4 {
-        let mut template = task::backup(&backup(spec.clone()), Some("image"), &[Some(dataset())]).unwrap();
+        let mut template =
+            task::backup(&backup(spec.clone()), Some("image"), &[Some(dataset())], &no_claims()).unwrap();
         let mut profiles = Profiles::default();
         let mut one = profile("p", json!({"name": "d"}), "2026-11-29T00:00:00Z", shift);
         one.spec.pattern = Some("$".repeat(100_000));

@@ -115,3 +115,112 @@ fn what_was_not_handed_over_is_said() {
     assert!(refused.error().contains("HEADRACE_PROFILES_0 is not set"), "{}", refused.error());
     assert_eq!(std::fs::read_dir(to.path()).unwrap().count(), 0, "nothing is kept");
 }
+
+/// A Dataset of three mounts: a folder, a bucket, and one that nobody can list.
+fn with_mounts(to: &Value, include: &Value, folder: &Path, at: std::net::SocketAddr) -> Value {
+    let mut task = task(to);
+    let secrets = bucket("FROM", "", at);
+    task["include"] = include.clone();
+    task["dataset"]["spec"] = json!({"mounts": [{"mountPoint": "pvc://c", "name": "f"},
+        {"mountPoint": "s3://bucket/data", "name": "b"}, {"mountPoint": "juicefs://j", "name": "j"}]});
+    task["mounts"] =
+        json!([{"folder": folder}, {"options": secrets["options"]}, {"unreached": "nobody speaks it"}]);
+    task
+}
+
+fn compared(file: &Path, against: &[&str], env: &[(&str, String)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_headrace-worker"));
+    command.env_clear().arg("restore").arg(file).envs(env.iter().map(|(name, value)| (name, value)));
+    command.args(against.iter().flat_map(|place| ["--against", place])).output().unwrap()
+}
+
+#[test]
+fn manifests_say_what_stores_held_and_a_restore_what_they_lack() {
+    let server = Server::start();
+    let (to, held) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::create_dir_all(held.path().join("in")).unwrap();
+    std::fs::create_dir_all(server.bucket().join("data/x")).unwrap();
+    for number in 0..20 {
+        std::fs::write(held.path().join(format!("in/{number:02}")), "abc").unwrap();
+    }
+    std::fs::write(held.path().join("stays"), "abc").unwrap();
+    std::fs::write(server.bucket().join("data/x/object"), "12345").unwrap();
+    // S3 tells whole seconds.
+    let before = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+    std::fs::File::options()
+        .write(true)
+        .open(server.bucket().join("data/x/object"))
+        .unwrap()
+        .set_modified(before)
+        .unwrap();
+    let folder = json!({"folder": to.path()});
+    let kept = keep(&with_mounts(&folder, &json!(["Manifests"]), held.path(), server.at)).well();
+    let note = kept.report["note"].as_str().unwrap();
+    assert!(note.contains("1 of 3 mounts have no manifest: /j: nobody speaks it"), "{note}");
+    let file = only(to.path());
+    let env = [
+        ("AWS_ACCESS_KEY_ID", KEY.to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", SECRET.to_owned()),
+        ("AWS_REGION", "us-east-1".to_owned()),
+        ("AWS_ENDPOINT", format!("http://{}", server.at)),
+    ];
+    let f = format!("/f={}", held.path().display());
+    let both = [f.as_str(), "b=s3://bucket/data"];
+    let same = compared(&file, &both, &env);
+    let said = String::from_utf8_lossy(&same.stdout).into_owned();
+    assert_eq!(same.status.code(), Some(0), "{said}");
+    for words in [
+        "# manifest of /f (pvc://c): 21 files, 63 bytes",
+        "# manifest of /b (s3://bucket/data): 1 files, 5 bytes",
+        "# /j (juicefs://j) has no manifest: nobody speaks it",
+        ": 21 files are as they were, 0 missing",
+        ": 1 files are as they were, 0 missing",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(!said.contains("---"), "no object was asked for");
+
+    std::fs::remove_dir_all(held.path().join("in")).unwrap();
+    std::fs::write(held.path().join("stays"), "abcd").unwrap();
+    std::fs::write(held.path().join("new"), "x").unwrap();
+    std::fs::write(server.bucket().join("data/x/object"), "54321").unwrap();
+    let other = compared(&file, &both, &env);
+    let (said, told) = (String::from_utf8_lossy(&other.stdout), String::from_utf8_lossy(&other.stderr));
+    assert_eq!(other.status.code(), Some(3), "{said}");
+    for words in [
+        "0 files are as they were, 20 missing, 1 of another size, 0 of the same size written anew, 1 more than then",
+        "missing: in/00",
+        "missing: in/15",
+        "missing: and 4 more",
+        "of another size: stays",
+        "written anew: x/object",
+    ] {
+        assert!(said.contains(words) && told.contains(words), "{words}: {said}{told}");
+    }
+    assert!(!said.contains("in/16"), "sixteen are named: {said}");
+    let unclear = compared(&file, &[held.path().to_str().unwrap()], &[]);
+    assert_eq!(unclear.status.code(), Some(1));
+    let why = String::from_utf8_lossy(&unclear.stderr).into_owned();
+    assert!(why.contains("write MOUNT=PLACE") && why.contains("/f, /b"), "{why}");
+}
+
+#[test]
+fn manifests_that_are_asked_for_and_cannot_be_had_are_no_backup() {
+    let to = tempfile::tempdir().unwrap();
+    let mut named = task(&json!({"folder": to.path()}));
+    named["include"] = json!(["Manifests"]);
+    named["mounts"] = json!([{"unreached": "nobody speaks it"}]);
+    let refused = keep(&named);
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.error().contains("no mount of the Dataset can be listed"), "{}", refused.error());
+    named["mounts"] = json!([{"folder": "/nowhere/at/all"}]);
+    let absent = keep(&named);
+    assert_eq!(absent.code, Some(1), "a mount may come back");
+    assert!(absent.error().contains("/x: it is not there"), "{}", absent.error());
+    assert_eq!(std::fs::read_dir(to.path()).unwrap().count(), 0);
+    named["include"] = json!([]);
+    let kept = keep(&named).well();
+    let note = kept.report["note"].as_str().unwrap();
+    assert!(note.contains("1 of 1 mounts have no manifest: /x: it is not there"), "{note}");
+    assert!(objects(&restore(&only(to.path()), &[])).len() == 2);
+}
