@@ -8,6 +8,7 @@ use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use operator_api::crd::{DataProcess, Dataset};
 use serde_json::json;
+use tests::cluster::fleet::{Fleet, Spec};
 use tests::cluster::kubelet::RUN_SECONDS;
 use tests::cluster::proxy::{Proxy, Rule, Trouble};
 use tests::cluster::wait::{Seen, until};
@@ -127,6 +128,7 @@ async fn trouble_is_outlived_and_said() {
     phase_is(&datasets, "after", "Bound").await;
 
     // etcd stands still for twice as long as a Lease lasts, while a run is under way and something is asked for.
+    let fleet = Fleet::join(client.clone(), Spec::new("faults", 1)).await.unwrap();
     apply(&client, &process("held", "d-0", "5")).await;
     let executing = |status: &serde_json::Value| status["phase"] == "Executing";
     operation(&client, "DataProcess", "faults", "held", "is under way", executing).await;
@@ -153,6 +155,7 @@ async fn trouble_is_outlived_and_said() {
     assert_eq!((&held["run"], &held["failures"]), (&json!(1), &json!(0)), "{held}");
     let jobs: Api<Job> = api(&client, "faults");
     assert_eq!(jobs.list(&ListParams::default()).await.unwrap().items.len(), 1, "none twice");
+    fleet.leave().await.unwrap();
     api::<DataProcess>(&client, "faults").delete("held", &DeleteParams::default()).await.unwrap();
     datasets.delete("meanwhile", &DeleteParams::default()).await.unwrap();
     gone(&datasets, "meanwhile").await;

@@ -13,12 +13,11 @@ use crate::step;
 /// A program, its Debian package, and what starts it.
 type Program = (&'static str, &'static str, &'static str);
 
-const PROGRAMS: [Program; 5] = [
+const PROGRAMS: [Program; 4] = [
     ("tmux", "tmux", "the test of `headrace top` needs a terminal"),
     ("mkfs.ext4", "e2fsprogs", "tests watch a file system of their own"),
     ("losetup", "mount", "tests watch a file system of their own"),
     ("unshare", "util-linux", "tests read from another mount namespace"),
-    ("faketime", "faketime", "a replica of the operator has a clock that is wrong"),
 ];
 
 /// What crates are built with beside the C compiler that rustc links with.
