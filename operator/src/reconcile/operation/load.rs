@@ -284,5 +284,5 @@ fn progress(done: u64, total: Option<u64>) -> Progress {
         }
         _ => format!("{} of Unknown", quantity::words(done)),
     };
-    Progress { percentage, bytes_done: Some(signed(done)), bytes_total: total.map(signed) }
+    Progress { percentage, bytes_done: Some(signed(done)), bytes_total: total.map(signed), note: None }
 }

@@ -234,6 +234,8 @@ struct Answer {
     #[serde(default)]
     bytes_total: Option<u64>,
     #[serde(default)]
+    note: Option<String>,
+    #[serde(default)]
     error: Option<String>,
 }
 
@@ -257,16 +259,19 @@ fn answer(text: &str) -> Option<Said> {
     // A list of the right length would be taken for the fields, one after another.
     let object: serde_json::Map<String, Value> = serde_json::from_str(text).ok()?;
     let answer: Answer = serde_json::from_value(Value::Object(object)).ok()?;
-    let Answer { result: 1, bytes, bytes_there, bytes_total, error } = answer else { return None };
+    let Answer { result: 1, bytes, bytes_there, bytes_total, note, error } = answer else { return None };
+    let sentence = |text: String| {
+        let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        line.get(..line.floor_char_boundary(MOST_SENTENCE)).unwrap_or_default().to_owned()
+    };
     if let Some(error) = error {
-        let line: String = error.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let line = line.get(..line.floor_char_boundary(MOST_SENTENCE)).unwrap_or_default();
-        return Some(Said::Failed(line.to_owned()));
+        return Some(Said::Failed(sentence(error)));
     }
     let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     Some(Said::Done(Progress {
         percentage: "100%".into(),
         bytes_done: Some(number(bytes.saturating_add(bytes_there))),
         bytes_total: bytes_total.map(number),
+        note: note.map(sentence),
     }))
 }

@@ -196,11 +196,13 @@ fn answers_are_taken_from_the_worker_and_bounded() {
         bytes: 3,
         bytes_there: u64::MAX,
         bytes_total: 9,
+        note: Some("one mount is left out".into()),
         ..worker::report::Report::new()
     };
     let done = report.message();
     let Said::Done(progress) = task::said(&[pod("worker", &done)]) else { panic!("no progress") };
     assert_eq!((progress.bytes_done, progress.bytes_total), (Some(i64::MAX), Some(9)));
+    assert_eq!(progress.note.as_deref(), Some("one mount is left out"));
     let failed = worker::report::Report::failed("the store is shut".into()).message();
     assert_eq!(task::said(&[pod("worker", &failed)]), Said::Failed("the store is shut".into()));
     let long = json!({"result": 1, "error": format!("a\nb{}", "ü".repeat(2_000))}).to_string();
