@@ -158,7 +158,7 @@ pub struct LastOperation {
     /// Namespace of the operation.
     #[schemars(length(max = 63))]
     pub namespace: String,
-    /// How it is, or how it ended.
+    /// How it is, or how it ended: Pending, Executing, Complete, Failed, or Deleted before its end.
     #[schemars(length(max = 63))]
     pub phase: String,
     /// Since when.

@@ -86,12 +86,14 @@ pub struct Timing {
     #[schemars(length(max = 3))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub on: Vec<Event>,
-    /// Operations of this namespace that must be complete first. Circles are refused.
+    /// Operations of this namespace that must have ended well since this one last began; of one that runs once, at all.
+    /// Circles are refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into()]))]
     pub run_after: Vec<OperationRef>,
-    /// Seconds after which a finished operation is deleted, with its Jobs. Absent: never.
+    /// Seconds after which a finished operation is deleted, with its Jobs; later where another one runs after it and has
+    /// not begun, or runs again and again. Absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 31_536_000))]
     pub ttl_seconds_after_finished: Option<i64>,
@@ -171,7 +173,7 @@ pub mod condition {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OperationStatus {
-    /// The generation of the spec that this status answers.
+    /// The generation of the spec that the run was begun with, or that it waits with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// The state in one word.
