@@ -363,11 +363,12 @@ impl Hub {
                 return;
             }
             state.stream = 0;
+            // While the seat is held: the next stream's first words must not come before this one's last.
+            let now = self.now();
+            let mut inventory = self.inventory.write().unwrap_or_else(PoisonError::into_inner);
+            inventory.apply(Fact::NodeSilent { node: node.clone() }, now);
         }
         self.mounts(node, seat, 0, Vec::new());
-        let now = self.now();
-        let mut inventory = self.inventory.write().unwrap_or_else(PoisonError::into_inner);
-        inventory.apply(Fact::NodeSilent { node: node.clone() }, now);
     }
 }
 

@@ -288,11 +288,15 @@ impl Session {
         mounted.sort_unstable();
         self.names = names;
         let fact = Fact::Mounted { node: self.node.clone(), datasets: mounted.clone() };
-        // What another stream of this node has told since is not to be forgotten for this one.
-        if lock(&self.seat.state).stream == self.number {
-            let now = self.hub.now();
-            let mut inventory = self.hub.inventory.write().unwrap_or_else(PoisonError::into_inner);
-            inventory.apply(fact, now);
+        // What another stream of this node has told since is not to be forgotten for this one: nobody sits down while the
+        // seat is held. Who holds the inventory asks for no seat.
+        {
+            let state = lock(&self.seat.state);
+            if state.stream == self.number {
+                let now = self.hub.now();
+                let mut inventory = self.hub.inventory.write().unwrap_or_else(PoisonError::into_inner);
+                inventory.apply(fact, now);
+            }
         }
         self.hub.mounts(&self.node, &self.seat, self.number, mounted);
     }

@@ -46,6 +46,8 @@ pub enum Trouble {
     Status(u16),
     /// The answer breaks off after this time, as with a lost connection.
     Cut(Duration),
+    /// A watch ends after this time with the event by which an apiserver says that it has forgotten what came before.
+    Expire(Duration),
 }
 
 /// Which requests have it.
@@ -219,24 +221,27 @@ async fn answer(
     parts.uri = path.parse()?;
     let body = Limited::new(body, LARGEST).collect().await?.to_bytes();
     let (parts, body) = upstream.send(Request::from_parts(parts, body.into())).await?.into_parts();
-    let body = match trouble {
-        Some(Trouble::Cut(after)) => {
-            let broken = futures::stream::once(async { Err(Failure::from("cut by the test")) });
-            let frames = body
-                .into_data_stream()
-                .map_ok(Frame::data)
-                .map_err(Failure::from)
-                .take_until(tokio::time::sleep(after))
-                .chain(broken);
-            StreamBody::new(frames).boxed_unsync()
+    let last = match trouble {
+        Some(Trouble::Cut(after)) => Some((after, Err(Failure::from("cut by the test")))),
+        Some(Trouble::Expire(after)) => {
+            let event = json!({"type": "ERROR", "object": status(410)});
+            Some((after, Ok(Frame::data(Bytes::from(format!("{event}\n"))))))
         }
-        _ => body.map_err(Failure::from).boxed_unsync(),
+        Some(Trouble::Status(_)) | None => None,
+    };
+    let frames = body.into_data_stream().map_ok(Frame::data).map_err(Failure::from);
+    let body = match last {
+        Some((after, last)) => {
+            let begun = frames.take_until(tokio::time::sleep(after));
+            StreamBody::new(begun.chain(futures::stream::iter([last]))).boxed_unsync()
+        }
+        None => StreamBody::new(frames).boxed_unsync(),
     };
     Ok(Response::from_parts(parts, body))
 }
 
 /// What an apiserver would say with this code.
-fn refusal(code: u16) -> Result<Answer, Failure> {
+fn status(code: u16) -> serde_json::Value {
     let reason = match code {
         409 => "Conflict",
         410 => "Expired",
@@ -245,10 +250,14 @@ fn refusal(code: u16) -> Result<Answer, Failure> {
         503 => "ServiceUnavailable",
         _ => "",
     };
-    let status = json!({
+    json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": "refused by the test", "reason": reason, "code": code,
-    });
+    })
+}
+
+fn refusal(code: u16) -> Result<Answer, Failure> {
+    let status = status(code);
     let mut answer = Response::builder()
         .status(StatusCode::from_u16(code)?)
         .header(http::header::CONTENT_TYPE, "application/json");

@@ -101,6 +101,7 @@ async fn trouble_is_outlived_and_said() {
     // Every watch is cut after a second and writes are spoiled in every way; two replicas.
     proxy.spoil([
         Rule::new("watch=true", Trouble::Status(410)).every(5).times(5),
+        Rule::new("watch=true", Trouble::Expire(Duration::from_secs(1))).every(3).times(8),
         Rule::cut_watches(Duration::from_secs(1)),
         Rule::new("/persistentvolume", Trouble::Status(429)).every(3).times(15),
         Rule::new("/headrace.io/", Trouble::Status(500)).every(4).times(15),
