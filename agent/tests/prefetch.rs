@@ -314,7 +314,7 @@ fn where_root_is_refused_the_readers_descriptor_works() {
     assert_eq!(told(&ask(&prefetch, list(2, "", 9))).1, Outcome::Refused);
     let path = remote.path().join("f00001");
     let child = Shell::start(&["env"], &format!("exec 5<{}", path.display()), 1000);
-    let is = FileKey { dev: remote.point().dev, ino: 3 };
+    let is = FileKey { dev: remote.point().spot.dev, ino: 3 };
     let door = Door::Descriptor { tgid: child.pid() };
     for (id, extent, bytes) in
         [(3, Extent::Ranges(vec![2..4]), 8192), (4, whole(), 8 * 4096), (5, whole(), 0)]

@@ -56,7 +56,9 @@ pub fn predictor(predictor: Predictor) -> wire::Predictor {
 fn mount(view: MountView, places: &[Place]) -> wire::Mount {
     let MountView { mount, dev, source, fstype, survival: survives, depth, miss_latency } = view;
     let seen = places.iter().filter(|place| place.mount == mount).flat_map(|place| &place.seen);
-    let mut seen = seen.map(|Seen { point, root }| wire::Seen { point: point.to_vec(), root: root.to_vec() });
+    let mut seen = seen
+        .filter(|seen| seen.spot.is_some())
+        .map(|Seen { point, root, spot: _ }| wire::Seen { point: point.to_vec(), root: root.to_vec() });
     let first = seen.next().unwrap_or_default();
     wire::Mount {
         mount: mount.0,

@@ -14,6 +14,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use super::recording::RecordSink;
 use crate::doctor::Check;
 use crate::metrics::histograms::Encoded;
+use crate::mounts::Spot;
 
 /// Questions waiting for the engine. More than every client's at once would be a flood: they wait.
 const QUERIES: usize = 64;
@@ -160,6 +161,8 @@ pub struct Seen {
     pub point: Box<[u8]>,
     /// The folder of the file system that is mounted there, "/" for all of it.
     pub root: Box<[u8]>,
+    /// None: that mount has gone, and one that may show the same is being asked about.
+    pub spot: Option<Spot>,
 }
 
 /// How the kernel is being watched.

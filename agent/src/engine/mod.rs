@@ -166,12 +166,12 @@ impl Engine {
         let keeper = Keeper::start(&state, metrics.clone())
             .map_err(|source| EngineError::Wait { step: "starting the profile writer", source })?;
         let (probe, plan) = sight::open(probe)?;
-        let (watches, found) = Watches::new(wish, namespace, probe.as_ref().map(Probe::asker));
+        let watches = Watches::new(wish, namespace, probe.as_ref().map(Probe::asker));
         let prefetch = Prefetch::start(PrefetchConfig::new(std::sync::Arc::new(watches.places())))?;
         let edges = EdgeFacts { plan, observe_only: !limits.prefetch, ..EdgeFacts::default() };
         let (seeds, counted) = Seeds::start()
             .map_err(|source| EngineError::Wait { step: "starting the page counter", source })?;
-        let sources = Sources::new(probe.as_ref(), &prefetch, mounts, counted, found)?;
+        let sources = Sources::new(probe.as_ref(), &prefetch, mounts, counted)?;
         let mut engine = Self {
             core: Core::new(limits),
             probe,

@@ -11,7 +11,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::EngineError;
-use super::roots::Found;
 use super::seed::Counted;
 use crate::api::query::Query;
 use crate::mounts::MountWatch;
@@ -32,8 +31,6 @@ pub enum Action {
     Mounts,
     /// Pages that were found in the page cache.
     Counted(Nanos, Observation),
-    /// What an NFS mount shows.
-    Found(Vec<Found>),
     Query(Query),
     Tick,
     Stop,
@@ -47,7 +44,6 @@ pub struct Sources {
     answers: OwnedFd,
     mounts: MountWatch,
     counted: Counted,
-    found: mpsc::Receiver<Found>,
 }
 
 impl Sources {
@@ -56,7 +52,6 @@ impl Sources {
         prefetch: &Prefetch,
         mounts: MountWatch,
         counted: Counted,
-        found: mpsc::Receiver<Found>,
     ) -> Result<Self, EngineError> {
         let failed = |source| EngineError::Wait { step: "copying a descriptor", source };
         Ok(Self {
@@ -64,12 +59,11 @@ impl Sources {
             answers: prefetch.as_fd().try_clone_to_owned().map_err(failed)?,
             mounts,
             counted,
-            found,
         })
     }
 
     pub fn register(self, stop: watch::Receiver<bool>) -> Result<Waiting, EngineError> {
-        let Self { records, answers, mounts, counted, found } = self;
+        let Self { records, answers, mounts, counted } = self;
         let changes = mounts
             .as_fd()
             .try_clone_to_owned()
@@ -82,7 +76,6 @@ impl Sources {
             changes: registered(changes, Interest::PRIORITY, "the mount table")?,
             mounts,
             counted,
-            found,
             tick,
             stop,
         })
@@ -103,19 +96,8 @@ pub struct Waiting {
     changes: AsyncFd<OwnedFd>,
     mounts: MountWatch,
     counted: Counted,
-    found: mpsc::Receiver<Found>,
     tick: Interval,
     stop: watch::Receiver<bool>,
-}
-
-/// All that has come: each would have the mount table read once more.
-async fn every(found: &mut mpsc::Receiver<Found>) -> Vec<Found> {
-    let mut all = Vec::new();
-    if found.recv_many(&mut all, 64).await == 0 {
-        // Nobody can tell anything any more.
-        return std::future::pending().await;
-    }
-    all
 }
 
 impl Waiting {
@@ -125,7 +107,7 @@ impl Waiting {
 
     /// The next thing to do. Dropping it half-way loses nothing: every source keeps what it has.
     pub async fn select(&mut self, queries: &mut mpsc::Receiver<Query>, busy: bool) -> Action {
-        let Self { records, answers, changes, mounts: _, counted, found, tick, stop } = self;
+        let Self { records, answers, changes, mounts: _, counted, tick, stop } = self;
         let records = async {
             let Some(records) = records else {
                 return std::future::pending().await;
@@ -153,7 +135,6 @@ impl Waiting {
                 Action::Mounts
             }
             Some((at, observation)) = counted.recv() => Action::Counted(at, observation),
-            found = every(found) => Action::Found(found),
             Some(query) = queries.recv() => Action::Query(query),
             _ = tick.tick() => Action::Tick,
         }

@@ -10,7 +10,7 @@ use crate::api::answer::answer;
 use crate::api::query::Query;
 use crate::attribute::{Identity, Place, Process};
 use crate::metrics::histograms::Latency;
-use crate::mounts::MountTable;
+use crate::mounts::{MOST_MOUNTS, MountTable};
 use crate::probe::{Probe, ReadEvent};
 
 /// Records taken from the ring at once, so that answers and questions get their turn in a flood.
@@ -39,10 +39,6 @@ impl Engine {
                 self.answers();
             }
             Action::Mounts => self.look_at_mounts(waiting),
-            Action::Found(found) => {
-                found.into_iter().for_each(|found| self.watches.found(found));
-                self.look_at_mounts(waiting);
-            }
             Action::Counted(at, observation) => {
                 // What has come since is in the ring: it goes first, and the count adds to it.
                 self.records();
@@ -51,7 +47,7 @@ impl Engine {
             Action::Query(Query::Outside(query)) => self.outside(query),
             Action::Query(query) => {
                 self.edges.drops_per_cpu = self.probe.as_ref().map(Probe::lost_per_cpu).unwrap_or_default();
-                self.edges.checks = self.keeper.check().into_iter().chain(self.watches.check()).collect();
+                self.edges.checks = self.keeper.check().into_iter().chain(self.watches.checks()).collect();
                 self.edges.places = self.watches.list();
                 if let Some(wanted) = answer(query, &self.core, &self.edges) {
                     let known = self.known();
@@ -62,7 +58,8 @@ impl Engine {
             }
             Action::Tick => {
                 self.tick();
-                if self.watches.due() {
+                // All that has come since the last one: each would have the table read and taken over.
+                if self.watches.take() || self.watches.due() {
                     self.look_at_mounts(waiting);
                 }
             }
@@ -199,11 +196,18 @@ impl Engine {
     }
 
     pub(super) fn remount(&mut self, table: &MountTable) {
+        let before = self.watches.left_out;
         let change = self.watches.update(table);
-        if self.watches.left_out > 0 {
+        if self.watches.left_out > before {
             tracing::warn!(
                 "{} remote file systems are not watched: more than an agent can; name those that matter with --watch",
                 self.watches.left_out
+            );
+        }
+        for source in change.crowded {
+            tracing::warn!(
+                "{source}: more than {MOST_MOUNTS} folders of it are mounted here; of those beyond, reads are seen, but Datasets \
+                 that lie there are not known to be on this node (`headrace doctor` counts them)"
             );
         }
         let at = now();

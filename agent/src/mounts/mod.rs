@@ -7,6 +7,8 @@
 
 mod mountinfo;
 
+mod spot;
+
 mod kind;
 
 mod table;
@@ -33,8 +35,9 @@ pub use kind::{Kind, kind};
 pub use mountinfo::{Mount, escape, parse};
 pub use namespace::Namespace;
 pub use select::{SelectError, select};
-pub use shown::FileSystem;
+pub use shown::{FileSystem, MOST_MOUNTS};
 pub use source::{MountError, read_table};
+pub use spot::Spot;
 pub use table::MountTable;
 pub use watch::MountWatch;
 

@@ -81,6 +81,15 @@ pub fn parse(mountinfo: &[u8]) -> (Vec<Mount>, usize) {
     (mounts, bad)
 }
 
+/// The mount of this number.
+pub fn numbered(mountinfo: &[u8], id: u64) -> Option<Mount> {
+    let start = format!("{id} ");
+    mountinfo
+        .split(|&byte| byte == b'\n')
+        .find(|line| line.starts_with(start.as_bytes()))
+        .and_then(parse_line)
+}
+
 fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|&byte| byte == b' ');
     let id = number(fields.next()?)?;
@@ -192,6 +201,14 @@ pub(super) fn below<'a>(base: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
     }
 }
 
+/// A path without slashes at either end and the folders above it, up to the root, which is empty.
+pub(super) fn upward(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::successors(Some(path), |path| {
+        let above = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+        (!path.is_empty()).then(|| path.get(..above).unwrap_or_default())
+    })
+}
+
 fn join(base: &[u8], rest: &[u8]) -> Vec<u8> {
     match (base.is_empty(), rest.is_empty()) {
         (true, _) => rest.to_vec(),
@@ -257,6 +274,20 @@ mod tests {
         let (mounts, bad) =
             parse(b"x\n1 0 0:5 / /a rw - nfs a rw\n1 0 9999999:5 / /a rw - nfs a rw\n1 0 0:5 / /a rw\n");
         assert_eq!((mounts.len(), bad), (1, 3));
+    }
+
+    #[test]
+    fn one_is_found_by_its_number() {
+        let text = b"145 0 0:5 / /a rw - nfs a rw\n45 0 0:6 / /b rw - nfs a rw\n46\n";
+        assert_eq!(numbered(text, 45).map(|mount| mount.dev), Some(6));
+        assert_eq!((numbered(text, 5), numbered(text, 46), numbered(b"", 0)), (None, None, None));
+    }
+
+    #[test]
+    fn upward_ends_at_the_root() {
+        let all = |path: &'static str| upward(path.as_bytes()).collect::<Vec<_>>();
+        assert_eq!(all("a/bc/d"), [&b"a/bc/d"[..], b"a/bc", b"a", b""]);
+        assert_eq!(all(""), [b""]);
     }
 
     #[test]

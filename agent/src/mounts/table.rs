@@ -1,7 +1,9 @@
 //! All mounts of one namespace, and the questions asked of them.
 
+use std::collections::{HashMap, HashSet};
+
 use super::kind::{Kind, kind};
-use super::mountinfo::{Mount, parse, trim};
+use super::mountinfo::{Mount, parse, trim, upward};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MountTable {
@@ -32,32 +34,14 @@ impl MountTable {
         mounts
     }
 
-    /// Whether something is mounted over it, so that its point leads elsewhere.
-    pub fn is_hidden(&self, mount: &Mount) -> bool {
-        self.covering(&mount.point).is_none_or(|top| top.id != mount.id)
+    /// For more questions than one about what lies where.
+    pub fn ways(&self) -> Ways<'_> {
+        Ways::of(self)
     }
 
-    /// The mount that an absolute path without links lies on, as the kernel would resolve it: from the
-    /// root, at each mount point on to what is mounted there, so that hidden mounts are never taken.
+    /// The mount that an absolute path without links lies on: see `Ways`.
     pub fn covering(&self, path: &[u8]) -> Option<&Mount> {
-        let is_root = |mount: &&Mount| trim(&mount.point).is_empty();
-        let has_parent =
-            |mount: &Mount| self.iter().any(|other| other.id == mount.parent && other.id != mount.id);
-        let mut current = self.iter().filter(is_root).find(|mount| !has_parent(mount))?;
-        // Each step goes to a child; more steps than mounts would be a cycle of a mangled table.
-        for _ in 0..self.mounts.len() {
-            let child = self
-                .iter()
-                .filter(|mount| mount.parent == current.id && mount.id != current.id)
-                .filter(|mount| mount.point.len() >= current.point.len() || is_root(mount))
-                .filter(|mount| super::mountinfo::below(&mount.point, path).is_some())
-                .min_by_key(|mount| mount.point.len());
-            match child {
-                Some(child) => current = child,
-                None => break,
-            }
-        }
-        Some(current)
+        self.ways().covering(path)
     }
 
     /// A path as seen here, told from the root of its file system.
@@ -68,11 +52,59 @@ impl MountTable {
 
     /// A path of the file system `dev` as it can be seen here; the shortest where there are several.
     pub fn outside(&self, dev: u32, path: &[u8]) -> Option<(&Mount, Vec<u8>)> {
+        let ways = self.ways();
         self.iter()
             .filter(|mount| mount.dev == dev)
             .filter_map(|mount| Some((mount, mount.outside(path)?)))
-            .filter(|(mount, seen)| self.covering(seen).is_some_and(|top| top.id == mount.id))
+            .filter(|(mount, seen)| ways.covering(seen).is_some_and(|top| top.id == mount.id))
             .min_by_key(|(_, seen)| seen.len())
+    }
+}
+
+/// From each mount to what is mounted on it.
+#[derive(Debug)]
+pub struct Ways<'a> {
+    root: Option<&'a Mount>,
+    /// By the number of the mount below and the point, without slashes at either end.
+    on: HashMap<(u64, &'a [u8]), &'a Mount>,
+}
+
+impl<'a> Ways<'a> {
+    fn of(table: &'a MountTable) -> Self {
+        let ids: HashSet<u64> = table.iter().map(|mount| mount.id).collect();
+        let is_top = |mount: &&Mount| mount.parent == mount.id || !ids.contains(&mount.parent);
+        let root = table.iter().filter(|mount| trim(&mount.point).is_empty()).find(is_top);
+        let mut on = HashMap::with_capacity(table.mounts.len());
+        for mount in table.iter().filter(|mount| mount.parent != mount.id) {
+            on.entry((mount.parent, trim(&mount.point))).or_insert(mount);
+        }
+        Self { root, on }
+    }
+
+    /// The mount that an absolute path without links lies on, as the kernel would resolve it: from the
+    /// root, at each mount point on to what is mounted there, so that hidden mounts are never taken.
+    pub fn covering(&self, path: &[u8]) -> Option<&'a Mount> {
+        let mut folders: Vec<&[u8]> = upward(trim(path)).collect();
+        folders.reverse();
+        let mut current = self.root?;
+        // Each step goes to a child; more steps than mounts would be a cycle of a mangled table.
+        for _ in 0..=self.on.len() {
+            let deep = trim(&current.point).len();
+            let child = folders
+                .iter()
+                .filter(|folder| folder.is_empty() || folder.len() >= deep)
+                .find_map(|folder| self.on.get(&(current.id, *folder)));
+            match child {
+                Some(child) => current = child,
+                None => break,
+            }
+        }
+        Some(current)
+    }
+
+    /// Whether something is mounted over it, so that its point leads elsewhere.
+    pub fn is_hidden(&self, mount: &Mount) -> bool {
+        self.covering(&mount.point).is_none_or(|top| top.id != mount.id)
     }
 }
 
@@ -83,6 +115,9 @@ pub(super) fn breadth(mount: &Mount) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::super::mountinfo::below;
     use super::*;
 
     const TABLE: &[u8] = b"\
@@ -140,5 +175,42 @@ mod tests {
             MountTable::parse(b"1 2 0:1 / / rw - a b rw\n2 1 0:2 / / rw - a b rw\n3 3 0:3 / / rw - a b rw\n");
         table.covering(b"/x");
         MountTable::parse(b"").covering(b"/");
+    }
+
+    /// The same by looking at every mount at each step.
+    fn slowly<'a>(table: &'a MountTable, path: &[u8]) -> Option<&'a Mount> {
+        let is_root = |mount: &&Mount| trim(&mount.point).is_empty();
+        let has_parent =
+            |mount: &Mount| table.iter().any(|other| other.id == mount.parent && other.id != mount.id);
+        let mut current = table.iter().filter(is_root).find(|mount| !has_parent(mount))?;
+        for _ in 0..table.mounts.len() {
+            let child = table
+                .iter()
+                .filter(|mount| mount.parent == current.id && mount.id != current.id)
+                .filter(|mount| mount.point.len() >= current.point.len() || is_root(mount))
+                .filter(|mount| below(&mount.point, path).is_some())
+                .min_by_key(|mount| mount.point.len());
+            let Some(child) = child else { break };
+            current = child;
+        }
+        Some(current)
+    }
+
+    proptest! {
+        #[test]
+        fn a_way_is_found_without_looking_at_every_mount(
+            mounts in proptest::collection::vec((0..8u64, "(/[ab]){0,3}"), 0..10),
+            path in "(/[ab]){0,4}",
+        ) {
+            let line = |(id, (parent, point)): (usize, &(u64, String))| {
+                // Each is on one that came before it, as the kernel has them.
+                let parent = parent.checked_rem(id as u64).unwrap_or(99);
+                let point = if point.is_empty() { "/" } else { point };
+                format!("{id} {parent} 0:{id} / {point} rw - a b rw\n")
+            };
+            let text: String = std::iter::once(&(0, String::new())).chain(&mounts).enumerate().map(line).collect();
+            let table = MountTable::parse(text.as_bytes());
+            prop_assert_eq!(table.covering(path.as_bytes()), slowly(&table, path.as_bytes()));
+        }
     }
 }

@@ -77,23 +77,11 @@ impl AsFd for MountWatch {
 mod tests {
     use std::ffi::CStr;
 
-    use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
-    use rustix::thread::{UnshareFlags, unshare_unsafe};
+    use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
+    use super::super::namespace::tests::in_own_namespace;
     use super::*;
     use crate::mounts::{Kind, Mount, changes, kind};
-
-    /// Runs in a mount namespace of its own, which ends with the thread.
-    fn in_own_namespace(test: impl FnOnce() + Send) {
-        let body = || {
-            // SAFETY: NEWNS and FS touch no memory and no descriptor; only this thread's view of the mounts.
-            unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS) }
-                .expect("unshare: this test needs root; run it with sudo");
-            mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).unwrap();
-            test();
-        };
-        std::thread::scope(|scope| scope.spawn(body).join().unwrap());
-    }
 
     #[test]
     fn a_mount_and_its_end_are_told() {

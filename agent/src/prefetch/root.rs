@@ -2,11 +2,10 @@
 //!
 //! A held descriptor makes umount(8) fail with "target is busy", so it is kept for two seconds after the last
 //! order and no longer. The way to a mount may lead through the mount namespace of the process that uses it
-//! (/proc/PID/root); what was opened there is believed only when its mount is on the expected device.
+//! (/proc/PID/root); what was opened there is believed only when it is the expected mount.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
@@ -15,26 +14,25 @@ use rustix::io::Errno;
 
 use super::outcome::outcome_of;
 use super::pages::PIECE_MAX;
-use crate::mounts::{Fdinfo, Namespace};
+use crate::mounts::{Fdinfo, Namespace, Spot};
 
 /// Where a mount can be found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountPoint {
-    /// As it is seen there (mountinfo's fifth field, unescaped).
-    pub path: PathBuf,
+    /// Which mount it is, as it is seen there.
+    pub spot: Spot,
     /// The directory of the file system that is mounted there, unescaped, `/` but for bind mounts, subvolumes and folders
     /// of NFS exports. `None` where it is known only once that is open: then `MountResolver::root_of` is asked.
     pub root: Option<Box<[u8]>>,
-    /// `super_block.s_dev`: major << 20 | minor, as mountinfo's third field.
-    pub dev: u32,
     /// Whose mounts these are.
     pub namespace: Namespace,
 }
 
 /// Knows the mounts; given by whoever watches mountinfo.
 pub trait MountResolver: Send + Sync {
-    /// Where the agent itself sees `path` of `mount`, told from its root; answered at once.
-    fn own(&self, mount: MountId, path: &[u8]) -> Option<MountPoint>;
+    /// Where the agent itself sees `path` of `mount`, told from its root, or how an order for it ends that nobody else can
+    /// help; answered at once.
+    fn own(&self, mount: MountId, path: &[u8]) -> Result<MountPoint, Outcome>;
 
     /// Where process `via` may see it: mounts of the file system in its mount namespace, 8 at most, the likeliest first.
     /// Called on the prefetch threads; may read /proc.
@@ -54,7 +52,7 @@ pub struct Root {
     prefix: Box<[u8]>,
     numbering: AtomicU8,
     /// Where the agent itself saw it when this was opened.
-    own: Option<PathBuf>,
+    own: Option<Spot>,
 }
 
 /// Whether stat's inode numbers are the kernel's own; found out with the first file.
@@ -122,7 +120,7 @@ impl Roots {
     pub fn get(&self, mount: MountId, path: &[u8], via: u32, now: Nanos) -> Result<Arc<Root>, Outcome> {
         let own = self.resolver.own(mount, path);
         let place = {
-            let shown = own.as_ref().and_then(|point| point.root.clone()).unwrap_or_default();
+            let shown = own.as_ref().ok().and_then(|point| point.root.clone()).unwrap_or_default();
             let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(places.entry((mount, shown)).or_default())
         };
@@ -130,8 +128,8 @@ impl Roots {
         let mut open = place.open.lock().unwrap_or_else(PoisonError::into_inner);
         // One that was reached through a process may show another part; one that is seen elsewhere by now would keep who
         // mounted it from unmounting.
-        let own_path = own.as_ref().map(|point| &point.path);
-        let good = |root: &&Arc<Root>| root.below(path).is_some() && root.own.as_ref() == own_path;
+        let spot = own.as_ref().ok().map(|point| &point.spot);
+        let good = |root: &&Arc<Root>| root.below(path).is_some() && root.own.as_ref() == spot;
         if let Some(root) = open.as_ref().filter(good) {
             return Ok(Arc::clone(root));
         }
@@ -140,31 +138,39 @@ impl Roots {
         Ok(root)
     }
 
-    fn open(&self, own: Option<MountPoint>, mount: MountId, path: &[u8], via: u32) -> Result<Root, Outcome> {
+    fn open(
+        &self,
+        own: Result<MountPoint, Outcome>,
+        mount: MountId,
+        path: &[u8],
+        via: u32,
+    ) -> Result<Root, Outcome> {
         // Where the agent looks first: it does not depend on a process staying alive.
-        let mut error = Outcome::Absent;
+        let mut error = own.as_ref().err().copied().unwrap_or(Outcome::Absent);
         let theirs = || if via == 0 { Vec::new() } else { self.resolver.theirs(mount, path, via) };
-        let own_path = own.as_ref().map(|point| point.path.clone());
+        let spot = own.as_ref().ok().map(|point| point.spot.clone());
         for point in own.into_iter().chain(std::iter::once_with(theirs).flatten()) {
-            match self.open_root(&point, own_path.clone()) {
+            match self.open_root(&point, spot.clone()) {
                 Ok(root) if root.below(path).is_some() => return Ok(root),
                 Ok(_) => {}
+                // What is not to be found there may be found here again soon.
+                Err(_) if error == Outcome::Failed => {}
                 Err(errno) => error = outcome_of(errno),
             }
         }
         Err(error)
     }
 
-    fn open_root(&self, point: &MountPoint, own: Option<PathBuf>) -> Result<Root, Errno> {
-        let directory = point.namespace.mounted(&point.path, point.dev)?;
+    fn open_root(&self, point: &MountPoint, own: Option<Spot>) -> Result<Root, Errno> {
+        let directory = point.namespace.mounted(&point.spot)?;
         let root = match &point.root {
             Some(root) => root.clone(),
             None => self.resolver.root_of(directory.as_fd()).ok_or(Errno::NOENT)?,
         };
         Ok(Root {
             directory,
-            dev: point.dev,
-            piece: piece_of(point.dev),
+            dev: point.spot.dev,
+            piece: piece_of(point.spot.dev),
             prefix: root.strip_prefix(b"/").unwrap_or(&root).into(),
             numbering: AtomicU8::new(UNKNOWN),
             own,

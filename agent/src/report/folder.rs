@@ -29,15 +29,15 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Where it is seen here; `None` when only a part of it is.
+    /// Where it is seen here; `None` when only a part of it is, or nothing just now.
     pub fn root(&self, mounts: &[Mounted]) -> Option<Root> {
         let mounted = mounts.iter().find(|mounted| mounted.mount == self.mount)?;
         let seen = mounted.seen.iter();
-        let (point, inner) =
-            seen.filter_map(|seen| Some((&seen.point, strip(trimmed(&seen.root), &self.path)?))).next()?;
-        let path = |bytes: &[u8]| PathBuf::from(std::ffi::OsStr::from_bytes(bytes));
-        let (point, inner) = (path(point), path(&inner));
-        Some(Root { point, dev: mounted.dev, inner, prefix: self.prefix.clone() })
+        let mut shown =
+            seen.filter_map(|seen| Some((seen.spot.as_ref()?, strip(trimmed(&seen.root), &self.path)?)));
+        let (spot, inner) = shown.next()?;
+        let inner = PathBuf::from(std::ffi::OsStr::from_bytes(&inner));
+        Some(Root { spot: spot.clone(), inner, prefix: self.prefix.clone() })
     }
 }
 

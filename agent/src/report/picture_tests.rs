@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::api::query::Seen;
+use crate::mounts::Spot;
 use crate::report::manifest::{CHUNK, Found};
 
 fn speaker() -> Speaker {
@@ -11,13 +12,18 @@ fn speaker() -> Speaker {
     speaker
 }
 
+fn spot() -> Spot {
+    let (point, root) = (b"/mnt/x"[..].into(), b"/"[..].into());
+    Spot { id: 45, dev: 7, point, root, source: "nas:/x".into() }
+}
+
 fn bound(picture: &mut Picture, speaker: &mut Speaker) {
     let mounted = Mounted {
         mount: MountId(3),
         source: "nas:/x".into(),
         fstype: "nfs4".into(),
         dev: 7,
-        seen: vec![Seen { point: b"/mnt/x"[..].into(), root: b"/"[..].into() }],
+        seen: vec![Seen { point: b"/mnt/x"[..].into(), root: b"/"[..].into(), spot: Some(spot()) }],
     };
     assert!(picture.mounted(vec![mounted]));
     let binding = wire::Binding {
@@ -58,7 +64,7 @@ fn files_become_chunks_and_instructions_become_pieces() {
     let (mut picture, mut speaker, free) = (Picture::default(), speaker(), Claims::default());
     bound(&mut picture, &mut speaker);
     let jobs = picture.surveys(Nanos(1));
-    let root = Root { point: "/mnt/x".into(), dev: 7, inner: "data".into(), prefix: b"in"[..].into() };
+    let root = Root { spot: spot(), inner: "data".into(), prefix: b"in"[..].into() };
     assert_eq!(jobs[0].roots, [root]);
     assert!(picture.surveys(Nanos(1)).is_empty(), "one at a time");
     let fetch = |path: &str, version, chunks: Vec<u32>| {
@@ -331,4 +337,23 @@ fn what_is_mounted_again_is_told_anew() {
     picture.mounted(Vec::new());
     bound(&mut picture, &mut speaker);
     assert_eq!(read(&mut picture, &mut speaker).0, [[0, 2]]);
+}
+
+/// Its mount has gone, and the one that came for it is asked about.
+#[test]
+fn a_folder_that_is_between_two_mounts_is_told_of_and_not_looked_at() {
+    let (mut picture, mut speaker) = (Picture::default(), speaker());
+    bound(&mut picture, &mut speaker);
+    let mut mounts = picture.mounts.clone();
+    for seen in mounts.iter_mut().flat_map(|mounted| &mut mounted.seen) {
+        (seen.root, seen.spot) = (b"/data"[..].into(), None);
+    }
+    picture.mounted(mounts.clone());
+    assert_eq!(picture.sources().sources[0].folders, [b"data"]);
+    assert!(picture.surveys(Nanos(1)).is_empty());
+    for seen in mounts.iter_mut().flat_map(|mounted| &mut mounted.seen) {
+        seen.spot = Some(spot());
+    }
+    picture.mounted(mounts);
+    assert_eq!(picture.surveys(Nanos(1)).len(), 1);
 }

@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use tokio::sync::mpsc;
 
 use super::manifest::{Found, Manifest};
-use crate::mounts::Namespace;
+use crate::mounts::{Namespace, Spot};
 
 /// More files than this are not told apart: such a Dataset is reported without residency.
 pub const MOST_FILES: usize = 200_000;
@@ -43,10 +43,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// A folder of a file system, and where it lies in the Dataset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Root {
-    /// The mount point of its file system, where the agent looks.
-    pub point: PathBuf,
-    /// What must be mounted there, as `FileKey::dev`: below a mount point that was left lies something else.
-    pub dev: u32,
+    /// Where the agent looks: below a mount point that was left lies something else.
+    pub spot: Spot,
     /// From the mount point on; whose files these are may be anybody, so no link in it is followed.
     pub inner: PathBuf,
     /// Below the Dataset's root; empty: it is the root.
@@ -209,7 +207,7 @@ fn walk(
 ) -> Result<(), SurveyError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let failed = |inner: &[u8], source| SurveyError::Look {
-        at: root.point.join(&root.inner).join(OsStr::from_bytes(inner)),
+        at: Path::new(OsStr::from_bytes(&root.spot.point)).join(&root.inner).join(OsStr::from_bytes(inner)),
         source,
     };
     let top = top(namespace, root, flags).map_err(|errno| failed(b"", errno))?;
@@ -282,7 +280,7 @@ fn is_no_part(errno: Errno) -> bool {
 
 /// The folder at the root's top.
 fn top(namespace: Namespace, root: &Root, flags: OFlags) -> Result<OwnedFd, Errno> {
-    let point = namespace.mounted(&root.point, root.dev)?;
+    let point = namespace.mounted(&root.spot)?;
     let inner = if root.inner.as_os_str().is_empty() { Path::new(".") } else { &root.inner };
     rustix::fs::openat2(&point, inner, flags, Mode::empty(), INSIDE)
 }
@@ -322,9 +320,8 @@ mod tests {
     fn root(at: &Path, prefix: &[u8]) -> Root {
         let table = Namespace::default().table().unwrap();
         let mount = table.covering(at.as_os_str().as_bytes()).unwrap();
-        let point = PathBuf::from(OsStr::from_bytes(&mount.point));
-        let inner = at.strip_prefix(&point).unwrap().to_owned();
-        Root { point, dev: mount.dev, inner, prefix: prefix.into() }
+        let inner = at.strip_prefix(OsStr::from_bytes(&mount.point)).unwrap().to_owned();
+        Root { spot: Spot::of(mount), inner, prefix: prefix.into() }
     }
 
     fn surveyed(roots: &[Root]) -> Result<Manifest, SurveyError> {
@@ -365,7 +362,8 @@ mod tests {
             let out = Root { inner: inner.into(), ..root(at, b"") };
             assert!(surveyed(&[out]).is_err(), "{inner}");
         }
-        let left = Root { dev: u32::MAX, ..root(at, b"") };
+        let mut left = root(at, b"");
+        left.spot.dev = u32::MAX;
         assert!(surveyed(&[left]).is_err(), "what was mounted there has gone");
     }
 

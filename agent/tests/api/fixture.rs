@@ -11,7 +11,7 @@ use agent::config::ApiConfig;
 use agent::doctor::Check;
 use agent::metrics::Metrics;
 use agent::metrics::histograms::{Histograms, Latency};
-use agent::mounts::Namespace;
+use agent::mounts::{Namespace, Spot};
 use agent_core::view::*;
 use agent_core::{FileKey, MountId, Nanos};
 use operator_api::observability::v1::observability_client::ObservabilityClient;
@@ -245,12 +245,21 @@ fn node() -> NodeAnswer {
         places: vec![Place {
             mount: MountId(0),
             dev: 5,
-            seen: vec![Seen { point: b"/mnt/data".as_slice().into(), root: b"/".as_slice().into() }],
+            seen: vec![Seen {
+                point: b"/mnt/data".as_slice().into(),
+                root: b"/".as_slice().into(),
+                spot: Some(spot()),
+            }],
         }],
         observe_only: false,
         memory_total: 16 << 30,
         memory_pressure: 125,
     }
+}
+
+fn spot() -> Spot {
+    let (point, root) = (b"/mnt/data".as_slice().into(), b"/".as_slice().into());
+    Spot { id: 45, dev: 5, point, root, source: "nas:/export".into() }
 }
 
 fn workloads() -> Vec<WorkloadView> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
-use agent::mounts::Namespace;
+use agent::mounts::{Namespace, Spot};
 use agent::report::survey::{Job, Root, SurveyError, Surveyed, Surveyor};
 use fuser::{
     Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, OpenFlags,
@@ -118,11 +118,11 @@ fn what_a_failing_store_hides_is_no_other_version() {
     let fault = Arc::new(Mutex::new(Fault::None));
     let _served = serve(&point, fault.clone());
     let table = Namespace::default().table().unwrap();
-    let dev = table.covering(point.as_os_str().as_bytes()).unwrap().dev;
+    let spot = Spot::of(table.covering(point.as_os_str().as_bytes()).unwrap());
     let (surveyor, mut results) = Surveyor::start(Namespace::default()).unwrap();
     let mut survey = |now: Fault| {
         *fault.lock().unwrap() = now;
-        let root = Root { point: point.clone(), dev, inner: "".into(), prefix: b""[..].into() };
+        let root = Root { spot: spot.clone(), inner: "".into(), prefix: b""[..].into() };
         assert!(surveyor.ask(Job { dataset: "a/b".into(), number: 1, roots: vec![root] }));
         let Surveyed { manifest, .. } = results.blocking_recv().unwrap();
         manifest.map(|manifest| manifest.len())

@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agent::mounts::Namespace;
+use agent::mounts::{Namespace, Spot};
 use agent::prefetch::{MountPoint, MountResolver, Prefetch, PrefetchConfig};
 use agent_core::{Door, Extent, FileKey, MountId, Nanos, Observation, Order, OrderId, Outcome, Pages};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -23,8 +23,8 @@ pub const MOUNT: MountId = MountId(7);
 pub struct Fixed(pub Vec<(u32, MountPoint)>);
 
 impl MountResolver for Fixed {
-    fn own(&self, mount: MountId, path: &[u8]) -> Option<MountPoint> {
-        self.theirs(mount, path, 0).pop()
+    fn own(&self, mount: MountId, path: &[u8]) -> Result<MountPoint, Outcome> {
+        self.theirs(mount, path, 0).pop().ok_or(Outcome::Absent)
     }
 
     fn theirs(&self, mount: MountId, _: &[u8], via: u32) -> Vec<MountPoint> {
@@ -41,15 +41,13 @@ impl MountResolver for Fixed {
 pub fn mount_point(process: &str, path: &Path) -> MountPoint {
     let text = std::fs::read_to_string(format!("/proc/{process}/mountinfo")).expect("mountinfo");
     let line = text.lines().rev().find(|line| line.split(' ').nth(4).map(Path::new) == Some(path));
-    let words: Vec<&str> =
-        line.unwrap_or_else(|| panic!("{} is not mounted", path.display())).split(' ').collect();
-    let (major, minor) = words[2].split_once(':').expect("device");
-    let dev = major.parse::<u32>().expect("major") << 20 | minor.parse::<u32>().expect("minor");
+    let line = line.unwrap_or_else(|| panic!("{} is not mounted", path.display()));
+    let mount = agent::mounts::parse(line.as_bytes()).0.remove(0);
     let namespace = match process {
         "self" => Namespace::default(),
         number => Namespace::of(number.parse().expect("a process's number")),
     };
-    MountPoint { path: path.to_owned(), root: Some(words[3].as_bytes().into()), dev, namespace }
+    MountPoint { spot: Spot::of(&mount), root: Some(mount.root), namespace }
 }
 
 /// Runs a program that must succeed.
@@ -149,7 +147,7 @@ fn file_size(file: &impl AsFd) -> u64 {
 }
 
 pub fn key(path: &Path, point: &MountPoint) -> FileKey {
-    FileKey { dev: point.dev, ino: std::fs::symlink_metadata(path).expect("stat").ino() }
+    FileKey { dev: point.spot.dev, ino: std::fs::symlink_metadata(path).expect("stat").ino() }
 }
 
 pub fn fetch(id: u64, path: impl AsRef<[u8]>, extent: Extent) -> Order {

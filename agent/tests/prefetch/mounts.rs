@@ -1,10 +1,12 @@
 //! Mounts that are let go of, and mounts that only another process sees.
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agent::prefetch::{MountPoint, Prefetch, PrefetchConfig};
-use agent_core::{Order, Outcome};
+use agent::mounts::Spot;
+use agent::prefetch::{MountPoint, MountResolver, Prefetch, PrefetchConfig};
+use agent_core::{MountId, Order, Outcome};
 
 use crate::fixture::{
     Disk, Fixed, MOUNT, Shell, ask, fetch, mount_point, quietly, resident, start, told, whole,
@@ -66,10 +68,63 @@ fn a_mount_of_another_namespace_is_reached_through_its_process() {
     assert_eq!(through(4, "subdir/file", child.pid()), Outcome::Absent);
     drop(child);
     prefetch.forget(MOUNT);
-    assert_eq!(through(5, "sub/dir/file", point.dev), Outcome::Absent);
+    assert_eq!(through(5, "sub/dir/file", point.spot.dev), Outcome::Absent);
 
     // Something else than the mount is found there: not believed.
-    let wrong = MountPoint { path: "/".into(), ..point };
+    let wrong = MountPoint { spot: Spot { point: b"/"[..].into(), ..point.spot }, ..point };
     let prefetch = start(wrong, |_| {});
     assert_eq!(told(&ask(&prefetch, fetch(6, "etc/passwd", whole()))).1, Outcome::Absent);
+}
+
+/// Knows the ways of processes alone, while its own is being found out.
+struct Waiting(Vec<MountPoint>);
+
+impl MountResolver for Waiting {
+    fn own(&self, _: MountId, _: &[u8]) -> Result<MountPoint, Outcome> {
+        Err(Outcome::Failed)
+    }
+
+    fn theirs(&self, _: MountId, _: &[u8], _: u32) -> Vec<MountPoint> {
+        self.0.clone()
+    }
+
+    fn root_of(&self, _: BorrowedFd<'_>) -> Option<Box<[u8]>> {
+        None
+    }
+}
+
+#[test]
+fn what_takes_the_place_of_a_mount_is_not_taken_for_it() {
+    let disk = Disk::new();
+    let other = tempfile::tempdir().expect("temporary directory");
+    for name in ["a", "b"] {
+        std::fs::create_dir(disk.path.join(name)).expect("mkdir");
+    }
+    disk.file(b"a/file", 40_000);
+    let wrong = disk.file(b"b/file", 40_000);
+    let bind = |name: &str| rustix::mount::mount_bind(disk.path.join(name), other.path()).expect("mount");
+    let unmount = || rustix::mount::unmount(other.path(), rustix::mount::UnmountFlags::empty());
+    bind("a");
+    let point = mount_point("self", other.path());
+    // Where the agent looks it is being found out, and a process that still has it helps.
+    let prefetch =
+        Prefetch::start(PrefetchConfig::new(Arc::new(Waiting(vec![point.clone()])))).expect("prefetch");
+    let through = |via| {
+        let mut order = fetch(1, "a/file", whole());
+        if let Order::Fetch { via: by, .. } = &mut order {
+            *by = via;
+        }
+        told(&ask(&prefetch, order)).1
+    };
+    assert_eq!(through(0), Outcome::Failed, "it is not gone");
+    assert_eq!(through(std::process::id()), Outcome::Done);
+    drop(prefetch);
+    unmount().expect("umount");
+    // Most often with the number that is free again.
+    bind("b");
+    let prefetch = start(point, |_| {});
+    let outcome = told(&ask(&prefetch, fetch(1, "a/file", whole()))).1;
+    drop(prefetch);
+    unmount().expect("umount");
+    assert_eq!((outcome, resident(quietly(&wrong))), (Outcome::Absent, vec![]));
 }
