@@ -134,6 +134,16 @@ pub fn changed_prototypes(btf: Vec<u8>, kernel: (u32, u32)) -> Result<Vec<String
     Ok(prototype::changed(&btf, kernel))
 }
 
+/// The kernel's functions that plans hook: each has its prototype here, or could not be hooked.
+pub fn hooked_functions() -> impl Iterator<Item = &'static str> {
+    prototype::FUNCTIONS.iter().map(|prototype| prototype.name)
+}
+
+/// The tracepoints that they hook.
+pub fn hooked_tracepoints() -> impl Iterator<Item = &'static str> {
+    prototype::TRACEPOINTS.iter().map(|prototype| prototype.name)
+}
+
 impl Probe {
     /// Loads and attaches the best plan. Nothing is told until a device is watched.
     pub fn start(config: ProbeConfig) -> Result<(Self, PlanReport), ProbeError> {

@@ -14,9 +14,9 @@ pub struct Args {
     /// Only this plan
     #[arg(long)]
     pub plan: Option<PlanName>,
-    /// Only this case, by its whole name
+    /// Only this case, by its whole name; may be given more than once
     #[arg(long)]
-    pub case: Option<String>,
+    pub case: Vec<String>,
     /// Plans that the kernel refuses are failures (without: only tracepoint plans are)
     #[arg(long)]
     pub every_plan: bool,
@@ -26,7 +26,8 @@ pub struct Args {
     /// How long the case `churn` lasts under the plan chosen by itself; under others a fourth of it
     #[arg(long, value_name = "SECONDS", default_value = "4")]
     churn: u64,
-    /// Also write one line for each cell here: plan, case, verdict, milliseconds, detail, by tabs
+    /// Also write a line for each cell here, which all are announced at first: plan, case, verdict, milliseconds, detail,
+    /// by tabs
     #[arg(long, value_name = "FILE")]
     pub results: Option<PathBuf>,
     /// Only name the cases
@@ -62,7 +63,10 @@ impl Args {
             .as_ref()
             .is_none_or(|filter| if self.exact { case == filter } else { case.contains(filter.as_str()) });
         let skipped = self.skip.iter().any(|skip| case.contains(skip.as_str()));
-        filtered && !skipped && !self.ignored && self.case.as_ref().is_none_or(|only| only == case)
+        filtered
+            && !skipped
+            && !self.ignored
+            && (self.case.is_empty() || self.case.iter().any(|only| only == case))
     }
 
     pub fn churn(&self) -> Duration {

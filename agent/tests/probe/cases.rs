@@ -26,7 +26,7 @@ use crate::disk::chill;
 use crate::scene::{PageSet, Scene, Told, key_of};
 use crate::verdict::Verdict;
 
-pub use leavings::{nothing_left, programs_in_kernel};
+pub use leavings::{Before, detaches};
 
 const PAGE: usize = 4096;
 
@@ -104,10 +104,16 @@ pub fn once() -> impl Iterator<Item = (&'static str, Once)> {
     ONCE.into_iter()
 }
 
+/// Before the others of a plan, and after them.
+pub const LOADS: &str = "loads";
+pub const DETACHES: &str = "detaches";
+
+pub fn of_plan() -> impl Iterator<Item = &'static str> {
+    [LOADS].into_iter().chain(each().map(|(name, _)| name)).chain([DETACHES])
+}
+
 pub fn names() -> impl Iterator<Item = &'static str> {
-    let once = once().map(|(name, _)| name);
-    let each = each().map(|(name, _)| name);
-    once.chain(["loads"]).chain(each).chain(["detaches"])
+    once().map(|(name, _)| name).chain(of_plan())
 }
 
 fn set(pages: std::ops::Range<u64>) -> PageSet {

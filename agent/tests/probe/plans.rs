@@ -9,33 +9,41 @@ use agent::probe::{self, Plan, Probe, ProbeConfig, ProbeError};
 
 use crate::allowed;
 use crate::args::{Args, PlanName};
-use crate::cases::{self, Case};
+use crate::cases::{self, Before, Case};
 use crate::scene::Scene;
 use crate::table::Table;
 use crate::verdict::Verdict;
 
 pub fn run(args: &Args, table: &mut Table) {
-    for (name, case) in cases::once() {
-        if args.wants(name) && args.plan.is_none() {
-            timed(table, "any", name, case);
-        }
+    let before = Before::now();
+    let once = || cases::once().filter(|(name, _)| args.wants(name) && args.plan.is_none());
+    let plans = || Plan::ALL.into_iter().filter(|plan| is_wanted(args, *plan));
+    let of_plans = plans().flat_map(|plan| {
+        let plan = PlanName::of(plan).text();
+        // The first is run in any case: the others stand on it.
+        cases::of_plan()
+            .filter(|case| *case == cases::LOADS || args.wants(case))
+            .map(move |case| (plan.clone(), case))
+    });
+    table.announce(once().map(|(name, _)| ("any".to_owned(), name)).chain(of_plans));
+    for (name, case) in once() {
+        timed(table, "any", name, case);
     }
     let best = Probe::start(ProbeConfig::default()).ok().and_then(|(_, report)| report.chosen());
-    for plan in Plan::ALL {
-        let name = PlanName::of(plan);
-        if args.plan.is_some_and(|only| only != name) || !cases::each().any(|(case, _)| args.wants(case)) {
-            continue;
-        }
+    for plan in plans() {
         let churn = if best == Some(plan) { args.churn() } else { args.churn() / 4 };
-        of_plan(args, table, plan, churn);
+        of_plan(args, table, plan, churn, &before);
     }
 }
 
-fn of_plan(args: &Args, table: &mut Table, plan: Plan, churn: Duration) {
+fn is_wanted(args: &Args, plan: Plan) -> bool {
+    args.plan.is_none_or(|only| only == PlanName::of(plan)) && cases::of_plan().any(|case| args.wants(case))
+}
+
+fn of_plan(args: &Args, table: &mut Table, plan: Plan, churn: Duration, before: &Before) {
     let name = PlanName::of(plan).text();
-    let before = cases::programs_in_kernel();
     let begun = Instant::now();
-    table.begun(&name, "loads");
+    table.begun(&name, cases::LOADS);
     let start = || Probe::start(ProbeConfig { plan: Some(plan), ..ProbeConfig::default() });
     let verdict = match catch_unwind(start) {
         Ok(Ok((_, report))) => match probe::running_kernel() {
@@ -56,7 +64,7 @@ fn of_plan(args: &Args, table: &mut Table, plan: Plan, churn: Duration) {
         Ok(Err(error)) => Verdict::Failed(error.to_string()),
         Err(panic) => Verdict::Failed(said(panic.as_ref())),
     };
-    table.cell(&name, "loads", &verdict, begun.elapsed());
+    table.cell(&name, cases::LOADS, &verdict, begun.elapsed());
     if verdict != Verdict::Seen {
         return;
     }
@@ -78,9 +86,8 @@ fn of_plan(args: &Args, table: &mut Table, plan: Plan, churn: Duration) {
             Case::Long(act) => act(plan, churn),
         });
     }
-    drop(scene);
-    if args.wants("detaches") {
-        timed(table, &name, "detaches", || cases::nothing_left(before));
+    if args.wants(cases::DETACHES) {
+        timed(table, &name, cases::DETACHES, || cases::detaches(plan, scene, before));
     }
 }
 

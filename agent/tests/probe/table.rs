@@ -41,6 +41,12 @@ impl Table {
         Self { results, failures: Vec::new(), good: 0, begun: Instant::now() }
     }
 
+    /// Says which cells are to come, so that whoever reads the results misses those that do not.
+    pub fn announce<'a>(&mut self, cells: impl Iterator<Item = (String, &'a str)>) {
+        let lines: String = cells.map(|(plan, case)| format!("{plan}\t{case}\texpected\t0\t\n")).collect();
+        self.result(&lines);
+    }
+
     /// Says which cell is tried, for whoever looks at a guest that has died of it.
     pub fn begun(&mut self, plan: &str, case: &str) {
         self.result(&format!("{plan}\t{case}\tbegun\t0\t\n"));

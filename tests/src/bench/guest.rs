@@ -61,11 +61,15 @@ fn judge(runs: &Runs) -> Result<String> {
 }
 
 /// Runs the cases and writes a line for each to `results`, in the format of the probe's acceptance: plan,
-/// case, verdict, milliseconds, detail, by tabs. Fails when one of them did.
+/// case, verdict, milliseconds, detail, by tabs. All are announced before the first. Fails when one of them did.
 pub fn run(subject: &Subject, only: &[String], results: Option<&Path>) -> Result<()> {
-    let wanted = |case: &Case| only.is_empty() || only.iter().any(|name| name == case.name);
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|only| only == name);
+    let names = cases().map(|case| case.name).into_iter().chain([VOLUMES]);
+    for name in names.filter(|name| wanted(name)) {
+        line(results, name, "expected", Duration::ZERO, "")?;
+    }
     let mut failed = Vec::new();
-    for case in cases().into_iter().filter(wanted) {
+    for case in cases().into_iter().filter(|case| wanted(case.name)) {
         line(results, case.name, "begun", Duration::ZERO, "")?;
         let begun = Instant::now();
         let options =
@@ -73,7 +77,7 @@ pub fn run(subject: &Subject, only: &[String], results: Option<&Path>) -> Result
         let judged = first_light::run_case(&case, &options, &mut Vec::new()).and_then(|runs| judge(&runs));
         failed.extend(told(results, case.name, begun, judged)?);
     }
-    if only.is_empty() || only.iter().any(|name| name == VOLUMES) {
+    if wanted(VOLUMES) {
         line(results, VOLUMES, "begun", Duration::ZERO, "")?;
         let begun = Instant::now();
         failed.extend(told(results, VOLUMES, begun, volumes::run(subject))?);

@@ -10,6 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use super::Options;
+use super::account;
 use super::arch::Arch;
 use super::cells::{self, Cell};
 use super::guest::Guest;
@@ -88,11 +89,7 @@ impl Fleet {
         };
         let begun = Instant::now();
         let ended = guest.run()?;
-        let mut cells = cells::parse(&terms, &ended.lines, ended.trouble.as_deref());
-        if cells.is_empty() {
-            let nothing = "it ran no case: no case or plan has that name";
-            cells = cells::parse(&terms, &[], Some(nothing));
-        }
+        let cells = account::settle(&terms, &options.asked(), &ended);
         let failed = cells.iter().filter(|cell| cell.failed()).count();
         console::note(&format!(
             "  Linux {}: {} cells, {failed} failed, {}",
@@ -113,15 +110,15 @@ impl Booted {
         }
         let names: Vec<String> = kernels.iter().map(|kernel| kernel.name.clone()).collect();
         println!("\n{}", cells::table(&names, cells));
-        let failed: Vec<&Cell> = cells.iter().filter(|cell| cell.failed()).collect();
+        let failed = cells.iter().filter(|cell| cell.failed()).count();
         for cell in cells.iter().filter(|cell| cell.verdict == "absent") {
             println!("absent  Linux {}, {}, {}: {}", cell.kernel, cell.plan, cell.case, cell.detail);
         }
-        for cell in &failed {
-            println!("FAILED  Linux {}, {}, {}: {}\n", cell.kernel, cell.plan, cell.case, cell.detail);
+        for paragraph in cells::failures(cells) {
+            println!("FAILED  {paragraph}\n");
         }
-        println!("{} cells passed, {} failed", cells.len() - failed.len(), failed.len());
-        failed.is_empty()
+        println!("{} cells passed, {failed} failed", cells.len() - failed);
+        failed == 0
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::arch::Arch;
+use super::cells::END;
 use super::kernel::Kernel;
 use crate::console::{self, Progress};
 use crate::step;
@@ -40,8 +41,10 @@ pub struct Guest {
 #[derive(Clone, Debug)]
 pub struct Ended {
     pub lines: Vec<String>,
-    /// A sentence and the console's last lines.
+    /// The beginning of a sentence.
     pub trouble: Option<String>,
+    /// The console's last lines.
+    pub console: String,
 }
 
 impl Guest {
@@ -66,15 +69,14 @@ impl Guest {
         let status = child.wait().context("cannot wait for QEMU")?;
         let text = String::from_utf8_lossy(&fs::read(&results)?).into_owned();
         let lines: Vec<String> = text.lines().map(|line| line.trim_end().to_owned()).collect();
-        let ended = lines.iter().any(|line| line.starts_with(super::initramfs::END));
+        let ended = lines.iter().any(|line| line == END);
         let trouble = match late {
             Some(sentence) => Some(sentence),
             None if ended => None,
-            None if status.success() => Some("the guest ended before its program did".to_owned()),
+            None if status.success() => Some("the guest ended before its script did".to_owned()),
             None => Some(format!("QEMU failed ({status}): {}", last(&path("qemu"), 3))),
         };
-        let trouble = trouble.map(|what| format!("{what}; its console's last lines:\n{}", last(&out, LAST)));
-        Ok(Ended { lines, trouble })
+        Ok(Ended { lines, trouble, console: last(&out, LAST) })
     }
 
     /// `Some` where it had to be stopped.

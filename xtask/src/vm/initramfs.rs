@@ -17,9 +17,6 @@ use crate::place::program;
 /// The programs that make file systems.
 const MAKERS: [&str; 3] = ["mkfs.ext4", "mkfs.xfs", "mkfs.btrfs"];
 
-/// The last word on the line of results: the command's exit code.
-pub const END: &str = "end";
-
 /// What every guest does first. The root stays a ramfs: tmpfs reads by paths of its own, which no
 /// tracepoint sees, and the agent's own start is to find a file that it sees.
 const BEFORE: &str = "\

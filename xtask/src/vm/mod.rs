@@ -15,11 +15,13 @@ mod userland;
 
 mod initramfs;
 
-mod guest;
-
 mod allowed;
 
 mod cells;
+
+mod guest;
+
+mod account;
 
 mod fleet;
 
@@ -29,12 +31,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::compile;
 use crate::place::Place;
 use crate::setup::{self, Purpose};
+use crate::{compile, console};
+use account::{Asked, Program};
 use allowed::Terms;
 use arch::{AMD64, Arch};
-use initramfs::{Contents, END};
+use cells::{END, EXIT};
+use initramfs::Contents;
 use kernel::{Kernel, LINES, Wish};
 
 pub use fleet::{Booted, Fleet};
@@ -58,9 +62,9 @@ pub struct Options {
     /// Only this plan: fentry, btf, raw or kprobe
     #[arg(long, value_name = "PLAN")]
     plan: Option<String>,
-    /// Only this case, such as mmap; `prefetch-sequential` and `prefetch-directory` are cases too
+    /// Only this case, such as mmap; `prefetch-sequential` and `prefetch-directory` are cases too; may be given more than once
     #[arg(long, value_name = "CASE")]
-    case: Option<String>,
+    case: Vec<String>,
     /// Run this acceptance program, built statically elsewhere, and build nothing; leaves prefetch out
     #[arg(long, value_name = "FILE")]
     probe: Option<PathBuf>,
@@ -101,38 +105,48 @@ impl Options {
         Ok(lines.into_iter().map(Wish::from).collect())
     }
 
-    /// Whether the probe's acceptance is asked for, and whether prefetch is.
-    fn parts(&self) -> (bool, bool) {
-        match &self.case {
-            Some(case) if case.starts_with("prefetch-") => (false, true),
-            Some(_) => (true, false),
-            None => (true, self.plan.is_none() && self.probe.is_none() && self.arch.is_none()),
-        }
+    /// What a guest is to do: all of it unless something is named, but prefetch on machines that run here alone.
+    fn asked(&self) -> Asked {
+        let Self { plan, case, probe, .. } = self;
+        let cases: Vec<String> = case.iter().map(|case| name(case)).collect();
+        let prefetch = plan.is_none() && probe.is_none() && !self.is_foreign();
+        let wanted = |program: &Program| match program {
+            Program::Prefetch if cases.is_empty() => prefetch,
+            _ => cases.is_empty() || cases.iter().any(|case| program.runs(case)),
+        };
+        let programs = [Program::Acceptance, Program::Prefetch].into_iter().filter(wanted).collect();
+        Asked { programs, plan: plan.as_deref().map(name), cases }
     }
 
-    /// The guest's work: the probe's acceptance, then the prefetch on the slow store.
+    fn is_foreign(&self) -> bool {
+        self.arch().is_ok_and(|arch| !arch.is_own())
+    }
+
+    /// The guest's work: the probe's acceptance, then the prefetch on the slow store; how each ended, and the end.
     fn script(&self, results: &str, lacks: Option<&str>) -> String {
-        let Self { plan, case, churn, .. } = self;
-        // Names of plans and cases are letters, digits, `-` and `_`; anything else must not reach a shell.
-        let option = |name: &str, value: &Option<String>| match value {
-            Some(text) => {
-                let kept = text.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c));
-                format!(" --{name} {}", kept.collect::<String>())
-            }
-            None => String::new(),
-        };
-        let (probe, prefetch) = self.parts();
-        let (plan, case) = (option("plan", plan), option("case", case));
-        let mut script = "code=0\n".to_owned();
-        if probe {
-            script.push_str(&format!("probe --every-plan --results {results}"));
-            let lacks = lacks.map(|plan| format!(" --lacks {plan}")).unwrap_or_default();
-            script.push_str(&format!(" --churn {churn}{plan}{case}{lacks} || code=1\n"));
+        let Asked { programs, plan, cases } = self.asked();
+        let mut script = String::new();
+        for program in programs {
+            let of_it: String = cases
+                .iter()
+                .filter(|case| program.runs(case))
+                .map(|case| format!(" --case {case}"))
+                .collect();
+            let options = match program {
+                Program::Acceptance => {
+                    let option = |name: &str, value: Option<&str>| {
+                        value.map(|value| format!(" --{name} {value}")).unwrap_or_default()
+                    };
+                    let (plan, lacks) = (option("plan", plan.as_deref()), option("lacks", lacks));
+                    format!(" --every-plan --churn {}{plan}{lacks}", self.churn)
+                }
+                Program::Prefetch => String::new(),
+            };
+            let name = program.name();
+            script.push_str(&format!("{name}{options} --results {results}{of_it}\n"));
+            script.push_str(&format!("printf '{EXIT}\\t{name}\\t%s\\n' $? > {results}\n"));
         }
-        if prefetch {
-            script.push_str(&format!("guest-prefetch --results {results}{case} || code=1\n"));
-        }
-        script.push_str(&format!("printf '{END}\\t%s\\n' $code > {results}\nsync\npoweroff -f\n"));
+        script.push_str(&format!("echo {END} > {results}\nsync\npoweroff -f\n"));
         script
     }
 
@@ -153,6 +167,11 @@ impl Options {
     }
 }
 
+/// Names of plans and cases are letters, digits, `-` and `_`; anything else must not reach a shell.
+fn name(text: &str) -> String {
+    text.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect()
+}
+
 /// Provides, compiles and fetches whatever guests need, and boots none yet.
 pub fn prepare(place: &Place, options: &Options) -> Result<Fleet> {
     let arch = options.arch()?;
@@ -166,7 +185,15 @@ pub fn prepare(place: &Place, options: &Options) -> Result<Fleet> {
         setup::cross::provide(place, arch.triple)?;
         Some(userland::provide(place, arch)?)
     };
-    let (probe, prefetch) = options.parts();
+    let Asked { programs: asked, plan, cases } = options.asked();
+    let (probe, prefetch) = (asked.contains(&Program::Acceptance), asked.contains(&Program::Prefetch));
+    if !prefetch && options.is_foreign() && plan.is_none() && cases.is_empty() {
+        console::note(&format!(
+            "  prefetch is left out: for {} its programs take a static build of their own, which --case prefetch-sequential \
+             asks for",
+            arch.name
+        ));
+    }
     let mut programs = Vec::new();
     if probe || options.shell {
         let built = options.probe.clone().map_or_else(|| compile::acceptance(place, arch.triple), Ok)?;
@@ -203,22 +230,61 @@ mod tests {
     fn nothing_but_names_reaches_the_guests_shell() {
         let options = Options {
             plan: Some("btf; poweroff".into()),
-            case: Some("$(reboot)mmap".into()),
+            case: vec!["$(reboot)mmap".into()],
             churn: 1,
             ..Options::default()
         };
         let script = options.script("/dev/ttyS1", None);
-        assert!(script.contains("--plan btfpoweroff --case rebootmmap"), "{script}");
+        assert!(
+            script.contains(" --plan btfpoweroff ") && script.contains(" --case rebootmmap\n"),
+            "{script}"
+        );
+        assert!(!script.contains([';', '(']), "{script}");
+    }
+
+    fn script(cases: &[&str]) -> String {
+        let case = cases.iter().map(|case| (*case).to_owned()).collect();
+        Options { case, ..Options::default() }.script("/dev/ttyS1", None)
     }
 
     #[test]
     fn one_case_runs_one_program() {
-        let of =
-            |case: &str| Options { case: Some(case.into()), ..Options::default() }.script("/dev/ttyS1", None);
+        let of = |case: &str| script(&[case]);
         assert!(of("mmap").contains("probe ") && !of("mmap").contains("guest-prefetch "));
         assert!(
             of("prefetch-directory").contains("guest-prefetch")
                 && !of("prefetch-directory").contains("probe ")
+        );
+    }
+
+    #[test]
+    fn each_program_is_told_its_own_cases_and_tells_its_end() {
+        let script = script(&["mmap", "prefetch-nfs", "read"]);
+        let lines: Vec<&str> = script.lines().collect();
+        assert!(lines[0].starts_with("probe ") && lines[0].ends_with(" --case mmap --case read"), "{script}");
+        assert_eq!(lines[1], r"printf 'exit\tprobe\t%s\n' $? > /dev/ttyS1");
+        assert_eq!(lines[2], "guest-prefetch --results /dev/ttyS1 --case prefetch-nfs");
+        assert_eq!(lines[3], r"printf 'exit\tguest-prefetch\t%s\n' $? > /dev/ttyS1");
+        assert_eq!(lines[4], "echo end > /dev/ttyS1");
+    }
+
+    #[test]
+    fn prefetch_is_run_wherever_its_programs_run_here() {
+        let programs = |options: Options| options.asked().programs;
+        let arch = |name: &str| Options { arch: Some(name.into()), ..Options::default() };
+        let both = vec![Program::Acceptance, Program::Prefetch];
+        assert_eq!(programs(Options::default()), programs(arch("amd64")));
+        for (name, machine) in [("amd64", "x86_64"), ("arm64", "aarch64")] {
+            let own = std::env::consts::ARCH == machine;
+            assert_eq!(programs(arch(name)), if own { both.clone() } else { vec![Program::Acceptance] });
+        }
+        assert_eq!(
+            programs(Options { case: vec!["prefetch-nfs".into()], ..arch("arm64") }),
+            [Program::Prefetch]
+        );
+        assert_eq!(
+            programs(Options { plan: Some("btf".into()), ..Options::default() }),
+            [Program::Acceptance]
         );
     }
 

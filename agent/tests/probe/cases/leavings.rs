@@ -1,11 +1,17 @@
 //! The choice among plans, what damaged BTF does to them, and what is left when a probe has gone.
 
+use std::collections::BTreeSet;
+use std::ffi::CStr;
 use std::fs;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use agent::probe::{self, Case, Outcome, Plan, Probe, ProbeConfig, ProbeError, Seen};
+use rustix::mount::MountFlags;
 
 use crate::allowed;
+use crate::disk::Mount;
+use crate::scene::Scene;
 use crate::verdict::Verdict;
 
 /// The best plan that the kernel takes is the one chosen by itself, and the rest is accounted for.
@@ -112,27 +118,61 @@ pub fn damaged_btf() -> Verdict {
     Verdict::Seen
 }
 
-/// `BPF_PROG_GET_NEXT_ID` of include/uapi/linux/bpf.h.
+/// Commands of bpf(2), in include/uapi/linux/bpf.h.
 const NEXT_PROGRAM: libc::c_long = 11;
+const DESCRIBE: libc::c_long = 15;
+const OPEN_LINK: libc::c_long = 30;
+const NEXT_LINK: libc::c_long = 31;
+
+/// The union of what the commands take; zeroes where one is not to look.
+type Attributes = [u32; 32];
+
+fn bpf(command: libc::c_long, attributes: &mut Attributes) -> libc::c_long {
+    // SAFETY: the attributes live through the call and are as large as is said; what they point to is the callers'.
+    unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), size_of_val(attributes)) }
+}
+
+/// What the kernel holds of a kind, of all processes, by number.
+fn numbers(next: libc::c_long) -> impl Iterator<Item = u32> {
+    let mut last = 0;
+    std::iter::from_fn(move || {
+        // start_id, next_id.
+        let mut attributes = [0; 32];
+        attributes[0] = last;
+        (bpf(next, &mut attributes) == 0).then(|| last = attributes[1])?;
+        Some(last)
+    })
+}
 
 /// How many BPF programs the kernel holds, of all processes.
-pub fn programs_in_kernel() -> usize {
-    let mut count = 0;
-    let mut last = 0;
-    loop {
-        // start_id, next_id, and the room that the kernel may look at.
-        let mut attributes = [0_u32; 32];
-        attributes[0] = last;
-        // SAFETY: the attributes live through the call and are as large as is said.
-        let result = unsafe {
-            libc::syscall(libc::SYS_bpf, NEXT_PROGRAM, attributes.as_mut_ptr(), size_of_val(&attributes))
-        };
-        if result != 0 {
-            return count;
-        }
-        count += 1;
-        last = attributes[1];
+fn programs_in_kernel() -> usize {
+    numbers(NEXT_PROGRAM).count()
+}
+
+/// The tracepoint that the BPF link of this number hooks, if it is of that kind: `bpf_link_info` is type, number and
+/// program, then the name's address and length.
+fn tracepoint(link: u32) -> Option<String> {
+    const OF_TRACEPOINT: u32 = 1;
+    let mut attributes = [0; 32];
+    attributes[0] = link;
+    let descriptor = i32::try_from(bpf(OPEN_LINK, &mut attributes)).ok().filter(|number| *number >= 0)?;
+    // SAFETY: the kernel has just made it for us.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    let mut name = [0_u8; 128];
+    let mut info = [0_u64; 8];
+    info[2] = name.as_mut_ptr() as u64;
+    info[3] = name.len() as u64;
+    // bpf_fd, info_len, info.
+    let mut attributes = [0; 32];
+    attributes[0] = descriptor.as_raw_fd() as u32;
+    attributes[1] = size_of_val(&info) as u32;
+    let address = info.as_mut_ptr() as u64;
+    (attributes[2], attributes[3]) = (address as u32, (address >> 32) as u32);
+    if bpf(DESCRIBE, &mut attributes) != 0 || info[0] as u32 != OF_TRACEPOINT {
+        return None;
     }
+    let end = name.iter().position(|byte| *byte == 0)?;
+    Some(String::from_utf8_lossy(&name[..end]).into_owned())
 }
 
 /// Links of this process's descriptors that speak of BPF.
@@ -143,23 +183,89 @@ fn descriptors() -> Vec<String> {
     named.filter(|target| target.contains("bpf") || target.contains("perf_event")).collect()
 }
 
-/// Nothing of any probe is left: no descriptor, no program, no function hooked.
-pub fn nothing_left(before: usize) -> Verdict {
+/// Reads a file of one of the kernel's own file systems, mounted for that: the machine need not have it anywhere.
+fn kernels_file(kind: &str, file: &str) -> Result<String, String> {
+    let folder = tempfile::tempdir().map_err(|error| format!("a folder for {kind}: {error}"))?;
+    rustix::mount::mount(kind, folder.path(), kind, MountFlags::empty(), None::<&CStr>)
+        .map_err(|error| format!("{kind} cannot be mounted: {error}"))?;
+    let _mount = Mount(folder.path().to_owned());
+    let text = fs::read_to_string(folder.path().join(file));
+    text.map_err(|error| format!("{file} of {kind} cannot be read: {error}"))
+}
+
+/// Lists of hooked functions, by the plan whose hooks they hold. Other plans run on kernels that have no ftrace or kprobes,
+/// or keep the list to themselves (EPERM to root, where fentry is forbidden too).
+const LISTS: [(&str, &str, Plan); 2] =
+    [("tracefs", "enabled_functions", Plan::Function), ("debugfs", "kprobes/list", Plan::Kprobe)];
+
+/// Which functions and tracepoints that any plan hooks are hooked now, by whomever; of functions as far as the kernel
+/// tells, but those that `must` hooks for certain.
+fn hooked(must: Option<Plan>) -> Result<BTreeSet<String>, String> {
+    let functions: BTreeSet<&str> = probe::hooked_functions().collect();
+    let mut found = BTreeSet::new();
+    for (kind, file, of) in LISTS {
+        let text = match kernels_file(kind, file) {
+            Ok(text) => text,
+            Err(reason) if must == Some(of) => return Err(reason),
+            Err(_) => continue,
+        };
+        // Lines are `filemap_read (1) R D` and `ffffffff8123 k filemap_read+0x0 [FTRACE]`.
+        let words = text.split_whitespace().map(|word| word.split('+').next().unwrap_or(word));
+        let ours = words.filter(|word| functions.contains(word));
+        found.extend(ours.map(|name| format!("function {name} ({file})")));
+    }
+    for link in numbers(NEXT_LINK) {
+        let name = tracepoint(link).filter(|name| probe::hooked_tracepoints().any(|ours| ours == name));
+        found.extend(name.map(|name| format!("tracepoint {name} (BPF link {link})")));
+    }
+    Ok(found)
+}
+
+/// What other processes have, before the first probe.
+pub struct Before {
+    programs: usize,
+    hooked: BTreeSet<String>,
+}
+
+impl Before {
+    pub fn now() -> Self {
+        Self { programs: programs_in_kernel(), hooked: hooked(None).unwrap_or_default() }
+    }
+
+    fn more(&self, plan: Plan) -> Vec<String> {
+        let now = hooked(Some(plan)).unwrap_or_else(|reason| {
+            panic!("what is hooked cannot be told: {reason}; it takes root, tracefs and debugfs")
+        });
+        now.difference(&self.hooked).cloned().collect()
+    }
+}
+
+/// Nothing of any probe is left: no descriptor, no program, no function or tracepoint hooked. What the plan hooks is
+/// looked for while it does, so that to find nothing afterwards means something.
+pub fn detaches(plan: Plan, scene: Option<Scene>, before: &Before) -> Verdict {
+    let scene = scene.unwrap_or_else(|| Scene::open(plan));
+    let used = before.more(plan);
+    let mut needed = vec!["tracepoint mm_filemap_add_to_page_cache "];
+    if matches!(plan, Plan::Function | Plan::Kprobe) {
+        needed.push("function filemap_fault ");
+    }
+    for name in needed {
+        assert!(used.iter().any(|hook| hook.starts_with(name)), "{name} is hooked, and not found: {used:?}");
+    }
+    drop(scene);
     assert_eq!(descriptors(), Vec::<String>::new(), "descriptors left after the probe was dropped");
     // The kernel frees programs after a grace period.
     let begun = Instant::now();
-    while programs_in_kernel() > before {
+    loop {
+        let (programs, left) = (programs_in_kernel(), before.more(plan));
+        if programs <= before.programs && left.is_empty() {
+            return Verdict::Seen;
+        }
         assert!(
             begun.elapsed() < Duration::from_secs(20),
-            "{} BPF programs before the first probe, {} after the last",
-            before,
-            programs_in_kernel()
+            "{} BPF programs before the first probe, {programs} after the last; still hooked: {left:?}",
+            before.programs,
         );
         std::thread::sleep(Duration::from_millis(100));
     }
-    for hooked in ["/sys/kernel/debug/kprobes/list", "/sys/kernel/tracing/enabled_functions"] {
-        let left = fs::read_to_string(hooked).unwrap_or_default();
-        assert!(!left.contains("filemap"), "{hooked}: {left}");
-    }
-    Verdict::Seen
 }
