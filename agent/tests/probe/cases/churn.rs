@@ -1,6 +1,7 @@
 //! Names that change, files that go, file systems that are taken away under their readers, all at once and
 //! for a while: nothing may crash, hang or be invented. What is told must have been there.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -10,23 +11,36 @@ use std::time::{Duration, Instant};
 use agent::probe::{Plan, ProbeConfig, ReadEvent};
 
 use crate::disk::Disk;
-use crate::scene::Scene;
+use crate::scene::{FileKey2, Scene, key, key_of};
 use crate::verdict::Verdict;
 
 /// Folders that are renamed around the files in them.
 const FOLDERS: usize = 6;
 
+/// Files in each that stay, and files that are made and removed, each in a folder of its own.
+const FILES: usize = 8;
+
+/// `EXT4_GOOD_OLD_FIRST_INO` of fs/ext4/ext4.h: the inodes below are the file system's own, such as the first, in which it
+/// keeps its free blocks.
+const OF_FILES: u64 = 11;
+
+/// Where a folder is while the next one takes its place.
+const SPARE: &str = "spare";
+
 pub fn churn(plan: Plan, length: Duration) -> Verdict {
     let config = ProbeConfig { own_tgid: Some(1), ..ProbeConfig::default() };
     let mut scene = Scene::with(plan, config);
     let root = scene.disk.root.clone();
+    let mut names = Names::default();
     for folder in 0..FOLDERS {
-        for file in 0..8 {
-            scene.disk.file(format!("d{folder}/sub/f{file}"), 20_000);
+        for file in 0..FILES {
+            let path = scene.disk.file(format!("d{folder}/sub/f{file}"), 20_000);
+            names.staying.insert(key_of(&path), format!("sub/f{file}"));
         }
     }
+    names.tells_torn_ones();
     let (stop, reads, rounds) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
-    let (mut told, mut seen) = (0_u64, Seen::default());
+    let (mut told, mut seen) = (0_u64, Seen { names, ..Seen::default() });
     let on = || !stop.load(Ordering::Relaxed);
     std::thread::scope(|scope| {
         // Also when what was told makes this panic: the scope waits for its threads.
@@ -61,13 +75,14 @@ pub fn churn(plan: Plan, length: Duration) -> Verdict {
     events.iter().for_each(|event| seen.take(event));
     let (reads, rounds) = (reads.into_inner(), rounds.into_inner());
     assert!(reads > 0 && rounds > 0 && told > 0, "{reads} reads, {rounds} file systems, {told} events");
-    let Seen { names, torn } = seen;
-    assert!(torn.len() as u64 <= 1 + names / 1_000, "of {names} names these are nobody's: {torn:?}");
+    let Seen { names: _, told: sights, cut, empty, torn } = seen;
+    assert!(torn.len() as u64 <= 1 + sights / 1_000, "of {sights} names these are nobody's: {torn:?}");
+    assert!(cut + empty <= sights / 2, "of {sights} names {cut} are cut and {empty} empty");
     // Nobody has to be there to read it.
     let _ = writeln!(
         std::io::stdout(),
-        "        {reads} files read, {rounds} file systems taken away, {told} events, {} names torn",
-        torn.len()
+        "        {reads} files read, {rounds} file systems taken away, {told} events, {sights} names: {cut} cut, \
+         {empty} empty, torn {torn:?}"
     );
     // It still sees what it is to see.
     super::ways::pread(&mut scene)
@@ -81,23 +96,75 @@ impl Drop for Stop<'_> {
     }
 }
 
+/// The paths that there are at any time.
+#[derive(Default)]
+struct Names {
+    /// Files that stay in their folder, which is called now this and now that: their path below it.
+    staying: BTreeMap<FileKey2, String>,
+}
+
+impl Names {
+    /// Whether a file is ever called so. A path that was cut is the end of one, and what ext4 keeps for itself has none.
+    fn has(&self, file: FileKey2, path: &[u8], cut: bool) -> bool {
+        let Ok(path) = std::str::from_utf8(path) else { return false };
+        if path.is_empty() {
+            return file.1 < OF_FILES;
+        }
+        self.of(file).iter().any(|whole| whole == path || cut && is_end(path, whole))
+    }
+
+    /// All that a file may be called, by the renames of its folder. One that does not stay can be any of them: numbers
+    /// of inodes are given again.
+    fn of(&self, file: FileKey2) -> Vec<String> {
+        let folders = || (0..FOLDERS).map(|folder| format!("d{folder}")).chain([SPARE.to_owned()]);
+        if let Some(below) = self.staying.get(&file) {
+            return folders().map(|folder| format!("{folder}/{below}")).collect();
+        }
+        let short = folders().flat_map(|folder| (0..FILES).map(move |file| format!("{folder}/g{file}")));
+        short.chain([TAKEN.to_owned()]).collect()
+    }
+
+    /// A comparison that lets everything pass would prove nothing.
+    fn tells_torn_ones(&self) {
+        let (staying, below) = self.staying.iter().next().expect("a file that stays");
+        assert!(self.has(*staying, format!("spare/{below}").as_bytes(), false), "{below}");
+        assert!(self.has(*staying, below.as_bytes(), true), "{below}");
+        for torn in [format!("d3are/{below}"), format!("d9/{below}"), below.clone(), format!("d1/d2/{below}")]
+        {
+            assert!(!self.has(*staying, torn.as_bytes(), false), "{torn}");
+        }
+        assert!(!self.has(*staying, b"d1/g1", false) && !self.has(*staying, b"ub/f0", true));
+        assert!(!self.has(*staying, b"", false) && !self.has(*staying, b"", true));
+        assert!(self.has((0, 0), b"d1/g1", false) && self.has((0, 0), TAKEN.as_bytes(), false));
+        for torn in ["d1/sub/g1", "d1/f1", "folder/g1", "d1/taken", "taken", "d1/sub/f0"] {
+            assert!(!self.has((0, 0), torn.as_bytes(), false), "{torn}");
+        }
+    }
+}
+
+/// Whether `path` is `whole` without some of its leading folders.
+fn is_end(path: &str, whole: &str) -> bool {
+    whole.strip_suffix(path).is_some_and(|before| before.ends_with('/'))
+}
+
 #[derive(Default)]
 struct Seen {
-    names: u64,
-    /// Paths with a name that nobody has: read while a rename wrote it, it is of both, and of what an earlier owner of the
+    names: Names,
+    told: u64,
+    cut: u64,
+    empty: u64,
+    /// Paths that nobody ever has: read while a rename wrote a name, it is of both, and of what an earlier owner of the
     /// dentry has left behind the shorter one's end (docs/facts.md).
     torn: Vec<String>,
 }
 
 impl Seen {
-    /// Paths of the test's own making, or cut ones; of the others a few.
     fn take(&mut self, event: &ReadEvent) {
-        let ReadEvent::Sight { path, truncated, .. } = event else { return plausible(event) };
-        self.names += 1;
-        let known = path
-            .split(|byte| *byte == b'/')
-            .all(|name| matches!(name.first(), Some(b'd' | b's' | b'f' | b'g' | b't')) && name.len() < 12);
-        if !(*truncated || path.is_empty() || known) {
+        let ReadEvent::Sight { file, path, truncated, .. } = event else { return plausible(event) };
+        self.told += 1;
+        self.cut += u64::from(*truncated);
+        self.empty += u64::from(path.is_empty());
+        if !self.names.has(key(*file), path, *truncated) {
             self.torn.push(String::from_utf8_lossy(path).into_owned());
         }
     }
@@ -121,7 +188,7 @@ fn plausible(event: &ReadEvent) {
 /// Every folder takes the next one's place.
 fn rename(root: &Path) {
     let at = |folder: usize| root.join(format!("d{folder}"));
-    let spare = root.join("spare");
+    let spare = root.join(SPARE);
     for folder in 0..FOLDERS {
         // Another round may have left the spare one: then this one puts it back.
         let _ = fs::rename(at(folder), &spare);
@@ -131,7 +198,7 @@ fn rename(root: &Path) {
 }
 
 fn make_and_remove(root: &Path) {
-    for number in 0..8 {
+    for number in 0..FILES {
         let path = root.join(format!("d{}/g{number}", number % FOLDERS));
         if fs::write(&path, [1; 5000]).is_ok() {
             let _ = fs::read(&path);
@@ -143,7 +210,7 @@ fn make_and_remove(root: &Path) {
 fn read_all(root: &Path) -> u64 {
     let mut read = 0;
     for folder in 0..FOLDERS {
-        for file in 0..8 {
+        for file in 0..FILES {
             let path: PathBuf = root.join(format!("d{folder}/sub/f{file}"));
             let Ok(mut opened) = File::open(&path) else { continue };
             crate::disk::chill(&opened);
@@ -153,11 +220,14 @@ fn read_all(root: &Path) -> u64 {
     read
 }
 
+/// The file on the file systems that are taken away.
+const TAKEN: &str = "folder/taken";
+
 /// A file system is unmounted while it is read, and its number given to the next one.
 fn taken_away(scene: &mut Scene) {
     let disk = Disk::make();
     scene.probe.watch(disk.dev).expect("watching");
-    let path = disk.file("folder/taken", 1 << 20);
+    let path = disk.file(TAKEN, 1 << 20);
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
             let Ok(mut file) = File::open(&path) else { return };
