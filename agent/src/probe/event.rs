@@ -10,7 +10,8 @@ pub enum ReadEvent {
     /// its first access and its first page. The path is relative to the root of the file system.
     Sight {
         file: FileKey,
-        /// Empty where the inode has no name (unlinked, opened by handle).
+        /// Empty where no name leads to the inode (opened by handle, the file system's own). One that is unlinked and
+        /// still open has the path that it had, which a newer file may have too.
         path: Box<[u8]>,
         size: u64,
         /// Seconds since the epoch.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{Read as _, Write};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -126,26 +126,42 @@ pub fn hard_links(scene: &mut Scene) -> Verdict {
     verdict(scene)
 }
 
-/// An unlinked file has no name, and is read all the same.
+/// An unlinked file is read all the same, and called as it was while somebody has it open: the kernel keeps the dentry.
+/// A new file there is called the same.
 pub fn unlinked(scene: &mut Scene) -> Verdict {
-    let path = scene.disk.file("unlinked", 100);
-    let mut file = File::open(&path).expect("opening");
+    let (dev, root) = (scene.disk.dev, scene.disk.root.clone());
+    let path = scene.disk.file("folder/unlinked", 100);
+    let gone = File::open(&path).expect("opening");
+    let gone_key = key_of(&path);
     fs::remove_file(&path).expect("unlinking");
-    let dev = scene.disk.dev;
+    assert_eq!(scene.disk.file("folder/unlinked", 200), path);
+    let (new, new_key) = (File::open(&path).expect("opening"), key_of(&path));
+    assert_ne!(gone_key, new_key, "open files keep their number");
     scene.forget(dev);
-    if !scene.sees_hits() {
-        chill(&file);
-        scene.told();
+    for (file, key_of_it) in [(&gone, gone_key), (&new, new_key)] {
+        if !scene.sees_hits() {
+            chill(file);
+            scene.forget(dev);
+        }
+        file.read_exact_at(&mut [0; 10], 0).expect("pread");
+        let told = scene.told();
+        let reads = told.events.iter().filter(|event| match event {
+            ReadEvent::Access { file, .. } => scene.sees_hits() && key(*file) == key_of_it,
+            ReadEvent::Added { file, .. } => !scene.sees_hits() && key(*file) == key_of_it,
+            _ => false,
+        });
+        assert_eq!(reads.count(), 1, "{:?}", told.events);
+        assert_eq!(told.paths.keys().collect::<Vec<_>>(), [&key_of_it], "{:?}", told.events);
+        assert_eq!(told.paths[&key_of_it], below(&path, &root), "{:?}", told.events);
     }
-    file.read_exact_at(&mut [0; 10], 0).expect("pread");
+    // Its pages go when it is closed. No dentry is left then, and who was forgotten is not named again by what goes.
+    scene.forget(dev);
+    drop(gone);
     let told = scene.told();
-    let reads = told.events.iter().filter(|event| match event {
-        ReadEvent::Access { .. } => scene.sees_hits(),
-        ReadEvent::Added { .. } => !scene.sees_hits(),
-        _ => false,
-    });
-    assert_eq!(reads.count(), 1, "{:?}", told.events);
-    let _ = file.read(&mut [0; 10]);
+    let went = told.events.iter().filter(
+        |event| matches!(event, ReadEvent::Removed { file, pages, .. } if key(*file) == gone_key && *pages == (0..1)),
+    );
+    assert_eq!((went.count(), told.events.len()), (1, 1), "{:?}", told.events);
     verdict(scene)
 }
 
