@@ -308,9 +308,9 @@ fn sees_case(plan: Plan, attached: &Attached, case: Case) -> Seen {
         Case::Read => Seen::Partly(OLD),
         Case::Fault => yes_if("fault", Seen::Partly(OLD)),
         Case::Mapped => yes_if("mapped", Seen::No(OLD)),
-        Case::Direct if attached.has("iomap") => {
-            Seen::Partly("on file systems that use the kernel's common direct I/O (ext4, xfs)")
-        }
+        Case::Direct if attached.has("iomap") => Seen::Partly(
+            "O_DIRECT on ext4, xfs, btrfs and FUSE; not on NFS, nor where a FUSE server makes a file direct",
+        ),
         Case::Direct if functions => {
             Seen::No("the function that does direct I/O, iomap_dio_rw, cannot be hooked on this kernel")
         }
