@@ -5,23 +5,27 @@
 //! run and begins another, which is told at once. An inode whose jumps exceed its allowance is merged
 //! in batches: span, number and pages touched are kept, only the single places are not.
 
+use agent_common::layout::ABSENT;
 use agent_common::record::{FLAG_CLOSED, FLAG_SAMPLED, Head, KIND_MISS, Record, VIA_FAULT, VIA_READ};
 use agent_common::state::{
     ACCESS_SLOTS, BATCH, PROGRESS_PAGES, QUIET, QUIET_PAGES, Run, SLOT_ADDED, ThreadState,
 };
+use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
 
 use crate::emit::{about_now, close, now_of, send, tell, tell_at};
 use crate::inode::Inode;
 use crate::known::{self, Standing};
+use crate::layout::at;
 use crate::memory::Memory;
 use crate::{name, residency, thread};
 
 /// Where a thread waited that did not wait for a page of this file.
 const NOWHERE: u32 = u32::MAX;
 
-/// Pages `start..end` (not yet cut to the file's size) of `inode` were reached by the running thread.
+/// Pages `start..end` (not yet cut to the file's size) of `inode` were reached by the running thread. `IN_PARTS`: the
+/// hook tells a read in as many events as it takes the kernel to find its pages, all with the same end.
 #[inline(always)]
-pub fn access<M: Memory>(inode: &Inode, how: u8, start: u64, end: u64) {
+pub fn access<M: Memory, const IN_PARTS: bool>(inode: &Inode, how: u8, start: u64, end: u64) {
     let end = if end > inode.pages() { inode.pages() } else { end };
     if start >= end {
         return;
@@ -37,15 +41,32 @@ pub fn access<M: Memory>(inode: &Inode, how: u8, start: u64, end: u64) {
         return;
     };
     let waited = if state.waiting_since == 0 { NOWHERE } else { settle(state, inode, start, end, id) };
+    let last_call = state.call;
+    // Of one page there are no parts.
+    if IN_PARTS && how == VIA_READ && end - start > 1 {
+        state.call = call::<M>();
+    }
     if !seek(state, inode, how) {
         // The slot used longest ago, near enough.
         state.current = state.current.wrapping_add(1);
-    } else if !proceed(state, inode, how, start, end, waited, id) {
+    } else if !proceed::<M, IN_PARTS>(state, inode, how, start, end, waited, last_call, id) {
         return;
     }
     let slot = current(state);
     close(state, slot as u32, id);
     begin::<M>(state, slot, inode, how, start, end, id);
+}
+
+/// Tells one call of read(2) and its like from the next: how many the thread has made, low bits. Zero where the kernel
+/// does not count them. Of what is no such call (io_uring, splice) nothing is counted.
+#[inline(always)]
+fn call<M: Memory>() -> u32 {
+    if at!(task_calls) == ABSENT {
+        return 0;
+    }
+    // SAFETY: no arguments. Kernels whose hooks tell reads in parts (6.12) have it.
+    let task = unsafe { bpf_get_current_task_btf() };
+    M::load::<u64>(task.cast_const().cast(), at!(task_calls)) as u32
 }
 
 /// The slot in use, read anew: the verifier then forgets on which path it was found, and follows what
@@ -76,24 +97,31 @@ fn seek(state: &mut ThreadState, inode: &Inode, how: u8) -> bool {
 
 /// Goes on with the current slot's run; true where the access does not continue it.
 #[inline(always)]
-fn proceed(
+#[expect(clippy::too_many_arguments, reason = "it is a part of `access`, apart to be read")]
+fn proceed<M: Memory, const IN_PARTS: bool>(
     state: &mut ThreadState,
     inode: &Inode,
     how: u8,
     start: u64,
     end: u64,
     waited: u32,
+    last_call: u32,
     id: u64,
 ) -> bool {
     let slot = current(state);
     let run = &mut state.runs[slot];
     // A long read comes as several events that share their end; a fault that is retried comes twice. Where
     // the thread waited for pages from the last event's start on or before it, it has begun anew: of such a
-    // read the kernel may tell the end alone.
+    // read the kernel may tell the end alone. So has one that has made a call meanwhile: reads of less than a
+    // page share their ends too.
     let (first, last) = (start as u32, end as u32);
-    let continued = last == run.last_end
-        && (how == VIA_READ && first > run.last_start && waited > run.last_start
+    let mut continued = last == run.last_end
+        && (IN_PARTS && how == VIA_READ && first > run.last_start && waited > run.last_start
             || how == VIA_FAULT && first == run.last_start);
+    if continued && how == VIA_READ {
+        let call = if end - start > 1 { state.call } else { call::<M>() };
+        continued = call == last_call;
+    }
     run.last_start = first;
     run.last_end = last;
     if continued {

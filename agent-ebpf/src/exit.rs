@@ -13,13 +13,13 @@ use crate::thread;
 #[inline(always)]
 pub fn exit<M: Memory>(task: *const u8) {
     let id = thread::id();
-    if let Some(state) = thread::find(id) {
+    if let Some(state) = thread::find_anywhere(id) {
         let mut slot = 0;
         while slot < SLOTS {
             close(state, slot as u32, id);
             slot += 1;
         }
-        thread::end(state, id as u32);
+        thread::end(id);
     }
     let tgid = (id >> 32) as u32;
     if READERS.get_ptr(tgid).is_none() {

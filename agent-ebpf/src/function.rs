@@ -31,7 +31,8 @@ pub fn bytes<M: Memory>(mapping: *const u8, how: u8, from: u64, to: u64) {
 #[inline(always)]
 pub fn pages<M: Memory>(mapping: *const u8, how: u8, start: u64, end: u64) {
     if let Some(inode) = Inode::watched::<M>(mapping) {
-        access::<M>(&inode, how, start, end);
+        // A function returns once.
+        access::<M, false>(&inode, how, start, end);
     }
 }
 

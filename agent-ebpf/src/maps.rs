@@ -51,12 +51,12 @@ pub static NAMES: PerCpuArray<NameBuffer> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static ASKED: Array<Asked> = Array::with_max_entries(1, 0);
 
-/// Calibration: tid → the last index reported for its one read.
+/// Calibration: tid → the last index reported for its one read; `OWN` → the agent's own id.
 #[map]
 pub static CALIBRATION: HashMap<u32, u64> = HashMap::with_max_entries(4, 0);
 
 /// Parameters of the functions that a thread is in, for kretprobes: by thread id and function, because a
-/// read whose buffer is itself a mapped file faults within.
+/// read whose buffer is itself a mapped file faults within. More than so many threads at once push each other out.
 #[map]
 pub static ENTRIES: LruHashMap<u64, Entry> = LruHashMap::with_max_entries(4096, 0);
 
@@ -66,4 +66,12 @@ pub struct Entry {
     pub first: u64,
     pub second: u64,
     pub third: u64,
+    /// Of reads: what they ask for, `bytes` from `position` on of the inode behind `mapping`, which is known by
+    /// `number` and `generation`, for this process.
+    pub mapping: u64,
+    pub position: u64,
+    pub bytes: u64,
+    pub number: u64,
+    pub generation: u32,
+    pub tgid: u32,
 }

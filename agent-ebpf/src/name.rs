@@ -11,7 +11,7 @@ use agent_common::record::{
     FLAG_TRUNCATED, FLAG_UNNAMED, KIND_SIGHT, NAME_BYTES, NameBuffer, PATH_BYTES, PATH_DEPTH, Sight,
     SightBuffer,
 };
-use agent_common::state::{COUNT_LOST, COUNT_PUT_OFF, SLOTS, ThreadState};
+use agent_common::state::{COUNT_PUT_OFF, SLOTS, ThreadState};
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_ringbuf_output};
 
 use crate::emit::{WAKE, about_now, count, record, tell, wake_flags};
@@ -199,6 +199,11 @@ pub fn climb(scratch: &mut NameBuffer, dentry: *const u8, root: *const u8) -> u3
         }
         dentry = parent;
     }
+    // As many names as there may be, and no more of them.
+    fetch(dentry, &places, &raw mut scratch.dentry);
+    if dentry == root || field::<u64>(&raw const scratch.dentry, 0) as *const u8 == dentry {
+        return 0;
+    }
     u32::from(FLAG_TRUNCATED)
 }
 
@@ -234,7 +239,7 @@ fn send_named(
         )
     };
     if failed != 0 {
-        count(COUNT_LOST);
+        // Nothing is lost yet: the run may find room without its name, and the name with the next run.
         return 0;
     }
     origin.told = run.count;

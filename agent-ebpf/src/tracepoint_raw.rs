@@ -9,13 +9,13 @@ use crate::access::access;
 use crate::inode::Inode;
 use crate::layout::at;
 use crate::memory::{Memory, Probed};
-use crate::{exit, residency};
+use crate::{exit, kprobe, residency};
 
 #[inline(always)]
 fn reach<M: Memory>(mapping: *const u8, how: u8, start: u64, end: u64) {
     if let Some(inode) = Inode::watched::<M>(mapping) {
         let scale = at!(page_scale) & 15;
-        access::<M>(&inode, how, start << scale, end << scale);
+        access::<M, true>(&inode, how, start << scale, end << scale);
     }
 }
 
@@ -71,6 +71,7 @@ pub fn raw_removed(ctx: RawTracePointContext) -> i32 {
 
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub fn raw_exit(ctx: RawTracePointContext) -> i32 {
+    kprobe::end();
     exit::exit::<Probed>(ctx.arg(0));
     0
 }

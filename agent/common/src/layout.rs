@@ -58,6 +58,8 @@ pub struct Layout {
     pub task_flags: u32,
     pub task_tgid: u32,
     pub task_signal: u32,
+    /// `task_struct.ioac.syscr`: reads that the thread has made; absent where the kernel does not count them.
+    pub task_calls: u32,
     pub task_files: u32,
     pub files_table: u32,
     pub table_files: u32,
@@ -87,10 +89,10 @@ pub struct Layout {
     pub seed_high: u32,
 }
 
-// SAFETY: 52 consecutive u32, no padding.
+// SAFETY: 53 consecutive u32, no padding.
 unsafe impl Plain for Layout {}
 
-const _: () = assert!(size_of::<Layout>() == 52 * 4);
+const _: () = assert!(size_of::<Layout>() == 53 * 4);
 
 impl Layout {
     /// What the object file carries until the agent fills it in.
@@ -127,6 +129,7 @@ impl Layout {
         task_flags: 0,
         task_tgid: 0,
         task_signal: 0,
+        task_calls: 0,
         task_files: 0,
         files_table: 0,
         table_files: 0,

@@ -17,4 +17,4 @@ pub mod record;
 pub mod state;
 
 /// Raised with every change of a type in this crate.
-pub const ABI_VERSION: u32 = 8;
+pub const ABI_VERSION: u32 = 9;

@@ -72,9 +72,8 @@ pub struct Origin {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ThreadState {
-    /// Whose state this is; 0 when free.
-    pub tid: u32,
-    pub tgid: u32,
+    /// Whose state this is, tgid << 32 | tid; 0 when free. A thread's number is given again, so that alone does not say.
+    pub id: u64,
     /// The access slot used last.
     pub current: u32,
     /// Numbers the runs of this thread.
@@ -91,13 +90,24 @@ pub struct ThreadState {
     pub entries: u64,
     /// Where in its set the inode was found that was looked for last.
     pub way: u32,
-    pub reserved: u32,
+    /// Low bits of `Layout::task_calls` at its last read of several pages.
+    pub call: u32,
     pub runs: [Run; SLOTS],
     pub origins: [Origin; SLOTS],
     /// The kernel's tick in which the thread last looked at the clock, and what the clock said.
     pub tick: u64,
     pub ticked_at: u64,
     pub padding: [u64; 4],
+}
+
+impl ThreadState {
+    pub const fn tid(&self) -> u32 {
+        self.id as u32
+    }
+
+    pub const fn tgid(&self) -> u32 {
+        (self.id >> 32) as u32
+    }
 }
 
 /// States found by the low bits of the thread id alone: an array costs 3 ns to look into, a hash 70.
@@ -190,6 +200,9 @@ pub const BUCKETS: u32 = 256;
 pub const fn bucket_of(dev: u32) -> u32 {
     (dev ^ (dev >> 20)) & (BUCKETS - 1)
 }
+
+/// Under what no thread's measure is kept, because none has this number: who the agent is.
+pub const OWN: u32 = 0;
 
 /// The counters, one value per CPU each.
 pub const COUNT_LOST: u32 = 0;

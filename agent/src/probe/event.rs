@@ -16,7 +16,7 @@ pub enum ReadEvent {
         size: u64,
         /// Seconds since the epoch.
         mtime: i64,
-        /// Leading folders are missing: deeper than 32, or longer than 4096 bytes, each name rounded up to eight.
+        /// Leading folders are missing: deeper than 32 names, or longer than 4096 bytes, each name rounded up to eight.
         truncated: bool,
         /// Who touched it first.
         reader: Reader,

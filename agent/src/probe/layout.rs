@@ -86,6 +86,7 @@ pub fn find(btf: &Btf, page_size: u64) -> Offsets {
         head_bit,
         task_flags: of.offset(&[("task_struct", "flags")]),
         task_tgid: of.offset(&[("task_struct", "tgid")]),
+        task_calls: btf.offset("task_struct", "ioac.syscr").unwrap_or(ABSENT),
         task_signal: of.offset(&[("task_struct", "signal")]),
         signal_live: of.offset(&[("signal_struct", "live.counter")]),
         ..Layout::ZERO
@@ -144,6 +145,8 @@ mod tests {
         assert_eq!(found.missing, None);
         assert_eq!(found.missing_for_functions, None);
         assert_eq!(found.missing_for_asking, None);
+        // Neither is needed, and every distribution's kernel has both.
+        assert!(found.layout.task_calls != ABSENT && found.layout.inode_writer != ABSENT);
     }
 
     #[test]

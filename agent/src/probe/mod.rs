@@ -67,6 +67,7 @@ pub use release::{running as running_kernel, version as kernel_version};
 pub use report::{Case, Outcome, Plan, PlanReport, Seen};
 
 use btf::Btf;
+use calibrate::Calibration;
 use moments::Moments;
 use object::{Maps, Sizes, map_error};
 use told::Told;
@@ -163,14 +164,23 @@ impl Probe {
         let sets = sets.unwrap_or(SETS);
         let sizes = Sizes { ring, threads: 4096, sets, words };
         let mut offsets = layout::find(&btf, page_size() as u64);
-        offsets.layout.agent_tgid = own_tgid.unwrap_or_else(std::process::id);
         offsets.layout.ring_quarter = sizes.ring / 4;
         offsets.layout.sets = sets;
         // The standard library's random keys.
         let seed = RandomState::new().build_hasher().finish();
         (offsets.layout.seed_low, offsets.layout.seed_high) = (seed as u32, (seed >> 32) as u32);
         let mut report = PlanReport::default();
-        match calibrate::last_is_exclusive(&object, &offsets)? {
+        let Calibration { tgid, last_is_exclusive } = calibrate::calibrate(&object, &offsets)?;
+        offsets.layout.agent_tgid = own_tgid.unwrap_or(tgid);
+        if tgid != std::process::id() {
+            report.notes.push(format!(
+                "This process has the number {tgid} on the machine and {} for itself, so it runs in a container with \
+                 processes of its own: which processes read cannot be found out there; run the agent among the \
+                 host's processes (hostPID: true, or docker's --pid=host)",
+                std::process::id()
+            ));
+        }
+        match last_is_exclusive {
             Some(exclusive) => offsets.layout.last_exclusive = u32::from(exclusive),
             None => report.notes.push(
                 "No read could be measured at start: the end that mm_filemap_get_pages reports is taken as \
@@ -182,7 +192,7 @@ impl Probe {
         let maps = Maps::take(&mut ebpf)?;
         let trouble = words.listen(&mut ebpf);
         let mut chosen = None;
-        for plan in Plan::ALL {
+        for plan in plan::by_preference(&btf) {
             let tried = wanted.is_none_or(|wanted| wanted == plan) && chosen.is_none();
             let outcome = if !tried {
                 Outcome::NotTried
@@ -190,6 +200,7 @@ impl Probe {
                 match plan::attach(&mut ebpf, plan, &btf, &aya_btf, &offsets) {
                     Ok(attached) => {
                         report.cases = plan::sees(plan, &attached);
+                        report.notes.extend(attached.notes());
                         chosen = Some(plan);
                         Outcome::Chosen
                     }

@@ -126,7 +126,7 @@ impl Maps {
     fn thread_once(&self, tid: u32) -> Option<ThreadState> {
         let seat = self.seated.get(&seat_of(tid), 0).ok()?;
         let state = ThreadState::from_bytes(&seat)?;
-        if state.tid == tid {
+        if state.tid() == tid {
             return Some(state);
         }
         ThreadState::from_bytes(&self.threads.get(&tid, 0).ok()?)

@@ -12,6 +12,7 @@ use super::layout::Offsets;
 use super::lockdown;
 use super::prototype::{self, Check, FUNCTIONS, Prototype, TRACEPOINTS};
 use super::refusal::{describe, last_lines};
+use super::release;
 use super::report::{Case, Plan, Seen};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,14 +114,74 @@ fn hooks(plan: Plan) -> impl Iterator<Item = &'static Hook> {
     own.iter().chain(beside)
 }
 
-/// The groups that are attached, once a plan is in use.
+/// All plans, in the order in which they are tried: best first, by what they see and then by what they cost. Before 6.12
+/// no tracepoint tells of a read whose pages are in memory, so there kprobes are better than these, slow as they are.
+pub fn by_preference(btf: &Btf) -> [Plan; 4] {
+    if btf.tracepoint("mm_filemap_get_pages").is_some() {
+        Plan::ALL
+    } else {
+        [Plan::Function, Plan::Kprobe, Plan::BtfTracepoint, Plan::RawTracepoint]
+    }
+}
+
+/// The groups that are attached, once a plan is in use, and those that are not though there is, or ought to be, what
+/// they would be put on: what these tell is not seen.
 #[derive(Clone, Debug, Default)]
-pub struct Attached(Vec<&'static str>);
+pub struct Attached {
+    groups: Vec<&'static str>,
+    missing: Vec<Missing>,
+}
+
+#[derive(Clone, Debug)]
+struct Missing {
+    group: &'static str,
+    /// A sentence without its full stop.
+    reason: String,
+}
 
 impl Attached {
-    pub fn has(&self, group: &str) -> bool {
-        self.0.contains(&group)
+    fn has(&self, group: &str) -> bool {
+        self.groups.contains(&group)
     }
+
+    fn misses(&self, group: &str) -> bool {
+        self.missing.iter().any(|missing| missing.group == group)
+    }
+
+    fn miss(&mut self, hook: &Hook, reason: String) {
+        // Of a function's entry and its return, which kprobes take by two hooks, neither tells anything alone.
+        let group = match hook.group {
+            "read entry" => "read entry",
+            group => group.strip_suffix(" entry").unwrap_or(group),
+        };
+        if !self.misses(group) {
+            self.missing.push(Missing { group, reason });
+        }
+    }
+
+    /// What is not seen for want of a hook, one sentence each.
+    pub fn notes(&self) -> impl Iterator<Item = String> {
+        self.missing.iter().map(|Missing { group, reason }| {
+            format!("{} not seen: {reason}", told_by(group).unwrap_or("something is"))
+        })
+    }
+}
+
+/// What an optional group tells.
+fn told_by(group: &str) -> Option<&'static str> {
+    Some(match group {
+        "read" => "Reads of pages that are in memory are",
+        "fault" => "Faults of mappings are",
+        "mapped" => "Pages mapped around a fault are",
+        "read entry" => "How long hits take is",
+        "splice" => "What is spliced or sent (splice, sendfile) is",
+        "tmpfs" => "Reads of tmpfs are",
+        "tmpfs splice" => "What is spliced or sent from tmpfs is",
+        "tmpfs fault" => "Faults of mappings of tmpfs are",
+        "direct" => "Direct I/O of file systems without iomap is",
+        "iomap" => "Direct I/O of file systems with iomap (ext4, xfs) is",
+        _ => return None,
+    })
 }
 
 /// Loads and attaches a plan's programs; on failure nothing of it stays, and the reason is a sentence
@@ -154,29 +215,38 @@ fn attach_all(
     aya_btf: &aya::Btf,
     attached: &mut Attached,
 ) -> Result<(), String> {
-    let mut refused: Vec<(&Hook, String)> = Vec::new();
+    let mut refused: Vec<(&Hook, String, bool)> = Vec::new();
     for hook in hooks(plan) {
         if attached.has(hook.group) {
             continue;
         }
         match attach_one(ebpf, hook, btf, aya_btf) {
-            Ok(()) => attached.0.push(hook.group),
+            Ok(()) => attached.groups.push(hook.group),
             // No hook is left out for being refused when it is there: the plan would see half.
             Err(Refusal::Failed(reason)) => return Err(reason),
-            Err(Refusal::Absent(reason)) => refused.push((hook, reason)),
+            Err(Refusal::Absent(reason)) => refused.push((hook, reason, false)),
+            Err(Refusal::OutOfReach(reason)) => refused.push((hook, reason, true)),
         }
     }
-    for (hook, reason) in refused {
-        if hook.needed && !attached.has(hook.group) {
+    for (hook, reason, there) in refused {
+        if attached.has(hook.group) {
+            continue;
+        }
+        if hook.needed {
             return Err(reason);
+        }
+        if there {
+            attached.miss(hook, reason);
         }
     }
     Ok(())
 }
 
 enum Refusal {
-    /// The kernel has no such place.
+    /// The kernel has no such place, as others of its version.
     Absent(String),
+    /// It has, or ought to have, and this way onto it does not exist.
+    OutOfReach(String),
     Failed(String),
 }
 
@@ -197,7 +267,7 @@ fn attach_one(ebpf: &mut Ebpf, hook: &Hook, btf: &Btf, aya_btf: &aya::Btf) -> Re
     loaded.map_err(|error| {
         let reason = describe(&error, lockdown::is_confidential());
         if out_of_reach(&error) {
-            return Refusal::Absent(format!(
+            return Refusal::OutOfReach(format!(
                 "{} cannot be put on the {what} {}, {reason}",
                 hook.program, hook.target
             ));
@@ -214,7 +284,8 @@ fn check_prototype(hook: &Hook, what: &str, btf: &Btf) -> Result<(), Refusal> {
         Tracepoint => &TRACEPOINTS,
         Function => &FUNCTIONS,
     };
-    let check = match known.iter().find(|prototype| prototype.name == hook.target) {
+    let prototype = known.iter().find(|prototype| prototype.name == hook.target);
+    let check = match prototype {
         Some(prototype) if hook.kind == Tracepoint => prototype::tracepoint(btf, prototype),
         Some(prototype) => prototype::function(btf, prototype),
         None => Check::Absent,
@@ -228,7 +299,15 @@ fn check_prototype(hook: &Hook, what: &str, btf: &Btf) -> Result<(), Refusal> {
     }
     match check {
         Check::Same => Ok(()),
-        Check::Absent => Err(Refusal::Absent(format!("this kernel has no {what} {}", hook.target))),
+        Check::Absent => {
+            let reason = format!("this kernel has no {what} {}", hook.target);
+            match prototype
+                .filter(|prototype| release::running().is_some_and(|kernel| prototype.there.holds(kernel)))
+            {
+                Some(prototype) => Err(Refusal::OutOfReach(format!("{reason}, which {}", prototype.there))),
+                None => Err(Refusal::Absent(reason)),
+            }
+        }
         Check::Changed(sentence) => Err(Refusal::Failed(sentence)),
     }
 }
@@ -300,6 +379,10 @@ fn sees_case(plan: Plan, attached: &Attached, case: Case) -> Seen {
     let functions = matches!(plan, Plan::Function | Plan::Kprobe);
     let yes_if = |group: &str, otherwise: Seen| if attached.has(group) { Seen::Yes } else { otherwise };
     match case {
+        Case::Read if functions && attached.misses("splice") => Seen::Partly(
+            "splice and sendfile are not seen: they read by a function of their own, filemap_splice_read, that cannot \
+             be hooked on this kernel",
+        ),
         Case::Read if functions => Seen::Yes,
         Case::Read if attached.has("read") => Seen::Partly(
             "a read that finds its first pages still being filled may be told without them; that they came in is \
@@ -308,6 +391,10 @@ fn sees_case(plan: Plan, attached: &Attached, case: Case) -> Seen {
         Case::Read => Seen::Partly(OLD),
         Case::Fault => yes_if("fault", Seen::Partly(OLD)),
         Case::Mapped => yes_if("mapped", Seen::No(OLD)),
+        Case::Direct if attached.has("iomap") && attached.misses("direct") => Seen::Partly(
+            "O_DIRECT on ext4, xfs and btrfs alone: generic_file_read_iter, by which others do direct I/O, cannot be hooked \
+             on this kernel",
+        ),
         Case::Direct if attached.has("iomap") => Seen::Partly(
             "O_DIRECT on ext4, xfs, btrfs and FUSE; not on NFS, nor where a FUSE server makes a file direct",
         ),
@@ -317,7 +404,21 @@ fn sees_case(plan: Plan, attached: &Attached, case: Case) -> Seen {
         Case::Direct => {
             Seen::No("direct I/O passes by the page cache, and with it by every hook of this plan")
         }
-        Case::Tmpfs => yes_if("tmpfs", Seen::No("tmpfs reads by a path of its own that has no tracepoints")),
+        Case::Tmpfs if functions && (!attached.has("tmpfs") || attached.misses("tmpfs")) => Seen::No(
+            "tmpfs reads by a function of its own, shmem_file_read_iter, that cannot be hooked on this kernel",
+        ),
+        Case::Tmpfs if functions => match (attached.misses("tmpfs splice"), attached.misses("tmpfs fault")) {
+            (false, false) => Seen::Yes,
+            (true, false) => {
+                Seen::Partly("but for splice and sendfile: shmem_file_splice_read cannot be hooked")
+            }
+            (false, true) => Seen::Partly("but for faults of mappings: shmem_fault cannot be hooked"),
+            (true, true) => Seen::Partly(
+                "reads alone: neither splice and sendfile (shmem_file_splice_read) nor faults (shmem_fault) can be \
+                 hooked",
+            ),
+        },
+        Case::Tmpfs => Seen::No("tmpfs reads by a path of its own that has no tracepoints"),
         Case::Hit => yes_if("read", Seen::No(OLD)),
         Case::Miss | Case::Residency => Seen::Yes,
         Case::MissLatency => yes_if("read", Seen::No(OLD)),
@@ -328,3 +429,6 @@ fn sees_case(plan: Plan, attached: &Attached, case: Case) -> Seen {
         Case::Name | Case::Exit => Seen::Yes,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,7 +38,7 @@ const fn before(major: u32, minor: u32) -> There {
 }
 
 impl There {
-    fn holds(self, kernel: (u32, u32)) -> bool {
+    pub fn holds(self, kernel: (u32, u32)) -> bool {
         (self.since..self.until).contains(&kernel)
     }
 }

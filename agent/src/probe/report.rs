@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// A way to see reads, best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A way to see reads; `ALL` is best first where tracepoints tell of reads (Linux 6.12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Plan {
     /// fentry and fexit on the page cache's functions: return values and latencies.
     Function,
@@ -107,7 +107,7 @@ pub enum Seen {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlanReport {
-    /// In the order of `Plan::ALL`.
+    /// In the order in which they are tried, best first.
     pub plans: Vec<(Plan, Outcome)>,
     /// In the order of `Case::ALL`; empty without a plan.
     pub cases: Vec<(Case, Seen)>,

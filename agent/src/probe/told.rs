@@ -127,7 +127,7 @@ impl Told {
             if run.count == 0 || (origin.seq != slot.seq && origin.told != 0) {
                 continue;
             }
-            sink.extend(slot.advance(&as_record(run, origin, number, tid, state.tgid, now)));
+            sink.extend(slot.advance(&as_record(run, origin, number, tid, state.tgid(), now)));
         }
         thread.pause = if sink.len() > before {
             FIRST_LOOK
@@ -144,7 +144,7 @@ impl Told {
         if run.count == 0 || origin.seq != slot.seq {
             return None;
         }
-        slot.advance(&as_record(run, origin, SLOT_ADDED, tid, state.tgid, now))
+        slot.advance(&as_record(run, origin, SLOT_ADDED, tid, state.tgid(), now))
     }
 
     /// Nothing more is passed on of this device's runs that have been told: its number may be another file system's

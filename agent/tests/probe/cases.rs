@@ -9,6 +9,8 @@ mod identity;
 
 mod merging;
 
+mod threads;
+
 mod residency;
 
 mod churn;
@@ -42,7 +44,7 @@ pub enum Case {
 
 use Case::{Long, Own, Shared};
 
-const EACH: [(&str, Case); 39] = [
+const EACH: [(&str, Case); 42] = [
     ("read", Shared(ways::read)),
     ("pread", Shared(ways::pread)),
     ("readv", Shared(ways::readv)),
@@ -75,7 +77,10 @@ const EACH: [(&str, Case); 39] = [
     ("full-register", Own(identity::full_register)),
     ("trouble-is-said", Own(identity::trouble_is_said)),
     ("own-reads", Own(residency::own_reads)),
+    ("own-numbers", Own(threads::own_numbers)),
+    ("seats", Shared(threads::seats)),
     ("sequential", Shared(merging::sequential)),
+    ("small-reads", Shared(merging::small_reads)),
     ("interleaved", Shared(merging::interleaved)),
     ("flood", Shared(merging::flood)),
     ("without-details", Shared(merging::quiet)),

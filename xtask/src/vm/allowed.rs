@@ -57,6 +57,8 @@ const TABLE: [Row; 3] = [
             "large-folios",
             "full-register",
             "sequential",
+            "small-reads",
+            "seats",
             "interleaved",
             "flood",
             "without-details",
@@ -119,7 +121,7 @@ mod tests {
     const DOCS: &str = include_str!("../../../docs/kernels.md");
 
     /// The cases of the acceptance that came after the printed table.
-    const SINCE: [&str; 1] = ["details-again"];
+    const SINCE: [&str; 3] = ["details-again", "small-reads", "seats"];
 
     fn terms(kernel: &str) -> Terms {
         Terms { kernel: kernel.to_owned(), lacks: None, confidential: false }

@@ -29,8 +29,7 @@ fn access(event: Option<ReadEvent>) -> Option<(std::ops::Range<u64>, u32)> {
 
 fn state(seq: u32, told: u32, run: &Record) -> ThreadState {
     let mut state = ThreadState::zeroed();
-    state.tid = 7;
-    state.tgid = 7;
+    state.id = 7 << 32 | 7;
     state.runs[0] =
         Run { start: run.start, end: run.end, count: run.count, touched: run.touched, ..Run::default() };
     state.origins[0] = Origin { ino: 2, dev: 1, seq, told, how: VIA_READ.into() };

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use agent::probe::{Plan, ProbeConfig, ReadEvent};
+use agent_common::record::PATH_DEPTH;
 use agent_common::state::WAYS;
 use agent_core::observation::Actor;
 
@@ -86,6 +87,14 @@ pub fn deep(scene: &mut Scene) -> Verdict {
     let path = scene.disk.file(path, 100);
     let (truncated, seen) = sight(scene, &path);
     assert!(truncated && seen.ends_with(b"/38/39"), "{}", String::from_utf8_lossy(&seen));
+    // As deep as a path is followed, and one deeper.
+    for (names, cut) in [(PATH_DEPTH, false), (PATH_DEPTH + 1, true)] {
+        let path = (0..names).map(|n| format!("{n}of{names}")).collect::<Vec<_>>().join("/");
+        let path = scene.disk.file(path, 100);
+        let (truncated, seen) = sight(scene, &path);
+        let whole = below(&path, &scene.disk.root);
+        assert_eq!((truncated, seen != whole), (cut, cut), "{}", String::from_utf8_lossy(&seen));
+    }
     verdict
 }
 

@@ -4,9 +4,11 @@
 
 use std::fs::{self, File};
 use std::io::Read as _;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
-use agent::probe::{Plan, ProbeConfig, ReadEvent};
+use agent::probe::{self, Plan, ProbeConfig, ReadEvent, Seen};
 use agent_core::observation::Via;
 use agent_core::units::FileKey;
 
@@ -48,6 +50,56 @@ pub fn sequential(scene: &mut Scene) -> Verdict {
     assert_eq!(told.pages(&path, Via::Read), set(32..64), "{:?}", told.events);
     assert_eq!(told.count(&path), 1);
     Verdict::Seen
+}
+
+/// Reads of less than a page, one after the other: neighbours share a page, and now and then their end.
+pub fn small_reads(scene: &mut Scene) -> Verdict {
+    const READS: u64 = 100;
+    let path = scene.disk.file("small-reads", 1 << 20);
+    let mut buffer = [0; 3000];
+    for bytes in [1000, 1500, 2000, 2999, 3000] {
+        let mut file = File::open(&path).expect("opening");
+        scene.told();
+        for _ in 0..READS {
+            file.read_exact(&mut buffer[..bytes]).expect("read");
+        }
+        let told = scene.told();
+        if let Some(verdict) = invisible(scene, &told) {
+            return verdict;
+        }
+        assert_eq!(told.pages(&path, Via::Read), set(0..(READS * bytes as u64).div_ceil(4096)));
+        assert_eq!(u64::from(told.count(&path)), READS, "of {bytes} bytes each: {:?}", told.events);
+    }
+    small_reads_uncalled(scene, &path, READS);
+    Verdict::Seen
+}
+
+/// The same by io_uring, whose reads the kernel counts nowhere: a plan that tells reads in parts takes one that begins
+/// on a later page than the one before, and ends on the same, for a part of that.
+fn small_reads_uncalled(scene: &mut Scene, path: &Path, reads: u64) {
+    let Ok(mut ring) = io_uring::IoUring::new(4) else { return };
+    let file = File::open(path).expect("opening");
+    let fd = io_uring::types::Fd(file.as_raw_fd());
+    let mut buffer = [0_u8; 3000];
+    let in_parts = matches!(scene.report.sees(probe::Case::Read), Some(Seen::Partly(_)));
+    let (mut expected, mut before) = (0, 0..0);
+    // Of the reads before, nothing is to pass for a part of these.
+    by_another(|| {
+        for read in 0..reads {
+            let from = read * 3000;
+            let pages = from / 4096..(from + 3000).div_ceil(4096);
+            let part = in_parts && pages.end == before.end && pages.start > before.start;
+            expected += u32::from(!part);
+            before = pages;
+            let read = io_uring::opcode::Read::new(fd, buffer.as_mut_ptr(), 3000).offset(from).build();
+            // SAFETY: the buffer lives until the completion below has been taken.
+            unsafe { ring.submission().push(&read).expect("room") };
+            ring.submit_and_wait(1).expect("submitting");
+            assert_eq!(ring.completion().next().expect("a completion").result(), 3000);
+        }
+    });
+    let told = scene.told();
+    assert_eq!(told.count(path), expected, "by io_uring: {:?}", told.events);
 }
 
 pub fn interleaved(scene: &mut Scene) -> Verdict {
@@ -225,7 +277,23 @@ pub fn full_ring(plan: Plan) -> Verdict {
     let lost: u64 = lost.sum();
     assert!(lost > 0, "1,000 records found room in 4 KiB");
     assert!(lost <= scene.probe.lost(), "{lost} told, {} counted", scene.probe.lost());
-    let by_cpu: u64 = scene.probe.lost_per_cpu().iter().sum();
-    assert_eq!(by_cpu, scene.probe.lost());
+    let by_cpu = |scene: &Scene| scene.probe.lost_per_cpu().iter().sum::<u64>();
+    assert_eq!(by_cpu(&scene), scene.probe.lost());
+    if scene.sees_hits() {
+        first_sight_lost(&mut scene, &file, by_cpu);
+    }
     verdict(&scene)
+}
+
+/// A file is met while the ring is full: neither its name nor its read alone finds room, and that is one loss.
+fn first_sight_lost(scene: &mut Scene, full: &File, lost: impl Fn(&Scene) -> u64) {
+    let other = scene.disk.file("full-too", 4096);
+    let other = File::open(other).expect("opening");
+    scene.forget(scene.disk.dev);
+    for page in (0..1000).rev() {
+        full.read_exact_at(&mut [0; 10], page * 4096).expect("pread");
+    }
+    let before = lost(scene);
+    other.read_exact_at(&mut [0; 10], 0).expect("pread");
+    assert_eq!(lost(scene) - before, 1, "losses of one read of a file that was not met before");
 }
