@@ -118,7 +118,7 @@ async fn life(config: Config) -> Result<(), RunError> {
     let (stop, stopped) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signal)?;
-    let client = client().await.map_err(|error| RunError::Cluster(error.into()))?;
+    let client = client().await.map_err(RunError::Cluster)?;
     let serving = operator(config, client, stopped);
     tokio::pin!(serving);
     tokio::select! {
