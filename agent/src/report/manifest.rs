@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use agent_core::{PAGE, Pages};
+use agent_core::{MountId, PAGE, Pages};
 use operator_api::version::VersionDigest;
 use rustc_hash::FxHashMap;
 
@@ -148,9 +148,34 @@ pub struct Coverage {
     total: u64,
     whole: u64,
     files: FxHashMap<usize, Vec<Pages>>,
+    /// Of files that several file systems show, each with pages of its own in memory.
+    apart: FxHashMap<(usize, MountId), Vec<Pages>>,
 }
 
 impl Coverage {
+    /// The same of a file that all of `mounts` show, on one of them. Of it resident is what is so on each: a pod reads
+    /// through one of them, and what another has in memory is no use to it.
+    pub fn set_on(
+        &mut self,
+        manifest: &Manifest,
+        file: usize,
+        mount: MountId,
+        mounts: &[MountId],
+        pages: Vec<Pages>,
+    ) -> Range<u32> {
+        if mounts.len() < 2 {
+            return self.set(manifest, file, pages);
+        }
+        if pages.is_empty() {
+            self.apart.remove(&(file, mount));
+        } else {
+            self.apart.insert((file, mount), pages);
+        }
+        let on = |mount: &MountId| self.apart.get(&(file, *mount)).cloned().unwrap_or_default();
+        let all = mounts.iter().map(on).reduce(|held, other| common(&held, &other)).unwrap_or_default();
+        self.set(manifest, file, all)
+    }
+
     /// A file's resident pages, in place of those before; gives the chunks whose state may have changed.
     pub fn set(&mut self, manifest: &Manifest, file: usize, pages: Vec<Pages>) -> Range<u32> {
         let Some(entry) = manifest.files.get(file) else { return 0..0 };
@@ -202,11 +227,30 @@ impl Coverage {
         whole > 0 && self.bytes.get(&chunk).is_some_and(|held| *held >= whole)
     }
 
-    /// Whether all of these pages are among the file's resident ones.
-    pub fn holds(&self, file: usize, wanted: &[Pages]) -> bool {
-        let held = self.files.get(&file).map(Vec::as_slice).unwrap_or_default();
+    /// Whether all of these pages are among the file's resident ones; of a file that several file systems show, on this one.
+    pub fn holds(&self, file: usize, mount: MountId, wanted: &[Pages]) -> bool {
+        let held = self.apart.get(&(file, mount)).or_else(|| self.files.get(&file));
+        let held = held.map(Vec::as_slice).unwrap_or_default();
         wanted.iter().all(|w| held.iter().any(|h| h.start <= w.start && w.end <= h.end))
     }
+}
+
+/// What two ascending lists of ranges have in common.
+fn common(one: &[Pages], other: &[Pages]) -> Vec<Pages> {
+    let (mut ones, mut others) = (one.iter().peekable(), other.iter().peekable());
+    let mut both = Vec::new();
+    while let (Some(a), Some(b)) = (ones.peek(), others.peek()) {
+        let (start, end) = (a.start.max(b.start), a.end.min(b.end));
+        if start < end {
+            both.push(start..end);
+        }
+        if a.end <= b.end {
+            ones.next()
+        } else {
+            others.next()
+        };
+    }
+    both
 }
 
 #[cfg(test)]
@@ -247,6 +291,34 @@ mod tests {
             assert_ne!(base.version, Manifest::new(other, 1).version);
         }
         assert_eq!((base.bytes, base.find(b"b"), base.find(b"c")), (12, Some(1), None));
+    }
+
+    #[test]
+    fn of_what_two_file_systems_show_is_held_what_both_hold() {
+        let manifest = Manifest::new(vec![found("a", 2 * CHUNK, 0)], 0);
+        let both = [MountId(1), MountId(2)];
+        let mut coverage = Coverage::default();
+        let page = |chunk: u64| chunk * CHUNK / PAGE;
+        let set = |coverage: &mut Coverage, mount: u32, pages: Vec<Pages>| {
+            coverage.set_on(&manifest, 0, MountId(mount), &both, pages)
+        };
+        let _ = set(&mut coverage, 1, vec![0..page(2)]);
+        assert!(!coverage.is_whole(&manifest, 0) && coverage.partial() == 0);
+        assert!(coverage.holds(0, MountId(1), &[0..page(2)]) && !coverage.holds(0, MountId(2), &[0..1]));
+        assert_eq!(set(&mut coverage, 2, vec![0..page(1), page(1) + 1..page(2)]), 0..2);
+        assert!(coverage.is_whole(&manifest, 0) && !coverage.is_whole(&manifest, 1));
+        assert_eq!(coverage.partial(), CHUNK - PAGE);
+        // The first one's pages are reclaimed.
+        assert_eq!(set(&mut coverage, 1, vec![]), 0..2);
+        assert!(!coverage.is_whole(&manifest, 0) && coverage.partial() == 0);
+    }
+
+    #[test]
+    fn common_ranges_are_those_of_both() {
+        let ranges = [0..4, 6..9, 10..20];
+        assert_eq!(common(&ranges, &[2..7, 8..8, 12..13, 15..30]), [2..4, 6..7, 12..13, 15..20]);
+        assert_eq!(common(&ranges, &ranges), ranges);
+        assert!(common(&ranges, &[]).is_empty() && common(&[], &ranges).is_empty());
     }
 
     #[test]

@@ -67,6 +67,13 @@ impl Dataset {
         let here: BTreeSet<&[u8]> = self.folders.iter().map(|folder| &*folder.prefix).collect();
         here.len() < self.all_folders
     }
+
+    /// The file systems that show the same part of it as this folder does: one NFS volume that some pods have read-only, and
+    /// two mounts of one bucket, are two.
+    fn alike(&self, folder: &Folder) -> Vec<MountId> {
+        let same = self.folders.iter().filter(|other| other.prefix == folder.prefix);
+        same.map(|other| other.mount).collect()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -257,8 +264,8 @@ impl Picture {
         let (read, hit) = (read_bytes.saturating_sub(before.0), covered_bytes.saturating_sub(before.1));
         for (name, dataset) in &mut self.datasets {
             let folders = dataset.folders.iter().filter(|folder| folder.mount == mount);
-            let inner = folders.filter_map(|f| Some(joined(&f.prefix, &strip(&f.path, &path)?))).next();
-            let Some(inner) = inner else { continue };
+            let found = folders.filter_map(|f| Some((f, joined(&f.prefix, &strip(&f.path, &path)?)))).next();
+            let Some((folder, inner)) = found else { continue };
             if read > 0 {
                 // One entry for each look at the engine, however many files.
                 match dataset.reads.back_mut() {
@@ -272,7 +279,8 @@ impl Picture {
                 dataset.suspect = true;
                 continue;
             };
-            let touched = dataset.coverage.set(manifest, at, resident.clone());
+            let mounts = dataset.alike(folder);
+            let touched = dataset.coverage.set_on(manifest, at, mount, &mounts, resident.clone());
             let key = Key { dataset: name.clone(), version: manifest.version, tier: Tier::PageCache };
             let coverage = &dataset.coverage;
             speaker.ledger.change(&key, |held| {
@@ -393,11 +401,17 @@ impl Picture {
         let pieces: Vec<Piece> = parts
             .into_iter()
             .filter(|(_, pages)| !empty(pages))
-            .filter_map(|(at, pages)| {
-                let path = manifest.path(at)?;
-                let mut places = dataset.folders.iter().filter_map(|f| Some((f, strip(&f.prefix, path)?)));
-                let (folder, rest) = places.next()?;
-                Some(Piece { mount: folder.mount, path: joined(&folder.path, &rest).into(), pages })
+            .flat_map(|(at, pages)| {
+                let path = manifest.path(at).unwrap_or_default();
+                let places = || dataset.folders.iter().filter_map(|f| Some((f, strip(&f.prefix, path)?)));
+                let shown = places().next().map(|(folder, _)| &folder.prefix);
+                // On each file system that shows it: pods read through any of them.
+                let here = places().filter(|(folder, _)| Some(&folder.prefix) == shown);
+                let piece = |(folder, rest): (&Folder, Vec<u8>)| {
+                    let path = joined(&folder.path, &rest).into();
+                    Piece { mount: folder.mount, path, pages: pages.clone() }
+                };
+                here.map(piece).collect::<Vec<_>>()
             })
             .collect();
         if matches!(work, Work::Drop(_)) {
@@ -439,7 +453,7 @@ impl Picture {
             let inner = dataset.folders.iter().filter(|folder| folder.mount == piece.mount);
             let mut inner = inner.filter_map(|f| Some(joined(&f.prefix, &strip(&f.path, &piece.path)?)));
             let found = inner.find_map(|inner| dataset.manifest.as_ref()?.find(&inner));
-            found.is_some_and(|at| dataset.coverage.holds(at, &piece.pages))
+            found.is_some_and(|at| dataset.coverage.holds(at, piece.mount, &piece.pages))
         })
     }
 }

@@ -162,6 +162,52 @@ fn files_become_chunks_and_instructions_become_pieces() {
     assert!(speaker.facts.versions.is_empty() && speaker.facts.demand.is_empty());
 }
 
+/// As where some pods have an NFS volume read-only: two file systems for the kernel, with pages of their own.
+#[test]
+fn what_lies_on_two_file_systems_is_brought_into_both_and_held_where_both_hold_it() {
+    let (mut picture, mut speaker, free) = (Picture::default(), speaker(), Claims::default());
+    bound(&mut picture, &mut speaker);
+    let mut mounts = picture.mounts.clone();
+    mounts.push(Mounted { mount: MountId(4), dev: 8, ..mounts[0].clone() });
+    picture.mounted(mounts);
+    let binding = |source| wire::Binding {
+        dataset: 9,
+        name: "a/b".into(),
+        source,
+        path: b"data"[..].into(),
+        prefix: b"in"[..].into(),
+        folders: 1,
+    };
+    picture.bind(wire::Bindings { bindings: vec![binding(3), binding(4)] }, &mut speaker);
+    let manifest = Manifest::new(vec![found("in/a")], 5);
+    let version = manifest.version;
+    assert!(survey(&mut picture, &mut speaker, Ok(manifest), Nanos(1)));
+    picture.room = 1 << 30;
+    let (both, claim) = pieces(picture.plan(&Work::Fetch(fetch_whole()), &free));
+    let piece =
+        |mount| Piece { mount: MountId(mount), path: b"data/a"[..].into(), pages: vec![0..2 * CHUNK / PAGE] };
+    assert_eq!((both, claim.bytes), (vec![piece(3), piece(4)], 4 * CHUNK));
+    let on = |mount, inode, pages| StirredFile {
+        file: FileKey { dev: 7, ino: inode },
+        mount: MountId(mount),
+        ..stirred("data/a", pages)
+    };
+    let key = Key { dataset: "a/b".into(), version, tier: Tier::PageCache };
+    let mut stir = |picture: &mut Picture, file| {
+        let stir = Stir { void: false, files: vec![file], more: false };
+        picture.stir(stir, &mut speaker, Nanos(2));
+        speaker.ledger.get(&key).map_or(Vec::new(), |held| held.whole.spans().to_vec())
+    };
+    assert_eq!(stir(&mut picture, on(3, 1, vec![0..2_048])), [], "a pod on the other has nothing of it");
+    assert!(picture.holds(&piece(3)) && !picture.holds(&piece(4)));
+    assert_eq!(stir(&mut picture, on(4, 2, vec![0..1_024])), [(0, 1)]);
+    assert_eq!(stir(&mut picture, on(3, 1, vec![])), []);
+}
+
+fn fetch_whole() -> wire::Fetch {
+    wire::Fetch { extent: whole(), tier: wire::Tier::PageCache.into() }
+}
+
 fn whole() -> Option<wire::Extent> {
     Some(wire::Extent { dataset: 9, ..wire::Extent::default() })
 }

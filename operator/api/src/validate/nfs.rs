@@ -7,8 +7,9 @@ use super::refusal::Refusals;
 use super::url::StoreUrl;
 use crate::crd::dataset::Mount;
 
-/// mount.nfs's options that a Dataset may name (nfs(5)).
-const OPTIONS: [&str; 47] = [
+/// mount.nfs's options that a Dataset may name (nfs(5)). Not nosharecache: each pod of a node would have a page cache of its
+/// own, and what was brought into one would be told as held for all.
+const OPTIONS: [&str; 46] = [
     "ac",
     "acdirmax",
     "acdirmin",
@@ -38,7 +39,6 @@ const OPTIONS: [&str; 47] = [
     "nolock",
     "nordirplus",
     "noresvport",
-    "nosharecache",
     "proto",
     "rdirplus",
     "relatime",
