@@ -12,6 +12,8 @@ use http::{HeaderMap, header};
 use k8s_openapi::jiff::fmt::rfc2822::DateTimeParser;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use crate::inventory::Millis;
+
 /// Seconds by which an own clock may be wrong without being corrected: answers are late, and Date has whole seconds.
 const TOLERATED: i64 = 10;
 
@@ -26,9 +28,9 @@ pub fn now() -> Timestamp {
     corrected(Timestamp::now(), OFFSET.load(Relaxed))
 }
 
-/// Milliseconds since 1970.
-pub fn millis() -> u64 {
-    u64::try_from(now().as_millisecond()).unwrap_or(0)
+/// The same as the clock of facts: milliseconds since 1970.
+pub fn millis() -> Millis {
+    Millis(u64::try_from(now().as_millisecond()).unwrap_or(0))
 }
 
 fn corrected(own: Timestamp, offset: i64) -> Timestamp {

@@ -5,11 +5,11 @@
 
 pub mod config;
 
-pub mod clock;
-
 pub mod args;
 
 pub mod inventory;
+
+pub mod clock;
 
 pub mod placement;
 

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use kube::client::ClientBuilder;
 use kube::{Client, Resource};
@@ -17,11 +17,12 @@ use tokio::task::JoinSet;
 
 use crate::agents;
 use crate::census;
+use crate::clock;
 use crate::config::{Config, LogFormat};
 use crate::doors::{DoorError, Doors, Inside};
 use crate::health::{self, Health, HealthError};
 use crate::ingest::{Hub, Limits};
-use crate::inventory::{Fact, Inventory, Millis};
+use crate::inventory::{Fact, Inventory};
 use crate::learned;
 use crate::lease::Candidate;
 use crate::metrics::Metrics;
@@ -107,7 +108,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
 /// The cluster's client; what its answers say of the time is heard.
 async fn client() -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
     let hears = tower::util::MapResponseLayer::new(|answer: http::Response<_>| {
-        crate::clock::hear(answer.headers());
+        clock::hear(answer.headers());
         answer
     });
     let config = kube::Config::infer().await?;
@@ -339,7 +340,5 @@ fn life_number() -> u64 {
 }
 
 fn tell(inventory: &RwLock<Inventory>, fact: Fact) {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let now = Millis(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
-    inventory.write().unwrap_or_else(PoisonError::into_inner).apply(fact, now);
+    inventory.write().unwrap_or_else(PoisonError::into_inner).apply(fact, clock::millis());
 }

@@ -10,6 +10,7 @@ use operator_api::observability::v1 as wire;
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::text::printable;
+use crate::mounts::{numbered, trim};
 
 #[derive(Debug, thiserror::Error)]
 pub enum PathError {
@@ -76,19 +77,9 @@ pub fn spot(mounts: &[wire::Mount], typed: &Path) -> Result<Spot, PathError> {
 pub fn key(path: &Path) -> Option<wire::FileKey> {
     let want = StatxFlags::INO | StatxFlags::MNT_ID;
     let stat = statx(CWD, path, AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC, want).ok()?;
-    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let dev = device_of_mount(&mountinfo, stat.stx_mnt_id)?;
+    let mountinfo = std::fs::read("/proc/self/mountinfo").ok()?;
+    let dev = numbered(&mountinfo, stat.stx_mnt_id)?.dev;
     Some(wire::FileKey { dev, ino: stat.stx_ino })
-}
-
-/// Third field of mountinfo's line with this id (proc(5)), as major << 20 | minor.
-fn device_of_mount(mountinfo: &str, id: u64) -> Option<u32> {
-    mountinfo.lines().find_map(|line| {
-        let mut fields = line.split(' ');
-        (fields.next()?.parse::<u64>().ok()? == id).then_some(())?;
-        let (major, minor) = fields.nth(1)?.split_once(':')?;
-        Some(major.parse::<u32>().ok()? << 20 | minor.parse::<u32>().ok()?)
-    })
 }
 
 /// `.` and `..` resolved without looking at the disk; a slash at the end stays, because it means "below".
@@ -122,10 +113,6 @@ fn strip_folder<'a>(path: &'a [u8], folder: &[u8]) -> Option<&'a [u8]> {
 
 fn trim_end(path: &[u8]) -> &[u8] {
     path.strip_suffix(b"/").unwrap_or(path)
-}
-
-fn trim(path: &[u8]) -> &[u8] {
-    trim_end(path.strip_prefix(b"/").unwrap_or(path))
 }
 
 #[cfg(test)]
@@ -181,10 +168,6 @@ mod tests {
 
     #[test]
     fn a_file_s_key_is_its_super_block_s() {
-        let info = "36 35 98:7 / /a rw - ext4 x rw\nbroken\n370 35 0:50 / /b rw - btrfs y rw\n";
-        assert_eq!(device_of_mount(info, 370), Some(50));
-        assert_eq!(device_of_mount(info, 36), Some(98 << 20 | 7));
-        assert_eq!(device_of_mount(info, 3), None);
         let file = tempfile::NamedTempFile::new().unwrap();
         use std::os::unix::fs::MetadataExt;
         assert_eq!(key(file.path()).unwrap().ino, file.as_file().metadata().unwrap().ino());

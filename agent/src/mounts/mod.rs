@@ -32,7 +32,7 @@ mod select;
 pub use change::{Changes, changes};
 pub use fdinfo::{Fdinfo, device_of};
 pub use kind::{Kind, kind};
-pub use mountinfo::{Mount, escape, parse};
+pub use mountinfo::{Mount, below, escape, numbered, parse, trim};
 pub use namespace::Namespace;
 pub use select::{SelectError, select};
 pub use shown::{FileSystem, MOST_MOUNTS};

@@ -182,7 +182,7 @@ fn without_login(source: &str) -> String {
 }
 
 /// Without slashes at either end.
-pub(super) fn trim(path: &[u8]) -> &[u8] {
+pub fn trim(path: &[u8]) -> &[u8] {
     let mut path = path;
     while let [b'/', rest @ ..] | [rest @ .., b'/'] = path {
         path = rest;
@@ -191,7 +191,7 @@ pub(super) fn trim(path: &[u8]) -> &[u8] {
 }
 
 /// What of `path` lies below `base`, whole components only.
-pub(super) fn below<'a>(base: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
+pub fn below<'a>(base: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
     let (base, path) = (trim(base), trim(path));
     let rest = path.strip_prefix(base)?;
     match rest.first() {

@@ -7,6 +7,7 @@ use agent_core::MountId;
 
 use super::survey::Root;
 use crate::api::query::Seen;
+use crate::mounts::{below, trim};
 
 /// A watched file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,30 +34,15 @@ impl Folder {
     pub fn root(&self, mounts: &[Mounted]) -> Option<Root> {
         let mounted = mounts.iter().find(|mounted| mounted.mount == self.mount)?;
         let seen = mounted.seen.iter();
-        let mut shown =
-            seen.filter_map(|seen| Some((seen.spot.as_ref()?, strip(trimmed(&seen.root), &self.path)?)));
+        let mut shown = seen.filter_map(|seen| Some((seen.spot.as_ref()?, below(&seen.root, &self.path)?)));
         let (spot, inner) = shown.next()?;
-        let inner = PathBuf::from(std::ffi::OsStr::from_bytes(&inner));
+        let inner = PathBuf::from(std::ffi::OsStr::from_bytes(inner));
         Some(Root { spot: spot.clone(), inner, prefix: self.prefix.clone() })
     }
 }
 
-pub fn strip(folder: &[u8], path: &[u8]) -> Option<Vec<u8>> {
-    if folder.is_empty() {
-        return Some(path.to_vec());
-    }
-    let rest = path.strip_prefix(folder)?;
-    if rest.is_empty() { Some(Vec::new()) } else { rest.strip_prefix(b"/").map(<[u8]>::to_vec) }
-}
-
-pub fn trimmed(path: &[u8]) -> &[u8] {
-    let start = path.iter().position(|b| *b != b'/').unwrap_or(path.len());
-    let end = path.iter().rposition(|b| *b != b'/').map_or(start, |at| at + 1);
-    path.get(start..end).unwrap_or_default()
-}
-
 /// As `wire::Source::folders`.
 pub fn folders(seen: &[Seen]) -> Vec<Vec<u8>> {
-    let roots: Vec<Vec<u8>> = seen.iter().map(|seen| trimmed(&seen.root).to_vec()).collect();
+    let roots: Vec<Vec<u8>> = seen.iter().map(|seen| trim(&seen.root).to_vec()).collect();
     if roots.iter().any(Vec::is_empty) { Vec::new() } else { roots }
 }

@@ -14,12 +14,13 @@ use wire::progress::State;
 use super::claim::{Claim, Claims};
 use super::errands::Plan;
 use super::first::{self, Files};
-use super::folder::{Folder, Mounted, folders, strip, trimmed};
+use super::folder::{Folder, Mounted, folders};
 use super::ledger::{Key, Tier};
 use super::manifest::{Coverage, Manifest};
 use super::piece::Piece;
 use super::speaker::{Demand, Speaker, Version};
 use super::survey::{Job, Root, SurveyError, Surveyed, joined};
+use crate::mounts::{below, trim};
 
 /// Demand is told over so long.
 const WINDOW: Nanos = Nanos::from_millis(60_000);
@@ -264,7 +265,7 @@ impl Picture {
         let (read, hit) = (read_bytes.saturating_sub(before.0), covered_bytes.saturating_sub(before.1));
         for (name, dataset) in &mut self.datasets {
             let folders = dataset.folders.iter().filter(|folder| folder.mount == mount);
-            let found = folders.filter_map(|f| Some((f, joined(&f.prefix, &strip(&f.path, &path)?)))).next();
+            let found = folders.filter_map(|f| Some((f, joined(&f.prefix, below(&f.path, &path)?)))).next();
             let Some((folder, inner)) = found else { continue };
             if read > 0 {
                 // One entry for each look at the engine, however many files.
@@ -303,7 +304,7 @@ impl Picture {
             // One file system may hold many Datasets.
             let here = |r: &&Reading| {
                 let mut folders = dataset.folders.iter().filter(|folder| folder.mount == r.mount);
-                folders.any(|folder| r.folders.iter().any(|read| strip(&folder.path, read).is_some()))
+                folders.any(|folder| r.folders.iter().any(|read| below(&folder.path, read).is_some()))
             };
             let mut readers = 0u32;
             for reading in readings.iter().filter(here) {
@@ -333,8 +334,8 @@ impl Picture {
             let mut files = Files::default();
             for folder in dataset.folders.iter().filter(|folder| mounts.contains(&folder.mount)) {
                 for visit in visited {
-                    let Some(inner) = strip(&folder.path, &visit.path) else { continue };
-                    let found = manifest.find(&joined(&folder.prefix, &inner));
+                    let Some(inner) = below(&folder.path, &visit.path) else { continue };
+                    let found = manifest.find(&joined(&folder.prefix, inner));
                     match found.filter(|at| visit.size == 0 || manifest.size(*at) == Some(visit.size)) {
                         Some(at) => files.known.push((at, visit)),
                         None => files.foreign += 1,
@@ -378,7 +379,7 @@ impl Picture {
         }
         let mut claim = Claim { of: (dataset.number, manifest.version), ..Claim::default() };
         let parts = if extent.chunks.is_empty() {
-            let path = trimmed(&extent.path);
+            let path = trim(&extent.path);
             let files = manifest.below(path);
             if files.is_empty() && !path.is_empty() {
                 return no(State::Failed, "no file of the Dataset is called so, and no folder");
@@ -403,12 +404,12 @@ impl Picture {
             .filter(|(_, pages)| !empty(pages))
             .flat_map(|(at, pages)| {
                 let path = manifest.path(at).unwrap_or_default();
-                let places = || dataset.folders.iter().filter_map(|f| Some((f, strip(&f.prefix, path)?)));
+                let places = || dataset.folders.iter().filter_map(|f| Some((f, below(&f.prefix, path)?)));
                 let shown = places().next().map(|(folder, _)| &folder.prefix);
                 // On each file system that shows it: pods read through any of them.
                 let here = places().filter(|(folder, _)| Some(&folder.prefix) == shown);
-                let piece = |(folder, rest): (&Folder, Vec<u8>)| {
-                    let path = joined(&folder.path, &rest).into();
+                let piece = |(folder, rest): (&Folder, &[u8])| {
+                    let path = joined(&folder.path, rest).into();
                     Piece { mount: folder.mount, path, pages: pages.clone() }
                 };
                 here.map(piece).collect::<Vec<_>>()
@@ -451,7 +452,7 @@ impl Picture {
     pub fn holds(&self, piece: &Piece) -> bool {
         self.datasets.values().any(|dataset| {
             let inner = dataset.folders.iter().filter(|folder| folder.mount == piece.mount);
-            let mut inner = inner.filter_map(|f| Some(joined(&f.prefix, &strip(&f.path, &piece.path)?)));
+            let mut inner = inner.filter_map(|f| Some(joined(&f.prefix, below(&f.path, &piece.path)?)));
             let found = inner.find_map(|inner| dataset.manifest.as_ref()?.find(&inner));
             found.is_some_and(|at| dataset.coverage.holds(at, piece.mount, &piece.pages))
         })

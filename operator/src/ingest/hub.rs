@@ -126,7 +126,7 @@ impl Hub {
 
     /// The clock of facts: milliseconds since 1970, as everybody's who tells the inventory.
     pub fn now(&self) -> Millis {
-        Millis(clock::millis())
+        clock::millis()
     }
 
     /// Nodes whose agents are here.

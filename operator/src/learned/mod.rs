@@ -12,13 +12,13 @@ mod few;
 mod turns;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use operator_api::crd::AccessProfile;
 use operator_api::report::v1::ProfileLearned;
 
+use crate::clock;
 use crate::ingest::{Hub, Whose};
 use crate::inventory::Name;
 use crate::reconcile::write::{WriteError, Writer};
@@ -70,7 +70,7 @@ pub async fn keep(hub: &Hub, stores: &Stores, writer: &Writer) {
             let Some((profile, known)) = known(hub, workload, source, owner, found) else { continue };
             let (workload, source) = (workload.into(), source.into());
             let told = ProfileLearned { workload, source, profile, ..ProfileLearned::default() };
-            let Some(object) = profile::write(&told, dataset, uid.clone(), known, Timestamp::now()) else {
+            let Some(object) = profile::write(&told, dataset, uid.clone(), known, clock::now()) else {
                 continue;
             };
             let namespace = dataset.0;
@@ -137,5 +137,5 @@ fn known(
 }
 
 fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    Duration::from_millis(clock::millis().0)
 }

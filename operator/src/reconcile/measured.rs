@@ -10,6 +10,7 @@ use operator_api::crd::dataset_status::{
 use rustc_hash::FxHashSet;
 
 use super::measure::{Measure, Measured};
+use crate::clock;
 use crate::inventory::{Dataset, Inventory, Millis, Name, NodeId, Version, WorkloadId};
 use crate::placement::SILENCE_MS;
 use crate::watch::facts;
@@ -29,14 +30,9 @@ pub struct Ledger {
     clock: fn() -> Millis,
 }
 
-/// The clock of facts, as the hub has it.
-fn clock() -> Millis {
-    Millis(crate::clock::millis())
-}
-
 impl Ledger {
     pub fn new(inventory: Arc<RwLock<Inventory>>) -> Self {
-        Self { inventory, read: Mutex::default(), clock }
+        Self { inventory, read: Mutex::default(), clock: clock::millis }
     }
 
     #[cfg(test)]

@@ -10,6 +10,7 @@ use operator_api::validate::{Claim, Known, Room};
 use tokio::sync::watch;
 
 use super::picture::Picture;
+use crate::clock;
 use crate::inventory::Inventory;
 use crate::watch::{Judged, Stores};
 
@@ -65,7 +66,7 @@ impl Known for Objects {
     }
 
     fn now(&self) -> Timestamp {
-        Timestamp::now()
+        clock::now()
     }
 }
 

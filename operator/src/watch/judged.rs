@@ -6,14 +6,13 @@
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
-use kube::runtime::reflector::Store;
-use kube::{Resource, ResourceExt};
 use operator_api::crd::Dataset;
-use operator_api::crd::operation::{OperationKind, OperationRef, Timing};
+use operator_api::crd::operation::OperationRef;
 use operator_api::validate::graph::Graph;
 use operator_api::validate::{Claim, Known, Room};
 
-use super::stores::Stores;
+use super::stores::{Shown, Stores};
+use crate::clock;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Judged<'a>(pub &'a Stores);
@@ -28,12 +27,11 @@ impl Known for Judged<'_> {
     }
 
     fn operations(&self, namespace: &str) -> Graph {
-        let Stores { loads, migrates, backups, processes, .. } = self.0;
         let mut graph = Graph::default();
-        add(&mut graph, namespace, OperationKind::DataLoad, loads, |load| &load.spec.timing);
-        add(&mut graph, namespace, OperationKind::DataMigrate, migrates, |migrate| &migrate.spec.timing);
-        add(&mut graph, namespace, OperationKind::DataBackup, backups, |backup| &backup.spec.timing);
-        add(&mut graph, namespace, OperationKind::DataProcess, processes, |process| &process.spec.timing);
+        self.0.operations(namespace, |Shown { kind, metadata, timing, .. }| {
+            let name = metadata.name.clone().unwrap_or_default();
+            graph.insert(OperationRef { kind, name }, timing.run_after.clone());
+        });
         graph
     }
 
@@ -42,22 +40,6 @@ impl Known for Judged<'_> {
     }
 
     fn now(&self) -> Timestamp {
-        Timestamp::now()
-    }
-}
-
-fn add<K>(
-    graph: &mut Graph,
-    namespace: &str,
-    kind: OperationKind,
-    store: &Store<K>,
-    timing: fn(&K) -> &Timing,
-) where
-    K: Resource<DynamicType = ()> + Clone,
-{
-    for object in store.state() {
-        if object.namespace().as_deref() == Some(namespace) {
-            graph.insert(OperationRef { kind, name: object.name_any() }, timing(&object).run_after.clone());
-        }
+        clock::now()
     }
 }

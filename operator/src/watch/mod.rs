@@ -25,12 +25,15 @@ mod follow;
 
 mod partly;
 
+pub mod kind;
+
 pub mod stores;
 
 pub mod judged;
 
 pub use heard::{Heard, Sink};
 pub use judged::Judged;
+pub use kind::Operation;
 pub use listings::Listings;
 pub use owned::Owned;
 pub use pace::Pace;

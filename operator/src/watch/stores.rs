@@ -8,6 +8,7 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim};
+use kube::api::ObjectMeta;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{self, Event};
@@ -22,6 +23,7 @@ use tokio::task::JoinSet;
 use super::changes::{Change, Changes};
 use super::follow::{follow, plain};
 use super::heard::{Heard, Sink};
+use super::kind::Operation;
 use super::listings::{Listing, Listings};
 use super::owned::Owned;
 use super::partly;
@@ -49,6 +51,15 @@ pub struct Stores {
     pub listings: Listings,
 }
 
+/// What of an operation does not depend on its kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    pub kind: OperationKind,
+    pub metadata: &'a ObjectMeta,
+    pub timing: &'a Timing,
+    pub status: Option<&'a OperationStatus>,
+}
+
 impl Stores {
     /// Waits until every kind has been listed once. Until then nothing may be concluded from what is absent.
     pub async fn wait_until_ready(&self) {
@@ -66,36 +77,32 @@ impl Stores {
         namespace: &str,
         name: &str,
     ) -> Option<(Policy, OperationStatus)> {
-        macro_rules! of {
-            ($store:expr) => {{
-                let found = $store.get(&ObjectRef::new(name).within(namespace))?;
-                Some((found.spec.timing.policy, found.status.clone().unwrap_or_default()))
-            }};
-        }
         match kind {
-            OperationKind::DataLoad => of!(self.loads),
-            OperationKind::DataMigrate => of!(self.migrates),
-            OperationKind::DataBackup => of!(self.backups),
-            OperationKind::DataProcess => of!(self.processes),
+            OperationKind::DataLoad => one(&self.loads, namespace, name),
+            OperationKind::DataMigrate => one(&self.migrates, namespace, name),
+            OperationKind::DataBackup => one(&self.backups, namespace, name),
+            OperationKind::DataProcess => one(&self.processes, namespace, name),
         }
     }
 
+    /// Shows all operations of a namespace, of whichever kind.
+    pub fn operations(&self, namespace: &str, mut see: impl FnMut(Shown<'_>)) {
+        all(&self.loads, namespace, &mut see);
+        all(&self.migrates, namespace, &mut see);
+        all(&self.backups, namespace, &mut see);
+        all(&self.processes, namespace, &mut see);
+    }
+
     /// Whether an operation runs after this one and may yet ask how it ended: it has not begun, or runs again and again.
-    pub fn is_awaited(&self, namespace: &str, kind: OperationKind, name: &str) -> bool {
-        macro_rules! any {
-            ($store:expr) => {
-                $store.state().iter().any(|other| {
-                    let (metadata, timing) = (&other.metadata, &other.spec.timing);
-                    let named = |before: &OperationRef| before.kind == kind && before.name == name;
-                    let phase = other.status.as_ref().map(|status| status.phase).unwrap_or_default();
-                    metadata.namespace.as_deref() == Some(namespace)
-                        && metadata.deletion_timestamp.is_none()
-                        && timing.run_after.iter().any(named)
-                        && (timing.policy != Policy::Once || phase == OperationPhase::Pending)
-                })
-            };
-        }
-        any!(self.loads) || any!(self.migrates) || any!(self.backups) || any!(self.processes)
+    pub fn is_awaited(&self, namespace: &str, before: &OperationRef) -> bool {
+        let mut awaited = false;
+        self.operations(namespace, |Shown { metadata, timing, status, .. }| {
+            let phase = status.map(|status| status.phase).unwrap_or_default();
+            awaited |= metadata.deletion_timestamp.is_none()
+                && timing.run_after.contains(before)
+                && (timing.policy != Policy::Once || phase == OperationPhase::Pending);
+        });
+        awaited
     }
 
     pub fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
@@ -245,31 +252,25 @@ fn operations<K>(
 
 /// Operations of a namespace that run after one.
 fn successors(stores: &Stores, namespace: &str, before: &OperationRef) {
-    let tell = |kind: OperationKind, own: Option<String>, name: String, timing: &Timing| {
-        if own.as_deref() == Some(namespace) && timing.run_after.contains(before) {
-            stores.wakes.operation(kind, namespace, &name);
+    stores.operations(namespace, |Shown { kind, metadata, timing, .. }| {
+        if timing.run_after.contains(before) {
+            stores.wakes.operation(kind, namespace, metadata.name.as_deref().unwrap_or_default());
         }
-    };
-    stores
-        .loads
-        .state()
-        .iter()
-        .for_each(|o| tell(OperationKind::DataLoad, o.namespace(), o.name_any(), &o.spec.timing));
-    stores
-        .migrates
-        .state()
-        .iter()
-        .for_each(|o| tell(OperationKind::DataMigrate, o.namespace(), o.name_any(), &o.spec.timing));
-    stores
-        .backups
-        .state()
-        .iter()
-        .for_each(|o| tell(OperationKind::DataBackup, o.namespace(), o.name_any(), &o.spec.timing));
-    stores
-        .processes
-        .state()
-        .iter()
-        .for_each(|o| tell(OperationKind::DataProcess, o.namespace(), o.name_any(), &o.spec.timing));
+    });
+}
+
+fn one<K: Operation>(store: &Store<K>, namespace: &str, name: &str) -> Option<(Policy, OperationStatus)> {
+    let found = store.get(&ObjectRef::new(name).within(namespace))?;
+    Some((found.timing().policy, found.status().cloned().unwrap_or_default()))
+}
+
+fn all<K: Operation>(store: &Store<K>, namespace: &str, see: &mut impl FnMut(Shown<'_>)) {
+    for object in store.state() {
+        let metadata = object.meta();
+        if metadata.namespace.as_deref() == Some(namespace) {
+            see(Shown { kind: K::KIND, metadata, timing: object.timing(), status: object.status() });
+        }
+    }
 }
 
 /// Datasets that live in a namespace or are shared with it.

@@ -15,12 +15,11 @@ use operator_api::crd::operation::{OperationPhase, OperationStatus, Progress};
 use operator_api::crd::{DataBackup, DataLoad, DataMigrate, DataProcess, Dataset};
 use operator_api::validate::pod::VOLUME;
 
-use super::kind::Operation;
 use super::pod::{Mount, claim, mount, template, verbatim};
 use super::task;
 use super::timing::{BACKOFF_LIMIT, DEADLINE, Outcome};
 use crate::marks;
-use crate::watch::Owned;
+use crate::watch::{Operation, Owned};
 
 /// Why a Job has failed whose [`policy`] said so: the batch controller's word.
 const BY_POLICY: &str = "PodFailurePolicy";

@@ -1,8 +1,6 @@
 //! DataLoad, DataMigrate, DataBackup and DataProcess: when they run ([`timing`], pure), and who does the work: agents
 //! ([`load`]) or a Job ([`job`]), which for the two in the middle runs the worker ([`task`]).
 
-pub mod kind;
-
 pub mod events;
 
 pub mod timing;

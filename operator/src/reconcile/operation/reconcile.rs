@@ -127,7 +127,10 @@ pub async fn reconcile<K: Work>(operation: Arc<K>, context: Arc<Context>) -> Res
         now: clock::now(),
         awaited: old.phase.is_over()
             && operation.timing().ttl_seconds_after_finished.is_some()
-            && context.datasets.stores.is_awaited(&namespace, K::KIND, &operation.name_any()),
+            && context
+                .datasets
+                .stores
+                .is_awaited(&namespace, &OperationRef { kind: K::KIND, name: operation.name_any() }),
     };
     let Decision { mut status, act, look_again, news } = timing::decide(&seen);
     if let (Worker::Pod(_), OperationPhase::Executing) = (&worker, status.phase) {

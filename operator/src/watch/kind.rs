@@ -1,4 +1,4 @@
-//! What the four kinds have in common.
+//! What the four kinds of operation have in common.
 
 use std::fmt::Debug;
 
