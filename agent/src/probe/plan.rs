@@ -201,26 +201,25 @@ pub fn attach(
         return Err(format!("this kernel's types have no {field}"));
     }
     let mut attached = Attached::default();
-    let tried = attach_all(ebpf, plan, btf, aya_btf, &mut attached);
+    let tried = attach_all(plan, &mut attached, |hook| attach_one(ebpf, hook, btf, aya_btf));
     if tried.is_err() {
         detach(ebpf, plan);
     }
     tried.map(|()| attached)
 }
 
+/// `put` attaches one.
 fn attach_all(
-    ebpf: &mut Ebpf,
     plan: Plan,
-    btf: &Btf,
-    aya_btf: &aya::Btf,
     attached: &mut Attached,
+    mut put: impl FnMut(&Hook) -> Result<(), Refusal>,
 ) -> Result<(), String> {
     let mut refused: Vec<(&Hook, String, bool)> = Vec::new();
     for hook in hooks(plan) {
         if attached.has(hook.group) {
             continue;
         }
-        match attach_one(ebpf, hook, btf, aya_btf) {
+        match put(hook) {
             Ok(()) => attached.groups.push(hook.group),
             // No hook is left out for being refused when it is there: the plan would see half.
             Err(Refusal::Failed(reason)) => return Err(reason),

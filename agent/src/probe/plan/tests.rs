@@ -62,6 +62,30 @@ fn what_a_missing_hook_would_tell_is_said_to_be_unseen() {
 }
 
 #[test]
+fn what_cannot_be_put_on_what_is_there_is_missed_and_what_is_not_there_is_not() {
+    let tried = |refusal: fn(&Hook) -> Option<Refusal>| {
+        let mut attached = Attached::default();
+        let all = attach_all(Plan::Function, &mut attached, |hook| refusal(hook).map_or(Ok(()), Err));
+        all.map(|()| attached)
+    };
+    assert!(!tried(|_| None).unwrap().misses("splice"));
+    let there = tried(|hook| (hook.group == "splice").then(|| Refusal::OutOfReach("why".into()))).unwrap();
+    assert!(there.misses("splice") && !there.has("splice"));
+    assert_eq!(
+        there.notes().collect::<Vec<_>>(),
+        ["What is spliced or sent (splice, sendfile) is not seen: why"]
+    );
+    let absent = tried(|hook| (hook.group == "splice").then(|| Refusal::Absent("why".into()))).unwrap();
+    assert!(!absent.misses("splice") && !absent.has("splice"));
+    // One of a group stands in for the other; without any of what is needed there is no plan.
+    let old =
+        tried(|hook| (hook.target == "filemap_read").then(|| Refusal::OutOfReach("why".into()))).unwrap();
+    assert!(old.has("read") && !old.misses("read"));
+    let none = tried(|hook| (hook.group == "read").then(|| Refusal::Absent("why".into())));
+    assert_eq!(none.unwrap_err(), "why");
+}
+
+#[test]
 fn every_optional_group_has_its_words() {
     for plan in Plan::ALL {
         for hook in hooks(plan).filter(|hook| !hook.needed) {
