@@ -20,18 +20,17 @@ pub struct Mount {
 pub fn of(task: &Backup, variable: &dyn Fn(&str) -> Option<String>) -> Vec<Mount> {
     let mounts = task.spec["mounts"].as_array().into_iter().flatten();
     let mounts = mounts.enumerate().map(|(index, mount)| {
-        let text = |key: &str| mount[key].as_str();
-        let url = text("mountPoint").unwrap_or_default().to_owned();
-        let at = match (text("path"), text("name")) {
-            (Some(path), _) => path.to_owned(),
-            (None, Some(name)) => format!("/{name}"),
-            (None, None) => "/".to_owned(),
-        };
-        let end = match task.mounts.get(index) {
-            None => Err("the operator says nothing of it: operator and worker must be of one release".into()),
-            Some(reach) => end(reach, &url, [&task.spec["sharedOptions"], &mount["options"]], variable),
-        };
-        Mount { at, url, end }
+        let url = mount["mountPoint"].as_str().unwrap_or_default().to_owned();
+        match task.mounts.get(index) {
+            None => {
+                let why = "the operator says nothing of it: operator and worker must be of one release";
+                Mount { at: url.clone(), url, end: Err(why.into()) }
+            }
+            Some(reach) => {
+                let options = [&task.spec["sharedOptions"], &mount["options"]];
+                Mount { at: reach.at.clone(), end: end(reach, &url, options, variable), url }
+            }
+        }
     });
     mounts.collect()
 }
@@ -43,7 +42,7 @@ fn end(
     [shared, own]: [&Value; 2],
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<End, String> {
-    let Reach { folder, path, options, unreached } = reach;
+    let Reach { at: _, folder, path, options, unreached } = reach;
     if let Some(why) = unreached {
         return Err(why.clone());
     }
@@ -84,15 +83,15 @@ mod tests {
             {"mountPoint": "s3://b/k", "name": "k"}, {"mountPoint": "s3://b/late", "name": "late"}]});
         let text = json!({"task": 1, "do": "backup", "to": {"folder": "/to"}, "include": ["Manifests"],
             "dataset": {"name": "d", "namespace": "n", "spec": spec}, "mounts": [
-            {"options": {}}, {"options": {"access_key_id": "ID", "secret_access_key": "KEY", "region": "REGION"}},
-            {"folder": "/headrace/from-2", "path": "z"}, {"unreached": "nobody speaks it"},
-            {"options": {"secret_access_key": "GONE"}}]});
+            {"at": "/x", "options": {}}, {"at": "/in/y", "options": {"access_key_id": "ID", "secret_access_key": "KEY", "region": "REGION"}},
+            {"at": "/z", "folder": "/headrace/from-2", "path": "z"}, {"at": "/j", "unreached": "nobody speaks it"},
+            {"at": "/k", "options": {"secret_access_key": "GONE"}}]});
         let variable = |name: &str| (name != "GONE").then(|| name.to_lowercase());
         let Task::Backup(task) = task::parse(&text.to_string(), &variable).unwrap() else { panic!() };
         assert!(task.named && task.manifests);
         let mounts = of(&task, &variable);
         let seen: Vec<_> = mounts.iter().map(|mount| &*mount.at).collect();
-        assert_eq!(seen, ["/x", "/in/y", "/z", "/j", "/k", "/late"]);
+        assert_eq!(seen, ["/x", "/in/y", "/z", "/j", "/k", "s3://b/late"]);
         assert!(mounts[0].end.as_ref().unwrap_err().contains("is given twice"), "{mounts:?}");
         let Ok(End::Bucket { bucket, prefix, settings }) = &mounts[1].end else { panic!("{mounts:?}") };
         assert_eq!((&**bucket, prefix.as_ref().unwrap().utf8()), ("b", Some("y")));

@@ -60,6 +60,8 @@ pub struct Backup {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Reach {
+    /// Where the mount is seen in the Dataset.
+    pub at: String,
     /// Where its claim is mounted, and the folder in that.
     pub folder: Option<String>,
     pub path: Option<String>,

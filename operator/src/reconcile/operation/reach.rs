@@ -32,7 +32,7 @@ pub fn of(
             mounts.push(Mount { volume, claim, at: at.clone(), sub_path: None, read_only: Some(true) });
             json!({"folder": at, "path": path})
         };
-        let reach = match StoreUrl::parse(&mount.mount_point) {
+        let mut reach = match StoreUrl::parse(&mount.mount_point) {
             Err(error) => unreached(&error.to_string()),
             Ok(url) => match url.scheme.as_str() {
                 "s3" | "http" | "https" => {
@@ -51,6 +51,7 @@ pub fn of(
                 )),
             },
         };
+        reach["at"] = mount.seen_at().into();
         reaches.push(reach);
     }
     reaches

@@ -48,9 +48,9 @@ fn each_mount_is_reached_or_says_why_not() {
     let (mounts, pod) = told(spec, Value::Null, json!([]));
     assert_eq!(
         mounts[0],
-        json!({"options": {"token": "HEADRACE_FROM_0_0", "access_key_id": "HEADRACE_FROM_0_1"}})
+        json!({"at": "/x", "options": {"token": "HEADRACE_FROM_0_0", "access_key_id": "HEADRACE_FROM_0_1"}})
     );
-    assert_eq!(mounts[1], json!({"folder": "/headrace/from-1", "path": "sub"}));
+    assert_eq!(mounts[1], json!({"at": "/c", "folder": "/headrace/from-1", "path": "sub"}));
     for at in [2, 3] {
         assert!(mounts[at]["unreached"].as_str().unwrap().contains("a backup lists s3://"), "{mounts}");
     }
@@ -75,7 +75,7 @@ fn an_nfs_folder_is_listed_by_a_volume_that_shows_it() {
     let spec = json!({"mounts": [{"mountPoint": "nfs://nas/x", "path": "/"}]});
     let volume = |phase: &str, message: Value| json!({"volumes": [{"namespace": "n", "claimName": "d", "phase": phase, "message": message}]});
     let (mounts, pod) = told(spec.clone(), volume("Bound", Value::Null), json!([]));
-    assert_eq!(mounts, json!([{"folder": "/headrace/from-0", "path": ""}]));
+    assert_eq!(mounts, json!([{"at": "/", "folder": "/headrace/from-0", "path": ""}]));
     assert_eq!(pod["volumes"][1]["persistentVolumeClaim"], json!({"claimName": "d", "readOnly": true}));
     for status in
         [Value::Null, volume("Pending", Value::Null), volume("Bound", json!("it shows another store"))]

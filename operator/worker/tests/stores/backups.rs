@@ -123,8 +123,8 @@ fn with_mounts(to: &Value, include: &Value, folder: &Path, at: std::net::SocketA
     task["include"] = include.clone();
     task["dataset"]["spec"] = json!({"mounts": [{"mountPoint": "pvc://c", "name": "f"},
         {"mountPoint": "s3://bucket/data", "name": "b"}, {"mountPoint": "juicefs://j", "name": "j"}]});
-    task["mounts"] =
-        json!([{"folder": folder}, {"options": secrets["options"]}, {"unreached": "nobody speaks it"}]);
+    task["mounts"] = json!([{"at": "/f", "folder": folder}, {"at": "/b", "options": secrets["options"]},
+            {"at": "/j", "unreached": "nobody speaks it"}]);
     task
 }
 
@@ -209,11 +209,11 @@ fn manifests_that_are_asked_for_and_cannot_be_had_are_no_backup() {
     let to = tempfile::tempdir().unwrap();
     let mut named = task(&json!({"folder": to.path()}));
     named["include"] = json!(["Manifests"]);
-    named["mounts"] = json!([{"unreached": "nobody speaks it"}]);
+    named["mounts"] = json!([{"at": "/x", "unreached": "nobody speaks it"}]);
     let refused = keep(&named);
     assert_eq!(refused.code, Some(2));
     assert!(refused.error().contains("no mount of the Dataset can be listed"), "{}", refused.error());
-    named["mounts"] = json!([{"folder": "/nowhere/at/all"}]);
+    named["mounts"] = json!([{"at": "/x", "folder": "/nowhere/at/all"}]);
     let absent = keep(&named);
     assert_eq!(absent.code, Some(1), "a mount may come back");
     assert!(absent.error().contains("/x: it is not there"), "{}", absent.error());
