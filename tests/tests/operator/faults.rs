@@ -9,13 +9,12 @@ use kube::{Api, Client, ResourceExt};
 use operator_api::crd::{DataProcess, Dataset};
 use serde_json::json;
 use tests::cluster::fleet::{Fleet, Spec};
-use tests::cluster::kubelet::RUN_SECONDS;
 use tests::cluster::proxy::{Proxy, Rule, Trouble};
 use tests::cluster::wait::{Seen, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::stage::{
-    LIMIT, Replica, Stage, api, apply, dataset, gone, make, namespace, object, operation, phase_is,
+    LIMIT, Replica, Stage, api, apply, dataset, gone, make, namespace, object, operation, phase_is, process,
 };
 
 /// The whole answer to a plain GET.
@@ -37,21 +36,12 @@ async fn answers(replica: &Replica, words: &str) {
     .unwrap();
 }
 
-/// A DataProcess whose pod takes so many seconds.
-fn process(name: &str, dataset: &str, seconds: &str) -> serde_json::Value {
-    let template = json!({"containers": [{"name": "main", "image": "registry.invalid/none"}]});
-    json!({"apiVersion": "headrace.io/v1alpha1", "kind": "DataProcess",
-        "metadata": {"name": name, "namespace": "faults"},
-        "spec": {"dataset": {"name": dataset, "mountPath": "/data"},
-                 "processor": {"podMetadata": {"annotations": {RUN_SECONDS: seconds}}, "job": {"podSpec": template}}}})
-}
-
 /// Its Dataset goes while it runs, the run is given up, and the apiserver does not let its Job be deleted at first.
 async fn a_job_that_cannot_be_stopped_is_stopped_later(client: &Client, proxy: &Proxy) {
     let datasets: Api<Dataset> = api(client, "faults");
     make(&datasets, dataset("halted", json!({}))).await;
     phase_is(&datasets, "halted", "Bound").await;
-    apply(client, &process("endless", "halted", "3600")).await;
+    apply(client, &process("faults", "endless", "halted", "3600", json!({}))).await;
     let jobs: Api<Job> = api(client, "faults");
     let has = async |wanted: usize| {
         until(&format!("{wanted} Jobs are there"), LIMIT, async || {
@@ -130,7 +120,7 @@ async fn trouble_is_outlived_and_said() {
 
     // etcd stands still for twice as long as a Lease lasts, while a run is under way and something is asked for.
     let fleet = Fleet::join(client.clone(), Spec::new("faults", 1)).await.unwrap();
-    apply(&client, &process("held", "d-0", "5")).await;
+    apply(&client, &process("faults", "held", "d-0", "5", json!({}))).await;
     let executing = |status: &serde_json::Value| status["phase"] == "Executing";
     operation(&client, "DataProcess", "faults", "held", "is under way", executing).await;
     let asked_for = async {

@@ -15,12 +15,12 @@ use operator_api::crd::{DataProcess, Dataset};
 use serde_json::{Value, json};
 use tests::bench::lab;
 use tests::cluster::fleet::{Fleet, Spec};
-use tests::cluster::kubelet::RUN_SECONDS;
 use tests::cluster::operator::Operator;
 use tests::cluster::wait::{Seen, until};
 
 use super::stage::{
     LIMIT, NAMESPACE, Replica, Stage, api, apply, dataset, gone, make, namespace, operation, phase_is,
+    process,
 };
 
 const LEASE: &str = "headrace-operator";
@@ -124,12 +124,8 @@ async fn who_takes_over_with_another_clock_stops_nothing_before_its_time() {
     let replica = Replica::start(&access, "punctual", None).await;
     make(&datasets, dataset("d", json!({}))).await;
     phase_is(&datasets, "d", "Bound").await;
-    let template = json!({"containers": [{"name": "main", "image": "registry.invalid/none"}]});
-    let spec = json!({"dataset": {"name": "d", "mountPath": "/data"}, "activeDeadlineSeconds": 120, "backoffLimit": 0,
-        "processor": {"podMetadata": {"annotations": {RUN_SECONDS: "15"}}, "job": {"podSpec": template}}});
-    let process = json!({"apiVersion": "headrace.io/v1alpha1", "kind": "DataProcess",
-        "metadata": {"name": "healthy", "namespace": "ahead"}, "spec": spec});
-    apply(&client, &process).await;
+    let timing = json!({"activeDeadlineSeconds": 120, "backoffLimit": 0});
+    apply(&client, &process("ahead", "healthy", "d", "15", timing)).await;
     let executing = |status: &Value| status["phase"] == "Executing";
     operation(&client, "DataProcess", "ahead", "healthy", "is under way", executing).await;
     replica.end().await;

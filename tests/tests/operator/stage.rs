@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tests::cluster::access::Access;
 use tests::cluster::control_plane::ControlPlane;
+use tests::cluster::kubelet::RUN_SECONDS;
 use tests::cluster::options::{Audit, Options};
 use tests::cluster::wait::{Seen, until};
 use tests::hygiene;
@@ -210,6 +211,17 @@ pub fn with(mut base: Value, extra: Value) -> Value {
 pub fn dataset(name: &str, extra: Value) -> Value {
     let spec = with(json!({"mounts": [{"mountPoint": "s3://bucket/x", "name": "x"}]}), extra);
     json!({"apiVersion": "headrace.io/v1alpha1", "kind": "Dataset", "metadata": {"name": name}, "spec": spec})
+}
+
+/// A DataProcess whose pod takes so many seconds; `timing` is when it runs.
+pub fn process(namespace: &str, name: &str, dataset: &str, seconds: &str, timing: Value) -> Value {
+    let processor = json!({
+        "podMetadata": {"annotations": {RUN_SECONDS: seconds}},
+        "job": {"podSpec": {"containers": [{"name": "main", "image": "registry.invalid/none"}]}}});
+    let spec =
+        with(json!({"dataset": {"name": dataset, "mountPath": "/data"}, "processor": processor}), timing);
+    json!({"apiVersion": "headrace.io/v1alpha1", "kind": "DataProcess",
+           "metadata": {"name": name, "namespace": namespace}, "spec": spec})
 }
 
 pub async fn make<K>(api: &Api<K>, value: Value) -> K
