@@ -8,10 +8,11 @@ use operator_api::causes::chain;
 use operator_api::report::v1::enrolment_client::EnrolmentClient;
 use operator_api::report::v1::reports_client::ReportsClient;
 use operator_api::report::v1::{Down, EnrolReply, EnrolRequest, Up};
+use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName};
 use rustls::version::TLS13;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CipherSuite, ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -95,10 +96,16 @@ impl std::fmt::Display for Address {
 /// aws-lc-rs, here as everywhere.
 pub fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: std::sync::OnceLock<Arc<CryptoProvider>> = std::sync::OnceLock::new();
-    PROVIDER.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider())).clone()
+    let make = || {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        // First the suite whose hash processors have instructions for: a handshake hashes more than it encrypts.
+        provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+        Arc::new(provider)
+    };
+    PROVIDER.get_or_init(make).clone()
 }
 
-/// What a connection is made with: whom it trusts, and who it is.
+/// What connections are made with: whom they trust, and who it is. What one brings to come back with the next finds here.
 pub fn tls(
     trusted: &[CertificateDer<'static>],
     own: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
@@ -112,12 +119,15 @@ pub fn tls(
         .with_protocol_versions(&[&TLS13])
         .map_err(failed)?
         .with_root_certificates(roots);
+    let is_somebody = own.is_some();
     let mut config = match own {
         Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(failed)?,
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
-    config.resumption = rustls::client::Resumption::disabled();
+    // The operator gives one ticket for each connection; who has no certificate has nothing to come back with.
+    config.resumption =
+        if is_somebody { Resumption::in_memory_sessions(1) } else { Resumption::disabled() };
     Ok(Arc::new(config))
 }
 

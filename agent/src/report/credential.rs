@@ -51,10 +51,19 @@ struct Held {
     worn: Instant,
 }
 
+/// What the last connection was made with. It keeps what the operator gave to come back with, so it is used again as long
+/// as the same is trusted, and the agent is the same.
+struct Made {
+    trusted: Vec<CertificateDer<'static>>,
+    chain: Vec<CertificateDer<'static>>,
+    tls: Arc<ClientConfig>,
+}
+
 pub struct Credentials {
     authority: PathBuf,
     means: Means,
     held: Option<Held>,
+    made: Option<Made>,
 }
 
 impl std::fmt::Debug for Credentials {
@@ -68,7 +77,7 @@ impl std::fmt::Debug for Credentials {
 
 impl Credentials {
     pub fn new(authority: PathBuf, means: Means) -> Self {
-        Self { authority, means, held: None }
+        Self { authority, means, held: None, made: None }
     }
 
     /// When a stream should end so that the next one has a fresh certificate.
@@ -79,19 +88,19 @@ impl Credentials {
     /// The operator did not take the certificate: the next one is asked for.
     pub fn discard(&mut self) {
         self.held = None;
+        self.made = None;
     }
 
     /// What the next connection is made with; enrols where that is due.
     pub async fn tls(&mut self, address: &Address) -> Result<Arc<ClientConfig>, CredentialError> {
         // The mounted authority is the root of all trust; what enrolling told comes on top of it.
         let mut trusted = certificates(&self.authority)?;
-        match &self.means {
+        let (chain, key) = match &self.means {
             Means::Files { certificate, key } => {
                 let chain = certificates(certificate)?;
                 let pem = read(key)?;
                 let missing = |_| CredentialError::Pem { path: key.clone(), what: "private key" };
-                let key = PrivateKeyDer::from_pem_slice(&pem).map_err(missing)?;
-                Ok(connect::tls(&trusted, Some((chain, key)))?)
+                (chain, PrivateKeyDer::from_pem_slice(&pem).map_err(missing)?)
             }
             Means::Token(token) => {
                 if self.held.as_ref().is_none_or(|held| held.worn <= Instant::now()) {
@@ -100,10 +109,15 @@ impl Credentials {
                 }
                 let Some(held) = &self.held else { return Ok(connect::tls(&trusted, None)?) };
                 trusted.extend(held.authorities.iter().cloned());
-                let key = PrivatePkcs8KeyDer::from(held.key.to_vec()).into();
-                Ok(connect::tls(&trusted, Some((held.chain.clone(), key)))?)
+                (held.chain.clone(), PrivatePkcs8KeyDer::from(held.key.to_vec()).into())
             }
+        };
+        if let Some(made) = self.made.as_ref().filter(|made| made.trusted == trusted && made.chain == chain) {
+            return Ok(made.tls.clone());
         }
+        let tls = connect::tls(&trusted, Some((chain.clone(), key)))?;
+        self.made = Some(Made { trusted, chain, tls: tls.clone() });
+        Ok(tls)
     }
 }
 

@@ -5,6 +5,7 @@
 //! in one certificate are none.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
@@ -22,6 +23,14 @@ pub struct Peer {
     pub node: Arc<str>,
     /// Seconds since 1970 after which the certificate is void.
     pub until: i64,
+}
+
+impl Peer {
+    /// Whether the certificate's time is over.
+    pub fn is_void(&self, now: SystemTime) -> bool {
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.until < i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

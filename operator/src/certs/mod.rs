@@ -17,6 +17,8 @@ pub mod vault;
 
 mod kube_vault;
 
+mod tickets;
+
 mod serving;
 
 mod renewal;

@@ -44,12 +44,14 @@ pub type Signer = Arc<RwLock<Option<Arc<Roots>>>>;
 struct Loaded {
     own: Credential,
     trusted: Vec<CertificateDer<'static>>,
+    /// What tickets are sealed with a key of.
+    tickets: PrivateKey,
 }
 
 /// First certificates; the caller serves with them and spawns `renew`.
 pub async fn open<V: Vault>(source: &Source<V>) -> Result<(Serving, Signer), CertError> {
     let (loaded, roots) = load(source).await?;
-    let serving = Serving::new(&loaded.own, &loaded.trusted)?;
+    let serving = Serving::new(&loaded.own, &loaded.trusted, &loaded.tickets)?;
     Ok((serving, Arc::new(RwLock::new(roots.map(Arc::new)))))
 }
 
@@ -89,7 +91,7 @@ pub async fn renew<V: Vault>(
         }
         match load(&source).await {
             Ok((loaded, _)) if last.as_ref() == Some(&loaded) => {}
-            Ok((loaded, roots)) => match serving.replace(&loaded.own, &loaded.trusted) {
+            Ok((loaded, roots)) => match serving.replace(&loaded.own, &loaded.trusted, &loaded.tickets) {
                 Ok(()) => {
                     if last.is_some() || matches!(source, Source::Own { .. }) {
                         tracing::info!("serving with new certificates");
@@ -111,7 +113,8 @@ async fn load<V: Vault>(source: &Source<V>) -> Result<(Loaded, Option<Roots>), C
             let now = SystemTime::now();
             let roots = obtain(vault, now).await?;
             let own = roots.authority.sign_server(names, now)?;
-            Ok((Loaded { own, trusted: roots.trusted.clone() }, Some(roots)))
+            let tickets = roots.authority.credential().key;
+            Ok((Loaded { own, trusted: roots.trusted.clone(), tickets }, Some(roots)))
         }
         Source::Files { folder } => Ok((read_folder(folder)?, None)),
     }
@@ -136,7 +139,8 @@ fn read_folder(folder: &Path) -> Result<Loaded, CertError> {
     };
     let key = PrivateKey::new(key.secret_pkcs8_der().to_vec());
     let own = Credential { chain: certificates(CERTIFICATE)?, key };
-    Ok(Loaded { own, trusted: certificates(AUTHORITY)? })
+    let tickets = own.key.clone();
+    Ok(Loaded { own, trusted: certificates(AUTHORITY)?, tickets })
 }
 
 fn read(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, CertError> {

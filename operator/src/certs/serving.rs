@@ -1,9 +1,8 @@
 //! The TLS configuration that the operator serves with, replaced as a whole when certificates change.
 //!
 //! TLS 1.3 only. A client without a certificate is let in by TLS, because that is how agents enrol; what it
-//! may then ask for is decided by who it is. No session tickets: a resumed session would outlive its
-//! certificate, and saves a hundred microseconds on a connection that lasts for hours. Beside it stands the
-//! authority that a client has to trust, for whoever tells clients of it.
+//! may then ask for is decided by who it is. Beside it stands the authority that a client has to trust, for
+//! whoever tells clients of it.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -16,7 +15,8 @@ use rustls::{RootCertStore, ServerConfig};
 use tokio::sync::watch;
 
 use super::error::CertError;
-use super::secret::Credential;
+use super::secret::{Credential, PrivateKey};
+use super::tickets::Tickets;
 
 /// aws-lc-rs, here as everywhere.
 pub fn provider() -> Arc<CryptoProvider> {
@@ -32,8 +32,13 @@ pub struct Serving {
 }
 
 impl Serving {
-    pub fn new(own: &Credential, trusted: &[CertificateDer<'static>]) -> Result<Self, CertError> {
-        let config = Arc::new(RwLock::new(config(own, trusted)?));
+    /// `tickets` is a secret that all replicas have, for what an agent comes back with.
+    pub fn new(
+        own: &Credential,
+        trusted: &[CertificateDer<'static>],
+        tickets: &PrivateKey,
+    ) -> Result<Self, CertError> {
+        let config = Arc::new(RwLock::new(config(own, trusted, tickets)?));
         Ok(Self { config, authority: watch::Sender::new(pem(trusted)) })
     }
 
@@ -48,8 +53,13 @@ impl Serving {
     }
 
     /// Connections that stand keep what they were made with.
-    pub fn replace(&self, own: &Credential, trusted: &[CertificateDer<'static>]) -> Result<(), CertError> {
-        let fresh = config(own, trusted)?;
+    pub fn replace(
+        &self,
+        own: &Credential,
+        trusted: &[CertificateDer<'static>],
+        tickets: &PrivateKey,
+    ) -> Result<(), CertError> {
+        let fresh = config(own, trusted, tickets)?;
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         let pem = pem(trusted);
         self.authority.send_if_modified(|known| {
@@ -68,7 +78,11 @@ fn pem(trusted: &[CertificateDer<'static>]) -> Vec<u8> {
     trusted.iter().map(encode).collect::<String>().into_bytes()
 }
 
-fn config(own: &Credential, trusted: &[CertificateDer<'static>]) -> Result<Arc<ServerConfig>, CertError> {
+fn config(
+    own: &Credential,
+    trusted: &[CertificateDer<'static>],
+    tickets: &PrivateKey,
+) -> Result<Arc<ServerConfig>, CertError> {
     let failed = |reason: String| CertError::Make { what: "the server's TLS configuration", reason };
     let mut roots = RootCertStore::empty();
     for root in trusted {
@@ -85,7 +99,9 @@ fn config(own: &Credential, trusted: &[CertificateDer<'static>]) -> Result<Arc<S
         .with_single_cert(own.chain.clone(), own.key.for_rustls())
         .map_err(|error| failed(error.to_string()))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
-    config.send_tls13_tickets = 0;
+    // An agent comes back once per connection.
+    config.send_tls13_tickets = 1;
+    config.ticketer = Arc::new(Tickets::new(tickets, trusted));
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     Ok(Arc::new(config))
 }

@@ -7,8 +7,9 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use rustls::HandshakeKind;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -125,6 +126,11 @@ impl Door {
         let certificate = io.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let peer = match certificate.map(identity::peer_of) {
             None => None,
+            // A ticket brings a certificate back whose dates nobody has looked at since.
+            Some(Ok(peer)) if peer.is_void(SystemTime::now()) => {
+                failed(&"its certificate is void by now");
+                return None;
+            }
             Some(Ok(peer)) => Some(peer),
             Some(Err(error)) => {
                 tracing::warn!("a connection was refused: {error}");
@@ -137,7 +143,9 @@ impl Door {
             self.hub.counts.add(Tally::ConnectionsRefused, 1);
             return None;
         };
+        let resumed = io.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
         self.hub.counts.add(Tally::Connections, 1);
+        self.hub.counts.add(Tally::ConnectionsResumed, u64::from(resumed));
         let visit = peer.is_none().then(|| Box::pin(sleep(VISIT)));
         Some(Admitted { io, connection: Connection { peer }, _place: place, visit })
     }

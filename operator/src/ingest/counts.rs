@@ -28,6 +28,8 @@ macro_rules! tallies {
 tallies! {
     /// Connections whose handshake succeeded.
     Connections,
+    /// Of these, those made from a ticket of an earlier one.
+    ConnectionsResumed,
     /// Handshakes that failed or took too long.
     HandshakesFailed,
     /// Connections turned away because there were too many.

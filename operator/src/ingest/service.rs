@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use futures::Stream;
 use operator_api::report::v1::reports_server::Reports;
@@ -145,7 +145,7 @@ impl Line {
             Ok(Err(status)) => Err(self.broken(&status)),
             Ok(Ok(None)) => Ok(false),
             Ok(Ok(Some(message))) => {
-                if self.peer.until < seconds_now() {
+                if self.peer.is_void(SystemTime::now()) {
                     return Err(Status::unauthenticated(
                         "the agent's certificate has run out; it comes again with its new one",
                     ));
@@ -176,9 +176,4 @@ impl Line {
             }
         }
     }
-}
-
-fn seconds_now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -33,9 +33,14 @@ pub struct Fleet {
 
 /// A node's own TLS configuration, with a certificate that the authority signs for it.
 pub fn tls_of(authority: &Authority, node: &str) -> Result<Arc<ClientConfig>> {
+    tls_from(authority, node, SystemTime::now())
+}
+
+/// The same with a certificate that was signed at that time.
+pub fn tls_from(authority: &Authority, node: &str, signed: SystemTime) -> Result<Arc<ClientConfig>> {
     let key = KeyPair::generate()?;
     let request = CertificateParams::default().serialize_request(&key)?;
-    let certificate = authority.sign_node(request.der(), node, SystemTime::now())?;
+    let certificate = authority.sign_node(request.der(), node, signed)?;
     let trusted: Vec<CertificateDer<'static>> = vec![authority.certificate().clone()];
     let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
     Ok(connect::tls(&trusted, Some((vec![certificate], key)))?)

@@ -16,3 +16,5 @@ mod trust;
 mod faults;
 
 mod restart;
+
+mod tickets;
