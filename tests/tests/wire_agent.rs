@@ -213,6 +213,7 @@ fn a_node_is_known_and_does_as_it_is_asked() {
     second.hub.instruct(wish("fetch-1", Work::Fetch)).unwrap();
     until("the known end", folder.path(), || ended(&second, "fetch-1").is_some());
     assert_eq!(second.hub.counts().get(ingest::Tally::Instructions), instructions);
+    assert_eq!(second.hub.counts().get(ingest::Tally::ConnectionsResumed), 1, "it came with its ticket");
 
     // Let go again.
     second.hub.instruct(wish("drop-1", Work::Drop)).unwrap();

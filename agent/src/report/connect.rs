@@ -126,8 +126,7 @@ pub fn tls(
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
     // The operator gives one ticket for each connection; who has no certificate has nothing to come back with.
-    config.resumption =
-        if is_somebody { Resumption::in_memory_sessions(1) } else { Resumption::disabled() };
+    config.resumption = if is_somebody { Resumption::in_memory_sessions(1) } else { Resumption::disabled() };
     Ok(Arc::new(config))
 }
 
