@@ -3,7 +3,8 @@
 //! The same cached reads with nobody watching and with each tool in turn: a file read 4 KiB at a time as
 //! fast as can be, and a walk over 20,000 small files. Each figure is time with a tool over time without,
 //! where "without" is the mean of the runs right before and after; all tools take their turns in every
-//! round. A run's time is the worse of its beginning (the tool meets the files) and of what follows.
+//! round. A run's beginning, in which the tool meets the files, and what follows are held apart, and the worse of
+//! the two is the figure: by its median over the rounds, since the worse of each round would be its noise.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -61,15 +62,15 @@ pub fn run(options: &Options) -> Result<Report> {
         let ground = Ground { case, at: case.lay(&disk)?, agent, disk: &disk };
         // Warm, and measured by no one.
         ground.alone()?;
-        let mut ratios = [const { Vec::new() }; Peer::ALL.len()];
+        let mut ratios = [const { Ratios::new() }; Peer::ALL.len()];
         for round in 0..options.repeats {
             let mut before = ground.alone()?;
             for (peer, ratios) in Peer::ALL.into_iter().zip(&mut ratios) {
                 let with = ground.watched(peer)?;
                 let after = ground.alone()?;
-                let ratio = with.over(before, after);
+                let (first, later) = ratios.add(with, before, after);
                 eprintln!(
-                    "{} {} {}/{}: {ratio:.3} (first {:.0} and then {:.0} ns, without {:.0} and {:.0})",
+                    "{} {} {}/{}: first {first:.3} and then {later:.3} ({:.0} and {:.0} ns, without {:.0} and {:.0})",
                     case.name(),
                     peer.name(),
                     round + 1,
@@ -79,12 +80,11 @@ pub fn run(options: &Options) -> Result<Report> {
                     after.first,
                     after.later,
                 );
-                ratios.push(ratio);
                 before = after;
             }
         }
         for (peer, ratios) in Peer::ALL.into_iter().zip(ratios) {
-            let spread = Spread::of(ratios).context("--repeats is 0")?;
+            let spread = ratios.worse().context("--repeats is 0")?;
             report.figures.push(spread.figure(case.name(), peer.name(), "times"));
         }
     }
@@ -127,11 +127,31 @@ struct Times {
     later: f64,
 }
 
-impl Times {
-    /// The worse of the two moments, over the mean of the runs around it.
-    fn over(self, before: Self, after: Self) -> f64 {
-        let first = self.first / f64::midpoint(before.first, after.first);
-        first.max(self.later / f64::midpoint(before.later, after.later))
+/// Time with over the mean of the runs around it, one of each round.
+#[derive(Debug)]
+struct Ratios {
+    first: Vec<f64>,
+    later: Vec<f64>,
+}
+
+impl Ratios {
+    const fn new() -> Self {
+        Self { first: Vec::new(), later: Vec::new() }
+    }
+
+    /// One round's; returned as well.
+    fn add(&mut self, with: Times, before: Times, after: Times) -> (f64, f64) {
+        let first = with.first / f64::midpoint(before.first, after.first);
+        let later = with.later / f64::midpoint(before.later, after.later);
+        self.first.push(first);
+        self.later.push(later);
+        (first, later)
+    }
+
+    /// The moment whose median is worse.
+    fn worse(self) -> Option<Spread> {
+        let (first, later) = (Spread::of(self.first)?, Spread::of(self.later)?);
+        Some(if first.median > later.median { first } else { later })
     }
 }
 
@@ -194,9 +214,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_worse_moment_counts() {
-        let (before, after) = (Times { first: 10.0, later: 8.0 }, Times { first: 14.0, later: 12.0 });
-        assert_eq!(Times { first: 12.0, later: 15.0 }.over(before, after), 1.5);
-        assert_eq!(Times { first: 24.0, later: 10.0 }.over(before, after), 2.0);
+    fn the_worse_moment_counts_by_its_median() {
+        let alone = Times { first: 10.0, later: 8.0 };
+        let mut ratios = Ratios::new();
+        // 1.1, 1.3 and 0.9; 1.0, 1.0 and 1.5: the worse of each round would be 1.3.
+        for (first, later) in [(11.0, 8.0), (13.0, 8.0), (9.0, 12.0)] {
+            ratios.add(Times { first, later }, alone, alone);
+        }
+        let worse = ratios.worse().unwrap();
+        assert_eq!((worse.low, worse.median, worse.high), (0.9, 1.1, 1.3));
+        let mut one = Ratios::new();
+        let after = Times { first: 14.0, later: 12.0 };
+        assert_eq!(one.add(Times { first: 12.0, later: 15.0 }, alone, after), (1.0, 1.5));
+        assert_eq!(one.worse().map(|spread| spread.median), Some(1.5));
+        assert!(Ratios::new().worse().is_none());
     }
 }
