@@ -161,3 +161,45 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
     file.take(LARGEST_FILE).read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of this name, signed by itself: its PEM and its key's.
+    fn pem(name: &str) -> [String; 2] {
+        let key = KeyPair::generate().unwrap();
+        let made = CertificateParams::new([name.to_owned()]).unwrap().self_signed(&key).unwrap();
+        [made.pem(), key.serialize_pem()]
+    }
+
+    #[tokio::test]
+    async fn what_the_operator_gave_to_come_back_with_goes_with_the_trust_and_the_certificate() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let put = |name: &str, text: &str| std::fs::write(at(name), text).unwrap();
+        let own = |[certificate, key]: [String; 2]| {
+            put("tls.crt", &certificate);
+            put("tls.key", &key);
+        };
+        put("ca.crt", &pem("authority")[0]);
+        own(pem("node"));
+        let means = Means::Files { certificate: at("tls.crt"), key: at("tls.key") };
+        let mut credentials = Credentials::new(at("ca.crt"), means);
+        let address = Address::parse("https://127.0.0.1:1").unwrap();
+        let first = credentials.tls(&address).await.unwrap();
+        assert!(Arc::ptr_eq(&first, &credentials.tls(&address).await.unwrap()), "nothing has changed");
+
+        put("ca.crt", &pem("another")[0]);
+        let second = credentials.tls(&address).await.unwrap();
+        assert!(!Arc::ptr_eq(&first, &second), "another authority is trusted");
+        own(pem("node"));
+        let third = credentials.tls(&address).await.unwrap();
+        assert!(!Arc::ptr_eq(&second, &third), "the certificate was renewed");
+        credentials.discard();
+        assert!(
+            !Arc::ptr_eq(&third, &credentials.tls(&address).await.unwrap()),
+            "the operator did not take it"
+        );
+    }
+}

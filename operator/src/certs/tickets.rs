@@ -2,9 +2,10 @@
 //!
 //! After a restart of the operator all agents come at once, and what their handshakes cost is signatures. A ticket holds
 //! what the first handshake found out, the agent's certificate above all, sealed with a key that every replica derives
-//! from what all of them have: the authority's private key (where certificates are mounted, the server's). Whoever has
-//! that could sign certificates as well, so tickets give nobody more than he had. Sessions made from a ticket still have
-//! keys of their own from an exchange of their own, and no early data: nothing can be replayed.
+//! from what all of them have: the authority's private key, with which one could sign certificates as well. Where
+//! certificates are mounted it is the server's: who has stolen that one is the operator to every agent, and by tickets any
+//! agent to the operator too. Sessions made from a ticket still have keys of their own from an exchange of their own, and
+//! no early data: nothing can be replayed.
 //!
 //! The key changes each day, and with what is trusted: who was signed by an authority that is trusted no more comes with
 //! a certificate again. TLS looks at a resumed certificate's dates no more, so whoever accepts connections does.
@@ -126,6 +127,7 @@ mod tests {
         assert_eq!(opened(1, &[1, 2]).as_deref(), Some(&b"who it was"[..]));
         assert_eq!(opened(2, &[1, 2]), None, "another authority's key");
         assert_eq!(opened(1, &[1]), None, "one that signed is trusted no more");
+        assert_eq!(opened(1, &[1, 3]), None, "another is trusted in its place");
     }
 
     #[test]
