@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use agent_core::{FileKey, Outcome};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
 use super::outcome::outcome_of;
@@ -96,14 +96,30 @@ impl Door {
     }
 }
 
+/// Opens a folder below `directory` to be listed. EXDEV where entering it would mount another file system (a folder of an
+/// NFS export that is an export of its own, a DFS link): before Linux 6.18 NO_XDEV is looked at only when that is mounted, and
+/// a server that is away would be waited for. So the folder is found by name, which mounts nothing, and then opened itself.
+pub fn open_folder(directory: impl AsFd, path: &[u8]) -> Result<OwnedFd, Errno> {
+    let folder = open_below(directory, path, OFlags::PATH)?;
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
+    let found = rustix::fs::statx(&folder, c"", flags, StatxFlags::TYPE)?;
+    if found.stx_attributes.contains(StatxAttributes::AUTOMOUNT) {
+        return Err(Errno::XDEV);
+    }
+    if FileType::from_raw_mode(found.stx_mode.into()) != FileType::Directory {
+        return Err(Errno::NOTDIR);
+    }
+    open_below(&folder, b"", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOATIME | OFlags::NONBLOCK)
+}
+
 /// Opens a path that must stay below `directory`; the empty path is the directory itself.
-pub fn open_below(directory: &OwnedFd, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+pub fn open_below(directory: impl AsFd, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
     let path = if path.is_empty() { b"." } else { path };
     let path = std::ffi::OsStr::from_bytes(path);
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut races = 0;
     loop {
-        match rustix::fs::openat2(directory, path, flags, Mode::empty(), INSIDE) {
+        match rustix::fs::openat2(&directory, path, flags, Mode::empty(), INSIDE) {
             Err(Errno::AGAIN) if races < RENAME_RACES => races += 1,
             Err(Errno::INTR) => {}
             result => return result,

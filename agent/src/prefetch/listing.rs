@@ -1,9 +1,9 @@
 //! The names of a directory, in the file system's own order, as far as they were asked for.
 
 use agent_core::{Entry, EntryKind, Outcome};
-use rustix::fs::{FileType, OFlags, RawDir};
+use rustix::fs::{FileType, RawDir};
 
-use super::door::open_below;
+use super::door::open_folder;
 use super::outcome::outcome_of;
 use super::root::Root;
 use super::task::{Ending, Leash};
@@ -18,8 +18,7 @@ pub fn list(root: &Root, directory: &[u8], limit: usize, leash: &Leash) -> Endin
     let Some(path) = root.below(directory) else {
         return Ending::of(Outcome::Absent);
     };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOATIME | OFlags::NONBLOCK;
-    let directory = match open_below(&root.directory, path, flags) {
+    let directory = match open_folder(&root.directory, path) {
         Ok(directory) => directory,
         Err(errno) => return Ending::of(outcome_of(errno)),
     };

@@ -47,6 +47,7 @@ use rustix::io::Errno;
 
 pub use answers::Outcomes;
 pub use descriptor::copy_of;
+pub use door::open_folder;
 pub use pages::resident;
 pub use queue::NO_TIME;
 pub use root::{MountPoint, MountResolver};

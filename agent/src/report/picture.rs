@@ -153,12 +153,18 @@ impl Picture {
             if dataset.survey.is_some() || !due || dataset.is_partly_here() {
                 continue;
             }
-            let roots: Option<Vec<Root>> = dataset.folders.iter().map(|f| f.root(&self.mounts)).collect();
+            let mut parts: BTreeMap<&[u8], Vec<Root>> = BTreeMap::new();
+            for folder in &dataset.folders {
+                parts.entry(&folder.prefix).or_default().extend(folder.root(&self.mounts));
+            }
             // Only a part of it is mounted here.
-            let Some(roots) = roots else { continue };
+            if parts.values().any(Vec::is_empty) {
+                continue;
+            }
+            let parts = parts.into_values().collect();
             self.surveys += 1;
             dataset.survey = Some(self.surveys);
-            jobs.push(Job { dataset: name.clone(), number: self.surveys, roots });
+            jobs.push(Job { dataset: name.clone(), number: self.surveys, parts });
         }
         jobs
     }

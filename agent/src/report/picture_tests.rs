@@ -65,7 +65,7 @@ fn files_become_chunks_and_instructions_become_pieces() {
     bound(&mut picture, &mut speaker);
     let jobs = picture.surveys(Nanos(1));
     let root = Root { spot: spot(), inner: "data".into(), prefix: b"in"[..].into() };
-    assert_eq!(jobs[0].roots, [root]);
+    assert_eq!(jobs[0].parts, [vec![root]]);
     assert!(picture.surveys(Nanos(1)).is_empty(), "one at a time");
     let fetch = |path: &str, version, chunks: Vec<u32>| {
         let extent = wire::Extent {
@@ -179,6 +179,9 @@ fn what_lies_on_two_file_systems_is_brought_into_both_and_held_where_both_hold_i
         folders: 1,
     };
     picture.bind(wire::Bindings { bindings: vec![binding(3), binding(4)] }, &mut speaker);
+    let job = picture.surveys(Nanos(0)).remove(0);
+    assert_eq!(job.parts.iter().map(Vec::len).collect::<Vec<_>>(), [2], "one part, by two mounts");
+    picture.not_surveyed(&job.dataset);
     let manifest = Manifest::new(vec![found("in/a")], 5);
     let version = manifest.version;
     assert!(survey(&mut picture, &mut speaker, Ok(manifest), Nanos(1)));

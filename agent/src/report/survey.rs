@@ -14,15 +14,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{AtFlags, Dir, FileType, StatxFlags};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 
 use super::manifest::{Found, Manifest};
 use crate::mounts::{Namespace, Spot};
+use crate::prefetch::open_folder;
 
 /// More files than this are not told apart: such a Dataset is reported without residency.
 pub const MOST_FILES: usize = 200_000;
+
+/// More bytes than this are no Dataset's: whoever owns a file says how large it is, and the operator takes no more (docs/wire.md).
+const MOST_BYTES: u64 = 1 << 60;
 
 /// Directories waiting to be listed; a tree of nothing but directories ends here.
 const MOST_FOLDERS: usize = 100_000;
@@ -56,7 +60,8 @@ pub struct Job {
     pub dataset: Arc<str>,
     /// No two are alike: a survey that was left to wait may end after a later one.
     pub number: u64,
-    pub roots: Vec<Root>,
+    /// The parts it is made of, each by every mount that shows it: where the first cannot be looked at the next one is.
+    pub parts: Vec<Vec<Root>>,
 }
 
 #[derive(Debug)]
@@ -80,6 +85,11 @@ pub enum SurveyError {
          Divide it into Datasets by folder"
     )]
     TooLarge,
+    #[error(
+        "its files are {0} bytes by what the store says of them, more than there are anywhere; what is resident of the Dataset is \
+         not reported. Look for a file that is far too large (`find -size +1000000G`)"
+    )]
+    TooManyBytes(u64),
     #[error(
         "the stores of {LEFT} other Datasets do not answer, and no more are waited for at a time; this one is looked at once one \
          of them answers or is unmounted"
@@ -150,8 +160,8 @@ fn start(
     let told = steps.clone();
     let survey = move || {
         let _alive = alive;
-        let Job { dataset, number, roots } = job;
-        let manifest = survey(namespace, &roots, &told);
+        let Job { dataset, number, parts } = job;
+        let manifest = survey(namespace, &parts, &told);
         if let Err(SendError(surveyed)) = ended.send(Surveyed { dataset, number, manifest }) {
             // Nobody waits for it any more where this fails.
             let _ = done.blocking_send(surveyed);
@@ -185,19 +195,42 @@ pub fn clock_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Walks the roots, counting steps.
-fn survey(namespace: Namespace, roots: &[Root], steps: &AtomicU64) -> Result<Manifest, SurveyError> {
+/// Walks one root of each part, counting steps.
+fn survey(namespace: Namespace, parts: &[Vec<Root>], steps: &AtomicU64) -> Result<Manifest, SurveyError> {
     let seen_ms = clock_ms();
     let mut found = Vec::new();
     let mut pace = Pace { steps, names: 0, since: Instant::now() };
-    for root in roots {
-        walk(namespace, root, &mut found, &mut pace)?;
+    for roots in parts {
+        walk_one(namespace, roots, &mut found, &mut pace)?;
     }
-    Ok(Manifest::new(found, seen_ms))
+    let manifest = Manifest::new(found, seen_ms);
+    if manifest.bytes > MOST_BYTES {
+        return Err(SurveyError::TooManyBytes(manifest.bytes));
+    }
+    Ok(manifest)
 }
 
-const INSIDE: ResolveFlags =
-    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_XDEV);
+/// Walks the first of the roots that can be looked at to its end; what stops it on all of them is the first one's trouble.
+fn walk_one(
+    namespace: Namespace,
+    roots: &[Root],
+    found: &mut Vec<Found>,
+    pace: &mut Pace<'_>,
+) -> Result<(), SurveyError> {
+    let before = found.len();
+    let mut trouble = None;
+    for root in roots {
+        match walk(namespace, root, found, pace) {
+            Ok(()) => return Ok(()),
+            Err(error @ SurveyError::Look { .. }) => {
+                found.truncate(before);
+                trouble.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    trouble.map_or(Ok(()), Err)
+}
 
 fn walk(
     namespace: Namespace,
@@ -205,17 +238,14 @@ fn walk(
     found: &mut Vec<Found>,
     pace: &mut Pace<'_>,
 ) -> Result<(), SurveyError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let failed = |inner: &[u8], source| SurveyError::Look {
         at: Path::new(OsStr::from_bytes(&root.spot.point)).join(&root.inner).join(OsStr::from_bytes(inner)),
         source,
     };
-    let top = top(namespace, root, flags).map_err(|errno| failed(b"", errno))?;
+    let top = top(namespace, root).map_err(|errno| failed(b"", errno))?;
     let mut folders: VecDeque<Vec<u8>> = VecDeque::from([Vec::new()]);
     while let Some(folder) = folders.pop_back() {
-        let path = if folder.is_empty() { b"." } else { &*folder };
-        let opened = rustix::fs::openat2(&top, OsStr::from_bytes(path), flags, Mode::empty(), INSIDE)
-            .and_then(|opened| Ok((Dir::read_from(&opened)?, opened)));
+        let opened = open_folder(&top, &folder).and_then(|opened| Ok((Dir::read_from(&opened)?, opened)));
         let (entries, opened): (Dir, OwnedFd) = match opened {
             Ok(opened) => opened,
             Err(errno) if !folder.is_empty() && is_no_part(errno) => continue,
@@ -237,7 +267,8 @@ fn walk(
                 folders.push_back(inner);
             } else if matches!(entry.file_type(), FileType::RegularFile | FileType::Unknown) {
                 let mask = StatxFlags::TYPE | StatxFlags::SIZE | StatxFlags::MTIME;
-                let stat = rustix::fs::statx(&opened, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW, mask);
+                let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+                let stat = rustix::fs::statx(&opened, entry.file_name(), flags, mask);
                 let stat = match stat {
                     Ok(stat) => stat,
                     Err(errno) if is_no_part(errno) => continue,
@@ -279,10 +310,8 @@ fn is_no_part(errno: Errno) -> bool {
 }
 
 /// The folder at the root's top.
-fn top(namespace: Namespace, root: &Root, flags: OFlags) -> Result<OwnedFd, Errno> {
-    let point = namespace.mounted(&root.spot)?;
-    let inner = if root.inner.as_os_str().is_empty() { Path::new(".") } else { &root.inner };
-    rustix::fs::openat2(&point, inner, flags, Mode::empty(), INSIDE)
+fn top(namespace: Namespace, root: &Root) -> Result<OwnedFd, Errno> {
+    open_folder(namespace.mounted(&root.spot)?, root.inner.as_os_str().as_bytes())
 }
 
 pub fn joined(folder: &[u8], name: &[u8]) -> Vec<u8> {
@@ -325,7 +354,7 @@ mod tests {
     }
 
     fn surveyed(roots: &[Root]) -> Result<Manifest, SurveyError> {
-        survey(Namespace::default(), roots, &AtomicU64::new(0))
+        survey(Namespace::default(), &[roots.to_vec()], &AtomicU64::new(0))
     }
 
     #[test]
@@ -348,6 +377,22 @@ mod tests {
         std::fs::write(at.join("a"), [1; 8]).unwrap();
         assert_ne!(surveyed(&roots).unwrap().version, manifest.version);
         assert!(surveyed(&[root(&at.join("none"), b"")]).is_err());
+    }
+
+    #[test]
+    fn of_two_mounts_that_show_the_same_one_may_be_dead() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path();
+        std::fs::write(at.join("a"), [1; 7]).unwrap();
+        let (dead, alive) = (root(&at.join("none"), b"in"), root(at, b"in"));
+        let whole = surveyed(std::slice::from_ref(&alive)).unwrap();
+        for roots in [[dead.clone(), alive.clone()], [alive.clone(), dead.clone()], [alive.clone(), alive]] {
+            let manifest = surveyed(&roots).unwrap();
+            assert_eq!((manifest.version, manifest.len()), (whole.version, 1));
+        }
+        let later = root(&at.join("later"), b"in");
+        let error = surveyed(&[dead, later]).unwrap_err();
+        assert!(error.to_string().contains("none"), "{error}");
     }
 
     #[test]
@@ -387,7 +432,7 @@ mod tests {
         let (done, mut results) = mpsc::channel(1);
         let alive = Arc::new(());
         let start = |number| {
-            let job = Job { dataset: "a/b".into(), number, roots: vec![root(dir.path(), b"")] };
+            let job = Job { dataset: "a/b".into(), number, parts: vec![vec![root(dir.path(), b"")]] };
             start(Namespace::default(), job, done.clone(), alive.clone()).unwrap()
         };
         done.try_send(Surveyed { dataset: "c".into(), number: 9, manifest: Err(SurveyError::TooLarge) })

@@ -123,7 +123,7 @@ fn what_a_failing_store_hides_is_no_other_version() {
     let mut survey = |now: Fault| {
         *fault.lock().unwrap() = now;
         let root = Root { spot: spot.clone(), inner: "".into(), prefix: b""[..].into() };
-        assert!(surveyor.ask(Job { dataset: "a/b".into(), number: 1, roots: vec![root] }));
+        assert!(surveyor.ask(Job { dataset: "a/b".into(), number: 1, parts: vec![vec![root]] }));
         let Surveyed { manifest, .. } = results.blocking_recv().unwrap();
         manifest.map(|manifest| manifest.len())
     };
