@@ -285,6 +285,20 @@ fn an_open_file_is_reached_through_its_readers_descriptor() {
     assert_eq!(told(&answer).1, Outcome::Absent);
 }
 
+/// A copy's closing would have a FUSE or NFS server take over what has been written so far.
+#[test]
+fn who_writes_too_is_let_alone() {
+    let disk = Disk::new();
+    let prefetch = disk.prefetch();
+    let path = disk.file(b"held", 1 << 20);
+    let is = key(&path, &mount_point("self", &disk.path));
+    let child = Shell::start(&["env"], &format!("exec 5<>{0} && exec 6>{0}.new", path.display()), 0);
+    let door = Door::Descriptor { tgid: child.pid() };
+    let answer = ask(&prefetch, with_door(fetch(1, "held", whole()), door, Some(is)));
+    assert_eq!(told(&answer).1, Outcome::Absent);
+    assert_eq!(resident(quietly(&path)), vec![]);
+}
+
 #[test]
 fn where_an_open_drops_the_pages_the_readers_descriptor_does_not() {
     let remote = Remote::new(Store { size: 1 << 20, keep: false, ..Store::default() });

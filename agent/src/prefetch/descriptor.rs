@@ -19,8 +19,9 @@ use crate::mounts::{Fdinfo, device_of};
 /// Descriptors looked at before giving up: a process with more of them is a server, not a dataset's reader.
 const DESCRIPTORS: usize = 4096;
 
-/// Flags of descriptors whose pages cannot be asked for.
-const UNFIT: u64 = (libc::O_WRONLY | libc::O_DIRECT | libc::O_PATH) as u64;
+/// Flags of descriptors whose pages cannot be asked for, or whose closing does something: closing a copy has FUSE, NFS and
+/// SMB send what was written through it (FLUSH), half done as it may be, and a server may publish that.
+const UNFIT: u64 = (libc::O_WRONLY | libc::O_RDWR | libc::O_DIRECT | libc::O_PATH) as u64;
 
 /// A copy of a descriptor of `tgid` open for reading on `file`. ENOENT: the process holds none. ESRCH: the
 /// process is gone. EPERM: it may not be asked (no CAP_SYS_PTRACE).
