@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent_core::{MountId, Nanos};
 
@@ -217,9 +217,10 @@ impl Crew {
         self.work.notify_all();
         self.clock.notify_all();
         let all_gone = |state: &mut State| state.threads > 0 || state.clerk_lives;
+        let begun = Instant::now();
         let waited = self.gone.wait_timeout_while(state, grace, all_gone);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
-        self.bench.roots.forget_all();
+        self.bench.roots.end(grace.saturating_sub(begun.elapsed()));
     }
 
     pub fn counts(&self) -> (super::queue::Load, usize) {

@@ -6,8 +6,10 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::SendError;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use agent_core::{FileKey, MountId, Nanos, Outcome, PAGE};
 use rustix::io::Errno;
@@ -98,10 +100,62 @@ struct Place {
 /// A mount, and what of it is shown.
 type Shown = (MountId, Box<[u8]>);
 
+/// Threads that close roots at a time; more than that are waiting for stores that are away.
+const CLOSERS: usize = 8;
+
+/// Closes roots where nobody waits for it: of a mount that was detached ours may be the last hold, and whoever lets go of
+/// that tears the file system down, its cache and its connection too. One that takes long holds up no other.
+#[derive(Debug, Default)]
+struct Closer {
+    /// Roots that no thread has been found for.
+    waiting: Mutex<Vec<Arc<Root>>>,
+    threads: Arc<AtomicUsize>,
+}
+
+impl Closer {
+    fn close(&self, roots: impl IntoIterator<Item = Arc<Root>>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.extend(roots);
+        if waiting.is_empty() || self.threads.load(Ordering::Acquire) >= CLOSERS {
+            return;
+        }
+        self.threads.fetch_add(1, Ordering::AcqRel);
+        // Handed over once the thread is there: what is dropped because there is none would be closed here.
+        let (give, take) = std::sync::mpsc::sync_channel::<Vec<Arc<Root>>>(1);
+        let threads = self.threads.clone();
+        let work = move || {
+            drop(take.recv());
+            threads.fetch_sub(1, Ordering::AcqRel);
+        };
+        if std::thread::Builder::new().name("headrace-close".into()).spawn(work).is_ok() {
+            if let Err(SendError(left)) = give.send(std::mem::take(&mut *waiting)) {
+                *waiting = left;
+            }
+        } else {
+            self.threads.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Waits until all are closed, or for so long.
+    fn finish(&self, grace: Duration) {
+        let begun = Instant::now();
+        while (self.is_behind() || self.threads.load(Ordering::Acquire) > 0) && begun.elapsed() < grace {
+            std::thread::sleep(Duration::from_millis(1));
+            self.close([]);
+        }
+    }
+
+    /// Whether some wait for a thread.
+    fn is_behind(&self) -> bool {
+        !self.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}
+
 /// All roots held at the moment.
 pub struct Roots {
     resolver: Arc<dyn MountResolver>,
     places: Mutex<HashMap<Shown, Arc<Place>>>,
+    closer: Closer,
 }
 
 impl std::fmt::Debug for Roots {
@@ -112,7 +166,7 @@ impl std::fmt::Debug for Roots {
 
 impl Roots {
     pub fn new(resolver: Arc<dyn MountResolver>) -> Self {
-        Self { resolver, places: Mutex::default() }
+        Self { resolver, places: Mutex::default(), closer: Closer::default() }
     }
 
     /// The root below which a path of a mount is seen, opened now if need be. May block on a dead store; only that
@@ -180,7 +234,6 @@ impl Roots {
     /// Closes what no task holds and none has used for `idle`; returns whether any is still open.
     pub fn sweep(&self, now: Nanos, idle: Nanos) -> bool {
         let mut held = false;
-        // Closed after the lock is released: closing may be slow where the mount has gone meanwhile.
         let mut closed = Vec::new();
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         places.retain(|_, place| {
@@ -201,17 +254,33 @@ impl Roots {
             true
         });
         drop(places);
-        drop(closed);
-        held
+        self.closer.close(closed);
+        held || self.closer.is_behind()
     }
 
     /// Lets go of a mount; a task under way keeps its own hold until it ends.
     pub fn forget(&self, mount: MountId) {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner).retain(|(of, _), _| *of != mount);
+        self.let_go(|of| of == mount);
     }
 
-    pub fn forget_all(&self) {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    /// Lets go of all, and waits for as long as that may take.
+    pub fn end(&self, grace: Duration) {
+        self.let_go(|_| true);
+        self.closer.finish(grace);
+    }
+
+    fn let_go(&self, of: impl Fn(MountId) -> bool) {
+        let gone: Vec<Arc<Place>> = {
+            let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            places.extract_if(|(mount, _), _| of(*mount)).map(|(_, place)| place).collect()
+        };
+        // A place that is being opened is let go of by who opens it, on a prefetch thread.
+        let open = |place: &Arc<Place>| match place.open.try_lock() {
+            Ok(mut open) => open.take(),
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().take(),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        self.closer.close(gone.iter().filter_map(open));
     }
 }
 

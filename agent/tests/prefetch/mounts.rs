@@ -35,7 +35,15 @@ fn a_mount_is_let_go_of() {
     disk.file(b"file", 4096);
     assert_eq!(told(&ask(&prefetch, fetch(1, "file", whole()))).1, Outcome::Done);
     prefetch.forget(MOUNT);
-    rustix::mount::unmount(&disk.path, rustix::mount::UnmountFlags::empty()).expect("umount after forget");
+    // Closed on a thread of its own, well before the two seconds that an unused root is kept.
+    let begin = Instant::now();
+    while rustix::mount::unmount(&disk.path, rustix::mount::UnmountFlags::empty()).is_err() {
+        assert!(
+            begin.elapsed() < Duration::from_millis(1_500),
+            "the root is kept after its mount was let go of"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]
