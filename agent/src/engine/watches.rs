@@ -4,7 +4,9 @@
 //! table is shared with the prefetch threads, which ask it where a mount is.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
 use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -15,7 +17,7 @@ use crate::api::query::{Place, Seen};
 use crate::doctor::Check;
 use crate::mounts::{
     DEFAULT_READ_AHEAD, FileSystem, MOST_MOUNTS, Mount, MountTable, Namespace, SelectError, Spot,
-    read_ahead_bytes, select,
+    read_ahead_bytes, select, selected,
 };
 use crate::prefetch::{MountPoint, MountResolver};
 use crate::probe::Asker;
@@ -90,14 +92,14 @@ fn without(places: &Places, by_dev: &BTreeMap<u32, MountId>, dev: u32) -> Withou
     }
 }
 
-/// The named mounts must be there at the start; later they may come and go.
-pub fn check(wish: &Wish, namespace: Namespace, table: &MountTable) -> Result<(), SelectError> {
-    if let Wish::Named(paths) = wish {
-        for path in paths {
-            select(namespace, table, path)?;
-        }
-    }
-    Ok(())
+/// The wish by its mount points, links in paths followed: they must be there at the start; later they may come and go.
+pub fn check(wish: Wish, namespace: Namespace, table: &MountTable) -> Result<Wish, SelectError> {
+    let Wish::Named(paths) = wish else { return Ok(wish) };
+    let point = |path: &PathBuf| {
+        let mount = select(namespace, table, path)?;
+        Ok(PathBuf::from(OsStr::from_bytes(&mount.point)))
+    };
+    Ok(Wish::Named(paths.iter().map(point).collect::<Result<_, _>>()?))
 }
 
 fn point_of(mount: &Mount, namespace: Namespace, root: Option<Box<[u8]>>) -> MountPoint {
@@ -185,9 +187,7 @@ impl Watches {
     pub fn update(&mut self, table: &MountTable) -> Change {
         let wanted: Vec<&Mount> = match &self.wish {
             Wish::Remote => table.remote().collect(),
-            Wish::Named(paths) => {
-                paths.iter().filter_map(|path| select(self.places.namespace, table, path).ok()).collect()
-            }
+            Wish::Named(points) => points.iter().filter_map(|point| selected(table, point)).collect(),
         };
         // What lies under another mount is reached by nobody who comes now; where nothing else shows its file system, files
         // that are open there are still worth watching.

@@ -34,7 +34,7 @@ pub use fdinfo::{Fdinfo, device_of};
 pub use kind::{Kind, kind};
 pub use mountinfo::{Mount, below, escape, numbered, parse, trim};
 pub use namespace::Namespace;
-pub use select::{SelectError, select};
+pub use select::{SelectError, select, selected};
 pub use shown::{FileSystem, MOST_MOUNTS};
 pub use source::{MountError, read_table};
 pub use spot::Spot;

@@ -77,10 +77,37 @@ pub fn select<'a>(
     }
 }
 
+/// What is mounted at a mount point that was selected, by the table alone: to walk a path again each time that the table
+/// changes could wait for a store that is away, and has autofs mount what nobody uses any more.
+pub fn selected<'a>(table: &'a MountTable, point: &Path) -> Option<&'a Mount> {
+    let point = point.as_os_str().as_bytes();
+    let found = |mount: &&Mount| trim(&mount.point) == trim(point);
+    table
+        .covering(point)
+        .filter(found)
+        .filter(|mount| matches!(kind(&mount.fstype), Kind::Remote | Kind::Local))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::mounts::read_table;
+
+    #[test]
+    fn what_is_selected_may_go_and_come_again() {
+        let point = Path::new("/net/nas");
+        let table =
+            |line: &str| MountTable::parse(format!("1 0 8:1 / / rw - ext4 /dev/sda rw\n{line}").as_bytes());
+        let autofs = "2 1 0:9 / /net rw - autofs auto.net rw";
+        let found = |lines: &str| selected(&table(lines), point).map(|mount| mount.id);
+        assert_eq!(found(""), None);
+        assert_eq!(found(autofs), None);
+        assert_eq!(found(&format!("{autofs}\n3 2 0:9 / /net/nas rw - autofs auto.net rw")), None, "a trap");
+        let mounted = format!("{autofs}\n3 2 0:50 / /net/nas rw - nfs4 nas:/ rw");
+        assert_eq!(found(&mounted), Some(3));
+        assert_eq!(found(&format!("{mounted}\n4 3 0:51 / /net/nas rw - tmpfs none rw")), None, "over it");
+        assert_eq!(found(&format!("{mounted}\n4 3 0:51 / /net/nas/in rw - nfs4 nas:/in rw")), Some(3));
+    }
 
     #[test]
     fn sentences_name_the_mount() {
