@@ -1,6 +1,7 @@
 //! Listening, admission, and an orderly end.
 //!
-//! The number of connections is bounded: further ones wait in the kernel's backlog. When the agent stops,
+//! The number of connections is bounded, for each listener by itself: further ones wait in the kernel's backlog, and who says
+//! nothing keeps its place for a moment only. When the agent stops,
 //! streams are ended, calls under way get a moment, and the socket is removed.
 
 use std::io;
@@ -15,6 +16,7 @@ use operator_api::observability::v1::observability_server::ObservabilityServer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::Sleep;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::transport::Server;
@@ -28,8 +30,12 @@ use crate::config::ApiConfig;
 use crate::metrics::{CODES, Metrics};
 use crate::mounts::Namespace;
 
-/// Connections at once; a person's command and a dashboard take one each.
+/// Connections at once at a listener; a person's command and a dashboard take one each.
 const CONNECTIONS: usize = 64;
+
+/// Until a client that has connected must have said that it speaks HTTP/2, whose first word are so many bytes.
+const FIRST_WORD: Duration = Duration::from_secs(10);
+const FIRST_WORD_BYTES: usize = 24;
 
 /// Calls at once on one connection.
 const CALLS: u32 = 32;
@@ -96,11 +102,9 @@ impl Listeners {
     ) -> Result<(), ApiError> {
         let Self { unix, tcp, guard } = self;
         let observer = Observer::new(link, metrics.clone(), namespace, stop.clone());
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
-        let unix =
-            serve_one(observer.clone(), metrics.clone(), incoming(unix, places.clone()), stop.clone())?;
+        let unix = serve_one(observer.clone(), metrics.clone(), incoming(unix), stop.clone())?;
         let tcp = match tcp {
-            Some(tcp) => Some(serve_one(observer, metrics, incoming(tcp, places), stop.clone())?),
+            Some(tcp) => Some(serve_one(observer, metrics, incoming(tcp), stop.clone())?),
             None => None,
         };
         let both = async {
@@ -189,8 +193,10 @@ impl Accept for TcpListener {
 }
 
 /// Connections as they come, no more than there are places; the task ends with the stream's reader.
-fn incoming<L: Accept>(listener: L, places: Arc<Semaphore>) -> ReceiverStream<io::Result<Admitted<L::Io>>> {
+fn incoming<L: Accept>(listener: L) -> ReceiverStream<io::Result<Admitted<L::Io>>> {
     let (to_server, stream) = mpsc::channel(1);
+    // The listener's own: at a TCP address everybody on the node may fill them, and root still gets in by the socket.
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
     tokio::spawn(async move {
         loop {
             let admitted = tokio::select! {
@@ -212,7 +218,14 @@ async fn admit<L: Accept>(listener: &L, places: &Arc<Semaphore>) -> Admitted<L::
             return std::future::pending().await;
         };
         match listener.accept().await {
-            Ok(io) => return Admitted { io, _place: place },
+            Ok(io) => {
+                return Admitted {
+                    io,
+                    heard: 0,
+                    patience: Box::pin(tokio::time::sleep(FIRST_WORD)),
+                    _place: place,
+                };
+            }
             Err(error) => {
                 tracing::warn!("a client could not be let in: {error}; it may try again");
                 // Out of descriptors, most likely: trying at once again would spin.
@@ -222,10 +235,13 @@ async fn admit<L: Accept>(listener: &L, places: &Arc<Semaphore>) -> Admitted<L::
     }
 }
 
-/// A connection that holds its place until it is closed.
+/// A connection that holds its place until it is closed, or has not said its first word in time.
 #[derive(Debug)]
 struct Admitted<IO> {
     io: IO,
+    /// Bytes of the first word.
+    heard: usize,
+    patience: Pin<Box<Sleep>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -242,7 +258,15 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Admitted<IO> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
+        if self.heard < FIRST_WORD_BYTES {
+            self.heard += buf.filled().len().saturating_sub(before);
+            if self.heard < FIRST_WORD_BYTES && self.patience.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        polled
     }
 }
 

@@ -15,6 +15,9 @@ use tonic::{Code, Status};
 
 pub type Client = ObservabilityClient<Channel>;
 
+/// Until an answer begins; the agent's own patience with its engine is shorter.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// As the agent's own bound on answers.
 const LARGEST_ANSWER: usize = 32 << 20;
 
@@ -33,6 +36,12 @@ pub enum ClientError {
     Connect { path: PathBuf, source: io::Error },
     #[error("whatever listens at {} does not speak the agent's language ({reason}); is --socket right?", path.display())]
     Stranger { path: PathBuf, reason: String },
+    #[error(
+        "the agent takes connections and has not answered within {} s: others may hold all of its places (see who is connected: \
+         ss -xp | grep headrace), or its machine is overloaded; ask again, and if it stays so see its log and restart it",
+        PATIENCE.as_secs()
+    )]
+    Silent,
     #[error("{0}")]
     NotFound(String),
     #[error("{0}")]
@@ -61,6 +70,7 @@ pub async fn connect(path: &Path) -> Result<Client, ClientError> {
     // The address is only the name in the request's header; the connector decides where it goes.
     let channel = Endpoint::from_static("http://agent.headrace")
         .connect_timeout(Duration::from_secs(5))
+        .timeout(PATIENCE)
         .connect_with_connector(connector)
         .await
         .map_err(|error| ClientError::Stranger { path: path.to_path_buf(), reason: error.to_string() })?;
@@ -82,6 +92,8 @@ impl From<Status> for ClientError {
         match status.code() {
             Code::NotFound => Self::NotFound(message),
             Code::Unimplemented => Self::Older,
+            // What tonic says when `PATIENCE` is over.
+            Code::Cancelled if message == "Timeout expired" => Self::Silent,
             // Status the transport made itself carry its error as source; the agent's have a sentence.
             Code::Unknown | Code::Cancelled | Code::Unavailable if is_transport(&status) => Self::Ended,
             Code::Ok

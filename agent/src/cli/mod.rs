@@ -71,6 +71,7 @@ impl CliError {
                 | ClientError::Forbidden { .. }
                 | ClientError::Connect { .. }
                 | ClientError::Stranger { .. }
+                | ClientError::Silent
                 | ClientError::Ended,
             ) => ExitCode::from(NO_AGENT),
             Self::Client(ClientError::NotFound(_)) => ExitCode::from(NOT_FOUND),

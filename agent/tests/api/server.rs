@@ -39,6 +39,17 @@ fn a_huge_request_is_refused_and_counted() {
     assert_eq!(fixture.metrics.api_refusals(), 2);
 }
 
+/// As many as there are places, and a person behind them.
+#[test]
+fn who_connects_and_says_nothing_is_sent_away() {
+    let fixture = Fixture::new();
+    let silent: Vec<_> =
+        (0..64).map(|_| std::os::unix::net::UnixStream::connect(&fixture.socket).unwrap()).collect();
+    let output = fixture.ask(&["node"]);
+    assert!(output.status.success(), "{}", crate::fixture::stderr(&output));
+    drop(silent);
+}
+
 #[test]
 fn a_slow_client_loses_events_and_is_told_how_many() {
     let fixture = Fixture::new();
