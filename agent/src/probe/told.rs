@@ -38,6 +38,8 @@ struct Thread {
     slots: [Slot; SLOTS],
     look_at: Nanos,
     pause: Nanos,
+    /// Its state was not there at the last look.
+    gone: bool,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +64,7 @@ impl Told {
             slots: [Slot::default(); SLOTS],
             look_at: now.plus(FIRST_LOOK),
             pause: FIRST_LOOK,
+            gone: false,
         });
         thread.tgid = head.tgid;
         thread.pause = FIRST_LOOK;
@@ -112,13 +115,19 @@ impl Told {
 
     /// A thread's runs as they stand in the kernel's map, or `None` when it has ended.
     pub fn state(&mut self, tid: u32, state: Option<&ThreadState>, now: Nanos, sink: &mut Vec<ReadEvent>) {
-        let Some(state) = state else {
-            self.remove(tid);
-            return;
-        };
         let Some(thread) = self.threads.get_mut(&tid) else {
             return;
         };
+        let Some(state) = state else {
+            // The ends of its runs may still lie in the ring, and of a thread that is not known a run is passed on whole.
+            if thread.gone {
+                self.remove(tid);
+            } else {
+                (thread.gone, thread.look_at) = (true, now.plus(FIRST_LOOK));
+            }
+            return;
+        };
+        thread.gone = false;
         let before = sink.len();
         let runs = state.runs.iter().zip(&state.origins);
         for (number, ((run, origin), slot)) in runs.zip(&mut thread.slots).enumerate() {

@@ -78,7 +78,16 @@ fn looks_grow_rarer_while_nothing_happens() {
     }
     assert!((10..20).contains(&looks), "{looks} looks in ten seconds");
     told.state(7, None, now, &mut Vec::new());
+    told.state(7, None, now.plus(FIRST_LOOK), &mut Vec::new());
     assert_eq!(told.due(Nanos(u64::MAX), 10), [] as [u32; 0]);
+}
+
+#[test]
+fn the_end_of_a_run_may_come_after_that_of_its_thread() {
+    let mut told = Told::default();
+    assert_eq!(access(told.record(&record(1, 3, 0..6), NOW)), Some((0..6, 3)));
+    told.state(7, None, NOW, &mut Vec::new());
+    assert_eq!(access(told.record(&record(1, 4, 0..8), NOW)), Some((6..8, 1)), "not the whole run again");
 }
 
 #[test]
