@@ -11,7 +11,7 @@ use rustc_hash::FxHashSet;
 
 use super::measure::{Measure, Measured};
 use crate::clock;
-use crate::inventory::{Dataset, Inventory, Millis, Name, NodeId, Version, WorkloadId};
+use crate::inventory::{Dataset, Inventory, Millis, Name, Node, NodeId, Version, WorkloadId};
 use crate::placement::SILENCE_MS;
 use crate::watch::facts;
 
@@ -148,12 +148,23 @@ fn measure(inventory: &Inventory, dataset: &Dataset, counts: impl Fn(NodeId) -> 
     measure.file_num = summary.files.map(signed);
     measure.cached_bytes = Some(signed(summary.cached));
     measure.capacity_bytes = capacity.filter(|_| measure.reporting > 0).map(signed);
+    if measure.reporting == 0 {
+        // Of what is neither held nor read agents have nothing to tell; having it on a mount, they would.
+        measure.reporting = have_it_on_a_mount(inventory, dataset.name(), &counts);
+    }
     measure.hit_share = summary.hit_share();
     let by_pods;
     (measure.readers, by_pods) = readers(inventory, dataset, &read_on);
     // Not the agents' counts together: a workload on two nodes is in both.
     measure.reader_count = count(by_pods).max(i32::try_from(most_readers).unwrap_or(i32::MAX));
     Some(measure)
+}
+
+/// Nodes with an agent that is there and has the Dataset on a mount.
+fn have_it_on_a_mount(inventory: &Inventory, dataset: &Name, counts: impl Fn(NodeId) -> bool) -> usize {
+    let tells = |node: &Node| node.told().is_some() && node.silent().is_none();
+    let nodes = inventory.nodes().filter(|(id, node)| counts(*id) && tells(node));
+    nodes.filter(|(_, node)| node.mounts(dataset) == Some(true)).count()
 }
 
 /// Workloads with pods that use the Dataset on nodes where it is being read, those on most nodes first, and how many

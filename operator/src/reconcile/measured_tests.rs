@@ -250,6 +250,27 @@ fn a_node_that_is_lost_counts_no_more_while_others_tell() {
     assert_eq!(measure.idle_seconds, None, "who reads is not known");
 }
 
+/// Its agents have nothing to tell of it; that nobody reads is known all the same.
+#[test]
+fn a_dataset_of_which_nothing_is_held_or_read_is_idle() {
+    let mut world = World::new();
+    assert_eq!(world.measure().idle_seconds, None, "no agent has it on a mount");
+    for node in ["n1", "n2", "elsewhere"] {
+        world.apply(Fact::Report {
+            node: node.into(),
+            report: Report { session: 1, sequence: 1, whole: true, ..Report::default() },
+        });
+        let datasets = if node == "elsewhere" { vec!["ns/e".into()] } else { vec!["ns/d".into()] };
+        world.apply(Fact::Mounted { node: node.into(), datasets });
+    }
+    let measure = world.measure();
+    assert_eq!((measure.reporting, measure.reader_count, measure.cached_bytes), (2, 0, Some(0)));
+    assert_eq!((measure.idle_seconds, measure.capacity_bytes), (Some(0), None));
+    world.silent("n1");
+    world.silent("n2");
+    assert_eq!(world.measure().idle_seconds, None);
+}
+
 #[test]
 fn the_number_of_nodes_goes_beyond_the_list() {
     let mut world = World::new();
