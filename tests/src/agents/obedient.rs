@@ -53,6 +53,8 @@ pub struct Obedient {
 #[derive(Debug)]
 enum Word {
     Say(Said),
+    /// This is so from now on: room, versions, demand.
+    Facts(Box<Facts>),
     /// These chunks of a Dataset come into its memory, as when somebody there reads them.
     Bring(Arc<str>, Range<u32>),
 }
@@ -96,6 +98,11 @@ impl Obedient {
     pub fn say(&self, kind: Said) {
         // Its task ends with this.
         let _ = self.words.send(Word::Say(kind));
+    }
+
+    /// Has other facts from now on than it had; they are told with the next report.
+    pub fn change(&self, facts: Facts) {
+        let _ = self.words.send(Word::Facts(Box::new(facts)));
     }
 
     /// Has chunks of a Dataset in its memory from now on.
@@ -149,6 +156,7 @@ impl Node {
                 Some(word) = self.words.recv() => {
                     match word {
                         Word::Say(kind) => self.say(&link, kind).await,
+                        Word::Facts(facts) => self.speaker.facts = *facts,
                         Word::Bring(dataset, chunks) => {
                             if let Some(key) = key(&self.speaker.facts, &dataset) {
                                 self.speaker.ledger.change(&key, |held| held.whole.insert(chunks.start, chunks.end));

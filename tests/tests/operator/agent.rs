@@ -71,17 +71,21 @@ pub async fn start(home: Home, url: &str, source: &str, dataset: &str, stuck: bo
     })
     .await
     .unwrap();
-    let mut facts =
-        Facts { capacity: Some(wire::Capacity { ram_bytes: 1 << 30, cache_bytes: 0 }), ..Facts::default() };
-    let version = Version { version: 0xabc, bytes: BYTES, files: 3, seen_ms: 1_700_000_000_000 };
-    facts.versions.insert(dataset.into(), version);
     Obedient::start(Spec {
         name: home.node,
         address,
         tls,
         sources: vec![source.into()],
-        facts,
+        facts: facts(dataset, 0xabc),
         whole: Vec::new(),
         stuck,
     })
+}
+
+/// Of a node with a GiB of room that has seen this version of a Dataset, later than any of a lower number.
+pub fn facts(dataset: &str, version: u32) -> Facts {
+    let capacity = Some(wire::Capacity { ram_bytes: 1 << 30, cache_bytes: 0 });
+    let seen_ms = 1_700_000_000_000 + u64::from(version);
+    let version = Version { version: version.into(), bytes: BYTES, files: 3, seen_ms };
+    Facts { capacity, versions: [(dataset.into(), version)].into(), ..Facts::default() }
 }

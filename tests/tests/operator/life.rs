@@ -25,6 +25,7 @@ use super::stage::{
     object, phase_is, said, says,
 };
 use super::stores;
+use super::told;
 use super::work;
 
 const MANY: usize = 30;
@@ -45,7 +46,7 @@ async fn datasets_and_operations_live_and_end_with_no_right_too_many() {
     let [listen, scheduling] = [free(), free()];
     stage.webhooks(scheduling).await;
     let one = Replica::start(&access, "one", Some([listen, scheduling])).await;
-    let fleet = Fleet::join(client.clone(), Spec::new("life", 2)).await.unwrap();
+    let fleet = Fleet::join(client.clone(), Spec::new("life", 3)).await.unwrap();
 
     at_once(stage, &client).await;
     let home = Home::make(&client, folder.path(), "life-1").await;
@@ -56,6 +57,7 @@ async fn datasets_and_operations_live_and_end_with_no_right_too_many() {
         work::jobs(&client),
         work::loads(&client, folder.path(), listen),
         work::deleted_while_loading(&client, &stuck),
+        told::runs_as_agents_tell(&client, folder.path(), listen),
         judged::what_cannot_work_is_refused(&client),
         volumes_are_made_anew(&client),
         stores::every_kubelet_can_mount_a_folder(&client),

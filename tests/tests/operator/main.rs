@@ -16,6 +16,8 @@ mod agent;
 
 mod work;
 
+mod told;
+
 mod stores;
 
 mod joined;

@@ -20,7 +20,7 @@ use tests::cluster::wait::{Seen, until};
 use super::agent::{self, BYTES, Home};
 use super::stage::{LIMIT, api, apply, dataset, gone, make, operation, phase_is, said, with};
 
-const NAMESPACE: &str = "b";
+pub const NAMESPACE: &str = "b";
 /// Uses a Dataset of the other.
 const GUEST: &str = "a";
 
@@ -28,17 +28,21 @@ const GUEST: &str = "a";
 const MOST_PROFILES: usize = 256;
 const DATASET: &str = "worked";
 
-fn of(kind: &str, name: &str, spec: Value) -> Value {
+pub fn of(kind: &str, name: &str, spec: Value) -> Value {
     json!({"apiVersion": "headrace.io/v1alpha1", "kind": kind,
            "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec})
 }
 
 /// A DataProcess whose pod takes a moment and ends with a code.
 fn process(name: &str, code: &str, timing: Value) -> Value {
+    process_of(DATASET, name, code, timing)
+}
+
+pub fn process_of(dataset: &str, name: &str, code: &str, timing: Value) -> Value {
     let processor = json!({
         "podMetadata": {"annotations": {RUN_SECONDS: "0.2", EXIT_CODE: code}},
         "job": {"podSpec": {"containers": [{"name": "main", "image": "registry.invalid/none"}]}}});
-    let target = json!({"name": DATASET, "mountPath": "/data"});
+    let target = json!({"name": dataset, "mountPath": "/data"});
     of("DataProcess", name, with(json!({"dataset": target, "processor": processor}), timing))
 }
 
