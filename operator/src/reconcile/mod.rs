@@ -4,6 +4,9 @@
 //! it. What is measured comes through [`measure`], what agents are asked goes through [`agents`]: neither knows
 //! how. [`controller`] has kube-runtime call the right one at the right time.
 
+#[cfg(test)]
+mod standin;
+
 pub mod measure;
 
 pub mod agents;

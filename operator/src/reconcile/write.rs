@@ -133,8 +133,7 @@ impl Writer {
             Err(kube::Error::Api(status)) if status.code == 409 && status.reason == "AlreadyExists" => {
                 Ok(Created::Exists)
             }
-            // 404: the namespace is gone. 403: quota, policy, a terminating namespace. 422: it cannot be.
-            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404 | 422) => {
+            Err(kube::Error::Api(status)) if refuses(status.code) => {
                 Ok(Created::Refused(status.message.clone()))
             }
             Err(error) => Err(WriteError::api("a creation")(error)),
@@ -278,6 +277,14 @@ impl Writer {
     }
 }
 
+/// Whether an answer refuses what was asked: the same is refused again until somebody changes something. 400: a webhook
+/// that said no and gave no code. 403: quota, policy, a terminating namespace. 404: the namespace is gone. 413: it is too
+/// large. 422: it cannot be. Others are a webhook's own. What is left out speaks of the moment, not of what was asked: who
+/// asks is not known just now (401), not in time (408), another write came between (409), too early or too much (425, 429).
+fn refuses(code: u16) -> bool {
+    (400..500).contains(&code) && !matches!(code, 401 | 408 | 409 | 425 | 429)
+}
+
 fn identity<K: Resource<DynamicType = ()>>(object: &K) -> Value {
     json!({
         "apiVersion": K::api_version(&()),
@@ -299,9 +306,40 @@ fn without<K: Resource<DynamicType = ()>>(object: &K, finalizer: &str) -> Option
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::batch::v1::Job;
     use operator_api::crd::Dataset;
 
     use super::*;
+    use crate::reconcile::standin;
+
+    /// A writer that leads, before an apiserver that answers everything with one code.
+    fn writer(code: u16, reason: &'static str) -> Writer {
+        let leading = Leading::default();
+        leading.set(true);
+        let message = "admission webhook \"policy\" denied the request: no";
+        Writer::new(standin::client(move |_| standin::status(code, reason, message)).0, leading)
+    }
+
+    #[tokio::test]
+    async fn what_a_policy_denies_is_refused_and_what_the_moment_forbids_is_not() {
+        let job: Job = serde_json::from_value(json!({"metadata": {"name": "j"}})).unwrap();
+        let made = async |code, reason| {
+            let writer = writer(code, reason);
+            writer.create(&writer.namespaced::<Job>("a"), &job).await
+        };
+        for code in [400, 403, 404, 406, 413, 422] {
+            let refused = made(code, "").await;
+            assert!(
+                matches!(&refused, Ok(Created::Refused(why)) if why.ends_with("no")),
+                "{code}: {refused:?}"
+            );
+        }
+        assert!(matches!(made(409, "AlreadyExists").await, Ok(Created::Exists)));
+        for code in [401, 408, 409, 425, 429, 500, 503, 504] {
+            let failed = made(code, "Conflict").await;
+            assert!(matches!(&failed, Err(WriteError::Api { .. })), "{code}: {failed:?}");
+        }
+    }
 
     fn dataset(uid: &str, finalizers: &[&str]) -> Value {
         json!({"apiVersion": "headrace.io/v1alpha1", "kind": "Dataset",
