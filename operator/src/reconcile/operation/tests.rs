@@ -12,6 +12,8 @@ use proptest::prelude::*;
 use super::events::Happened;
 use super::timing::{Act, Before, Decision, Outcome, Seen, backoff, decide};
 
+mod chains;
+
 fn start() -> Timestamp {
     "2026-11-24T09:00:30Z".parse().unwrap()
 }

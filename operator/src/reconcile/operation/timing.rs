@@ -271,6 +271,10 @@ fn pending(seen: &Seen<'_>, mut decision: Decision) -> Decision {
             decision.look_again = Some(left.min(LONGEST_SLEEP));
             return decision;
         }
+        if let Some(left) = until_those_ends(seen) {
+            decision.look_again = Some(left.min(LONGEST_SLEEP));
+            return decision;
+        }
         return match &seen.ready {
             Ok(()) => begin(seen, decision, seen.status.run),
             Err(why) => wait(seen, decision, "NotReady", why.clone(), Some(LOOK)),
@@ -308,6 +312,10 @@ fn pending(seen: &Seen<'_>, mut decision: Decision) -> Decision {
     }
     if let Some(why) = after(seen) {
         return wait(seen, unserved, "RunAfter", why, Some(LONGEST_SLEEP));
+    }
+    if let Some(left) = until_those_ends(seen) {
+        let why = "what it runs after has ended well by a clock that is ahead of this one: it begins when that time has come";
+        return wait(seen, unserved, "RunAfter", why.into(), Some(left.min(LONGEST_SLEEP)));
     }
     if let Err(why) = &seen.ready {
         return wait(seen, unserved, "NotReady", why.clone(), Some(LOOK));
@@ -375,22 +383,21 @@ fn event(seen: &Seen<'_>, status: &mut OperationStatus) -> Due {
 
 /// Why it has to wait for an operation before it. Each must have ended well since this one last began; one that runs once has
 /// when it has ended well at all.
+///
+/// Times are kept in whole seconds, and this one mostly begins in the second in which the one before it has ended: an end
+/// in the second of the beginning is the one that was followed, and none since.
 fn after(seen: &Seen<'_>) -> Option<String> {
-    let last = seen.status.start_time.as_ref().map(|time| time.0);
+    let last = seen.status.start_time.as_ref().map(|time| time.0.as_second());
     seen.before.iter().find_map(|before| {
         let name = format!("{} {}", before.operation.kind.name(), before.operation.name);
         let Some(status) = &before.status else {
             return Some(format!("{name}, which it runs after, does not exist yet"));
         };
-        let done = status.last_successful_time.as_ref().map(|time| time.0);
+        let done = status.last_successful_time.as_ref().map(|time| time.0.as_second());
         match (done, last) {
-            (Some(done), Some(last)) if done >= last => None,
+            (Some(done), Some(last)) if done > last => None,
             (Some(_), None) => None,
-            (Some(_), Some(_))
-                if before.policy == Policy::Once && status.phase == OperationPhase::Complete =>
-            {
-                None
-            }
+            (Some(_), Some(_)) if is_done_for_good(before, status) => None,
             (Some(_), Some(_)) => Some(format!(
                 "{name}, which it runs after, has not ended well again since this one last began"
             )),
@@ -400,6 +407,21 @@ fn after(seen: &Seen<'_>) -> Option<String> {
             _ => Some(format!("{name}, which it runs after, is not complete")),
         }
     })
+}
+
+/// How long until no end before it is still to come by this clock. Whoever led before may have had one that is some
+/// seconds ahead, and a beginning that is earlier than the end it follows would take that for another at its next time.
+/// A new try asks too: what counts for the next time is when the last of them began.
+fn until_those_ends(seen: &Seen<'_>) -> Option<Duration> {
+    let ends = seen.before.iter().filter_map(|before| {
+        let status = before.status.as_ref().filter(|status| !is_done_for_good(before, status))?;
+        until(status.last_successful_time.as_ref()?.0, seen.now)
+    });
+    ends.max()
+}
+
+fn is_done_for_good(before: &Before, status: &OperationStatus) -> bool {
+    before.policy == Policy::Once && status.phase == OperationPhase::Complete
 }
 
 fn begin(seen: &Seen<'_>, mut decision: Decision, run: i64) -> Decision {
