@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
+use super::sentence::bounded;
 use super::write::Leading;
 
 /// Bytes of a note: the apiserver takes 1,024.
@@ -39,7 +40,7 @@ impl Events {
         let event = Event {
             type_: if bad { EventType::Warning } else { EventType::Normal },
             reason: reason.into(),
-            note: Some(note.get(..note.floor_char_boundary(MAX_NOTE)).unwrap_or_default().into()),
+            note: Some(bounded(note, MAX_NOTE)),
             action: "Reconcile".into(),
             secondary: None,
         };

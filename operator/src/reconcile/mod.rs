@@ -13,6 +13,8 @@ pub mod agents;
 
 pub mod write;
 
+pub mod sentence;
+
 pub mod event;
 
 pub mod dataset;

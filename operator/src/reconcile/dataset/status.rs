@@ -19,6 +19,7 @@ use operator_api::validate::url::StoreUrl;
 use super::shown;
 use super::volumes::Decision;
 use crate::reconcile::measure::Measure;
+use crate::reconcile::sentence::{MOST, bounded};
 
 /// Shown where nobody has measured.
 const UNKNOWN: &str = "Unknown";
@@ -70,20 +71,20 @@ pub fn status(
     let phase = if deleting {
         let (reason, message) = match decision.waits.as_slice() {
             [] => ("Finishing", "nothing is left to wait for".into()),
-            waits => ("ClaimsInUse", bounded(&waits.join("; "), 1024)),
+            waits => ("ClaimsInUse", bounded(&waits.join("; "), MOST)),
         };
         say(condition::TERMINATING, "True", reason, message);
         say(condition::READY, "False", "Terminating", "the Dataset is being deleted".into());
         DatasetPhase::Terminating
     } else if let Some(why) = &decision.invalid {
-        say(condition::READY, "False", "Invalid", bounded(why, 1024));
+        say(condition::READY, "False", "Invalid", bounded(why, MOST));
         DatasetPhase::Failed
     } else if let Some(first) = blocked.first() {
         let message = first.message.clone().unwrap_or_default();
         let more = blocked.len() - 1;
         let message =
             if more == 0 { message } else { format!("{message}; and {more} more, see status.volumes") };
-        say(condition::READY, "False", "ClaimBlocked", bounded(&message, 1024));
+        say(condition::READY, "False", "ClaimBlocked", bounded(&message, MOST));
         DatasetPhase::Failed
     } else if waiting > 0 {
         let all = decision.volumes.len();
@@ -91,7 +92,7 @@ pub fn status(
         let why = why.filter_map(|volume| volume.message.as_deref()).next();
         let why = why.unwrap_or("kube-controller-manager binds them");
         let message = format!("{waiting} of {all} claims are not bound yet; {why}");
-        say(condition::READY, "False", "Binding", bounded(&message, 1024));
+        say(condition::READY, "False", "Binding", bounded(&message, MOST));
         DatasetPhase::Pending
     } else {
         say(condition::READY, "True", "Bound", bound(dataset).into());
@@ -350,14 +351,6 @@ pub fn percent(share: Option<f64>) -> String {
 
 fn agents(nodes: usize) -> String {
     if nodes == 1 { "one agent".into() } else { format!("{nodes} agents") }
-}
-
-fn bounded(text: &str, max: usize) -> String {
-    if text.len() <= max {
-        return text.into();
-    }
-    let end = text.floor_char_boundary(max.saturating_sub('…'.len_utf8()));
-    format!("{}…", text.get(..end).unwrap_or_default())
 }
 
 /// Whether a status is written.

@@ -18,6 +18,7 @@ use super::objects;
 use super::shown::{self, Shows};
 use super::targets::{self, Target};
 use crate::marks;
+use crate::reconcile::sentence::{MOST, bounded};
 
 /// A namespace, as far as making things in it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,7 +147,7 @@ fn one(seen: &Seen<'_>, target: &Target, acts: &mut Vec<Act>) -> VolumeStatus {
         namespace: target.namespace.clone(),
         claim_name: target.claim.clone(),
         phase,
-        message,
+        message: message.map(|message| bounded(&message, MOST)),
     };
     let blocked = |message: String| status(VolumePhase::Blocked, Some(message));
     let Target { namespace, claim: name } = target;

@@ -374,6 +374,25 @@ fn a_dataset_that_goes_ends_the_run_and_suspend_starts_none() {
     assert_eq!(life.status.phase, OperationPhase::Failed);
 }
 
+#[test]
+fn what_an_apiserver_or_a_pod_says_at_length_fits_into_the_status() {
+    let long = "ö".repeat(5_000);
+    let bounded = |life: &Life| {
+        assert!(!life.status.conditions.is_empty());
+        life.status.conditions.iter().all(|condition| condition.message.len() <= 1_024)
+    };
+    for outcome in [Outcome::Failed(long.clone()), Outcome::Hopeless(long.clone())] {
+        let mut life = Life::new(timing(Policy::Once));
+        life.look();
+        life.end(outcome);
+        assert!(bounded(&life));
+    }
+    let mut life = Life::new(timing(Policy::Once));
+    life.ready = Err(long);
+    life.look();
+    assert!(bounded(&life));
+}
+
 proptest! {
     /// Whatever happens, a run and try is started only after it was written down, numbers only grow, and what is
     /// over stays over.

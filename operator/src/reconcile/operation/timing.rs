@@ -14,6 +14,7 @@ use operator_api::crd::operation::{
 use operator_api::validate::schedule::Schedule;
 
 use super::events::{Happened, is_another};
+use crate::reconcile::sentence::{MOST, bounded};
 
 /// Tries after the first, unless the operation says otherwise.
 pub const BACKOFF_LIMIT: i32 = 3;
@@ -464,7 +465,7 @@ fn say(seen: &Seen<'_>, status: &mut OperationStatus, type_: &str, is: bool, rea
         type_: type_.into(),
         status: if is { "True" } else { "False" }.into(),
         reason: reason.into(),
-        message,
+        message: bounded(&message, MOST),
         observed_generation: status.observed_generation,
         last_transition_time: Time(seen.now),
     };

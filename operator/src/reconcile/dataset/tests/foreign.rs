@@ -70,6 +70,29 @@ fn what_the_apiserver_refuses_is_said() {
 }
 
 #[test]
+fn what_is_said_of_a_refusal_is_never_too_long_to_be_written() {
+    let world = World::new();
+    let targets = targets::of(&world.dataset);
+    let message = "ö".repeat(5_000);
+    let refused = Obstacle::Refused { what: "claim", message };
+    let decision = decide(&Seen {
+        dataset: &world.dataset,
+        invalid: None,
+        claims: Vec::new(),
+        volumes: Vec::new(),
+        homes: world.homes.clone(),
+        obstacles: targets.into_iter().map(|target| (target, refused.clone())).collect(),
+    });
+    let said = status::status(&world.dataset, &decision, None, None, now());
+    assert_eq!(said.volumes.len(), 2);
+    for message in said.volumes.iter().map(|volume| volume.message.as_ref().unwrap()) {
+        assert!(message.len() <= 1_024 && message.starts_with("the apiserver refused claim"), "{message}");
+    }
+    let ready = said.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+    assert!(ready.message.len() <= 1_024);
+}
+
+#[test]
 fn deletion_waits_for_no_claim_that_only_bears_our_marks() {
     let mut world = World::new();
     world.settle();
