@@ -2,7 +2,8 @@
 //! or deleted the CRD by force. Nobody else would ever remove them.
 //!
 //! Missing in the reflector is not gone: two watches are never at the same moment. What is missing in two looks is
-//! asked for once more, and what the apiserver itself does not have is swept.
+//! asked for once more, and what the apiserver itself does not have is swept. What may not be deleted is tried again at
+//! each turn, and takes nobody else's.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -44,17 +45,26 @@ impl Missing {
 /// Runs until dropped. Only the leader calls it, when everything has been listed.
 pub async fn run(context: Arc<Context>) {
     let mut missing = Missing::default();
+    let mut last = String::new();
     loop {
         let stores = &context.stores;
         let owners = stores.claims.owners().into_iter().chain(stores.volumes.owners());
         let there = stores.datasets.state().iter().filter_map(|dataset| dataset.uid()).collect();
-        for uid in missing.look(owners, &there).into_iter().take(AT_ONCE) {
+        for uid in turn(missing.look(owners, &there), &last).into_iter().take(AT_ONCE) {
             if let Err(error) = sweep(&context, &uid).await {
                 tracing::warn!(uid, %error, "what is left of a Dataset that is gone could not be removed; it is repeated");
             }
+            last = uid;
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// Those that come after the last one that was swept, and then the others.
+fn turn(mut uids: Vec<String>, last: &str) -> Vec<String> {
+    let next = uids.partition_point(|uid| uid.as_str() <= last);
+    uids.rotate_left(next);
+    uids
 }
 
 async fn sweep(context: &Context, uid: &str) -> Result<(), WriteError> {
@@ -76,25 +86,31 @@ async fn sweep(context: &Context, uid: &str) -> Result<(), WriteError> {
     {
         return Ok(());
     }
+    // One that may not be deleted keeps no other.
+    let mut failed = Ok(());
     for act in volumes::leave(&claims, &volumes) {
         match act {
             Act::DeleteClaim { namespace: home, name: claim, uid } => {
                 tracing::warn!("claim {home}/{claim} is removed: its Dataset {namespace}/{name} is gone");
                 let api = writer.namespaced::<PersistentVolumeClaim>(&home);
-                if !writer.delete(&api, &claim, &uid).await? {
-                    context.stores.claims.gone(&home, &claim, &uid);
+                match writer.delete(&api, &claim, &uid).await {
+                    Ok(true) => {}
+                    Ok(false) => context.stores.claims.gone(&home, &claim, &uid),
+                    Err(error) => failed = Err(error),
                 }
             }
             Act::DeleteVolume { name: volume, uid } => {
                 tracing::warn!("volume {volume} is removed: its Dataset {namespace}/{name} is gone");
-                if !writer.delete(&writer.all::<PersistentVolume>(), &volume, &uid).await? {
-                    context.stores.volumes.gone("", &volume, &uid);
+                match writer.delete(&writer.all::<PersistentVolume>(), &volume, &uid).await {
+                    Ok(true) => {}
+                    Ok(false) => context.stores.volumes.gone("", &volume, &uid),
+                    Err(error) => failed = Err(error),
                 }
             }
             Act::AddFinalizer | Act::CreateVolume(..) | Act::CreateClaim(..) | Act::RemoveFinalizer => {}
         }
     }
-    Ok(())
+    failed
 }
 
 #[cfg(test)]
@@ -110,5 +126,14 @@ mod tests {
         assert_eq!(missing.look(owners(), &set(&["a", "c"])), ["b"]);
         assert!(missing.look(owners(), &set(&["a", "b"])).is_empty(), "c was there in between");
         assert!(missing.look(set(&[]), &set(&[])).is_empty(), "nothing is left of it");
+    }
+
+    #[test]
+    fn what_may_not_be_deleted_takes_nobodys_turn() {
+        let uids = || ["a", "b", "c", "d"].map(str::to_owned).to_vec();
+        assert_eq!(turn(uids(), ""), uids());
+        assert_eq!(turn(uids(), "b"), ["c", "d", "a", "b"]);
+        assert_eq!(turn(uids(), "bb"), ["c", "d", "a", "b"], "that one is gone");
+        assert_eq!(turn(uids(), "d"), uids());
     }
 }

@@ -73,6 +73,11 @@ impl WriteError {
     pub fn code(&self) -> Option<u16> {
         self.status().map(|status| status.code)
     }
+
+    /// The apiserver's words, where it refused what was asked: trying again at once is of no use.
+    pub fn refusal(&self) -> Option<&str> {
+        self.status().filter(|status| refuses(status.code)).map(|status| status.message.as_str())
+    }
 }
 
 /// What became of a creation.

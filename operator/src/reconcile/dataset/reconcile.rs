@@ -68,13 +68,26 @@ pub async fn reconcile(mut dataset: Arc<Dataset>, context: Arc<Context>) -> Resu
     let uid = dataset.uid().unwrap_or_default();
     let mut obstacles = BTreeMap::new();
     let mut decision = volumes::Decision::default();
-    for _ in 0..MAX_LOOKS {
+    let (mut put_off, mut failed) = (false, None);
+    let mut held = None;
+    'looks: for _ in 0..MAX_LOOKS {
         let seen = look(&context, &dataset, &uid, obstacles);
         decision = volumes::decide(&seen);
         obstacles = seen.obstacles;
         let mut learned = false;
         for act in &decision.acts {
-            learned |= perform(&context, &dataset, act, &mut obstacles).await?;
+            match perform(&context, &dataset, act, &mut obstacles).await {
+                Ok(more) => learned |= more,
+                Err(error) => match undone(&dataset, act, error, &mut obstacles)? {
+                    Undone::PutOff => put_off = true,
+                    Undone::Kept(error) => {
+                        learned = true;
+                        failed = error.or(failed);
+                    }
+                    Undone::Unguarded => continue 'looks,
+                    Undone::Held(why) => held = Some(why),
+                },
+            }
         }
         if decision.acts.contains(&Act::AddFinalizer) {
             // Not once more at the next look: the watch is later than that.
@@ -85,12 +98,74 @@ pub async fn reconcile(mut dataset: Arc<Dataset>, context: Arc<Context>) -> Resu
             break;
         }
     }
+    decision.waits.extend(held);
     if dataset.metadata.deletion_timestamp.is_some() && decision.waits.is_empty() {
         // The last finalizer of ours is gone, and perhaps the object: nothing more to say.
         context.forget(&uid);
         return Ok(Action::await_change());
     }
-    tell(&context, &dataset, &uid, &decision, !obstacles.is_empty()).await
+    let told = tell(&context, &dataset, &uid, &decision, put_off || !obstacles.is_empty()).await?;
+    failed.map_or(Ok(told), Err)
+}
+
+/// What is done about an act that was not done.
+enum Undone {
+    /// The rest is done, and this is tried again later.
+    PutOff,
+    /// A claim is still there, which status says. An error: the apiserver did not refuse it, so it is tried again soon.
+    Kept(Option<WriteError>),
+    /// The finalizer is not there, and nothing is made before it is.
+    Unguarded,
+    /// The finalizer stays, for this reason.
+    Held(String),
+}
+
+/// An error: nothing else is done at this look.
+fn undone(
+    dataset: &Dataset,
+    act: &Act,
+    error: WriteError,
+    obstacles: &mut BTreeMap<Target, Obstacle>,
+) -> Result<Undone, WriteError> {
+    if !matches!(error, WriteError::Api { .. }) {
+        return Err(error);
+    }
+    let who = status::who(dataset);
+    let ends = dataset.metadata.deletion_timestamp.is_some();
+    let refused = error.refusal().is_some();
+    let message = error.refusal().map_or_else(|| error.to_string(), str::to_owned);
+    match act {
+        Act::AddFinalizer if refused => {
+            tracing::warn!(dataset = who, message, "the finalizer was refused: no claim is made without it");
+            for target in targets::of(dataset) {
+                obstacles.insert(target, Obstacle::Unguarded { message: message.clone() });
+            }
+            Ok(Undone::Unguarded)
+        }
+        // 422: what was read is not what is there any more, and the next look is at that.
+        Act::RemoveFinalizer if refused && error.code() != Some(422) => {
+            let finalizer = marks::FINALIZER;
+            Ok(Undone::Held(format!(
+                "the apiserver refused to take the finalizer {finalizer} out: {message}"
+            )))
+        }
+        // Nobody needs the Dataset for that: what it leaves behind is swept once it is gone.
+        Act::DeleteVolume { name, .. } if ends || refused => {
+            tracing::warn!(dataset = who, message, "volume {name} could not be deleted; it is tried again");
+            Ok(Undone::PutOff)
+        }
+        Act::DeleteClaim { namespace, name, .. } if ends || refused => {
+            tracing::warn!(
+                dataset = who,
+                message,
+                "claim {namespace}/{name} could not be deleted; it is tried again"
+            );
+            let target = Target { namespace: namespace.clone(), claim: name.clone() };
+            obstacles.insert(target, Obstacle::Kept { message });
+            Ok(Undone::Kept((!refused).then_some(error)))
+        }
+        _ => Err(error),
+    }
 }
 
 fn look<'a>(

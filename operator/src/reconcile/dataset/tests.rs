@@ -20,6 +20,8 @@ use super::volumes::{Act, Decision, Home, Obstacle, Seen, decide};
 use crate::marks;
 use crate::reconcile::measure::Measure;
 
+mod edge;
+
 mod foreign;
 
 mod stores;

@@ -28,7 +28,7 @@ pub enum Home {
     Missing,
 }
 
-/// Why a claim or its volume could not be made, as found out by trying.
+/// Why a claim or its volume could not be made, or a claim deleted, as found out by trying.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Obstacle {
     /// Somebody else's claim has the name.
@@ -37,6 +37,10 @@ pub enum Obstacle {
     Taken { dataset: String },
     /// The apiserver refused; `what` is "claim" or "the volume of claim".
     Refused { what: &'static str, message: String },
+    /// The apiserver refused the finalizer, without which nothing is made.
+    Unguarded { message: String },
+    /// The claim is to go, and could not be deleted.
+    Kept { message: String },
 }
 
 /// What was seen.
@@ -85,7 +89,22 @@ pub struct Decision {
 }
 
 pub fn decide(seen: &Seen<'_>) -> Decision {
-    if seen.dataset.metadata.deletion_timestamp.is_some() { ending(seen) } else { living(seen) }
+    let ends = seen.dataset.metadata.deletion_timestamp.is_some();
+    let mut decision = if ends { ending(seen) } else { living(seen) };
+    // What was refused at this look already is not asked for again.
+    decision.acts.retain(|act| match act {
+        Act::AddFinalizer => !seen.obstacles.values().any(|o| matches!(o, Obstacle::Unguarded { .. })),
+        Act::DeleteClaim { namespace, name, .. } => kept(seen, namespace, name).is_none(),
+        _ => true,
+    });
+    decision
+}
+
+/// Why a claim that was to go is still there.
+fn kept(seen: &Seen<'_>, namespace: &str, name: &str) -> Option<String> {
+    let target = Target { namespace: namespace.into(), claim: name.into() };
+    let obstacle = seen.obstacles.get(&target)?;
+    matches!(obstacle, Obstacle::Kept { .. }).then(|| obstacle.words(&target))
 }
 
 fn living(seen: &Seen<'_>) -> Decision {
@@ -137,6 +156,15 @@ impl Obstacle {
             Self::Refused { what, message } => {
                 format!("the apiserver refused {what} {namespace}/{name}: {message}")
             }
+            Self::Unguarded { message } => format!(
+                "claim {namespace}/{name} is not made, because the apiserver refused the Dataset's finalizer {}, and without that \
+                 a deletion would forget the claim: {message}",
+                marks::FINALIZER
+            ),
+            Self::Kept { message } => format!(
+                "claim {namespace}/{name} could not be deleted, and it is tried again: have whoever refuses that let the operator \
+                 do it, or delete the claim yourself: {message}"
+            ),
         }
     }
 }
@@ -228,6 +256,9 @@ fn one(seen: &Seen<'_>, target: &Target, acts: &mut Vec<Act>) -> VolumeStatus {
                 Shows::This => {}
                 Shows::Nothing => {
                     acts.extend(delete_claim(claim));
+                    if let Some(why) = kept(seen, namespace, name) {
+                        return blocked(why);
+                    }
                     let message =
                         "its volume is of a driver that no node has; claim and volume are made anew as NFS";
                     return status(VolumePhase::Pending, Some(message.into()));
@@ -271,7 +302,8 @@ fn ending(seen: &Seen<'_>) -> Decision {
                 "claim {namespace}/{name} is in use: it goes when the pods that use it have ended"
             ));
         } else {
-            decision.waits.push(format!("claim {namespace}/{name} is being deleted"));
+            let why = kept(seen, &namespace, &name);
+            decision.waits.push(why.unwrap_or_else(|| format!("claim {namespace}/{name} is being deleted")));
         }
         decision.volumes.push(VolumeStatus {
             namespace,
