@@ -39,8 +39,8 @@ pub struct Context {
     pub writer: Writer,
     pub events: Events,
     pub measured: Arc<dyn Measured>,
-    /// What operations last did to a Dataset, by its uid.
-    pub last_operations: Mutex<HashMap<String, LastOperation>>,
+    /// What operations last did to a Dataset, by its uid, and when that was heard.
+    pub last_operations: Mutex<HashMap<String, (Instant, LastOperation)>>,
     /// The status of a Dataset that was last written, by its uid: the watch comes later.
     pub written: Mutex<HashMap<String, Written>>,
     /// Since when this replica leads.
@@ -345,6 +345,7 @@ impl Context {
     /// A term begins: what an earlier one remembered may be another's by now.
     pub fn begin_term(&self) {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.last_operations.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.measured.begin_term();
         *self.leads_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
@@ -377,23 +378,32 @@ impl Context {
     /// An operation has done something to the Dataset.
     pub fn touched(&self, uid: String, by: LastOperation) {
         let mut all = self.last_operations.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = all.remove(&uid);
-        all.insert(uid, status::later(by, known));
+        let known = all.remove(&uid).map(|(_, known)| known);
+        all.insert(uid, (Instant::now(), status::later(by, known)));
     }
 
-    /// What was last done to the Dataset, by this term's memory or else by its status.
+    /// What was last done to the Dataset: by this term's memory where the watch may not have brought it yet, and else by the
+    /// operation itself, which this or an earlier term may have written without coming to say it here.
     fn last_operation(&self, uid: &str, old: Option<&DatasetStatus>) -> Option<LastOperation> {
-        let told = self.last_operations.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned();
         let known = old.and_then(|old| old.last_operation.clone());
-        let last = told.map(|told| status::later(told, known.clone())).or(known)?;
-        Some(status::if_there(last, |last| is_there(&self.stores, last)))
+        let mut all = self.last_operations.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((at, told)) = all.get_mut(uid) else {
+            return known.map(|known| status::as_it_is(known.clone(), own(&self.stores, &known)));
+        };
+        let last = status::later(told.clone(), known);
+        let mut own = own(&self.stores, &last);
+        if at.elapsed() < LAG && last == *told {
+            own = own.map(|_| last.clone());
+        }
+        *told = status::as_it_is(last, own);
+        Some(told.clone())
     }
 
-    /// Wakes the Datasets whose status names an operation as under way that is not there any more: nobody else tells of it.
-    pub fn wake_for_deleted(&self) {
+    /// Wakes the Datasets whose status names an operation as under way that is not, or is not there: nobody else tells of it.
+    pub fn wake_for_operations(&self) {
         for dataset in self.stores.datasets.state() {
             let named = dataset.status.as_ref().and_then(|status| status.last_operation.as_ref());
-            if named.is_some_and(|last| !status::has_ended(last) && !is_there(&self.stores, last)) {
+            if named.is_some_and(|last| status::as_it_is(last.clone(), own(&self.stores, last)) != *last) {
                 self.stores.wakes.dataset(&dataset.namespace().unwrap_or_default(), &dataset.name_any());
             }
         }
@@ -405,7 +415,9 @@ impl Context {
     }
 }
 
-fn is_there(stores: &Stores, last: &LastOperation) -> bool {
-    let kind = OperationKind::ALL.into_iter().find(|kind| kind.name() == last.kind);
-    kind.is_some_and(|kind| stores.operation(kind, &last.namespace, &last.name).is_some())
+/// What the operation itself says; none: it is not there.
+fn own(stores: &Stores, last: &LastOperation) -> Option<LastOperation> {
+    let kind = OperationKind::ALL.into_iter().find(|kind| kind.name() == last.kind)?;
+    let (_, status) = stores.operation(kind, &last.namespace, &last.name)?;
+    Some(status::last(kind, &last.namespace, &last.name, &status))
 }

@@ -12,7 +12,7 @@ use operator_api::crd::dataset_status::{
     CacheStates, DatasetPhase, DatasetStatus, LastOperation, MAX_NODES, MAX_READERS, MAX_VERSIONS,
     MAX_VOLUMES, VersionStatus, VolumePhase, condition,
 };
-use operator_api::crd::operation::OperationPhase;
+use operator_api::crd::operation::{OperationKind, OperationPhase, OperationStatus};
 use operator_api::validate::quantity;
 use operator_api::validate::url::StoreUrl;
 
@@ -253,12 +253,27 @@ pub fn later(new: LastOperation, known: Option<LastOperation>) -> LastOperation 
     if name(&new) == name(&known) || at(&new) >= at(&known) { new } else { known }
 }
 
-/// One that is said to be under way and is not there any more was deleted.
-pub fn if_there(last: LastOperation, is_there: impl Fn(&LastOperation) -> bool) -> LastOperation {
-    if has_ended(&last) || is_there(&last) {
-        return last;
+/// What an operation's own status says of it.
+pub fn last(kind: OperationKind, namespace: &str, name: &str, status: &OperationStatus) -> LastOperation {
+    let since = status.completion_time.as_ref().or(status.start_time.as_ref());
+    LastOperation {
+        kind: kind.name().into(),
+        name: name.into(),
+        namespace: namespace.into(),
+        phase: status.phase.name().into(),
+        // As it is kept: the same time twice is no change.
+        since: since.and_then(|since| Timestamp::from_second(since.0.as_second()).ok()).map(Time),
     }
-    LastOperation { phase: DELETED.into(), ..last }
+}
+
+/// What is so of one that is said to be under way, by what it says itself: whoever ended it may not have come to say it
+/// here. One that is not there any more was deleted.
+pub fn as_it_is(last: LastOperation, own: Option<LastOperation>) -> LastOperation {
+    match own {
+        _ if has_ended(&last) => last,
+        None => LastOperation { phase: DELETED.into(), ..last },
+        Some(own) => LastOperation { since: own.since.or(last.since), ..own },
+    }
 }
 
 /// Where in its leader's term a Dataset is looked at.

@@ -27,7 +27,7 @@ pub async fn run(context: Arc<Context>) {
         let there = uids.chain(stores.processes.state().into_iter().filter_map(|one| one.uid())).collect();
         gone.look(context.remembered(), &there).iter().for_each(|uid| context.let_go(uid));
         given_up(&context.asked_runs(), &loads).into_iter().for_each(|uid| context.let_go(uid));
-        context.datasets.wake_for_deleted();
+        context.datasets.wake_for_operations();
         let in_hand = context.agents.unasked(load::PREFIX);
         for (node, id) in unwanted(&in_hand, &loads, &mut over) {
             tracing::info!(%node, id, "no DataLoad wants this any more; its agent is told to let go of it");

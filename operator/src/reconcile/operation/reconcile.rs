@@ -10,7 +10,6 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::ListParams;
 use kube::runtime::controller::Action;
-use operator_api::crd::dataset_status::LastOperation;
 use operator_api::crd::operation::{Event, OperationKind, OperationPhase, OperationRef, OperationStatus};
 use operator_api::crd::{AccessProfile, DataLoad, Dataset};
 
@@ -23,6 +22,7 @@ use crate::clock;
 use crate::inventory::Name;
 use crate::marks;
 use crate::reconcile::agents::{Agents, Standing, Wish};
+use crate::reconcile::dataset;
 use crate::reconcile::dataset::reconcile::Context as Datasets;
 use crate::reconcile::write::{Created, WriteError};
 use crate::watch::{Judged, facts};
@@ -475,16 +475,9 @@ impl Context {
         if status.run == 0 {
             return;
         }
-        let since = status.completion_time.clone().or_else(|| status.start_time.clone());
+        let last = dataset::status::last(K::KIND, namespace, &operation.name_any(), status);
         for dataset in datasets.iter().flatten() {
-            let last = LastOperation {
-                kind: K::KIND.name().into(),
-                name: operation.name_any(),
-                namespace: namespace.into(),
-                phase: status.phase.name().into(),
-                since: since.clone(),
-            };
-            self.datasets.touched(dataset.uid().unwrap_or_default(), last);
+            self.datasets.touched(dataset.uid().unwrap_or_default(), last.clone());
             self.datasets.stores.wakes.dataset(&dataset.namespace().unwrap_or_default(), &dataset.name_any());
         }
     }

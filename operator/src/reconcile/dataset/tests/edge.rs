@@ -41,7 +41,9 @@ fn stores() -> Stores {
 }
 
 /// A leader's context, before an apiserver that answers so what it does not let be, and lets be all else.
-fn context(refuses: impl Fn(&Asked) -> Option<u16> + Send + Sync + 'static) -> (Arc<Context>, Log) {
+pub(super) fn context(
+    refuses: impl Fn(&Asked) -> Option<u16> + Send + Sync + 'static,
+) -> (Arc<Context>, Log) {
     let (client, log) = standin::client(move |asked| {
         if let Some(code) = refuses(asked) {
             return standin::status(code, "", "policy: no");
@@ -75,12 +77,12 @@ fn is(asked: &Asked, method: &str, words: &str) -> bool {
     asked.0 == method && asked.1.contains(words)
 }
 
-async fn look(dataset: &Dataset, context: &Arc<Context>) -> Result<Action, WriteError> {
+pub(super) async fn look(dataset: &Dataset, context: &Arc<Context>) -> Result<Action, WriteError> {
     reconcile(Arc::new(dataset.clone()), context.clone()).await
 }
 
 /// The status that was written last.
-fn told(log: &Log) -> DatasetStatus {
+pub(super) fn told(log: &Log) -> DatasetStatus {
     let all = log.all();
     let last = all.iter().rfind(|asked| is(asked, "PATCH", "/status")).expect("a status is written");
     serde_json::from_value(last.2["status"].clone()).unwrap()
