@@ -128,6 +128,21 @@ fn its_account_is_the_one_that_has_the_rights() {
     }
 }
 
+/// A cluster that limits critical pods to its own namespace lets in those that a quota of theirs speaks of.
+#[test]
+fn critical_pods_are_spoken_of_by_the_namespaces_quota() {
+    let quota = document("rbac/operator.yaml", "ResourceQuota");
+    let [scope] = list(&quota["spec"]["scopeSelector"]["matchExpressions"]) else { panic!("{quota}") };
+    assert_eq!((&scope["scopeName"], &scope["operator"]), (&json!("PriorityClass"), &json!("In")));
+    for file in ["operator/deployment.yaml", "agent/daemonset.yaml", "scheduler/deployment.yaml"] {
+        let class = |one: &&Value| !one["spec"]["template"]["spec"]["priorityClassName"].is_null();
+        let workload = documents(file).into_iter().find(|one| class(&one)).expect(file);
+        let class = &workload["spec"]["template"]["spec"]["priorityClassName"];
+        assert!(list(&scope["values"]).contains(class), "{file}: {class}");
+        assert_eq!(workload["metadata"]["namespace"], quota["metadata"]["namespace"], "{file}");
+    }
+}
+
 #[test]
 fn its_service_is_the_one_that_is_asked() {
     let service = ours("Service");
