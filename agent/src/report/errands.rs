@@ -22,6 +22,9 @@ const OPEN: usize = 4_096;
 /// Ended ones remembered, as many as Hello may name.
 const REMEMBERED: usize = 1_024;
 
+/// Bytes of a sentence, as the wire has it.
+const LONGEST_DETAIL: usize = 512;
+
 /// Bytes of one order. Readers' predictions begin when an order ends: little, then. But each costs an open and a way
 /// through the engine, milliseconds together, which is nothing beside the 80 ms in which 200 MB/s bring this.
 const ORDER_BYTES: u64 = 16 << 20;
@@ -184,10 +187,11 @@ impl Errands {
         }
     }
 
-    /// All that is open, then what ended lately: for Hello.
+    /// All that is open, then ends that the operator may not know, then others, the latest first: for Hello.
     pub fn in_hand(&self) -> Vec<wire::Progress> {
         let open = self.held.iter().map(|(id, errand)| errand.progress(id));
-        let ended = self.ended.iter().rev().map(|end| end.progress.clone());
+        let ended = |acked| self.ended.iter().rev().filter(move |end| end.acked == acked);
+        let ended = ended(false).chain(ended(true)).map(|end| end.progress.clone());
         open.chain(ended).take(REMEMBERED).collect()
     }
 
@@ -375,7 +379,7 @@ impl Errands {
     fn end(&mut self, id: &str, state: State, detail: &str) {
         let Some(mut errand) = self.held.remove(id) else { return };
         errand.state = state;
-        errand.detail = detail.into();
+        errand.detail = detail.get(..detail.floor_char_boundary(LONGEST_DETAIL)).unwrap_or_default().into();
         for (order, given) in &mut self.orders {
             if given.errand.take_if(|of| &**of == id).is_some() {
                 self.unwanted.push(*order);

@@ -321,3 +321,20 @@ fn everything_is_bounded() {
     assert_eq!(errands.ended.len(), REMEMBERED);
     assert_eq!(errands.words(Nanos(1)).len(), WORDS);
 }
+
+#[test]
+fn what_nobody_knows_is_in_hand_before_what_was_acknowledged() {
+    let mut errands = Errands::default();
+    let ids = ["acked", "former", "latter"];
+    for id in ids {
+        errands.take(fetch(id), Nanos(0));
+    }
+    let why = "ä".repeat(LONGEST_DETAIL);
+    errands.orders(Nanos(1), |_, _| Plan::No(State::Refused, why.clone()), |_| true);
+    errands.acked("acked");
+    errands.take(fetch("open"), Nanos(2));
+    let in_hand = errands.in_hand();
+    let named: Vec<&str> = in_hand.iter().map(|progress| &*progress.id).collect();
+    assert_eq!(named, ["open", "latter", "former", "acked"]);
+    assert!(in_hand[1..].iter().all(|progress| progress.detail.len() == LONGEST_DETAIL), "as the wire has it");
+}

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use operator_api::report::v1 as wire;
+use prost::Message;
 use wire::up::Kind as Said;
 
 use super::ledger::Ledger;
@@ -12,6 +13,13 @@ use super::ledger::Ledger;
 /// The versions of the protocol that this agent speaks.
 const LEAST: u32 = 1;
 const GREATEST: u32 = 1;
+
+/// Bytes of instructions in Hello, which comes before Welcome tells of bounds: of one that is too large for the operator
+/// each stream would end at its first word, for good. It takes 128 KiB; 1,024 with the identities that there are fit.
+const IN_HELLO: usize = 112 << 10;
+
+/// What a part of a message takes around it: a field's number, and a length.
+const FRAME: usize = 4;
 
 /// Facts that are replaced as a whole, each told when it is not what it was.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -88,8 +96,11 @@ impl Speaker {
         }
     }
 
+    /// What is in hand comes in the order in which it matters. Where it does not all fit, sentences are left out before
+    /// instructions, and who is not named is asked for again and answered with what is known.
     pub fn hello(&mut self, in_hand: Vec<wire::Progress>) -> wire::Up {
         self.bound = false;
+        let in_hand = fitting(in_hand);
         let hello = wire::Hello {
             least_version: LEAST,
             greatest_version: GREATEST,
@@ -247,5 +258,48 @@ impl Speaker {
         }
         self.sequence += 1;
         Some(wire::Report { sequence: self.sequence, ..wire::Report::default() })
+    }
+}
+
+fn fitting(mut in_hand: Vec<wire::Progress>) -> Vec<wire::Progress> {
+    let mut room = IN_HELLO;
+    let mut fits = |bytes: usize| room.checked_sub(bytes + FRAME).inspect(|rest| room = *rest).is_some();
+    let details: Vec<String> = in_hand.iter_mut().map(|one| std::mem::take(&mut one.detail)).collect();
+    let named = in_hand.iter().take_while(|one| fits(one.encoded_len())).count();
+    in_hand.truncate(named);
+    for (one, detail) in in_hand.iter_mut().zip(details) {
+        if !detail.is_empty() && fits(detail.len()) {
+            one.detail = detail;
+        }
+    }
+    in_hand
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_hand(count: usize, id: impl Fn(usize) -> String, detail: &str) -> Vec<wire::Progress> {
+        let state = wire::progress::State::Refused.into();
+        let one = |n| wire::Progress { id: id(n), state, detail: detail.into(), ..wire::Progress::default() };
+        (0..count).map(one).collect()
+    }
+
+    #[test]
+    fn hello_fits_whatever_was_refused() {
+        let told = |in_hand: Vec<wire::Progress>| match Speaker::new("n", 1).hello(in_hand).kind {
+            Some(Said::Hello(hello)) => hello,
+            other => panic!("{other:?}"),
+        };
+        let load = |n| format!("load/0b0f6a4f-6d4a-4b55-9d3b-0f4c3e3f5a11/1/{n:0>16}");
+        let hello = told(in_hand(1_024, load, &"not here ".repeat(40)));
+        assert!(hello.encoded_len() < 120 << 10, "{}", hello.encoded_len());
+        assert_eq!(hello.in_hand.len(), 1_024, "all are named");
+        assert_eq!(hello.in_hand[9].detail.len(), 360, "and the first with their sentence");
+        assert_eq!(hello.in_hand[1_023].detail, "");
+        let long = |n| format!("{n:0>128}");
+        let hello = told(in_hand(1_024, long, ""));
+        assert!(hello.encoded_len() < 120 << 10 && hello.in_hand.len() > 800, "{}", hello.encoded_len());
+        assert_eq!(hello.in_hand[800].id, long(800), "the last are left out");
     }
 }

@@ -328,9 +328,13 @@ impl Orders {
         }
     }
 
-    fn end(&mut self, id: &str, progress: Progress) {
+    fn end(&mut self, id: &str, mut progress: Progress) {
         let Some(entry) = self.entries.get_mut(id) else { return };
-        if matches!(entry.standing, Standing::Ended(_)) {
+        if let Standing::Ended(known) = &mut entry.standing {
+            // Hello leaves sentences out that do not fit; what was said before stays.
+            if progress.detail.is_empty() && progress.state == known.state {
+                progress.detail = std::mem::take(&mut known.detail);
+            }
             // A pin that let go tells of a second end.
             let let_go = entry.is_held_pin() && progress.state != State::Done;
             entry.standing = Standing::Ended(progress);

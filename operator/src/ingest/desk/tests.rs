@@ -72,6 +72,19 @@ fn after_a_restart_what_the_agent_has_is_not_sent_again() {
 }
 
 #[test]
+fn why_something_ended_stays_where_hello_leaves_it_out() {
+    let (mut desk, n1) = (Desk::default(), Name::from("n1"));
+    desk.instruct(wish("a", 0)).unwrap();
+    sent(&mut desk);
+    let refused = Progress { detail: "no room".into(), ..progress(State::Refused) };
+    desk.progress(&n1, "a".into(), refused.clone());
+    desk.attach(&n1, hand(&["a", "b"], State::Refused));
+    assert_eq!(desk.standing("n1", "a"), Some(&Standing::Ended(refused.clone())));
+    desk.progress(&n1, "b".into(), refused.clone());
+    assert_eq!(desk.standing("n1", "b"), Some(&Standing::Ended(refused)), "and comes where it was not there");
+}
+
+#[test]
 fn what_got_lost_on_its_way_is_sent_again() {
     let mut desk = Desk::default();
     desk.instruct(wish("a", 0)).unwrap();
