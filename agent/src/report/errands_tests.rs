@@ -336,5 +336,8 @@ fn what_nobody_knows_is_in_hand_before_what_was_acknowledged() {
     let in_hand = errands.in_hand();
     let named: Vec<&str> = in_hand.iter().map(|progress| &*progress.id).collect();
     assert_eq!(named, ["open", "latter", "former", "acked"]);
-    assert!(in_hand[1..].iter().all(|progress| progress.detail.len() == LONGEST_DETAIL), "as the wire has it");
+    assert!(
+        in_hand[1..].iter().all(|progress| progress.detail.len() == LONGEST_DETAIL),
+        "as the wire has it"
+    );
 }

@@ -21,6 +21,13 @@ const IN_HELLO: usize = 112 << 10;
 /// What a part of a message takes around it: a field's number, and a length.
 const FRAME: usize = 4;
 
+/// At most of a range, which is two numbers, and of a part of residency without its ranges.
+const RANGE: usize = 10;
+const RESIDENCY: usize = 64;
+
+/// Of a report's other parts, which there are one of each.
+const ONCE: usize = 256;
+
 /// Facts that are replaced as a whole, each told when it is not what it was.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
@@ -181,7 +188,8 @@ impl Speaker {
         let Self { ledger, facts, told, numbers, limits, .. } = self;
         let number = |dataset: &str| numbers.get(dataset).copied();
         let mut report = wire::Report::default();
-        let mut room = limits.entries as usize;
+        let bytes = (limits.message_bytes as usize).saturating_sub(ONCE);
+        let mut room = Room { entries: limits.entries as usize, bytes, full: false };
         if facts.capacity != told.capacity {
             told.capacity = facts.capacity;
             report.capacity = facts.capacity;
@@ -190,52 +198,48 @@ impl Speaker {
             told.pressure = facts.pressure;
             report.pressure = facts.pressure;
         }
-        for (dataset, version) in &facts.versions {
-            let Some(dataset_number) = number(dataset) else { continue };
-            if told.versions.get(dataset) == Some(version) || room == 0 {
+        for (dataset, fact) in &facts.versions {
+            let Some(number) = number(dataset).filter(|_| told.versions.get(dataset) != Some(fact)) else {
                 continue;
+            };
+            let Version { version, bytes, files, seen_ms } = *fact;
+            let (version_high, version_low) = ((version >> 64) as u64, version as u64);
+            let part = wire::Version { dataset: number, version_high, version_low, bytes, files, seen_ms };
+            if room.takes(&part) {
+                told.versions.insert(dataset.clone(), *fact);
+                report.versions.push(part);
             }
-            room -= 1;
-            told.versions.insert(dataset.clone(), *version);
-            let Version { version, bytes, files, seen_ms } = *version;
-            report.versions.push(wire::Version {
-                dataset: dataset_number,
-                version_high: (version >> 64) as u64,
-                version_low: version as u64,
-                bytes,
-                files,
-                seen_ms,
-            });
         }
-        for (dataset, demand) in &facts.demand {
-            let Some(dataset_number) = number(dataset) else { continue };
-            if told.demand.get(dataset) == Some(demand) || room == 0 {
+        for (dataset, fact) in &facts.demand {
+            let Some(number) = number(dataset).filter(|_| told.demand.get(dataset) != Some(fact)) else {
                 continue;
+            };
+            let Demand { readers, rate, hit, miss } = *fact;
+            let part = wire::Demand { dataset: number, readers, rate, hit_bytes: hit, miss_bytes: miss };
+            if room.takes(&part) {
+                told.demand.insert(dataset.clone(), *fact);
+                report.demand.push(part);
             }
-            room -= 1;
-            told.demand.insert(dataset.clone(), *demand);
-            let Demand { readers, rate, hit, miss } = *demand;
-            report.demand.push(wire::Demand {
-                dataset: dataset_number,
-                readers,
-                rate,
-                hit_bytes: hit,
-                miss_bytes: miss,
-            });
         }
-        for (key, value) in &facts.patterns {
-            let Some(dataset) = number(&key.0) else { continue };
-            if told.patterns.get(key) == Some(value) || room == 0 {
+        let ranges = (limits.ranges as usize).min(room.bytes / 2 / RANGE);
+        let entries = room.entries.min((room.bytes - ranges * RANGE) / RESIDENCY);
+        report.residency = ledger.take(entries, ranges, number);
+        room.full |= ledger.has_changes(number);
+        report.residency.iter().for_each(|part| _ = room.takes(part));
+        // Last: they are for people, and the longest.
+        for (key, fact) in &facts.patterns {
+            let Some(dataset) = number(&key.0).filter(|_| told.patterns.get(key) != Some(fact)) else {
                 continue;
+            };
+            let (workload, pattern, covered_permille) = (key.1.to_string(), fact.0.to_string(), fact.1);
+            let part = wire::Pattern { dataset, workload, pattern, covered_permille };
+            if room.takes(&part) {
+                told.patterns.insert(key.clone(), fact.clone());
+                report.patterns.push(part);
             }
-            room -= 1;
-            told.patterns.insert(key.clone(), value.clone());
-            let (workload, pattern, covered_permille) = (key.1.to_string(), value.0.to_string(), value.1);
-            report.patterns.push(wire::Pattern { dataset, workload, pattern, covered_permille });
         }
         told.patterns.retain(|key, _| facts.patterns.contains_key(key));
-        report.residency = ledger.take(room, limits.ranges as usize, number);
-        report.more = ledger.has_changes(number) || room == 0;
+        report.more = room.full;
         let empty = report.residency.is_empty()
             && report.versions.is_empty()
             && report.demand.is_empty()
@@ -261,6 +265,24 @@ impl Speaker {
     }
 }
 
+/// What a report may still take.
+struct Room {
+    entries: usize,
+    bytes: usize,
+    /// Something did not fit: it comes with the next one.
+    full: bool,
+}
+
+impl Room {
+    fn takes(&mut self, part: &impl Message) -> bool {
+        let rest = self.bytes.checked_sub(part.encoded_len() + FRAME).filter(|_| self.entries > 0);
+        self.full |= rest.is_none();
+        let Some(rest) = rest else { return false };
+        (self.entries, self.bytes) = (self.entries - 1, rest);
+        true
+    }
+}
+
 fn fitting(mut in_hand: Vec<wire::Progress>) -> Vec<wire::Progress> {
     let mut room = IN_HELLO;
     let mut fits = |bytes: usize| room.checked_sub(bytes + FRAME).inspect(|rest| room = *rest).is_some();
@@ -278,6 +300,7 @@ fn fitting(mut in_hand: Vec<wire::Progress>) -> Vec<wire::Progress> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::ledger::{Key, Tier};
 
     fn in_hand(count: usize, id: impl Fn(usize) -> String, detail: &str) -> Vec<wire::Progress> {
         let state = wire::progress::State::Refused.into();
@@ -301,5 +324,45 @@ mod tests {
         let hello = told(in_hand(1_024, long, ""));
         assert!(hello.encoded_len() < 120 << 10 && hello.in_hand.len() > 800, "{}", hello.encoded_len());
         assert_eq!(hello.in_hand[800].id, long(800), "the last are left out");
+    }
+
+    #[test]
+    fn reports_keep_to_the_operators_bound_whatever_there_is_to_say() {
+        let bytes = 16 << 10;
+        let mut speaker = Speaker::new("n", 1);
+        let limits =
+            wire::Limits { message_bytes: bytes, entries: 1_024, ranges: 4_096, ..Default::default() };
+        let welcome = wire::Welcome { version: 1, limits: Some(limits), ..wire::Welcome::default() };
+        speaker.welcome(&wire::Down { kind: Some(wire::down::Kind::Welcome(welcome)) }).unwrap();
+        let names: Vec<Arc<str>> = (0..300).map(|n| format!("a/{n}").into()).collect();
+        speaker.bind(names.iter().cloned().zip(u32::MAX - 300..));
+        speaker.facts.capacity = Some(wire::Capacity { ram_bytes: u64::MAX, cache_bytes: u64::MAX });
+        for name in &names {
+            let most = u64::MAX;
+            let version = Version { version: u128::MAX, bytes: most, files: most, seen_ms: most };
+            speaker.facts.versions.insert(name.clone(), version);
+            let demand = Demand { readers: u32::MAX, rate: most, hit: most, miss: most };
+            speaker.facts.demand.insert(name.clone(), demand);
+            let words = (Box::from("w".repeat(128)), 1_000);
+            speaker.facts.patterns.insert((name.clone(), "p".repeat(512).into()), words);
+            let key = Key { dataset: name.clone(), version: u128::MAX, tier: Tier::PageCache };
+            speaker.ledger.change(&key, |held| {
+                held.partial = u64::MAX >> 4;
+                (0..40).for_each(|n| held.whole.insert(u32::MAX - 2 * n - 2, u32::MAX - 2 * n - 1));
+            });
+        }
+        let (mut seen, mut ranges, mut more) = ([0; 4], 0, true);
+        while let Some(report) = speaker.report() {
+            let up =
+                wire::Up { kind: Some(Said::Report(wire::Report { clock_ms: u64::MAX, ..report.clone() })) };
+            assert!(up.encoded_len() <= bytes as usize, "{}", up.encoded_len());
+            let partial = report.residency.iter().filter(|part| part.partial_bytes.is_some()).count();
+            let told = [report.versions.len(), report.demand.len(), partial, report.patterns.len()];
+            seen.iter_mut().zip(told).for_each(|(all, told)| *all += told);
+            ranges += report.residency.iter().map(|part| part.added.len() / 2).sum::<usize>();
+            more = report.more;
+            speaker.acked(report.sequence);
+        }
+        assert_eq!((seen, ranges, more), ([300; 4], 300 * 40, false), "all of it, once");
     }
 }
