@@ -1,7 +1,8 @@
 //! A report as facts, or a refusal. Pure.
 //!
 //! What makes no sense ends the stream: an agent that sends it is broken or lies. A Dataset that is not bound to
-//! the agent is left out and counted: bindings change while reports are on their way.
+//! the agent is left out and counted: bindings change while reports are on their way. So is a version of more bytes than
+//! there are: what anybody can write into a store's file sizes must not end its nodes' streams again and again.
 
 use operator_api::report::v1 as wire;
 use rustc_hash::FxHashMap;
@@ -53,6 +54,8 @@ pub struct Facts {
     pub ranges: u32,
     /// Entries about Datasets that are not bound to this agent.
     pub unknown: u32,
+    /// Datasets of which a version was left out that is larger than an exbibyte.
+    pub too_large: Vec<Name>,
 }
 
 /// Ranges in a report, before anything else is looked at.
@@ -95,9 +98,13 @@ pub fn facts(
             part.changes.push(change);
         }
     }
+    let mut too_large = Vec::new();
     for entry in versions {
         let version = version(entry.version_high, entry.version_low)?;
-        let bytes = bytes("a version", entry.bytes)?;
+        let Ok(bytes) = bytes("a version", entry.bytes) else {
+            too_large.extend(bound.get(&entry.dataset).cloned());
+            continue;
+        };
         let at = seen_at(entry.seen_ms, clock_ms, now);
         let facts = VersionFacts { version, bytes: Some(bytes), files: Some(entry.files), at };
         if let Some(part) = parts.of(entry.dataset) {
@@ -133,7 +140,8 @@ pub fn facts(
     };
     let Parts { parts: datasets, unknown, .. } = parts;
     let report = Report { session, sequence, whole: snapshot, datasets, capacity, pressure };
-    Ok(Facts { report, patterns, ranges: u32::try_from(found).unwrap_or(u32::MAX), unknown })
+    let ranges = u32::try_from(found).unwrap_or(u32::MAX);
+    Ok(Facts { report, patterns, ranges, unknown, too_large })
 }
 
 /// What a workload reads first, by Dataset; and how many were named that are not bound to this agent.
@@ -243,6 +251,23 @@ mod tests {
         ] {
             assert_eq!(seen_at(seen, clock, Millis(now)), Millis(at), "{why}");
         }
+    }
+
+    #[test]
+    fn a_version_of_more_bytes_than_there_are_ends_no_stream() {
+        let bound: FxHashMap<u32, Name> = [(1, "a/b".into()), (2, "a/c".into())].into_iter().collect();
+        let version =
+            |dataset, bytes| wire::Version { dataset, version_low: 7, bytes, ..wire::Version::default() };
+        let versions = vec![version(1, u64::MAX), version(2, MOST_BYTES), version(3, u64::MAX)];
+        let told = wire::Report { sequence: 1, versions, ..wire::Report::default() };
+        let facts = facts(told, 1, &bound, &Limits::default(), Millis(1)).unwrap();
+        assert_eq!(facts.too_large, ["a/b".into()]);
+        let learned: Vec<_> =
+            facts.report.datasets.iter().map(|part| (&*part.dataset, part.learned)).collect();
+        assert!(
+            matches!(learned[..], [("a/c", Some(VersionFacts { bytes: Some(MOST_BYTES), .. }))]),
+            "{learned:?}"
+        );
     }
 
     #[test]

@@ -49,6 +49,8 @@ tallies! {
     UnknownDatasets,
     /// Profiles of file systems that the node has not got, or of Datasets that no pod there uses: left out.
     ProfilesRefused,
+    /// Versions of a Dataset larger than an exbibyte: left out.
+    VersionsRefused,
     /// Ranges the inventory had no room for, or that lie outside of their version.
     RangesRefused,
     /// Streams ended because a message made no sense.

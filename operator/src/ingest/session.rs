@@ -308,6 +308,13 @@ impl Session {
             .map_err(|error| self.nonsense(&error.to_string()))?;
         let counts = &self.hub.counts;
         counts.add(Tally::UnknownDatasets, facts.unknown.into());
+        counts.add(Tally::VersionsRefused, facts.too_large.len() as u64);
+        for dataset in facts.too_large {
+            tracing::warn!(
+                "the agent of node {} finds more than an exbibyte in the Dataset {dataset}: that version is left out, and                  nothing is placed by it; look for files of a size that cannot be",
+                self.node
+            );
+        }
         let fact = Fact::Report { node: self.node.clone(), report: facts.report };
         let applied = {
             let mut inventory = self.hub.inventory.write().unwrap_or_else(PoisonError::into_inner);
