@@ -21,7 +21,8 @@ use super::pod::Pod;
 use super::reach::{DATASETS, DatasetName, Nodes, View};
 use super::workload;
 
-/// Sets of Datasets whose scores are kept: at 5,000 nodes 20 MB. One more, and all are let go.
+/// Sets of Datasets and workloads whose scores are kept: at 5,000 nodes 20 MB. One more, or other nodes, and all are let
+/// go.
 const KEPT: usize = 4096;
 
 #[derive(Debug, Error)]
@@ -34,15 +35,21 @@ pub enum ExtenderError {
 
 pub struct Extender {
     view: Arc<dyn View>,
-    kept: Mutex<FxHashMap<Key, Kept>>,
+    kept: Mutex<Kept>,
 }
 
 type Key = (Vec<DatasetName>, Option<String>);
 
+/// Scores of one table of nodes alone: each that is held by old ones is a MB at 5,000 nodes, and nobody asks for those.
+#[derive(Default)]
 struct Kept {
+    nodes: Arc<Nodes>,
+    by: FxHashMap<Key, Dated>,
+}
+
+struct Dated {
     moment: u64,
     generation: u64,
-    nodes: Arc<Nodes>,
     scores: Arc<Scores>,
 }
 
@@ -134,16 +141,22 @@ impl Extender {
         let scores = Arc::new(Scores::of(&reach));
         let nodes = reach.nodes;
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= KEPT && !kept.contains_key(&key) {
-            kept.clear();
+        let full = kept.by.len() >= KEPT && !kept.by.contains_key(&key);
+        if full || !Arc::ptr_eq(&kept.nodes, &nodes) {
+            *kept = Kept { nodes: nodes.clone(), by: FxHashMap::default() };
         }
-        kept.insert(key, Kept { moment, generation, nodes: nodes.clone(), scores: scores.clone() });
+        kept.by.insert(key, Dated { moment, generation, scores: scores.clone() });
         Some((nodes, scores))
     }
 
-    fn current(&self, key: &Key, still: impl FnOnce(&mut Kept) -> bool) -> Option<(Arc<Nodes>, Arc<Scores>)> {
+    fn current(
+        &self,
+        key: &Key,
+        still: impl FnOnce(&mut Dated) -> bool,
+    ) -> Option<(Arc<Nodes>, Arc<Scores>)> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = kept.get_mut(key)?;
-        still(kept).then(|| (kept.nodes.clone(), kept.scores.clone()))
+        let Kept { nodes, by } = &mut *kept;
+        let dated = by.get_mut(key)?;
+        still(dated).then(|| (nodes.clone(), dated.scores.clone()))
     }
 }

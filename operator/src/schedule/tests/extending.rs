@@ -1,19 +1,49 @@
 //! The extender against the shapes that kube-scheduler's Go writes and reads.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::known::Known;
 use crate::schedule::extender::Extender;
+use crate::schedule::reach::{DatasetName, Nodes, Reach, View};
 
 /// `json.Marshal(extenderv1.ExtenderArgs{…})` of kube-scheduler 1.34 with nodeCacheCapable, for a pod of a Job.
 const BY_NAME: &str = r#"{"Pod":{"metadata":{"name":"train-x7k2p","generateName":"train-","namespace":"ml","uid":"0b0f6a4f-6d4a-4b55-9d3b-0f4c3e3f5a11","resourceVersion":"812","creationTimestamp":"2026-11-24T09:00:00Z","labels":{"app":"a"},"ownerReferences":[{"apiVersion":"batch/v1","kind":"Job","name":"train","uid":"u","controller":true,"blockOwnerDeletion":true}],"managedFields":[{"manager":"kube-controller-manager","operation":"Update","apiVersion":"v1","time":"2026-11-24T09:00:00Z","fieldsType":"FieldsV1","fieldsV1":{"f:metadata":{"f:generateName":{}}}}]},"spec":{"volumes":[{"name":"data","persistentVolumeClaim":{"claimName":"train"}},{"name":"kube-api-access-2xq5m","projected":{"sources":[{"serviceAccountToken":{"expirationSeconds":3607,"path":"token"}}],"defaultMode":420}}],"containers":[{"name":"main","image":"busybox","resources":{"requests":{"cpu":"1"}},"volumeMounts":[{"name":"data","mountPath":"/data"}],"terminationMessagePath":"/dev/termination-log","imagePullPolicy":"Always"}],"restartPolicy":"Never","terminationGracePeriodSeconds":30,"dnsPolicy":"ClusterFirst","schedulerName":"headrace-scheduler","priority":0},"status":{"phase":"Pending","qosClass":"Burstable"}},"Nodes":null,"NodeNames":["n0","n1","n2","n3","n4","stranger"]}"#;
 
 /// As above without nodeCacheCapable.
 const BY_NODE: &str = r#"{"Pod":{"metadata":{"name":"p","namespace":"ml","creationTimestamp":null},"spec":{"volumes":[{"name":"data","persistentVolumeClaim":{"claimName":"train"}}],"containers":null},"status":{}},"Nodes":{"metadata":{},"items":[{"metadata":{"name":"n3","labels":{"a":"\"b\""}},"spec":{},"status":{"images":[]}},{"metadata":{"name":"n5"},"spec":{},"status":{}}]},"NodeNames":null}"#;
+
+/// What is known, and becomes something else.
+struct Changing(Mutex<Known>);
+
+impl View for Changing {
+    fn dataset(&self, namespace: &str, claim: &str) -> Option<DatasetName> {
+        View::dataset(&*self.0.lock().unwrap(), namespace, claim)
+    }
+
+    fn opted_out(&self, namespace: &str) -> bool {
+        self.0.lock().unwrap().opted_out(namespace)
+    }
+
+    fn nodes(&self) -> Arc<Nodes> {
+        self.0.lock().unwrap().nodes()
+    }
+
+    fn reach(&self, datasets: &[DatasetName], workload: Option<&str>) -> Reach {
+        self.0.lock().unwrap().reach(datasets, workload)
+    }
+
+    fn generation(&self, datasets: &[DatasetName]) -> u64 {
+        self.0.lock().unwrap().generation(datasets)
+    }
+
+    fn moment(&self) -> u64 {
+        self.0.lock().unwrap().moment()
+    }
+}
 
 fn extender(known: Known) -> (Arc<Known>, Extender) {
     let known = Arc::new(known);
@@ -104,6 +134,25 @@ fn scores_are_kept_until_something_changed() {
         &BY_NAME.replace(r#""kind":"Job","name":"train""#, r#""kind":"Job","name":"other""#),
     );
     assert_eq!(known.asked.load(Ordering::Relaxed), 3);
+}
+
+#[test]
+fn no_table_of_nodes_is_held_that_is_another_one_by_now() {
+    let known = Arc::new(Changing(Mutex::new(Known::usual(6))));
+    let extender = Extender::new(known.clone());
+    let former = known.0.lock().unwrap().nodes.clone();
+    prioritized(&extender, BY_NAME);
+    let next = Known::usual(7);
+    next.moment.store(1, Ordering::Relaxed);
+    next.generation.store(1, Ordering::Relaxed);
+    *known.0.lock().unwrap() = next;
+    let other = BY_NAME.replace(r#""kind":"Job","name":"train""#, r#""kind":"Job","name":"other""#);
+    prioritized(&extender, &other);
+    assert_eq!(Arc::strong_count(&former), 1, "nobody asks for scores of these");
+    let asked = |known: &Changing| known.0.lock().unwrap().asked.load(Ordering::Relaxed);
+    prioritized(&extender, BY_NAME);
+    prioritized(&extender, &other);
+    assert_eq!(asked(&known), 2, "those of the table that there is are kept together");
 }
 
 #[test]
