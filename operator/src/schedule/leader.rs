@@ -83,6 +83,18 @@ enum AskError {
     Late,
 }
 
+impl AskError {
+    /// Whether the next question would wait in vain too. Of one that was refused only that question is known: whoever can
+    /// make a pod, or reach the port, can ask one that no replica answers.
+    fn is_silence(&self) -> bool {
+        match self {
+            Self::Authority(_) | Self::Silent(_) | Self::Broken(_) | Self::Late => true,
+            Self::Refused(status) => status.is_server_error(),
+            Self::Question(_) => false,
+        }
+    }
+}
+
 impl Leader {
     /// `at` is where another one that leads is; `authority` (PEM) has signed its certificate, which has `name`.
     pub fn new(
@@ -111,6 +123,13 @@ impl Leader {
             }
             Err(error) => {
                 self.counts.passed_on(false);
+                if !error.is_silence() {
+                    tracing::debug!(
+                        "the replica that leads, at {at}, did not take a question ({})",
+                        chain(&error)
+                    );
+                    return None;
+                }
                 *self.silent.lock().unwrap_or_else(PoisonError::into_inner) =
                     Some((at, Instant::now() + REST));
                 tracing::warn!(

@@ -153,6 +153,21 @@ async fn one_that_is_silent_is_waited_for_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_that_nobody_can_answer_makes_nobody_silent() {
+    let leading = leading(NAME).await;
+    let (_told, at) = watch::channel(Some(leading.at));
+    let (following, tally) = following(at, &leading.authority);
+    for _ in 0..3 {
+        let request = Request::post(PRIORITIZE).header("content-length", 1).body(Body::from("{")).unwrap();
+        assert_eq!(following.clone().router().oneshot(request).await.unwrap().status(), 400);
+        assert!(prefers(&following, false).await, "others' questions are passed on as before");
+    }
+    assert_eq!(tally.get(), (3, 3));
+    leading.stop.send_replace(true);
+    leading.ended.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_with_another_name_is_not_believed() {
     let foreign = leading("somebody.else.svc").await;
     let (_told, at) = watch::channel(Some(foreign.at));
