@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 
 use super::chunk_set::ChunkSet;
-use super::fact::{DatasetSpec, Demand, VersionFacts};
+use super::fact::{Change, DatasetSpec, Demand, VersionFacts};
 use super::hash::hash64;
 use super::units::{CHUNK, Chunks, Name, NodeId, Tier, Version, WorkloadId, chunks_in};
 
 /// Versions remembered: the one in use, the one before while readers of it end, and two for stores that
 /// change faster than that.
 pub(super) const MAX_VERSIONS: usize = 4;
+
+/// Runs of chunks that all sets of one node may be made of: half a MiB of them. An agent that floods takes
+/// no more than that.
+const MAX_NODE_SPANS: usize = 65_536;
 
 #[derive(Clone, Debug)]
 pub struct Dataset {
@@ -137,6 +141,42 @@ impl Held {
 }
 
 impl Presence {
+    /// Applies a change to what the node holds, whose runs are `node_spans` together; returns how many runs were left out.
+    pub(super) fn change(&mut self, change: &Change, end: u32, node_spans: &mut usize) -> u32 {
+        let at = self.held.iter().position(|h| h.version == change.version);
+        let at = at.unwrap_or_else(|| {
+            if self.held.len() < MAX_VERSIONS {
+                // Nearly always the only one; a vector's own growth would keep room for three more, 48 MiB on 5,000 nodes.
+                self.held.reserve_exact(1);
+                self.held.push(Held { version: change.version, ..Held::default() });
+            }
+            self.held.len() - 1
+        });
+        let Some(held) = self.held.get_mut(at).filter(|h| h.version == change.version) else {
+            return u32::try_from(change.added.len()).unwrap_or(u32::MAX);
+        };
+        let set: &mut ChunkSet = held.tier_mut(change.tier);
+        let before = set.spans();
+        let mut refused = 0;
+        for run in &change.removed {
+            refused += u32::from(!set.remove(run));
+        }
+        for run in &change.added {
+            let clipped: Chunks = run.start..run.end.min(end);
+            let fits = *node_spans + set.spans() < MAX_NODE_SPANS + before;
+            refused += u32::from(clipped.start >= clipped.end || clipped.end < run.end || !fits);
+            if fits && !set.insert(&clipped) {
+                refused += 1;
+            }
+        }
+        *node_spans = (*node_spans + set.spans()).saturating_sub(before);
+        if let Some(bytes) = change.partial {
+            *held.partial_mut(change.tier) = bytes;
+        }
+        self.held.retain(|h| !h.is_empty());
+        refused
+    }
+
     /// What is held of a version; of an unknown one, whatever there is most of.
     pub fn held(&self, version: Option<Version>) -> Option<&Held> {
         match version {

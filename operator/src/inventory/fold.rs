@@ -8,19 +8,18 @@ use std::collections::btree_map::Entry;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::chunk_set::ChunkSet;
-use super::dataset::{Dataset, Held, MAX_VERSIONS, Presence};
-use super::fact::{Applied, Change, DatasetReport, DatasetSpec, Fact, Fate, NodeFacts, Report, VersionFacts};
+use super::dataset::{Dataset, MAX_VERSIONS, Presence};
+use super::fact::{Applied, DatasetReport, DatasetSpec, Fact, Fate, NodeFacts, Report, VersionFacts};
 use super::node::{Node, Place, PodUse};
 use super::table::Table;
-use super::units::{Chunks, DatasetId, Millis, Name, NodeId, WorkloadId, chunks_in};
-
-/// Runs of chunks that all sets of one node may be made of: half a MiB of them. An agent that floods takes
-/// no more than that.
-const MAX_NODE_SPANS: usize = 65_536;
+use super::units::{DatasetId, Millis, Name, NodeId, WorkloadId, chunks_in};
 
 /// Datasets nobody has declared that one node may tell of, before those declared later are learned.
 const MAX_UNDECLARED: usize = 256;
+
+/// A node of which the API server says nothing and whose agent is away is forgotten after so long, when the next such one
+/// falls silent: its Node was deleted, the agent lived on a while, and nobody will say again that it is gone.
+pub(super) const MAX_STRANGE_MS: u64 = 600_000;
 
 /// Datasets that one pod may use, as far as this remembers.
 const MAX_POD_DATASETS: usize = 64;
@@ -176,9 +175,22 @@ impl Inventory {
             Some(node) if node.silent.is_none() => {
                 node.silent = Some(now);
                 node.revision = revision;
+                if node.facts.is_none() {
+                    self.forget_strangers(now);
+                }
                 Fate::Taken
             }
             _ => Fate::Known,
+        }
+    }
+
+    fn forget_strangers(&mut self, now: Millis) {
+        let long = |silent: Millis| now.0.saturating_sub(silent.0) > MAX_STRANGE_MS;
+        let strange = |node: &&Node| node.facts.is_none() && node.silent.is_some_and(long);
+        let nodes = self.nodes.iter().map(|(_, node)| node);
+        let gone: Vec<Name> = nodes.filter(strange).map(|node| node.name.clone()).collect();
+        for name in gone {
+            self.lose_node(&name);
         }
     }
 
@@ -328,7 +340,7 @@ impl Inventory {
         for change in changes {
             let size = dataset.versions.iter().find(|v| v.version == change.version).and_then(|v| v.bytes);
             let end = size.map_or(u32::MAX, chunks_in);
-            applied.refused += change_held(presence, &change, end, &mut node.spans);
+            applied.refused += presence.change(&change, end, &mut node.spans);
         }
         if presence.is_empty() {
             dataset.nodes.remove(&id);
@@ -461,40 +473,4 @@ impl Inventory {
             self.datasets.remove(id.0, &name);
         }
     }
-}
-
-/// Applies a change to what a node holds; returns how many runs were left out.
-fn change_held(presence: &mut Presence, change: &Change, end: u32, node_spans: &mut usize) -> u32 {
-    let at = presence.held.iter().position(|h| h.version == change.version);
-    let at = at.unwrap_or_else(|| {
-        if presence.held.len() < MAX_VERSIONS {
-            // Nearly always the only one; a vector's own growth would keep room for three more, 48 MiB on 5,000 nodes.
-            presence.held.reserve_exact(1);
-            presence.held.push(Held { version: change.version, ..Held::default() });
-        }
-        presence.held.len() - 1
-    });
-    let Some(held) = presence.held.get_mut(at).filter(|h| h.version == change.version) else {
-        return u32::try_from(change.added.len()).unwrap_or(u32::MAX);
-    };
-    let set: &mut ChunkSet = held.tier_mut(change.tier);
-    let before = set.spans();
-    let mut refused = 0;
-    for run in &change.removed {
-        refused += u32::from(!set.remove(run));
-    }
-    for run in &change.added {
-        let clipped: Chunks = run.start..run.end.min(end);
-        let fits = *node_spans + set.spans() < MAX_NODE_SPANS + before;
-        refused += u32::from(clipped.start >= clipped.end || clipped.end < run.end || !fits);
-        if fits && !set.insert(&clipped) {
-            refused += 1;
-        }
-    }
-    *node_spans = (*node_spans + set.spans()).saturating_sub(before);
-    if let Some(bytes) = change.partial {
-        *held.partial_mut(change.tier) = bytes;
-    }
-    presence.held.retain(|h| !h.is_empty());
-    refused
 }

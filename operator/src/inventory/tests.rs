@@ -1,5 +1,6 @@
 //! The inventory through its one way in, compared with what was put in.
 
+use super::fold::MAX_STRANGE_MS;
 use super::*;
 
 const GIB: u64 = 1 << 30;
@@ -304,6 +305,27 @@ fn a_silent_node_is_old_news_until_it_speaks() {
     inventory.apply(report("n1", 2, "x/d", Vec::new()), Millis(12));
     assert_eq!(inventory.node(id).unwrap().silent(), None);
     assert_eq!(inventory.node(id).unwrap().heard(), Some(Millis(12)));
+}
+
+#[test]
+fn an_agent_that_comes_again_after_its_node_was_deleted_is_not_kept_for_good() {
+    let mut inventory = fold(sample());
+    let before = inventory.counts();
+    let mut comes_again = |node: &str, at| {
+        inventory.apply(Fact::NodeGone { node: name(node) }, at);
+        inventory.apply(report(node, 1, "x/d", vec![change(Tier::Ram, &[], &[0..4])]), at);
+        inventory.apply(Fact::NodeSilent { node: name(node) }, at);
+        inventory.counts().0 - before.0
+    };
+    assert_eq!(comes_again("s0", Millis(1)), 1, "what it held is old news for a while");
+    for at in 1..100 {
+        assert!(comes_again(&format!("s{at}"), Millis(1 + at * MAX_STRANGE_MS / 2)) <= 3, "{at}");
+    }
+    assert_eq!(inventory.node_id("s96"), None);
+    assert!(
+        inventory.node_id("n1").is_some(),
+        "one that the API server knows stays, however long it is silent"
+    );
 }
 
 #[test]
