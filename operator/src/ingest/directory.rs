@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use operator_api::report::v1::{Binding, Source};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::inventory::Name;
 
-/// Datasets bound to one agent: more on one node's file systems are not told of.
+/// Folders of Datasets that one agent is told of. Each is told for each mount that shows it: a node whose pods mount a file
+/// system for themselves (FUSE) names it once for each of them, and one that lies can name it 256 times.
 pub const MOST_BINDINGS: usize = 4_096;
 
 /// One mount of a Dataset.
@@ -140,12 +141,13 @@ impl Directory {
         let mut bound = Bound::default();
         for source in sources {
             let here = known.folders.get(root(&source.source)).into_iter().flatten();
+            let mounted: FxHashSet<&[u8]> = source.folders.iter().map(Vec::as_slice).collect();
             for Placed { folder, source: normal, number, all } in here {
                 let Some(path) = below(normal, &source.source) else { continue };
-                if !is_mounted(source, &path) {
+                if !is_mounted(&mounted, path) {
                     continue;
                 }
-                if bound.names.len() >= MOST_BINDINGS && !bound.names.contains_key(number) {
+                if bound.bindings.len() >= MOST_BINDINGS {
                     bound.left_out += 1;
                     continue;
                 }
@@ -154,7 +156,7 @@ impl Directory {
                     dataset: *number,
                     name: folder.dataset.to_string(),
                     source: source.number,
-                    path: path.into_bytes(),
+                    path: path.as_bytes().to_vec(),
                     prefix: folder.prefix.trim_matches('/').as_bytes().to_vec(),
                     folders: *all,
                 });
@@ -204,20 +206,19 @@ fn root(source: &str) -> &str {
     }
 }
 
-/// Whether a node that has mounted these folders of a source sees all of this one.
-fn is_mounted(source: &Source, path: &str) -> bool {
-    let shows = |folder: &Vec<u8>| {
-        let rest = path.as_bytes().strip_prefix(folder.as_slice());
-        rest.is_some_and(|rest| folder.is_empty() || rest.is_empty() || rest.starts_with(b"/"))
-    };
-    source.folders.is_empty() || source.folders.iter().any(shows)
+/// Whether a node that has mounted these folders of a source sees all of this one. Asked for each Dataset of each source: it
+/// looks at the folders above this one, not at all that are mounted.
+fn is_mounted(mounted: &FxHashSet<&[u8]>, path: &str) -> bool {
+    let shows = |folder: &str| mounted.contains(folder.as_bytes());
+    let mut above = path.match_indices('/').filter_map(|(end, _)| path.get(..end));
+    mounted.is_empty() || shows("") || shows(path) || above.any(shows)
 }
 
 /// The folder of `dataset` below the mounted `source`, where it lies there.
-fn below(dataset: &str, source: &str) -> Option<String> {
+fn below<'a>(dataset: &'a str, source: &str) -> Option<&'a str> {
     let rest = dataset.strip_prefix(source.trim_end_matches('/'))?;
     let inner = rest.strip_prefix('/').or((rest.is_empty()).then_some(""))?;
-    Some(inner.trim_matches('/').to_owned())
+    Some(inner.trim_matches('/'))
 }
 
 #[cfg(test)]
@@ -292,6 +293,18 @@ mod tests {
         assert_eq!(bind(&["pvc-3"]), Vec::<String>::new());
         assert_eq!(bind(&[]).len(), 5);
         assert_eq!(bind(&[""]).len(), 5);
+    }
+
+    #[test]
+    fn a_source_that_is_named_again_and_again_is_told_of_as_far_as_there_is_room() {
+        let directory = Directory::default();
+        directory.set((0..64).map(|n| folder(&format!("a/{n:02}"), &format!("nas:/export/{n:02}"), "")));
+        let sources: Vec<Source> = (0..256).map(|number| source(number, "nas:/export")).collect();
+        let (bound, _) = directory.bind(&sources);
+        assert_eq!((bound.bindings.len(), bound.names.len()), (MOST_BINDINGS, 64));
+        assert_eq!(bound.left_out, 256 * 64 - MOST_BINDINGS);
+        let (bound, _) = directory.bind(&sources[..64]);
+        assert_eq!((bound.bindings.len(), bound.left_out), (64 * 64, 0), "each pod may mount it for itself");
     }
 
     #[test]

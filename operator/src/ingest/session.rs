@@ -17,7 +17,7 @@ use crate::inventory::{Fact, Fate, Name};
 use super::check::{facts, firsts, ranges};
 use super::counts::Tally;
 use super::desk::Due;
-use super::directory::Bound;
+use super::directory::{Bound, MOST_BINDINGS};
 use super::hub::{Hub, Seat, lock};
 use super::profiles::Pattern;
 use super::work::{MOST_IN_HAND, Progress};
@@ -267,7 +267,12 @@ impl Session {
         let Bound { bindings, names, left_out } = bound;
         self.bound_at = revision;
         if left_out > 0 {
-            tracing::warn!("node {} has {left_out} more Dataset folders than an agent is told of", self.node);
+            tracing::warn!(
+                "the file systems that the agent of node {} names have {left_out} more folders of Datasets than the \
+                 {MOST_BINDINGS} that an agent is told of: of those it reports nothing, and nothing is brought in there; \
+                 look at what is mounted on the node",
+                self.node
+            );
         }
         let hash = Some(self.random.hash_one(&bindings));
         if self.told == hash {
