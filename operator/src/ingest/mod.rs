@@ -15,6 +15,8 @@ pub mod work;
 
 pub mod desk;
 
+mod patterns;
+
 mod profiles;
 
 mod check;

@@ -1,4 +1,4 @@
-//! What agents have learned, for the next replica on any node; and how workloads read, for people.
+//! What agents have learned, for the next replica on any node; beside it how workloads read ([`Patterns`]).
 //!
 //! Bounded by bytes: of what the node that told most has told, the profile that came longest ago goes first, so that
 //! an agent that tells without end pushes out its own. Whoever writes AccessProfiles takes what changed and puts back
@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::patterns::{Pattern, Patterns};
 use crate::inventory::{First, Name};
 
 /// One profile: fits a message, and an object in etcd several times over.
@@ -14,15 +15,11 @@ pub const LARGEST: usize = 96 << 10;
 /// All of them: some hundreds of a usual size are a few MiB.
 const MOST_BYTES: usize = 32 << 20;
 
-/// Patterns remembered, one for each Dataset and workload.
-const MOST_PATTERNS: usize = 4_096;
-
 /// Datasets on one source of which a profile says something; of what was kept in the cluster fewer, so that agents' word has room.
 const MOST_FIRSTS: usize = 16;
 const MOST_KEPT_FIRSTS: usize = 8;
 
 const LONGEST_KEY: usize = 512;
-const LONGEST_PATTERN: usize = 128;
 
 /// (workload, source).
 type Key = (Box<str>, Box<str>);
@@ -64,15 +61,7 @@ pub struct Profiles {
     shares: BTreeMap<Option<Name>, Share>,
     bytes: usize,
     revision: u64,
-    patterns: BTreeMap<(Name, Box<str>), Pattern>,
-}
-
-/// How a workload reads a Dataset.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern {
-    pub words: Box<str>,
-    /// Share of its bytes that were in memory in time, in thousandths.
-    pub covered_permille: u32,
+    patterns: Patterns,
 }
 
 impl Profiles {
@@ -220,26 +209,21 @@ impl Profiles {
         told.map(|(age, key, known)| (&*key.0, &*key.1, known.bytes.as_slice(), *age))
     }
 
-    pub fn pattern(&mut self, dataset: Name, workload: &str, pattern: Pattern) {
-        if workload.len() > LONGEST_KEY || pattern.words.len() > LONGEST_PATTERN {
-            return;
-        }
-        let key = (dataset, Box::from(workload));
-        if self.patterns.len() < MOST_PATTERNS || self.patterns.contains_key(&key) {
-            self.patterns.insert(key, pattern);
+    /// A node tells how a workload reads a Dataset.
+    pub fn pattern(&mut self, teller: &Name, dataset: Name, workload: &str, pattern: Pattern) {
+        if workload.len() <= LONGEST_KEY {
+            self.patterns.put(teller, dataset, workload, pattern);
         }
     }
 
     /// How workloads read a Dataset.
     pub fn patterns(&self, dataset: &str) -> impl Iterator<Item = (&str, &Pattern)> {
-        let from = (Name::from(dataset), Box::from(""));
-        let here = self.patterns.range(from..).take_while(move |((name, _), _)| **name == *dataset);
-        here.map(|((_, workload), pattern)| (&**workload, pattern)).collect::<Vec<_>>().into_iter()
+        self.patterns.of(dataset)
     }
 
     /// The Dataset is gone.
     pub fn forget(&mut self, dataset: &str) {
-        self.patterns.retain(|(name, _), _| **name != *dataset);
+        self.patterns.forget(dataset);
         let named = self.known.iter().filter(|(_, known)| known.first.contains_key(dataset));
         let named: Vec<Key> = named.map(|(key, _)| key.clone()).collect();
         for key in named {

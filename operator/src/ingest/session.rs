@@ -19,7 +19,7 @@ use super::counts::Tally;
 use super::desk::Due;
 use super::directory::{Bound, MOST_BINDINGS};
 use super::hub::{Hub, Seat, lock};
-use super::profiles::Pattern;
+use super::patterns::Pattern;
 use super::work::{MOST_IN_HAND, Progress};
 
 /// The versions of the protocol that this operator speaks.
@@ -349,7 +349,7 @@ impl Session {
                     let wire::Pattern { dataset: _, workload, pattern, covered_permille } = pattern;
                     let pattern =
                         Pattern { words: pattern.into(), covered_permille: covered_permille.min(1_000) };
-                    profiles.pattern(dataset, &workload, pattern);
+                    profiles.pattern(&self.node, dataset, &workload, pattern);
                 }
             });
         }
