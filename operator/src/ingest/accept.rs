@@ -1,9 +1,10 @@
 //! Letting connections in: TCP, then TLS, each bounded in number and time.
 //!
 //! Handshakes cost processor time, and connections memory, before anybody has shown who they are. So few
-//! handshakes run at once, those of one address fewer, and who has no certificate gets a short visit.
+//! handshakes run at once, those of one address fewer. Who has shaken hands gets one of the [`Places`].
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,8 +13,8 @@ use std::time::{Duration, SystemTime};
 use rustls::HandshakeKind;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
@@ -23,6 +24,7 @@ use crate::entrance::Entrance;
 
 use super::counts::Tally;
 use super::hub::Hub;
+use super::places::{Places, Stay};
 use super::service::Connection;
 
 /// Handshakes at once: more than two cores can work on, so that those who wait for a slow network do not hold
@@ -36,18 +38,12 @@ const FROM_ONE: usize = 128;
 /// A handshake takes milliseconds, on a bad network a second.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Connections without a certificate at once, and how long one may stay: enrolling takes under a second.
-const VISITORS: usize = 256;
-const VISIT: Duration = Duration::from_secs(30);
-
-/// A connection with its places.
+/// A connection with its place.
 #[derive(Debug)]
 pub struct Admitted {
     io: TlsStream<TcpStream>,
     connection: Connection,
-    _place: OwnedSemaphorePermit,
-    /// Ends a visitor's stay.
-    visit: Option<Pin<Box<Sleep>>>,
+    stay: Stay,
 }
 
 /// Takes connections until `stop`, or until nobody reads them any more.
@@ -58,12 +54,7 @@ pub async fn run(
     admitted: mpsc::Sender<io::Result<Admitted>>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let door = Arc::new(Door {
-        places: Arc::new(Semaphore::new(hub.limits.connections)),
-        visitors: Arc::new(Semaphore::new(VISITORS)),
-        hub,
-        serving,
-    });
+    let door = Arc::new(Door { places: Places::new(hub.limits.connections), hub, serving });
     let shares = Entrance::new_but_for_loopback("agents'", HANDSHAKES, FROM_ONE);
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
@@ -92,7 +83,7 @@ pub async fn run(
         };
         let (door, admitted) = (door.clone(), admitted.clone());
         tokio::spawn(async move {
-            let shaken = timeout(PATIENCE, door.shake(tcp)).await;
+            let shaken = timeout(PATIENCE, door.shake(tcp, from)).await;
             drop((share, place));
             match shaken {
                 Ok(Some(connection)) => {
@@ -107,14 +98,13 @@ pub async fn run(
 }
 
 struct Door {
-    places: Arc<Semaphore>,
-    visitors: Arc<Semaphore>,
+    places: Places,
     hub: Arc<Hub>,
     serving: Serving,
 }
 
 impl Door {
-    async fn shake(&self, tcp: TcpStream) -> Option<Admitted> {
+    async fn shake(&self, tcp: TcpStream, from: IpAddr) -> Option<Admitted> {
         let failed = |error: &dyn std::fmt::Display| {
             self.hub.counts.add(Tally::HandshakesFailed, 1);
             tracing::debug!("a handshake failed: {error}");
@@ -138,16 +128,14 @@ impl Door {
                 return None;
             }
         };
-        let places = if peer.is_some() { &self.places } else { &self.visitors };
-        let Ok(place) = places.clone().try_acquire_owned() else {
+        let Some(stay) = self.places.take(peer.as_ref().map(|peer| &peer.node), from) else {
             self.hub.counts.add(Tally::ConnectionsRefused, 1);
             return None;
         };
         let resumed = io.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
         self.hub.counts.add(Tally::Connections, 1);
         self.hub.counts.add(Tally::ConnectionsResumed, u64::from(resumed));
-        let visit = peer.is_none().then(|| Box::pin(sleep(VISIT)));
-        Some(Admitted { io, connection: Connection { peer }, _place: place, visit })
+        Some(Admitted { io, connection: Connection { peer }, stay })
     }
 }
 
@@ -158,23 +146,30 @@ impl Connected for Admitted {
     }
 }
 
+impl Admitted {
+    fn stays(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.stay.poll_over(cx) {
+            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
+            Poll::Pending => Ok(()),
+        }
+    }
+}
+
 impl AsyncRead for Admitted {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(visit) = &mut self.visit
-            && visit.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
+        self.stays(cx)?;
         Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Admitted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        // Who takes nothing is not read from, and ends all the same.
+        self.stays(cx)?;
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
 

@@ -27,6 +27,8 @@ mod session;
 
 mod service;
 
+mod places;
+
 mod accept;
 
 mod server;
