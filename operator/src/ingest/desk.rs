@@ -8,15 +8,19 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::inventory::{CHUNK, Name};
+use crate::inventory::{CHUNK, Millis, Name};
 
-use super::work::{LONGEST_ID, MOST_IN_HAND, Progress, State, Wish, Work};
+use super::work::{FOR_PODS, LONGEST_ID, MOST_IN_HAND, Progress, State, Wish, Work};
 
 /// Wishes for one node that have not ended.
 const OPEN: usize = 4_096;
 
 /// Ended ones that nobody has asked about yet; the oldest go first.
 const ENDED: usize = 1_024;
+
+/// What was asked of a node that is gone is remembered until nobody has asked about it for so long: a DataLoad does at
+/// each look, some seconds apart, and would otherwise ask the node again, and wait for it.
+const GONE_MS: u64 = 600_000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -49,8 +53,13 @@ pub enum DeskError {
 
 #[derive(Debug)]
 struct Entry {
-    /// None where only the agent's word is known, and where it is not wanted any more.
+    /// None where only the agent's word is known, where it is not wanted any more, and where it has ended for good: its runs
+    /// of chunks are the largest part of it.
     wish: Option<Arc<Wish>>,
+    /// Somebody here wants it, or has wanted it until its end.
+    asked: bool,
+    /// Since the node is gone, or since that was looked at.
+    asked_lately: bool,
     standing: Standing,
     /// The agent is to be told that it is not wanted.
     withdrawn: bool,
@@ -66,6 +75,8 @@ struct Orders {
     /// In the order of their end; some may be gone.
     ended: VecDeque<Box<str>>,
     open: usize,
+    /// When the node went, or was looked at after that.
+    gone: Option<Millis>,
 }
 
 /// What an agent is to be told.
@@ -90,7 +101,10 @@ impl Desk {
         let orders = self.nodes.entry(wish.node.clone()).or_default();
         if let Some(entry) = orders.entries.get_mut(&wish.id) {
             let standing = entry.standing.clone();
-            entry.wish.get_or_insert_with(|| Arc::new(wish));
+            if entry.wish.is_none() && entry.may_begin_again(&wish) {
+                entry.wish = Some(Arc::new(wish));
+            }
+            (entry.asked, entry.asked_lately) = (true, true);
             (entry.withdrawn, entry.dismissed) = (false, false);
             return Ok(Placed::Known(standing));
         }
@@ -99,7 +113,8 @@ impl Desk {
         }
         orders.open += 1;
         let id = wish.id.clone();
-        let entry = Entry { wish: Some(Arc::new(wish)), ..Entry::new(Standing::Waiting, self.turn) };
+        let (wish, asked) = (Some(Arc::new(wish)), true);
+        let entry = Entry { wish, asked, asked_lately: true, ..Entry::new(Standing::Waiting, self.turn) };
         orders.entries.insert(id, entry);
         Ok(Placed::New)
     }
@@ -110,7 +125,7 @@ impl Desk {
         let Some(orders) = self.nodes.get_mut(node) else { return };
         let dropped = || Progress { state: State::Dropped, ..Progress::default() };
         if let Some(entry) = orders.entries.get_mut(id) {
-            (entry.wish, entry.dismissed) = (None, true);
+            (entry.wish, entry.asked, entry.dismissed) = (None, false, true);
             match entry.standing {
                 Standing::Waiting => orders.end(id, dropped()),
                 Standing::Sent | Standing::Going(_) => entry.withdrawn = true,
@@ -181,7 +196,7 @@ impl Desk {
             let unasked = orders
                 .entries
                 .iter()
-                .filter(|(id, entry)| entry.wish.is_none() && !entry.dismissed && id.starts_with(prefix));
+                .filter(|(id, entry)| !entry.asked && !entry.dismissed && id.starts_with(prefix));
             unasked.map(|(id, entry)| (node.clone(), id.clone(), entry.standing.clone()))
         });
         all.collect()
@@ -202,9 +217,14 @@ impl Desk {
         }
     }
 
-    /// The node is no more: whatever was open for it is dropped.
-    pub fn lose(&mut self, node: &str) {
+    /// The node is no more: whatever was open for it is dropped, and remembered for who asked for it; of nodes that went
+    /// before what nobody asks about any more is forgotten.
+    pub fn lose(&mut self, node: &str, now: Millis) {
+        self.nodes.retain(|_, orders| orders.remains(now));
         if let Some(orders) = self.nodes.get_mut(node) {
+            orders.gone = Some(now);
+            orders.entries.values_mut().for_each(|entry| entry.asked_lately = false);
+            orders.entries.retain(|_, entry| entry.asked || !matches!(entry.standing, Standing::Ended(_)));
             let open = orders.entries.iter().filter(|(_, e)| !matches!(e.standing, Standing::Ended(_)));
             let open: Vec<Box<str>> = open.map(|(id, _)| id.clone()).collect();
             for id in open {
@@ -222,11 +242,17 @@ impl Desk {
         // An agent with more than it may name has not said that the rest is lost.
         let all = in_hand.len() < MOST_IN_HAND;
         if let Some(orders) = self.nodes.get_mut(node) {
+            orders.gone = None;
             orders.lost(|id| !held.contains(id), all);
         }
         let count = in_hand.len();
         for (id, progress) in in_hand {
             self.turn += 1;
+            // Should it be asked for again the agent answers with what it knows; a thousand nodes remember a million of them.
+            let known = || self.nodes.get(node).is_some_and(|orders| orders.entries.contains_key(&id));
+            if progress.state.is_end() && id.starts_with(FOR_PODS) && !known() {
+                continue;
+            }
             let orders = self.nodes.entry(node.clone()).or_default();
             if let Some(entry) = orders.entries.get_mut(&id) {
                 entry.dismissed = entry.withdrawn;
@@ -275,7 +301,13 @@ impl Desk {
 
 impl Entry {
     fn new(standing: Standing, turn: u64) -> Self {
-        Self { wish: None, standing, withdrawn: false, dismissed: false, turn }
+        let (asked, asked_lately) = (false, false);
+        Self { wish: None, asked, asked_lately, standing, withdrawn: false, dismissed: false, turn }
+    }
+
+    /// Whether it may have to be told again: a pin that has ended goes on at its agent, and with the agent's next life.
+    fn may_begin_again(&self, wish: &Wish) -> bool {
+        !matches!(self.standing, Standing::Ended(_)) || matches!(wish.work, Work::Pin(..))
     }
 
     fn is_held_pin(&self) -> bool {
@@ -305,6 +337,18 @@ impl Orders {
             let detail = "its agent has begun anew and does not know it".into();
             self.end(&id, Progress { state: State::Dropped, detail, ..Progress::default() });
         }
+    }
+
+    /// Whether there is anything left to remember; of a node that is gone what was asked about lately.
+    fn remains(&mut self, now: Millis) -> bool {
+        if self.gone.is_some_and(|gone| now.0.saturating_sub(gone.0) >= GONE_MS) {
+            self.gone = Some(now);
+            self.entries.retain(|_, entry| std::mem::take(&mut entry.asked_lately));
+            self.ended.retain(|id| self.entries.contains_key(id));
+            let open = self.entries.values().filter(|entry| !matches!(entry.standing, Standing::Ended(_)));
+            self.open = open.count();
+        }
+        self.gone.is_none() || !self.entries.is_empty()
     }
 
     fn note(&mut self, id: Box<str>, progress: Progress, turn: u64) {
@@ -344,6 +388,9 @@ impl Orders {
             return;
         }
         entry.standing = Standing::Ended(progress);
+        if entry.wish.as_ref().is_some_and(|wish| !entry.may_begin_again(wish)) {
+            entry.wish = None;
+        }
         self.open = self.open.saturating_sub(1);
         self.line_up(id);
     }

@@ -292,7 +292,7 @@ impl Hub {
     /// A node is no more. Its agent may live on, where only the Node object was deleted and kubelet makes it again:
     /// its stream is ended, so that it comes back and is known anew.
     pub fn lose(&self, node: &str) {
-        self.desk().lose(node);
+        self.desk().lose(node, self.now());
         let Some((name, seat)) = lock(&self.seats).remove_entry(node) else { return };
         lock(&seat.state).stream = 0;
         self.mounts(&name, &seat, 0, Vec::new());

@@ -40,4 +40,4 @@ pub use hub::{Hub, SharedInventory};
 pub use limits::Limits;
 pub use profiles::{Profiles, Whose};
 pub use server::{IngestError, Listening, bind};
-pub use work::{Extent, Progress, State, Wish, Work};
+pub use work::{Extent, FOR_PODS, Progress, State, Wish, Work};

@@ -12,6 +12,9 @@ pub const LONGEST_ID: usize = 128;
 pub const MOST_IN_HAND: usize = 1_024;
 const LONGEST_REASON: usize = 512;
 
+/// How the identities begin of what is begun for a pod that has got its node. Nobody asks how it ended.
+pub const FOR_PODS: &str = "bound/";
+
 /// One thing for one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {

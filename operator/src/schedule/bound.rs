@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::pod::{Pod, Spec};
 use super::reach::{DatasetName, View};
 use super::workload;
+use crate::ingest::FOR_PODS;
 use crate::inventory::{Chunks, Fact, Name, Version};
 
 /// What the watch asks the API server for.
@@ -156,5 +157,5 @@ impl Bound {
 
 /// How the identities begin of what is begun for a pod.
 fn begun_for(uid: &str) -> String {
-    format!("bound/{uid}/")
+    format!("{FOR_PODS}{uid}/")
 }

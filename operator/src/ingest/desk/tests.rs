@@ -295,3 +295,66 @@ fn what_awaits_a_mount_waits_for_that_and_for_nothing_else() {
     assert!(desk.call_off("n1", "bound/q/"));
     assert!(due(&mut desk, true).is_empty());
 }
+
+#[test]
+fn of_what_has_ended_no_chunks_are_kept_but_of_pins() {
+    let mut desk = Desk::default();
+    let n1 = Name::from("n1");
+    for _ in 0..2 {
+        for wish in [wish("fetch", 0), pin("pin")] {
+            desk.instruct(wish).unwrap();
+        }
+        sent(&mut desk);
+        for id in ["fetch", "pin"] {
+            desk.progress(&n1, id.into(), progress(State::Partly));
+        }
+        let kept = |id: &str| desk.nodes["n1"].entries[id].wish.is_some();
+        assert!(!kept("fetch") && kept("pin"), "a pin may come to be held yet");
+        assert!(desk.unasked("").is_empty(), "it was asked for all the same");
+    }
+    desk.withdraw("n1", "pin");
+    assert!(desk.nodes["n1"].entries["pin"].wish.is_none());
+}
+
+#[test]
+fn of_a_node_that_is_gone_is_remembered_what_somebody_asks_about() {
+    let mut desk = Desk::default();
+    let n1 = Name::from("n1");
+    desk.attach(&n1, hand(&["strange"], State::Done));
+    for id in ["ended", "open", "loading"] {
+        desk.instruct(wish(id, 0)).unwrap();
+    }
+    desk.progress(&n1, "ended".into(), progress(State::Done));
+    desk.lose("n1", Millis(1));
+    assert_eq!((desk.standing("n1", "strange"), desk.open()), (None, 0));
+    assert!(matches!(desk.standing("n1", "open"), Some(Standing::Ended(end)) if end.state == State::Failed));
+    let asks = |desk: &mut Desk, at| {
+        let known = desk.instruct(wish("loading", 0)).unwrap();
+        assert!(matches!(known, Placed::Known(Standing::Ended(_))), "{known:?}");
+        desk.lose("another", Millis(at));
+        desk.nodes["n1"].entries.len()
+    };
+    assert_eq!(asks(&mut desk, GONE_MS), 3, "not yet");
+    assert_eq!(asks(&mut desk, 1 + GONE_MS), 1);
+    assert_eq!(asks(&mut desk, 1 + 2 * GONE_MS), 1);
+    assert_eq!(desk.nodes["n1"].ended.len(), 1);
+    desk.lose("another", Millis(1 + 3 * GONE_MS));
+    assert!(desk.nodes.is_empty());
+    // Of one that has come again nothing is forgotten.
+    desk.instruct(wish("a", 0)).unwrap();
+    desk.lose("n1", Millis(0));
+    desk.attach(&n1, hand(&["a"], State::Running));
+    desk.lose("another", Millis(GONE_MS));
+    assert!(desk.standing("n1", "a").is_some());
+}
+
+#[test]
+fn how_pods_beginnings_ended_is_not_learned_from_agents() {
+    let mut desk = Desk::default();
+    desk.instruct(wish("bound/p/1", 0)).unwrap();
+    desk.attach(&"n1".into(), hand(&["bound/p/1", "bound/p/2", "load/u/1"], State::Done));
+    desk.attach(&"n1".into(), hand(&["bound/p/1", "bound/p/3"], State::Running));
+    let there = |id: &str| desk.standing("n1", id).is_some();
+    assert!(there("bound/p/1") && there("load/u/1") && there("bound/p/3") && !there("bound/p/2"));
+    assert!(sent(&mut desk).is_empty(), "nothing is sent twice");
+}
