@@ -164,12 +164,16 @@ impl Speaker {
     }
 
     pub fn bind(&mut self, numbers: impl IntoIterator<Item = (Arc<str>, u32)>) {
-        self.numbers = numbers.into_iter().collect();
+        let former = std::mem::replace(&mut self.numbers, numbers.into_iter().collect());
         self.bound = true;
         let Self { numbers, told, ledger, .. } = self;
-        ledger.forget_unbound(|dataset| numbers.contains_key(dataset));
-        told.demand.retain(|dataset, _| numbers.contains_key(dataset));
-        told.patterns.retain(|(dataset, _), _| numbers.contains_key(dataset));
+        // One that was deleted and made again has the same name and another number: of that one nothing was told.
+        let same =
+            |dataset: &str| numbers.get(dataset).is_some_and(|number| former.get(dataset) == Some(number));
+        ledger.forget_unbound(same);
+        told.demand.retain(|dataset, _| same(dataset));
+        told.versions.retain(|dataset, _| same(dataset));
+        told.patterns.retain(|(dataset, _), _| same(dataset));
     }
 
     pub fn interval(&self) -> std::time::Duration {
@@ -324,6 +328,33 @@ mod tests {
         let hello = told(in_hand(1_024, long, ""));
         assert!(hello.encoded_len() < 120 << 10 && hello.in_hand.len() > 800, "{}", hello.encoded_len());
         assert_eq!(hello.in_hand[800].id, long(800), "the last are left out");
+    }
+
+    #[test]
+    fn a_dataset_that_is_made_again_is_told_of_anew() {
+        let mut speaker = Speaker::new("n", 1);
+        let welcome = wire::Welcome { version: 1, ..wire::Welcome::default() };
+        speaker.welcome(&wire::Down { kind: Some(wire::down::Kind::Welcome(welcome)) }).unwrap();
+        let [made_again, stays] = ["a/again", "a/stays"].map(Arc::<str>::from);
+        for name in [&made_again, &stays] {
+            speaker.facts.versions.insert(name.clone(), Version { version: 7, ..Version::default() });
+            speaker.facts.demand.insert(name.clone(), Demand { readers: 1, ..Demand::default() });
+            let key = Key { dataset: name.clone(), version: 7, tier: Tier::PageCache };
+            speaker.ledger.change(&key, |held| held.whole.insert(0, 4));
+        }
+        let mut told = |numbers: [u32; 2]| {
+            speaker.bind([made_again.clone(), stays.clone()].into_iter().zip(numbers));
+            let report = speaker.report()?;
+            speaker.acked(report.sequence);
+            let versions: Vec<u32> = report.versions.iter().map(|part| part.dataset).collect();
+            let (demand, residency) = (&report.demand, &report.residency);
+            assert!(demand.iter().map(|part| part.dataset).eq(versions.iter().copied()), "{demand:?}");
+            assert!(residency.iter().map(|part| part.dataset).eq(versions.iter().copied()), "{residency:?}");
+            Some(versions)
+        };
+        assert_eq!(told([1, 2]), Some(vec![1, 2]));
+        assert_eq!(told([1, 2]), None, "nothing is new");
+        assert_eq!(told([3, 2]), Some(vec![3]));
     }
 
     #[test]
