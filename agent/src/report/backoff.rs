@@ -24,8 +24,15 @@ impl Backoff {
         whole / 2 + (whole / 2).mul_f64(share)
     }
 
-    pub fn succeeded(&mut self) {
-        self.failures = 0;
+    /// A conversation has ended: whether it lasted long enough to begin the next one at once. At its first word nobody
+    /// knows: one that is ended each time for what it says would be begun five times a second, by all nodes together. One
+    /// that lasts for the longest wait comes again no more often than who waits for that.
+    pub fn talked(&mut self, lasted: Duration) -> bool {
+        let settled = lasted >= LONGEST;
+        if settled {
+            self.failures = 0;
+        }
+        settled
     }
 }
 
@@ -42,7 +49,9 @@ mod tests {
         for _ in 0..100 {
             assert_eq!(backoff.next(0), LONGEST / 2);
         }
-        backoff.succeeded();
+        assert!(!backoff.talked(LONGEST / 2));
+        assert_eq!(backoff.next(0), LONGEST / 2, "it was ended at once");
+        assert!(backoff.talked(LONGEST));
         assert_eq!(backoff.next(0), FIRST / 2);
     }
 }

@@ -166,12 +166,15 @@ impl Reporter {
             Err(ended) => return ended,
         };
         tracing::info!("reporting to the operator at {}", self.config.address);
-        backoff.succeeded();
-        said.clear();
-        match self.talk(&mut stream, stop).await {
+        let began = Instant::now();
+        let ended = match self.talk(&mut stream, stop).await {
             Ok(never) => match never {},
             Err(ended) => ended,
+        };
+        if backoff.talked(began.elapsed()) {
+            said.clear();
         }
+        ended
     }
 
     async fn open(&mut self) -> Result<Stream, Ended> {
