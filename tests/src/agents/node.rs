@@ -46,10 +46,11 @@ impl Node {
         let mut backoff = Backoff::default();
         loop {
             let mut welcomed = false;
+            let began = Tick::now();
             let error = self.converse(&mut welcomed, &mut census).await.err();
             if welcomed {
                 self.shared.connected.fetch_sub(1, Relaxed);
-                backoff.succeeded();
+                backoff.talked(began.elapsed());
             } else {
                 self.shared.failures.fetch_add(1, Relaxed);
             }

@@ -126,8 +126,9 @@ impl Node {
     async fn run(mut self) {
         let mut backoff = Backoff::default();
         loop {
+            let began = Instant::now();
             match self.converse().await {
-                Ok(()) => backoff.succeeded(),
+                Ok(()) => _ = backoff.talked(began.elapsed()),
                 // Until the operator leads and listens; what is wrong for good fails the test by its silence.
                 Err(error) => eprintln!("simulated agent {}: {error}", self.spec.name),
             }
