@@ -150,8 +150,9 @@ fn no_table_of_nodes_is_held_that_is_another_one_by_now() {
     prioritized(&extender, &other);
     assert_eq!(Arc::strong_count(&former), 1, "nobody asks for scores of these");
     let asked = |known: &Changing| known.0.lock().unwrap().asked.load(Ordering::Relaxed);
-    prioritized(&extender, BY_NAME);
-    prioritized(&extender, &other);
+    let scores = prioritized(&extender, BY_NAME);
+    assert_eq!(scores.as_array().unwrap().len(), 3, "{scores}");
+    assert_eq!([prioritized(&extender, BY_NAME), prioritized(&extender, &other)], [scores.clone(), scores]);
     assert_eq!(asked(&known), 2, "those of the table that there is are kept together");
 }
 
