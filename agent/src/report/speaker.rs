@@ -225,6 +225,15 @@ impl Speaker {
                 report.demand.push(part);
             }
         }
+        // What is not said any more is over: the operator goes by the last word.
+        told.demand.retain(|dataset, _| {
+            let over = number(dataset).filter(|_| !facts.demand.contains_key(dataset));
+            let Some(dataset) = over else { return true };
+            let part = wire::Demand { dataset, ..wire::Demand::default() };
+            let fits = room.takes(&part);
+            report.demand.extend(fits.then_some(part));
+            !fits
+        });
         let ranges = (limits.ranges as usize).min(room.bytes / 2 / RANGE);
         let entries = room.entries.min((room.bytes - ranges * RANGE) / RESIDENCY);
         report.residency = ledger.take(entries, ranges, number);
@@ -355,6 +364,14 @@ mod tests {
         assert_eq!(told([1, 2]), Some(vec![1, 2]));
         assert_eq!(told([1, 2]), None, "nothing is new");
         assert_eq!(told([3, 2]), Some(vec![3]));
+        speaker.facts.demand.remove(&stays);
+        let over = speaker.report().unwrap();
+        assert_eq!(
+            over.demand,
+            [wire::Demand { dataset: 2, ..wire::Demand::default() }],
+            "nobody reads any more"
+        );
+        assert!(speaker.report().is_none(), "said once");
     }
 
     #[test]
