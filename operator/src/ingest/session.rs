@@ -316,7 +316,7 @@ impl Session {
         counts.add(Tally::VersionsRefused, facts.too_large.len() as u64);
         for dataset in facts.too_large {
             tracing::warn!(
-                "the agent of node {} finds more than an exbibyte in the Dataset {dataset}: that version is left out, and                  nothing is placed by it; look for files of a size that cannot be",
+                "the agent of node {} finds more than an exbibyte in the Dataset {dataset}: that version is left out, and nothing is placed by it; look for files of a size that cannot be",
                 self.node
             );
         }
