@@ -56,20 +56,25 @@ impl Core {
         }
         let size = file.size;
         let mut pages = pages.start..pages.end.min(pages_of(size).max(pages.start));
-        // What was walked over may begin before what is told, see `head_of`.
+        let each = (pages.end - pages.start).div_ceil(u64::from(count.max(1)));
+        // What was read, and what was walked over, may begin before what is told.
         let mut walked = pages.clone();
-        if matches!(via, Via::Read | Via::Fault)
-            && let Some(head) =
-                self.active.get(&id).and_then(|active| active.streams.head_of(reader, pages.start))
-            && file
-                .residency
-                .as_ref()
-                .is_some_and(|residency| residency.gaps(&(head..pages.start)).is_empty())
+        if let Some(streams) = self.active.get(&id).map(|active| &active.streams)
+            && let Some(residency) = &file.residency
         {
-            walked.start = head;
-            if via == Via::Read {
-                pages.start = head;
-            }
+            let there = |from: &u64| residency.gaps(&(*from..pages.start)).is_empty();
+            let head = match via {
+                Via::Read => streams.head_of(reader, &pages, count).filter(there),
+                Via::Fault | Via::Mapped | Via::Direct => None,
+            };
+            let from = match via {
+                Via::Read | Via::Fault => {
+                    streams.walk_to(reader, pages.start, via == Via::Fault).filter(there)
+                }
+                Via::Mapped | Via::Direct => None,
+            };
+            walked.start = head.or(from).unwrap_or(pages.start);
+            pages.start = head.unwrap_or(pages.start);
         }
         let found = match via {
             Via::Read | Via::Fault => file.residency.get_or_insert_default().read(&pages),
@@ -151,7 +156,7 @@ impl Core {
             self.happen(Happening::Read { file: key, mount, path, tgid: reader.tgid, pages, count, covered });
         }
         if via != Via::Direct && !pages.is_empty() {
-            self.follow(id, workload, mount, reader, &walked, via, now);
+            self.follow(id, workload, mount, reader, &walked, each, via, now);
             if pages.end >= pages_of(size) {
                 self.reach_end(workload, mount, id, reader.tid);
             }
@@ -191,6 +196,7 @@ impl Core {
         mount: MountId,
         reader: Reader,
         pages: &Pages,
+        each: u64,
         via: Via,
         now: Nanos,
     ) {
@@ -227,7 +233,7 @@ impl Core {
         let before = active.streams.latest();
         let stream = match via {
             Via::Read | Via::Fault | Via::Direct => {
-                active.streams.observe(reader, pages, &mut class.bursts, now)
+                active.streams.observe(reader, pages, each, &mut class.bursts, now)
             }
             // Mapped around a fault: progress of a walk, but no step of its own.
             Via::Mapped => match active.streams.carry(reader, pages, now) {

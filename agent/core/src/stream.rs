@@ -26,9 +26,9 @@ pub const PIECE: u64 = 32;
 /// Pages of strided bursts that are worth an order: 512 KiB.
 const BATCH: u64 = 128;
 
-/// Pages of the longest head a read may lack in a stream that has only begun: 256 KiB, two of the kernel's
-/// usual read-ahead windows.
-const HEAD: u64 = 64;
+/// Pages between two faults of one walk, in a stream that has only begun: 256 KiB, two of the kernel's usual
+/// read-ahead windows.
+const MAPPED: u64 = 64;
 
 /// Bytes of one order: large enough to be cheap, small enough that a later, more urgent order does not
 /// wait long behind it.
@@ -107,6 +107,8 @@ struct Stream {
     end: u64,
     /// Accesses that made the burst grow.
     grown: u32,
+    /// Pages of its longest read.
+    longest: u64,
     stride: i64,
     /// How many times in a row the stride held.
     proof: u32,
@@ -145,13 +147,22 @@ pub struct Terms {
 }
 
 impl Streams {
-    /// Takes in one access; returns the number of the stream that it belongs to.
-    pub fn observe(&mut self, reader: Reader, pages: &Pages, bursts: &mut Bursts, now: Nanos) -> usize {
+    /// Takes in one access, of reads that are `each` pages long; returns the number of the stream that it
+    /// belongs to.
+    pub fn observe(
+        &mut self,
+        reader: Reader,
+        pages: &Pages,
+        each: u64,
+        bursts: &mut Bursts,
+        now: Nanos,
+    ) -> usize {
         let at = self.find(reader, pages);
         let Some(stream) = at.and_then(|index| self.streams.get_mut(index)) else {
-            return self.open(reader, pages, now);
+            return self.open(reader, pages, each, now);
         };
         stream.last = now;
+        stream.longest = stream.longest.max(each);
         stream.reader = reader;
         if pages.start <= stream.end && pages.start >= stream.start {
             if pages.end > stream.end {
@@ -202,12 +213,13 @@ impl Streams {
             })
     }
 
-    fn open(&mut self, reader: Reader, pages: &Pages, now: Nanos) -> usize {
+    fn open(&mut self, reader: Reader, pages: &Pages, each: u64, now: Nanos) -> usize {
         let mut stream = Stream {
             reader,
             start: pages.start,
             end: pages.end,
             grown: 0,
+            longest: each,
             stride: 0,
             proof: 0,
             jumps: 0,
@@ -243,15 +255,31 @@ impl Streams {
         self.streams.iter().map(|stream| (stream.pattern(), stream.end))
     }
 
-    /// Where a read that is told to begin at `start` really began: the kernel tells nothing of a batch of
+    /// Where a read that is told to begin at `told.start` really began: the kernel tells nothing of a batch of
     /// pages whose last one it had to wait for (`filemap_get_pages` leaves by another door), so that a read
-    /// that met a fetch on its way lacks its head. The caller knows whether the pages between were there.
-    pub fn head_of(&self, reader: Reader, start: u64) -> Option<u64> {
+    /// that met a fetch on its way lacks its head. What is told of it ends where it ended: with its head, it is
+    /// no longer than this reader's reads are. A reader that skips a part comes with a whole read. The caller
+    /// knows whether the pages between were there.
+    pub fn head_of(&self, reader: Reader, told: &Pages, count: u32) -> Option<u64> {
+        let lacks = |stream: &&Stream| {
+            stream.reader == reader
+                && stream.proof < STRIDE_PROOF
+                && stream.end < told.start
+                && told.end - stream.end <= stream.longest.saturating_mul(u64::from(count))
+        };
+        self.streams.iter().filter(lacks).map(|stream| stream.end).max()
+    }
+
+    /// Where the walk stood that goes on at `start`, over pages that were not read or not told. Of reads these are
+    /// few: a third of what is fetched at the worst. Of faults they were mapped around faults before, which may be
+    /// told after this one. The caller knows whether they were there.
+    pub fn walk_to(&self, reader: Reader, start: u64, fault: bool) -> Option<u64> {
         let near = |stream: &&Stream| {
+            let most = if fault { MAPPED.max(stream.burst().min(8 * MAPPED)) } else { stream.longest / 2 };
             stream.reader == reader
                 && stream.proof < STRIDE_PROOF
                 && stream.end < start
-                && start - stream.end <= HEAD.max(stream.burst().min(8 * HEAD))
+                && start - stream.end <= most
         };
         self.streams.iter().filter(near).map(|stream| stream.end).max()
     }

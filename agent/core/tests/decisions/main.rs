@@ -23,6 +23,8 @@ mod resident;
 
 mod room;
 
+mod skips;
+
 mod survival;
 
 mod told;
