@@ -19,6 +19,8 @@ mod catalog;
 
 mod rate;
 
+mod stride;
+
 mod stream;
 
 mod shape;

@@ -6,6 +6,7 @@
 //! of which only the usual length of a burst can be foreseen.
 
 use crate::rate::Rate;
+use crate::stride::Stride;
 use crate::units::{Nanos, PAGE, Pages, Reader};
 
 /// Walkers remembered per file: more than the readers that usually share one.
@@ -109,14 +110,16 @@ struct Stream {
     grown: u32,
     /// Pages of its longest read.
     longest: u64,
-    stride: i64,
+    stride: Option<Stride>,
     /// How many times in a row the stride held.
     proof: u32,
     jumps: u32,
     pages: u64,
     rate: Rate,
-    /// Sequential: fetched up to here. Strided: start of the next burst to fetch.
+    /// Sequential: fetched up to here.
     front: Option<u64>,
+    /// Strided: the step of the next burst to fetch.
+    due: i64,
     last: Nanos,
 }
 
@@ -220,12 +223,13 @@ impl Streams {
             end: pages.end,
             grown: 0,
             longest: each,
-            stride: 0,
+            stride: None,
             proof: 0,
             jumps: 0,
             pages: 0,
             rate: Rate::default(),
             front: None,
+            due: 0,
             last: now,
         };
         stream.rate.sample(0, now);
@@ -304,11 +308,7 @@ impl Streams {
         let pattern = stream.pattern();
         let ranges = match pattern {
             Pattern::Sequential => stream.want_ahead(bursts, terms),
-            Pattern::Strided { stride, pages } => stream.want_strides(stride, pages, terms),
-            Pattern::Reverse { pages } => {
-                let stride = -i64::try_from(pages).unwrap_or(i64::MAX);
-                stream.want_strides(stride, pages, terms)
-            }
+            Pattern::Strided { pages, .. } | Pattern::Reverse { pages } => stream.want_strides(pages, terms),
             Pattern::Random { .. } | Pattern::New => stream.want_burst(bursts, terms),
         };
         (!ranges.is_empty()).then_some(Want { pattern, ranges })
@@ -324,51 +324,33 @@ impl Stream {
         self.grown >= 4 && self.proof < STRIDE_PROOF
     }
 
-    /// How many strides lie between this burst and `start`: 1 to 4 (a reader may skip some). Offsets that
-    /// are no multiple of a page move the start of a burst by one.
     fn steps_to(&self, start: u64) -> Option<i64> {
-        let distance = i64::try_from(start).ok()? - i64::try_from(self.start).ok()?;
-        if self.stride == 0 {
-            return None;
-        }
-        let steps = (distance + distance.signum()) / self.stride;
-        let near = (distance - steps * self.stride).abs() <= i64::from(self.stride.abs() > 4);
-        (near && (1..=4).contains(&steps)).then_some(steps)
+        self.stride.and_then(|stride| stride.steps_to(start))
     }
 
     /// The burst that holds the first of these pages is the next to be asked for, if it is still to come.
     fn retreat_strides(&mut self, range: &Pages) {
-        let (Some(front), Ok(at), Ok(start)) =
-            (self.front, i64::try_from(range.start), i64::try_from(self.start))
-        else {
-            return;
-        };
-        let steps = (at - start).div_euclid(self.stride.max(1));
-        if self.stride > 0 && steps >= 1 && range.start < front {
-            self.front = self.start.checked_add_signed(steps * self.stride);
+        if let Some(step) = self.stride.and_then(|stride| stride.step_at(range.start)) {
+            self.due = self.due.min(step);
         }
     }
 
     fn jump(&mut self, pages: &Pages, bursts: &mut Bursts, now: Nanos) {
         bursts.push(self.burst());
-        let held = self.steps_to(pages.start);
-        let distance = i64::try_from(pages.start).unwrap_or(0) - i64::try_from(self.start).unwrap_or(0);
-        match held {
-            Some(steps) => {
+        match (self.steps_to(pages.start), &mut self.stride) {
+            (Some(steps), Some(stride)) => {
+                stride.go_on(steps, pages.start);
                 self.proof += 1;
                 self.rate.sample(self.burst() * PAGE * steps.unsigned_abs(), now);
             }
-            None => {
-                self.stride = distance;
+            _ => {
+                self.stride = Stride::between(self.start, pages.start);
                 self.proof = 1;
-                self.front = None;
+                self.due = 0;
                 self.rate.sample(self.burst() * PAGE, now);
             }
         }
-        // With a stride that holds, `front` is ahead already; a plain burst starts from nothing.
-        if self.proof < STRIDE_PROOF {
-            self.front = None;
-        }
+        self.front = None;
         self.jumps += 1;
         self.pages = self.pages.max(self.burst()).min(self.burst().max(1) * 2);
         self.start = pages.start;
@@ -379,10 +361,11 @@ impl Stream {
     fn pattern(&self) -> Pattern {
         if self.proof >= STRIDE_PROOF {
             let pages = self.pages.max(self.burst());
-            if self.stride < 0 && self.stride.unsigned_abs() <= pages + 1 {
+            let stride = self.stride.map_or(0, |stride| stride.pages());
+            if stride < 0 && stride.unsigned_abs() <= pages + 1 {
                 return Pattern::Reverse { pages };
             }
-            return Pattern::Strided { stride: self.stride, pages };
+            return Pattern::Strided { stride, pages };
         }
         if self.grown >= 1 && self.jumps < 2 || self.grown >= 3 {
             return Pattern::Sequential;
@@ -418,51 +401,36 @@ impl Stream {
         pieces(front..till)
     }
 
-    fn want_strides(&mut self, stride: i64, pages: u64, terms: Terms) -> Vec<Pages> {
+    fn want_strides(&mut self, pages: u64, terms: Terms) -> Vec<Pages> {
+        let mut ranges = Vec::new();
+        let Some(stride) = self.stride else { return ranges };
         let bytes = pages * PAGE;
         // A stride has proven itself `proof` times: stay ahead by no more bursts than twice that.
         let ahead = (self.rate.ahead(terms.lead).min(terms.limit) / bytes.max(1))
             .clamp(2, u64::from(self.proof) * 2)
-            .min(4096);
-        let mut ranges = Vec::new();
-        let step = |from: u64, count: i64| from.checked_add_signed(stride.checked_mul(count)?);
-        let Some(mut next) = self.front.or_else(|| step(self.start, 1)) else {
-            return ranges;
-        };
+            .min(4096) as i64;
         // The reader may have overtaken what was planned.
-        let lag =
-            (i64::try_from(next).unwrap_or(0) - i64::try_from(self.start).unwrap_or(0)) * stride.signum();
-        if lag <= 0 {
-            let Some(first) = step(self.start, 1) else {
-                return ranges;
-            };
-            next = first;
-        }
-        let Some(last) = i64::try_from(ahead).ok().and_then(|ahead| {
-            let room = if stride < 0 { self.start / stride.unsigned_abs() } else { u64::MAX };
-            step(self.start, ahead.min(i64::try_from(room).unwrap_or(i64::MAX)))
-        }) else {
-            return ranges;
-        };
+        let mut next = self.due.max(stride.step() + 1) - stride.step();
         // One order for several bursts, as long as half of the distance is still ahead.
-        let span = |from: u64, to: u64| from.abs_diff(to) / stride.unsigned_abs().max(1);
-        let (due, left) = (span(next, last), span(self.start, next));
-        if due * pages < BATCH && left * 2 > ahead {
+        let due = u64::try_from(ahead - next).unwrap_or(0);
+        if due * pages < BATCH && next * 2 > ahead {
             return ranges;
         }
         let mut open = (terms.open / bytes.max(1)).min(terms.requests / pages.div_ceil(PIECE).max(1));
-        while (stride > 0 && next <= last || stride < 0 && next >= last)
-            && next < terms.file_pages
-            && open > 0
-        {
-            open -= 1;
-            ranges.push(next..(next + pages).min(terms.file_pages));
-            match step(next, 1) {
-                Some(following) => next = following,
-                None => break,
+        while next <= ahead && open > 0 {
+            let Some((first, last)) = stride.ahead(next).filter(|(first, _)| *first < terms.file_pages)
+            else {
+                break;
+            };
+            // Where the burst begins is not known yet to a page, or to a quarter of what it brings.
+            if next > 2 && last - first > (pages / 4).max(1) {
+                break;
             }
+            open -= 1;
+            ranges.push(first..(last + pages).min(terms.file_pages));
+            next += 1;
         }
-        self.front = Some(next);
+        self.due = stride.step() + next;
         ranges
     }
 

@@ -26,6 +26,23 @@ fn what_a_reader_skips_is_not_read() {
     }
 }
 
+/// Every sixth record of 150,528 bytes, and others: their starts drift through the pages.
+#[test]
+fn records_whose_distance_is_no_multiple_of_a_page() {
+    for (bytes, every) in [(150_528, 6), (40_000, 5), (100_000, 64), (3_000, 8)] {
+        let record = |i: u64| {
+            let start = i * every * bytes;
+            (start / PAGE, (start + bytes).div_ceil(PAGE) - start / PAGE)
+        };
+        let records: Vec<_> = (0..600).map(record).take_while(|(start, _)| *start < 260_000).collect();
+        let pages = records.len() as u64 * 2 * PAGE;
+        let (read, fate, wasted) = skips(records.into_iter());
+        assert!(fate.hit + fate.late > read / 10 * 9, "{bytes} bytes: {fate:?} of {read} read");
+        // To a page, where a record begins and where it ends.
+        assert!(wasted < pages.max(read / 10), "{bytes} bytes: {wasted} of {read} read");
+    }
+}
+
 const FILE: FileKey = FileKey { dev: 5, ino: 7 };
 const READER: Reader = Reader { tgid: 3, tid: 3 };
 
