@@ -18,8 +18,8 @@ pub(super) fn resolve(extent: &Extent, size: u64) -> Vec<Pages> {
             .map(|part| match *part {
                 Anchored::Start { offset, len } => of_bytes(offset, offset.saturating_add(len)),
                 Anchored::End { before_end, len } => {
-                    let start = size.saturating_sub(before_end);
-                    of_bytes(start, start.saturating_add(len))
+                    let end = size.saturating_sub(before_end);
+                    of_bytes(end.saturating_sub(len), end)
                 }
                 Anchored::Fraction { start, end } => {
                     let at = |millionths: u32| {
@@ -45,8 +45,9 @@ mod tests {
             (Extent::Whole { limit: PAGE + 1 }, 0..2),
             (Extent::Ranges(vec![Pages { start: 9, end: 99 }]), 9..11),
             (Extent::Shape(vec![Anchored::Start { offset: PAGE, len: u64::MAX }]), 1..11),
-            (Extent::Shape(vec![Anchored::End { before_end: 1, len: 1 }]), 10..11),
-            (Extent::Shape(vec![Anchored::End { before_end: u64::MAX, len: PAGE }]), 0..1),
+            (Extent::Shape(vec![Anchored::End { before_end: 0, len: 1 }]), 10..11),
+            (Extent::Shape(vec![Anchored::End { before_end: PAGE + 1, len: 2 * PAGE }]), 7..9),
+            (Extent::Shape(vec![Anchored::End { before_end: 0, len: u64::MAX }]), 0..11),
             (Extent::Shape(vec![Anchored::Fraction { start: 500_000, end: 1_000_000 }]), 5..11),
         ];
         for (extent, expected) in table {
