@@ -33,7 +33,8 @@ pub const FLAG_CLOSED: u8 = 1;
 pub const FLAG_SAMPLED: u8 = 2;
 /// The path is cut: too deep, too long, or a name could not be read.
 pub const FLAG_TRUNCATED: u8 = 4;
-/// No name was found: no dentry leads to the inode (opened by handle), or its dentry hangs below none. What was unlinked keeps its last name.
+/// No name was found: no dentry leads to the inode (opened by handle), or its dentry hangs below none. What was
+/// unlinked keeps its last name.
 pub const FLAG_UNNAMED: u8 = 8;
 
 #[repr(C)]

@@ -73,6 +73,7 @@ pub use core::{Core, Limits};
 pub use observation::{Actor, Entry, EntryKind, Observation, OrderId, Outcome, Via};
 pub use order::{Anchored, Door, Extent, Order};
 pub use profile::{ProfileError, Visited, visited};
+pub use ranges::MAX_SPANS;
 pub use shape::resolve;
 pub use stirred::{Reading, Stir, StirredFile};
 pub use units::{FileKey, MountId, Nanos, PAGE, Pages, Reader, pages_of};

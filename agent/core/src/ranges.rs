@@ -9,7 +9,7 @@ use crate::units::Pages;
 
 /// Spans one set may hold. A file read in more scattered pieces than this is remembered only in part:
 /// what does not fit is reported as absent, which costs a look at the page cache, never a wrong byte.
-const MAX_SPANS: usize = 32_768;
+pub const MAX_SPANS: usize = 32_768;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RangeSet {

@@ -4,7 +4,7 @@
 //! on from either of them is ten pages off after twenty steps. Each start that is seen says within which bounds the
 //! distance lies, over all the steps since the first, so that the bounds narrow as the steps add up.
 
-/// Steps that a reader may skip, less one.
+/// Steps from one burst to the next at most: a reader may leave out some.
 const SKIPS: f64 = 4.0;
 
 /// Distances, in pages, from which on starts may be off by one: closer ones are the kernel's to read ahead.

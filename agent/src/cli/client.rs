@@ -54,6 +54,10 @@ pub enum ClientError {
 
 /// Connects. The socket is tried first by hand, because the channel would hide why it failed.
 pub async fn connect(path: &Path) -> Result<Client, ClientError> {
+    connect_within(path, PATIENCE).await
+}
+
+async fn connect_within(path: &Path, patience: Duration) -> Result<Client, ClientError> {
     let first = UnixStream::connect(path).await.map_err(|source| refusal(path, source))?;
     let path_again = path.to_path_buf();
     let mut first = Some(first);
@@ -70,7 +74,7 @@ pub async fn connect(path: &Path) -> Result<Client, ClientError> {
     // The address is only the name in the request's header; the connector decides where it goes.
     let channel = Endpoint::from_static("http://agent.headrace")
         .connect_timeout(Duration::from_secs(5))
-        .timeout(PATIENCE)
+        .timeout(patience)
         .connect_with_connector(connector)
         .await
         .map_err(|error| ClientError::Stranger { path: path.to_path_buf(), reason: error.to_string() })?;
@@ -117,4 +121,22 @@ impl From<Status> for ClientError {
 
 fn is_transport(status: &Status) -> bool {
     std::error::Error::source(status).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use operator_api::observability::v1::NodeRequest;
+
+    use super::*;
+
+    /// It is in the backlog of an agent that lets nobody in.
+    #[tokio::test]
+    async fn who_is_not_let_in_is_told_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.sock");
+        let _full = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let mut client = connect_within(&path, Duration::from_millis(50)).await.unwrap();
+        let error = ClientError::from(client.node(NodeRequest {}).await.unwrap_err());
+        assert!(matches!(error, ClientError::Silent), "{error:?}");
+    }
 }

@@ -162,7 +162,7 @@ impl Engine {
         namespace.check()?;
         let mounts = MountWatch::open(namespace)?;
         let table = mounts.read()?;
-        let wish = watches::check(wish, namespace, &table)?;
+        let wish = watches::by_points(wish, namespace, &table)?;
         let keeper = Keeper::start(&state, metrics.clone())
             .map_err(|source| EngineError::Wait { step: "starting the profile writer", source })?;
         let (probe, plan) = sight::open(probe)?;

@@ -93,7 +93,7 @@ fn without(places: &Places, by_dev: &BTreeMap<u32, MountId>, dev: u32) -> Withou
 }
 
 /// The wish by its mount points, links in paths followed: they must be there at the start; later they may come and go.
-pub fn check(wish: Wish, namespace: Namespace, table: &MountTable) -> Result<Wish, SelectError> {
+pub fn by_points(wish: Wish, namespace: Namespace, table: &MountTable) -> Result<Wish, SelectError> {
     let Wish::Named(paths) = wish else { return Ok(wish) };
     let point = |path: &PathBuf| {
         let mount = select(namespace, table, path)?;

@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use agent_core::{PAGE, Pages};
+use agent_core::{MAX_SPANS, PAGE, Pages};
 use rustix::fs::Advice;
 use rustix::io::Errno;
 
@@ -21,9 +21,6 @@ const SINKS: usize = 256;
 /// there as for one that is, so that fewer are looked at where few are.
 const LOOK: u64 = 1 << 18;
 const LEAST_LOOK: u64 = 1 << 12;
-
-/// Ranges told of one file: no more are kept apart of any.
-const RANGES: usize = 1 << 15;
 
 /// Pages looked at where there is no cachestat: 256 GiB, more than there is memory for, in a second or two.
 const BLIND: u64 = 1 << 26;
@@ -88,9 +85,9 @@ pub fn filled(file: BorrowedFd<'_>, pages: &Pages) -> Result<u64, Errno> {
     Ok(resident.iter().filter(|byte| **byte & 1 == 1).count() as u64 * (page / PAGE).max(1))
 }
 
-/// The filled pages of a whole file, as ranges, the first `RANGES` of them. Whoever owns the file says how large it is, and
-/// 8 EiB cost nothing: what holds no page is passed over in halves, and where cachestat cannot tell of it only the file's
-/// first `BLIND` bytes are looked at.
+/// The filled pages of a whole file, as ranges, as many of the first as are kept apart. Whoever owns the file says how large
+/// it is, and 8 EiB cost nothing: what holds no page is passed over in halves, and where cachestat cannot tell of it only
+/// the file's first `BLIND` pages are looked at.
 pub fn resident(file: BorrowedFd<'_>, size: u64) -> Result<Vec<Pages>, Errno> {
     let scale = (kernel_page() / PAGE).max(1);
     let end = size.div_ceil(PAGE);
@@ -128,8 +125,8 @@ pub fn resident(file: BorrowedFd<'_>, size: u64) -> Result<Vec<Pages>, Errno> {
             }
         }
         // A look adds half as many at most.
-        if ranges.len() >= RANGES {
-            ranges.truncate(RANGES);
+        if ranges.len() >= MAX_SPANS {
+            ranges.truncate(MAX_SPANS);
             break;
         }
     }
@@ -252,5 +249,16 @@ mod tests {
         let both = around(LOOK - 1).start..around(LOOK).end;
         assert_eq!(resident(file.as_fd(), size), Ok(vec![around(3), both, far]));
         assert_eq!(resident(file.as_fd(), 0), Ok(vec![]));
+    }
+
+    #[test]
+    fn no_more_ranges_are_told_than_are_kept_apart() {
+        let file = tempfile::tempfile().unwrap();
+        let apart = 2 * (kernel_page() / PAGE);
+        let count = MAX_SPANS as u64 + 100;
+        for number in 0..count {
+            file.write_all_at(&[7], number * apart * PAGE).unwrap();
+        }
+        assert_eq!(resident(file.as_fd(), count * apart * PAGE).map(|ranges| ranges.len()), Ok(MAX_SPANS));
     }
 }

@@ -6,9 +6,8 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::SendError;
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use agent_core::{FileKey, MountId, Nanos, Outcome, PAGE};
@@ -105,49 +104,59 @@ const CLOSERS: usize = 8;
 
 /// Closes roots where nobody waits for it: of a mount that was detached ours may be the last hold, and whoever lets go of
 /// that tears the file system down, its cache and its connection too. One that takes long holds up no other.
+#[derive(Clone, Debug, Default)]
+struct Closer(Arc<Mutex<Closing>>);
+
 #[derive(Debug, Default)]
-struct Closer {
-    /// Roots that no thread has been found for.
-    waiting: Mutex<Vec<Arc<Root>>>,
-    threads: Arc<AtomicUsize>,
+struct Closing {
+    waiting: Vec<Arc<Root>>,
+    threads: usize,
 }
 
 impl Closer {
+    /// Held to put a root in or take one out; nothing is closed under it.
+    fn lock(&self) -> MutexGuard<'_, Closing> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn close(&self, roots: impl IntoIterator<Item = Arc<Root>>) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.extend(roots);
-        if waiting.is_empty() || self.threads.load(Ordering::Acquire) >= CLOSERS {
-            return;
-        }
-        self.threads.fetch_add(1, Ordering::AcqRel);
-        // Handed over once the thread is there: what is dropped because there is none would be closed here.
-        let (give, take) = std::sync::mpsc::sync_channel::<Vec<Arc<Root>>>(1);
-        let threads = self.threads.clone();
-        let work = move || {
-            drop(take.recv());
-            threads.fetch_sub(1, Ordering::AcqRel);
-        };
-        if std::thread::Builder::new().name("headrace-close".into()).spawn(work).is_ok() {
-            if let Err(SendError(left)) = give.send(std::mem::take(&mut *waiting)) {
-                *waiting = left;
+        let mut closing = self.lock();
+        closing.waiting.extend(roots);
+        for _ in 0..closing.waiting.len().min(CLOSERS.saturating_sub(closing.threads)) {
+            let own = self.clone();
+            if std::thread::Builder::new().name("headrace-close".into()).spawn(move || own.work()).is_err() {
+                // Out of threads: the next sweep tries again.
+                return;
             }
-        } else {
-            self.threads.fetch_sub(1, Ordering::AcqRel);
+            closing.threads += 1;
         }
+    }
+
+    fn work(&self) {
+        while let Some(root) = self.next() {
+            drop(root);
+        }
+    }
+
+    /// None: the thread that asks is one less.
+    fn next(&self) -> Option<Arc<Root>> {
+        let mut closing = self.lock();
+        let next = closing.waiting.pop();
+        closing.threads -= usize::from(next.is_none());
+        next
     }
 
     /// Waits until all are closed, or for so long.
     fn finish(&self, grace: Duration) {
         let begun = Instant::now();
-        while (self.is_behind() || self.threads.load(Ordering::Acquire) > 0) && begun.elapsed() < grace {
+        while self.lock().threads > 0 && begun.elapsed() < grace {
             std::thread::sleep(Duration::from_millis(1));
-            self.close([]);
         }
     }
 
     /// Whether some wait for a thread.
     fn is_behind(&self) -> bool {
-        !self.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        !self.lock().waiting.is_empty()
     }
 }
 

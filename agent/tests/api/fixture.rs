@@ -1,5 +1,6 @@
 //! A server with an engine whose answers a test chooses, and the binary that asks it.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub type OnRecord = Box<dyn FnMut(RecordSink) -> Result<(), Box<str>> + Send>;
 pub struct Fixture {
     pub folder: tempfile::TempDir,
     pub socket: PathBuf,
+    /// Where everybody on the node may ask.
+    pub tcp: SocketAddr,
     pub metrics: Metrics,
     pub happenings: broadcast::Sender<Arc<Happening>>,
     pub stop: watch::Sender<bool>,
@@ -74,14 +77,16 @@ impl Fixture {
         let happenings = side.happenings.clone();
         let (stop, stopped) = watch::channel(false);
         let metrics = Metrics::noop();
-        let config = ApiConfig { socket: socket.clone(), listen: None };
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let config = ApiConfig { socket: socket.clone(), listen: Some(any) };
         runtime.spawn(engine(side));
         let listeners = runtime.block_on(Listeners::bind(&config)).unwrap();
+        let tcp = listeners.tcp_addr().unwrap();
         let served = metrics.clone();
         let serving = runtime.spawn(async move {
             listeners.serve(link, served, Namespace::default(), stopped).await.unwrap()
         });
-        Self { folder, socket, metrics, happenings, stop, runtime, serving: Some(serving) }
+        Self { folder, socket, tcp, metrics, happenings, stop, runtime, serving: Some(serving) }
     }
 
     pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {

@@ -7,6 +7,7 @@ use agent_core::MountId;
 use agent_core::view::Happening;
 use operator_api::observability::v1 as wire;
 use operator_api::observability::v1::event::What;
+use operator_api::observability::v1::observability_client::ObservabilityClient;
 use prost::Message;
 use tonic::Code;
 
@@ -48,6 +49,21 @@ fn who_connects_and_says_nothing_is_sent_away() {
     let output = fixture.ask(&["node"]);
     assert!(output.status.success(), "{}", crate::fixture::stderr(&output));
     drop(silent);
+}
+
+#[test]
+fn who_fills_the_tcp_listener_keeps_nobody_from_the_socket() {
+    let fixture = Fixture::new();
+    fixture.block_on(async {
+        let mut others = Vec::new();
+        for _ in 0..64 {
+            let to = tonic::transport::Endpoint::new(format!("http://{}", fixture.tcp)).unwrap();
+            let mut other = ObservabilityClient::new(to.connect().await.unwrap());
+            other.node(wire::NodeRequest {}).await.unwrap();
+            others.push(other);
+        }
+        fixture.client().await.node(wire::NodeRequest {}).await.unwrap();
+    });
 }
 
 #[test]
