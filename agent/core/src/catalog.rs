@@ -9,6 +9,7 @@ use std::hash::{Hash, Hasher};
 use rustc_hash::{FxHashMap, FxHasher};
 
 use crate::observation::{Entry, EntryKind};
+use crate::ranking::Ranking;
 use crate::residency::{Residency, Settled};
 use crate::units::{FileKey, MountId};
 
@@ -27,16 +28,13 @@ pub enum Listing {
     Known {
         files: Vec<FileId>,
         dirs: Vec<DirId>,
-        /// Positions in `files`, sorted by name.
-        by_name: Vec<u32>,
-        /// Positions in `files`, sorted by inode number (a guess at creation order).
-        by_ino: Vec<u32>,
-        /// The other way round: where each of `files` stands by name and by inode number.
-        name_rank: Box<[u32]>,
-        ino_rank: Box<[u32]>,
-        /// The same for `dirs` by name.
-        dirs_by_name: Box<[u32]>,
-        dir_name_rank: Box<[u32]>,
+        by_name: Ranking,
+        /// `None` where it is the same as by name.
+        by_number: Option<Ranking>,
+        /// By inode number, a guess at creation order.
+        by_ino: Ranking,
+        dirs_by_name: Ranking,
+        dirs_by_number: Option<Ranking>,
     },
     /// It could not be listed (gone, refused, failed, turned away, too large); asked again when files of it have been read since.
     Closed,
@@ -106,21 +104,16 @@ pub struct Catalog {
     keys: FxHashMap<FileKey, FileId>,
 }
 
+/// Names in the order of their bytes, and by the numbers in them where that is another.
+fn rankings<'a>(names: impl Iterator<Item = Option<&'a [u8]>>) -> (Ranking, Option<Ranking>) {
+    let names: Vec<&[u8]> = names.map(Option::unwrap_or_default).collect();
+    (Ranking::by(names.len(), |one, other| names.get(one).cmp(&names.get(other))), Ranking::by_number(&names))
+}
+
 fn name_hash(dir: DirId, name: &[u8]) -> u64 {
     let mut hasher = FxHasher::default();
     (dir.0, name).hash(&mut hasher);
     hasher.finish()
-}
-
-/// The inverse of a permutation.
-fn ranks(order: &[u32]) -> Box<[u32]> {
-    let mut ranks = vec![0; order.len()].into_boxed_slice();
-    for (rank, slot) in (0u32..).zip(order) {
-        if let Some(place) = ranks.get_mut(*slot as usize) {
-            *place = rank;
-        }
-    }
-    ranks
 }
 
 impl Catalog {
@@ -371,25 +364,13 @@ impl Catalog {
                         EntryKind::Other => {}
                     }
                 }
-                let file = |slot: &u32| files.get(*slot as usize).and_then(|id| self.file(*id));
-                let slots = || (0..u32::try_from(files.len()).unwrap_or(u32::MAX)).collect::<Vec<u32>>();
-                let (mut by_name, mut by_ino) = (slots(), slots());
-                by_name.sort_by_key(|slot| file(slot).map(|file| &file.name));
-                by_ino.sort_by_key(|slot| file(slot).map(|file| file.ino));
-                let (name_rank, ino_rank) = (ranks(&by_name), ranks(&by_ino));
-                let mut dirs_by_name: Box<[u32]> = (0..).take(dirs.len()).collect();
-                dirs_by_name.sort_by_key(|slot| Some(&self.dir(*dirs.get(*slot as usize)?)?.name));
-                let dir_name_rank = ranks(&dirs_by_name);
-                Listing::Known {
-                    files,
-                    dirs,
-                    by_name,
-                    by_ino,
-                    name_rank,
-                    ino_rank,
-                    dirs_by_name,
-                    dir_name_rank,
-                }
+                let (by_name, by_number) =
+                    rankings(files.iter().map(|id| self.file(*id).map(|file| &*file.name)));
+                let ino = |slot: usize| files.get(slot).and_then(|id| self.file(*id)).map(|file| file.ino);
+                let by_ino = Ranking::by(files.len(), |one, other| ino(one).cmp(&ino(other)));
+                let (dirs_by_name, dirs_by_number) =
+                    rankings(dirs.iter().map(|id| self.dir(*id).map(|dir| &*dir.name)));
+                Listing::Known { files, dirs, by_name, by_number, by_ino, dirs_by_name, dirs_by_number }
             }
         };
         if let Some(dir) = self.dirs.get_mut(id.0 as usize) {

@@ -1,9 +1,9 @@
 //! Kinds of file within a workload: what is learned of one file and applied to the next of its kind.
 
+use crate::bursts::Bursts;
 use crate::order::{Anchored, Extent};
 use crate::ranges::RangeSet;
 use crate::shape::Shape;
-use crate::stream::Bursts;
 
 /// A file of which nothing is known yet but its kind is fetched no further than this: the kernel's own
 /// largest read-ahead on most devices.

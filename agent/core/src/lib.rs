@@ -15,9 +15,13 @@ mod ranges;
 
 mod residency;
 
+mod ranking;
+
 mod catalog;
 
 mod rate;
+
+mod bursts;
 
 mod stride;
 
@@ -26,6 +30,8 @@ mod stream;
 mod shape;
 
 mod class;
+
+mod route;
 
 mod walk;
 

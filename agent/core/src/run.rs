@@ -7,6 +7,7 @@ use std::collections::hash_map::Entry;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::again::Again;
+use crate::bursts::Bursts;
 use crate::catalog::{Catalog, DirId, FileId, Listing};
 use crate::class::{Class, kind_of};
 use crate::past::{Past, REPEAT_PROOF};
@@ -75,6 +76,8 @@ pub struct Run {
     /// Files in a row that were asked for and lay in memory already, with no miss of the reader's since.
     pub resident: u32,
     pub classes: FxHashMap<Box<[u8]>, Class>,
+    /// Lengths of its walks through directories, in files.
+    pub walks: Bursts,
     /// Directories of visited files and, once two of them were visited, their siblings; each with the number
     /// of files it was listed with.
     domain: FxHashMap<DirId, usize>,
@@ -183,7 +186,9 @@ impl Run {
         if thread.is_at(file) {
             return Visit::Same;
         }
-        thread.visit(catalog, file);
+        if let Some(files) = thread.visit(catalog, file) {
+            self.walks.push(u64::from(files));
+        }
         self.cursor = self.past.visit(file);
         let repeated = self.cursor.is_some_and(|cursor| self.past.proof(cursor) >= 1);
         let foreseen = thread.is_walking() || repeated;

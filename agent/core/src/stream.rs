@@ -5,6 +5,7 @@
 //! constant distance are strided (reverse where the distance is one burst backwards); all else is random,
 //! of which only the usual length of a burst can be foreseen.
 
+use crate::bursts::{Bursts, Outlook};
 use crate::rate::Rate;
 use crate::stride::Stride;
 use crate::units::{Nanos, PAGE, Pages, Reader};
@@ -51,53 +52,6 @@ pub enum Pattern {
     Random {
         pages: Option<u64>,
     },
-}
-
-/// Lengths of the last finished bursts of a kind of file, in pages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Bursts {
-    last: [u32; 8],
-    seen: u32,
-}
-
-/// How far a burst goes on, judged by those before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outlook {
-    Unknown,
-    /// Bursts of this length were seen, the shortest that is longer than this one.
-    Till(u64),
-    /// Bursts like this one ended here.
-    Ends,
-}
-
-impl Bursts {
-    fn push(&mut self, pages: u64) {
-        self.last[self.seen as usize % self.last.len()] = u32::try_from(pages).unwrap_or(u32::MAX);
-        self.seen = self.seen.saturating_add(1);
-    }
-
-    fn known(&self) -> &[u32] {
-        &self.last[..(self.seen as usize).min(self.last.len())]
-    }
-
-    fn outlook(&self, done: u64) -> Outlook {
-        let lengths = || self.known().iter().map(|length| u64::from(*length));
-        if let Some(longer) = lengths().filter(|length| *length > done).min() {
-            return Outlook::Till(longer);
-        }
-        // A burst half as long again as any before it is a walk of another kind.
-        if lengths().filter(|length| length * 3 >= done * 2).count() >= 2 {
-            return Outlook::Ends;
-        }
-        Outlook::Unknown
-    }
-
-    /// The length that all recent bursts had.
-    fn usual(&self) -> Option<u64> {
-        let known = self.known();
-        let (min, max) = (known.iter().min()?, known.iter().max()?);
-        (known.len() >= 3 && u64::from(*max) <= u64::from(*min) * 3 / 2).then_some(u64::from(*max))
-    }
 }
 
 #[derive(Clone, Debug)]

@@ -206,7 +206,8 @@ impl Core {
             for dir in walker.next_dirs(&self.catalog) {
                 self.list(run.mount, dir, run.via());
             }
-            let to = self.window(run, walker.proof(), owner, sharers);
+            let window = self.window(run, walker.proof(), owner, sharers);
+            let to = if walker.leaps() { window } else { run.walks.limit(walker.files(), window) };
             for (step, ahead) in walker.ahead(&self.catalog, to) {
                 match ahead {
                     Ahead::File(file) => {

@@ -74,7 +74,8 @@ impl Thread {
         self.open.iter().copied().chain(self.last())
     }
 
-    pub fn visit(&mut self, catalog: &Catalog, file: FileId) {
+    /// Takes in a visit; returns how many files a walk had that it ends.
+    pub fn visit(&mut self, catalog: &Catalog, file: FileId) -> Option<u32> {
         self.visits += 1;
         if self.recent.len() == AT {
             self.recent.pop_front();
@@ -95,10 +96,9 @@ impl Thread {
                 index
             }
         };
-        if let Some(walk) = self.walks.get_mut(index) {
-            walk.walker.visit(catalog, file);
-            walk.moved = self.visits;
-        }
+        let walk = self.walks.get_mut(index)?;
+        walk.moved = self.visits;
+        walk.walker.visit(catalog, file)
     }
 
     /// The walk that this file continues: one that foresaw it, otherwise one that is near.

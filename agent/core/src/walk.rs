@@ -1,41 +1,30 @@
-//! Walks through directories: in listing order, by name or by creation, in steps of one or of n.
+//! Walks through directories, in steps of one or of n, in bursts that lie equally far from each other.
 //!
 //! Visits give distances in each order; the order whose distance stays the same is the one that is
-//! walked. Eight workers that share a directory each step by eight. At a directory's end the walk goes on
-//! in its next sibling.
+//! walked. Eight workers that share a directory each step by eight; where each takes a batch, it walks through that
+//! and leaps to its next one. At a directory's end the walk goes on in the next.
 
-use crate::catalog::{Catalog, DirId, FileId, Listing};
+use crate::catalog::{Catalog, DirId, FileId};
+use crate::route::{DirOrder, MAX_STEP, Manner, Next, length};
 
-/// The orders in which a directory can be walked, the likeliest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DirOrder {
-    Listing,
-    Name,
-    /// Creation, guessed from inode numbers.
-    Inode,
-}
-
-impl DirOrder {
-    const ALL: [Self; 3] = [Self::Listing, Self::Name, Self::Inode];
-
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::Listing => "in listing order",
-            Self::Name => "by name",
-            Self::Inode => "in creation order",
-        }
-    }
-}
-
-/// Steps longer than this are no share of a walk but chance.
-const MAX_STEP: i64 = 64;
+/// Steps up to this are those of a walk, or of workers that share one; longer ones need a proof more.
+const NEAR: i64 = 64;
 
 /// Equal distances in a row before a walk is believed: of 100 names in random order, two in a row agree
 /// once in some thousand.
 pub const WALK_PROOF: u32 = 2;
 
+/// Equal distances between bursts of equal length before the next one is foreseen.
+const LEAP_PROOF: u32 = 2;
+
+/// Steps that a walk may leave out and has not ended.
+const SKIP: u32 = 4;
+
 /// Directories listed ahead of a walk: a listing takes as long as a fetch, and small directories pass fast.
 const DIRS_AHEAD: usize = 4;
+
+/// Directories looked at for the files of one look ahead: most trees have few without files.
+const HOPS: usize = 64;
 
 /// Visits remembered, so that a listing that arrives late can still be compared with them.
 const RECENT: usize = 6;
@@ -46,11 +35,32 @@ struct Gait {
     proof: u32,
 }
 
+/// Files visited in equal steps.
+#[derive(Clone, Copy, Debug)]
+struct Burst {
+    start: FileId,
+    files: u32,
+}
+
+/// From the start of one burst to that of the next.
+#[derive(Clone, Copy, Debug, Default)]
+struct Leap {
+    steps: i64,
+    /// Files of the bursts.
+    files: u32,
+    proof: u32,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Walker {
     /// The last visits, newest last.
     recent: Vec<FileId>,
-    gaits: [Gait; 3],
+    gaits: [Gait; 4],
+    /// The burst under way, and the one before it.
+    burst: Option<Burst>,
+    former: Option<Burst>,
+    leap: Leap,
+    manner: Manner,
     /// How many steps ahead have been asked for already.
     issued: u32,
 }
@@ -68,32 +78,117 @@ impl Walker {
         self.recent.last().copied()
     }
 
-    /// Whether this file is the next step of a walk that is believed.
+    /// Whether this file is the next of a walk that is believed.
     pub fn foresees(&self, catalog: &Catalog, file: FileId) -> bool {
         let (Some((order, step)), Some(last)) = (self.leading(), self.last()) else { return false };
-        distance(catalog, order, last, file) == Some(step)
+        order.way(catalog, last, file).is_some_and(|way| way.steps == self.step_after(step, 0))
     }
 
     /// Whether this file lies where the walk is: in its directory, or a few steps on in the next.
     pub fn is_near(&self, catalog: &Catalog, file: FileId) -> bool {
         let Some(last) = self.last() else { return true };
         let dir = |id| catalog.file(id).map(|file| file.dir);
-        let steps = |order| distance(catalog, order, last, file).is_some_and(|step| step.abs() <= MAX_STEP);
-        dir(last) == dir(file) || DirOrder::ALL.into_iter().any(steps)
+        let near =
+            |order: DirOrder| order.way(catalog, last, file).is_some_and(|way| way.steps.abs() <= NEAR);
+        dir(last) == dir(file) || DirOrder::ALL.into_iter().any(near)
     }
 
-    pub fn visit(&mut self, catalog: &Catalog, file: FileId) {
-        if let Some(last) = self.last() {
-            let led = self.leading();
-            for (order, gait) in DirOrder::ALL.into_iter().zip(&mut self.gaits) {
-                advance(gait, distance(catalog, order, last, file));
-            }
-            self.issued = if self.leading() == led { self.issued.saturating_sub(1) } else { 0 };
-        }
+    /// Takes in a visit; returns how many files a walk had that it ends.
+    pub fn visit(&mut self, catalog: &Catalog, file: FileId) -> Option<u32> {
+        let led = self.leading();
+        let last = self.last();
         if self.recent.len() == RECENT {
             self.recent.remove(0);
         }
         self.recent.push(file);
+        let last = last?;
+        let next = led.map(|(order, step)| (order, self.step_after(step, 0)));
+        let mut way_led = None;
+        for (order, gait) in DirOrder::ALL.into_iter().zip(&mut self.gaits) {
+            let way = order.way(catalog, last, file);
+            let steps = way.map(|way| way.steps);
+            if steps.is_some_and(|steps| next == Some((order, steps))) {
+                gait.proof = gait.proof.saturating_add(1);
+            } else {
+                advance(gait, steps);
+            }
+            if led.is_some_and(|(led, _)| led == order) {
+                way_led = way;
+            }
+        }
+        if led.is_some() && self.leading() == led {
+            self.issued = self.issued.saturating_sub(1);
+            if let Some(way) = way_led {
+                self.manner.learn(way.turn);
+            }
+            self.go_on(file, way_led.map(|way| way.steps) == led.map(|(_, step)| step));
+            return None;
+        }
+        let issued = std::mem::take(&mut self.issued);
+        let ended = self.burst.take();
+        self.former = ended.or(self.former);
+        if self.leaps() {
+            self.leap.proof = 0;
+        }
+        self.begin(catalog);
+        let (order, step) = led?;
+        // Who comes to a directory's end was not done with what he walked, and who lands a little further on, or on
+        // what was asked for ahead, has only left out a few.
+        let (dir, at) = order.place(catalog, last)?;
+        let in_midst =
+            length(catalog, dir).is_some_and(|files| (0..files).contains(&at.saturating_add(step)));
+        let landed = way_led.is_some_and(|way| {
+            let onwards = way.steps.saturating_mul(step.signum());
+            (1..=step.abs().saturating_mul(i64::from(issued.max(SKIP)))).contains(&onwards)
+        });
+        ended.filter(|_| in_midst && !landed).map(|burst| burst.files)
+    }
+
+    /// The walk has gone on, by a step or by a leap.
+    fn go_on(&mut self, file: FileId, by_step: bool) {
+        let Some(burst) = &mut self.burst else { return };
+        if by_step {
+            burst.files = burst.files.saturating_add(1);
+            if burst.files > self.leap.files {
+                self.leap.proof = 0;
+            }
+        } else {
+            self.former = Some(*burst);
+            *burst = Burst { start: file, files: 1 };
+            self.leap.proof = self.leap.proof.saturating_add(1);
+        }
+    }
+
+    /// If a walk is believed from now on, its burst began some visits ago.
+    fn begin(&mut self, catalog: &Catalog) {
+        let Some((order, gait)) = self.best() else { return };
+        let back = (gait.proof as usize).min(self.recent.len().saturating_sub(1));
+        let Some(start) = self.recent.get(self.recent.len() - 1 - back).copied() else { return };
+        self.burst = Some(Burst { start, files: u32::try_from(back).unwrap_or(u32::MAX).saturating_add(1) });
+        let Some(former) = self.former else { return };
+        let Some(steps) = order.way(catalog, former.start, start).map(|way| way.steps) else { return };
+        let same = self.leap.steps == steps && self.leap.files == former.files;
+        let proof = if same { self.leap.proof.saturating_add(1) } else { 1 };
+        self.leap = Leap { steps, files: former.files, proof };
+    }
+
+    /// Whether bursts are foreseen, the next one too.
+    pub fn leaps(&self) -> bool {
+        self.leap.proof >= LEAP_PROOF && self.leap.files > 0
+    }
+
+    /// Files of the burst under way.
+    pub fn files(&self) -> u32 {
+        self.burst.map_or(0, |burst| burst.files)
+    }
+
+    /// The distance from the file so many steps ahead (0: the last one visited) to the one after it.
+    fn step_after(&self, step: i64, ahead: u32) -> i64 {
+        let read = self.files().saturating_add(ahead);
+        if self.leaps() && read.is_multiple_of(self.leap.files) {
+            return self.leap.steps.saturating_sub(step.saturating_mul(i64::from(self.leap.files) - 1));
+        }
+        step
     }
 
     /// A listing has come: compare the remembered visits with it.
@@ -105,11 +200,12 @@ impl Walker {
             *gait = Gait::default();
             for pair in self.recent.windows(2) {
                 if let &[from, to] = pair {
-                    advance(gait, distance(catalog, order, from, to));
+                    advance(gait, order.way(catalog, from, to).map(|way| way.steps));
                 }
             }
         }
         self.issued = 0;
+        self.begin(catalog);
     }
 
     /// The order that holds best, with its step and how often it has held.
@@ -124,7 +220,8 @@ impl Walker {
     fn best(&self) -> Option<(DirOrder, Gait)> {
         let mut best: Option<(DirOrder, Gait)> = None;
         for (order, gait) in DirOrder::ALL.into_iter().zip(self.gaits) {
-            if gait.proof >= WALK_PROOF && best.is_none_or(|(_, best)| gait.proof > best.proof) {
+            let wanted = if gait.step.abs() <= NEAR { WALK_PROOF } else { WALK_PROOF + 1 };
+            if gait.proof >= wanted && best.is_none_or(|(_, best)| gait.proof > best.proof) {
                 best = Some((order, gait));
             }
         }
@@ -140,14 +237,33 @@ impl Walker {
         self.issued = self.issued.max(steps);
     }
 
-    /// The directories that come next, so that they are listed before the walk is there.
+    /// The directories to list so that they are known before the walk is there. A level more is climbed than the walk
+    /// has been seen to: where it goes then is known when it does.
     pub fn next_dirs(&self, catalog: &Catalog) -> Vec<DirId> {
-        let (Some((order, step)), Some(last)) = (self.leading(), self.last()) else { return Vec::new() };
-        let mut next = catalog.file(last).map(|file| file.dir);
         let mut found = Vec::new();
-        for _ in 0..DIRS_AHEAD {
-            next = next.and_then(|dir| sibling(catalog, order, dir, step > 0));
-            found.extend(next);
+        let (Some((order, step)), Some(last)) = (self.leading(), self.last()) else { return found };
+        let Some(mut at) = catalog.file(last).map(|file| file.dir) else { return found };
+        let manner = Manner { climbs: self.manner.climbs.saturating_add(1), ..self.manner };
+        let mut with_files = 0;
+        for _ in 0..HOPS {
+            match order.next(catalog, at, step > 0, manner) {
+                None => break,
+                Some(Next::Behind(dir)) => {
+                    found.push(dir);
+                    break;
+                }
+                Some(Next::Dir(dir)) => {
+                    let files = length(catalog, dir);
+                    if files.is_none() {
+                        found.push(dir);
+                    }
+                    with_files += usize::from(files != Some(0));
+                    at = dir;
+                }
+            }
+            if with_files == DIRS_AHEAD {
+                break;
+            }
         }
         found
     }
@@ -158,29 +274,47 @@ impl Walker {
             return Vec::new();
         };
         let mut found = Vec::new();
-        let Some((mut dir, mut at)) = place(catalog, order, last) else {
+        let Some((mut dir, mut at)) = order.place(catalog, last) else {
             return found;
         };
+        let mut hops = 0;
         for count in 1..=to {
-            at += step;
+            at = at.saturating_add(self.step_after(step, count - 1));
             loop {
-                let len = length(catalog, dir);
-                if at >= 0 && at < len {
-                    break;
-                }
-                let Some(next) = sibling(catalog, order, dir, step > 0) else {
-                    found.push((count, Ahead::End));
+                let Some(files) = length(catalog, dir) else {
+                    found.push((count, Ahead::Unlisted(dir)));
                     return found;
                 };
-                if !matches!(catalog.dir(next).map(|dir| &dir.listing), Some(Listing::Known { .. })) {
-                    found.push((count, Ahead::Unlisted(next)));
-                    return found;
+                if (0..files).contains(&at) {
+                    break;
                 }
-                at = if at < 0 { at + length(catalog, next) } else { at - len };
-                dir = next;
+                hops += 1;
+                let next = order.next(catalog, dir, at >= files, self.manner).filter(|_| hops <= HOPS);
+                match next {
+                    None => {
+                        found.push((count, Ahead::End));
+                        return found;
+                    }
+                    Some(Next::Behind(unlisted)) => {
+                        found.push((count, Ahead::Unlisted(unlisted)));
+                        return found;
+                    }
+                    Some(Next::Dir(next)) if at >= files => {
+                        at -= files;
+                        dir = next;
+                    }
+                    Some(Next::Dir(next)) => {
+                        let Some(files) = length(catalog, next) else {
+                            found.push((count, Ahead::Unlisted(next)));
+                            return found;
+                        };
+                        at += files;
+                        dir = next;
+                    }
+                }
             }
             if count > self.issued
-                && let Some(file) = nth(catalog, order, dir, at)
+                && let Some(file) = order.nth(catalog, dir, at)
             {
                 found.push((count, Ahead::File(file)));
             }
@@ -191,80 +325,170 @@ impl Walker {
 
 fn advance(gait: &mut Gait, distance: Option<i64>) {
     match distance {
-        Some(step) if step == gait.step => gait.proof = gait.proof.saturating_add(1),
+        Some(step) if step == gait.step && step != 0 => gait.proof = gait.proof.saturating_add(1),
         Some(step) if step != 0 && step.abs() <= MAX_STEP => *gait = Gait { step, proof: 1 },
         _ => *gait = Gait::default(),
     }
 }
 
-fn length(catalog: &Catalog, dir: DirId) -> i64 {
-    match catalog.dir(dir).map(|dir| &dir.listing) {
-        Some(Listing::Known { files, .. }) => i64::try_from(files.len()).unwrap_or(i64::MAX),
-        _ => 0,
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observation::{Entry, EntryKind};
+    use crate::units::MountId;
 
-fn nth(catalog: &Catalog, order: DirOrder, dir: DirId, at: i64) -> Option<FileId> {
-    let Listing::Known { files, by_name, by_ino, .. } = &catalog.dir(dir)?.listing else {
-        return None;
-    };
-    let at = usize::try_from(at).ok()?;
-    let slot = match order {
-        DirOrder::Listing => at,
-        DirOrder::Name => *by_name.get(at)? as usize,
-        DirOrder::Inode => *by_ino.get(at)? as usize,
-    };
-    files.get(slot).copied()
-}
+    /// A tree whose listings give the files of a directory, then its directories; inode numbers tell nothing.
+    struct Tree {
+        catalog: Catalog,
+        files: Vec<FileId>,
+    }
 
-/// Directory and position of a file in an order.
-fn place(catalog: &Catalog, order: DirOrder, id: FileId) -> Option<(DirId, i64)> {
-    let file = catalog.file(id)?;
-    let Listing::Known { files, name_rank, ino_rank, .. } = &catalog.dir(file.dir)?.listing else {
-        return None;
-    };
-    let slot = file.slot as usize;
-    if files.get(slot) != Some(&id) {
-        return None;
-    }
-    let at = match order {
-        DirOrder::Listing => file.slot,
-        DirOrder::Name => *name_rank.get(slot)?,
-        DirOrder::Inode => *ino_rank.get(slot)?,
-    };
-    Some((file.dir, i64::from(at)))
-}
+    impl Tree {
+        fn of(paths: &[String]) -> Self {
+            let mut catalog = Catalog::default();
+            let mount = MountId(0);
+            let mut dirs: Vec<String> = vec![String::new()];
+            for path in paths {
+                let parents = path.match_indices('/').map(|(at, _)| path[..at].to_owned());
+                dirs.extend(parents);
+            }
+            dirs.sort();
+            dirs.dedup();
+            let name_in = |dir: &str, path: &str| {
+                let inside =
+                    if dir.is_empty() { Some(path) } else { path.strip_prefix(dir)?.strip_prefix('/') };
+                inside.filter(|name| !name.is_empty() && !name.contains('/')).map(str::to_owned)
+            };
+            for dir in &dirs {
+                let entry = |kind| move |name: String| Entry { name: name.into_bytes().into(), kind, ino: 1 };
+                let files = paths.iter().filter_map(|path| name_in(dir, path)).map(entry(EntryKind::File));
+                let inner =
+                    dirs.iter().filter_map(|path| name_in(dir, path)).map(entry(EntryKind::Directory));
+                let entries: Vec<Entry> = files.chain(inner).collect();
+                let id = catalog.dir_at(mount, dir.as_bytes());
+                catalog.listed(id, Some(&entries));
+            }
+            let files = paths.iter().map(|path| catalog.file_at(mount, path.as_bytes())).collect();
+            Self { catalog, files }
+        }
 
-/// The directory after (or before) this one in its parent.
-fn sibling(catalog: &Catalog, order: DirOrder, dir: DirId, forward: bool) -> Option<DirId> {
-    let own = catalog.dir(dir)?;
-    let Listing::Known { dirs, dirs_by_name, dir_name_rank, .. } = &catalog.dir(own.parent?)?.listing else {
-        return None;
-    };
-    let slot = own.slot as usize;
-    if dirs.get(slot) != Some(&dir) {
-        return None;
+        /// How many of these visits, by position in `paths`, a walker foresaw.
+        fn foreseen(&self, visits: impl IntoIterator<Item = usize>) -> (usize, Walker) {
+            let (mut walker, mut foreseen) = (Walker::default(), 0);
+            for file in visits.into_iter().map(|at| self.files[at]) {
+                let next = walker.clone().rewound().ahead(&self.catalog, 1);
+                let told = next.first() == Some(&(1, Ahead::File(file)));
+                assert!(!told || walker.foresees(&self.catalog, file), "what is asked for goes on the walk");
+                foreseen += usize::from(told);
+                walker.visit(&self.catalog, file);
+            }
+            (foreseen, walker)
+        }
     }
-    let step = |at: usize| if forward { at.checked_add(1) } else { at.checked_sub(1) };
-    let slot = match order {
-        DirOrder::Listing | DirOrder::Inode => step(slot)?,
-        DirOrder::Name => *dirs_by_name.get(step(*dir_name_rank.get(slot)? as usize)?)? as usize,
-    };
-    dirs.get(slot).copied()
-}
 
-/// Steps from one file to another in an order; `None` when it has none (not listed, not neighbours).
-fn distance(catalog: &Catalog, order: DirOrder, from: FileId, to: FileId) -> Option<i64> {
-    let (from_dir, from_at) = place(catalog, order, from)?;
-    let (to_dir, to_at) = place(catalog, order, to)?;
-    if from_dir == to_dir {
-        return Some(to_at - from_at);
+    #[test]
+    fn bursts_equally_far_from_each_other_are_foreseen_with_their_leaps() {
+        let tree = Tree::of(&(0..2_000).map(|at| format!("{at:05}")).collect::<Vec<_>>());
+        // Of 100 bursts of 3 the first three teach, two visits of each of them.
+        let slabs = (0..100).flat_map(|burst| (0..3).map(move |at| burst * 20 + at));
+        let (foreseen, walker) = tree.foreseen(slabs);
+        assert!(foreseen >= 100 * 3 - 3 * 3, "{foreseen} of 300");
+        assert!(walker.leaps() && walker.files() == 3);
+        let ahead: Vec<_> = walker.rewound().ahead(&tree.catalog, 4);
+        let expected = [(1, None), (2, None), (3, None), (4, None)];
+        assert_eq!(
+            ahead.iter().map(|(step, _)| (*step, None::<()>)).collect::<Vec<_>>(),
+            expected[..ahead.len()]
+        );
+        // Every 65th file, and every 65th from behind.
+        let (foreseen, _) = tree.foreseen((0..2_000).step_by(65));
+        assert!(foreseen >= 31 - 5, "{foreseen} of 31");
+        let (foreseen, _) = tree.foreseen((0..2_000).rev().step_by(65));
+        assert!(foreseen >= 31 - 5, "{foreseen} of 31");
     }
-    if sibling(catalog, order, from_dir, true) == Some(to_dir) {
-        return Some(to_at + length(catalog, from_dir) - from_at);
+
+    #[test]
+    fn a_walk_that_goes_on_beyond_its_usual_end_is_followed() {
+        let tree = Tree::of(&(0..2_000).map(|at| format!("{at:05}")).collect::<Vec<_>>());
+        let bursts = (0..10).flat_map(|burst| (0..4).map(move |at| burst * 20 + at));
+        let (before, _) = tree.foreseen(bursts.clone());
+        let (after, walker) = tree.foreseen(bursts.chain(184..300));
+        assert!(after >= before + 116 - 3, "{before}, {after}");
+        assert!(!walker.leaps());
     }
-    if sibling(catalog, order, from_dir, false) == Some(to_dir) {
-        return Some(to_at - length(catalog, to_dir) - from_at);
+
+    #[test]
+    fn who_counts_without_leading_zeros_walks_too() {
+        let tree = Tree::of(&(0..300).map(|at| format!("{at}.jpg")).collect::<Vec<_>>());
+        let (foreseen, walker) = tree.foreseen(0..300);
+        assert!(foreseen >= 297, "{foreseen}");
+        let (foreseen, every_third) = tree.foreseen((0..300).step_by(3));
+        assert!(foreseen >= 96, "{foreseen}");
+        assert_eq!(every_third.leading(), Some((DirOrder::Listing, 3)), "the listing has this order here");
+        assert_eq!(walker.leading().map(|(_, step)| step), Some(1));
+        let mut names: Vec<String> = (0..300).map(|at| format!("{at}.jpg")).collect();
+        names.sort();
+        let tree = Tree::of(&names);
+        let counted = (0..300).filter_map(|at| names.iter().position(|name| *name == format!("{at}.jpg")));
+        let (foreseen, walker) = tree.foreseen(counted);
+        assert!(foreseen >= 296, "{foreseen}");
+        assert_eq!(walker.leading(), Some((DirOrder::Number, 1)));
     }
-    None
+
+    #[test]
+    fn a_walk_climbs_and_descends_once_it_has_been_seen_to() {
+        // One file in each day, a few days in each month.
+        let days: Vec<String> =
+            (0..40).flat_map(|month| (0..3).map(move |day| format!("{month:02}/{day}/f"))).collect();
+        let tree = Tree::of(&days);
+        let (foreseen, walker) = tree.foreseen(0..120);
+        assert!(foreseen >= 120 - 4, "{foreseen}");
+        assert_eq!(walker.rewound().ahead(&tree.catalog, 1), [(1, Ahead::End)]);
+        let (foreseen, _) = tree.foreseen((0..120).rev());
+        assert!(foreseen >= 120 - 4, "{foreseen}");
+        let (foreseen, _) = tree.foreseen((0..120).step_by(4));
+        assert!(foreseen >= 30 - 4, "{foreseen}: steps over whole months");
+        // A data set beside is none of the walk's: nobody has been seen to go there.
+        let tree = Tree::of(&["a/0/x", "a/0/y", "a/0/z", "b/0/x", "b/0/y"].map(str::to_owned));
+        let (_, walker) = tree.foreseen(0..3);
+        assert_eq!(walker.ahead(&tree.catalog, 9), [(1, Ahead::End)]);
+        // Directories with files of their own and directories below, as `find` goes through them.
+        let mixed: Vec<String> = (0..20)
+            .flat_map(|at| {
+                [format!("{at:02}/a"), format!("{at:02}/b"), format!("{at:02}/in/c"), format!("{at:02}/in/d")]
+            })
+            .collect();
+        let tree = Tree::of(&mixed);
+        let (foreseen, _) = tree.foreseen(0..80);
+        assert!(foreseen >= 80 - 5, "{foreseen}");
+        let (foreseen, _) = tree.foreseen((0..80).rev());
+        assert!(foreseen >= 80 - 6, "{foreseen}");
+        let beside = (0..80).filter(|at| at % 4 < 2);
+        let (foreseen, walker) = tree.foreseen(beside);
+        assert!(foreseen >= 40 - 4, "{foreseen}: what lies below is not read");
+        assert!(!walker.manner.descends);
+    }
+
+    #[test]
+    fn lengths_are_those_of_walks_that_ended_in_the_midst_and_went_elsewhere() {
+        let paths: Vec<String> =
+            (0..4).flat_map(|dir| (0..20).map(move |at| format!("{dir}/{at:02}"))).collect();
+        let tree = Tree::of(&paths);
+        let ends = |visits: &[usize]| {
+            let mut walker = Walker::default();
+            visits.iter().filter_map(|at| walker.visit(&tree.catalog, tree.files[*at])).collect::<Vec<_>>()
+        };
+        assert_eq!(ends(&[0, 1, 2, 15]), [3]);
+        assert_eq!(ends(&[0, 1, 2, 3, 4, 60]), [5], "into a directory that is no neighbour");
+        assert_eq!(ends(&[0, 1, 2, 3, 5, 6, 7, 8]), [], "one left out");
+        assert_eq!(ends(&[17, 18, 19, 60]), [], "all of its directory");
+        assert_eq!(ends(&[0, 15, 3, 9, 4, 12]), [], "none that was believed");
+    }
+
+    #[test]
+    fn the_same_file_again_and_again_is_no_walk() {
+        let tree = Tree::of(&["a", "b"].map(str::to_owned));
+        let (foreseen, walker) = tree.foreseen([0, 0, 0, 0, 0]);
+        assert_eq!((foreseen, walker.leading()), (0, None));
+    }
 }
