@@ -3,8 +3,9 @@
 /// Lengths of the last finished bursts of a kind: of a kind of file in pages, of a run's walks in files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bursts {
+    /// The newest last.
     last: [u32; 8],
-    seen: u32,
+    count: usize,
 }
 
 /// How far a burst goes on, judged by those before it.
@@ -19,12 +20,30 @@ pub enum Outlook {
 
 impl Bursts {
     pub fn push(&mut self, length: u64) {
-        self.last[self.seen as usize % self.last.len()] = u32::try_from(length).unwrap_or(u32::MAX);
-        self.seen = self.seen.saturating_add(1);
+        if self.count == self.last.len() {
+            self.remove(0);
+        }
+        if let Some(free) = self.last.get_mut(self.count) {
+            *free = u32::try_from(length).unwrap_or(u32::MAX);
+            self.count += 1;
+        }
+    }
+
+    /// A burst that was taken to have ended goes on after all.
+    pub fn retract(&mut self, length: u64) {
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        if let Some(at) = self.known().iter().rposition(|known| *known == length) {
+            self.remove(at);
+        }
+    }
+
+    fn remove(&mut self, at: usize) {
+        self.last.copy_within(at + 1..self.count, at);
+        self.count -= 1;
     }
 
     fn known(&self) -> &[u32] {
-        &self.last[..(self.seen as usize).min(self.last.len())]
+        self.last.get(..self.count).unwrap_or_default()
     }
 
     pub fn outlook(&self, done: u64) -> Outlook {
@@ -55,5 +74,41 @@ impl Bursts {
         let known = self.known();
         let (min, max) = (known.iter().min()?, known.iter().max()?);
         (known.len() >= 3 && u64::from(*max) <= u64::from(*min) * 3 / 2).then_some(u64::from(*max))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(lengths: &[u64]) -> Bursts {
+        let mut bursts = Bursts::default();
+        lengths.iter().for_each(|length| bursts.push(*length));
+        bursts
+    }
+
+    #[test]
+    fn the_next_length_that_was_seen_is_where_a_burst_may_end() {
+        assert_eq!(of(&[]).outlook(5), Outlook::Unknown);
+        assert_eq!(of(&[3, 100, 7]).outlook(3), Outlook::Till(7));
+        assert_eq!(of(&[3, 3]).outlook(3), Outlook::Ends);
+        assert_eq!(of(&[3]).outlook(3), Outlook::Unknown, "one alone says nothing");
+        assert_eq!(of(&[3, 3]).outlook(5), Outlook::Unknown, "half as long again");
+        let limited = |done| of(&[10, 10]).limit(done, 8);
+        assert_eq!([limited(1), limited(6), limited(10), limited(20)], [8, 4, 0, 8]);
+    }
+
+    #[test]
+    fn the_last_eight_count_and_what_is_taken_back_does_not() {
+        let mut bursts = of(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 5]);
+        assert_eq!(bursts.known(), [3, 4, 5, 6, 7, 8, 9, 5]);
+        bursts.retract(5);
+        bursts.retract(1_000);
+        assert_eq!(bursts.known(), [3, 4, 5, 6, 7, 8, 9]);
+        bursts.retract(9);
+        bursts.push(u64::MAX);
+        assert_eq!(bursts.known(), [3, 4, 5, 6, 7, 8, u32::MAX]);
+        assert_eq!(of(&[4, 4, 5]).usual(), Some(5));
+        assert_eq!(of(&[4, 4, 9]).usual(), None);
     }
 }

@@ -17,7 +17,7 @@ use crate::ranges::RangeSet;
 use crate::residency::Owner;
 use crate::run::Run;
 use crate::store::Store;
-use crate::stream::Streams;
+use crate::streams::Streams;
 use crate::taught::Taught;
 use crate::units::{MountId, Nanos, Pages, Reader};
 use crate::view::Happening;

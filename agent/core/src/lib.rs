@@ -27,6 +27,8 @@ mod stride;
 
 mod stream;
 
+mod streams;
+
 mod shape;
 
 mod class;

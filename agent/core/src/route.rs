@@ -28,7 +28,7 @@ const HOPS: usize = 16;
 const BETWEEN: i64 = 64;
 
 /// Levels that a walk may climb from one directory to the next.
-const CLIMBS: u8 = 4;
+pub const CLIMBS: u8 = 4;
 
 /// How a walk has been seen to go from one directory to the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -13,6 +13,7 @@ use crate::class::{Class, kind_of};
 use crate::past::{Past, REPEAT_PROOF};
 use crate::profile::{FULL, MAX_FILES, Share};
 use crate::rate::Rate;
+use crate::route::CLIMBS;
 use crate::thread::Thread;
 use crate::units::{MountId, Nanos, Reader};
 use crate::view::Predictor;
@@ -82,6 +83,8 @@ pub struct Run {
     /// of files it was listed with.
     domain: FxHashMap<DirId, usize>,
     visited_dirs: FxHashSet<DirId>,
+    /// Levels above those of which one directory is in the domain at least.
+    levels: u8,
     pub to_list: VecDeque<DirId>,
     listings: usize,
     /// Files in the listed directories of the domain.
@@ -286,10 +289,7 @@ impl Run {
             self.to_list.push_front(dir);
         }
         if let Some(parent) = catalog.dir(dir).and_then(|dir| dir.parent) {
-            // The parent names the next directory of a walk, and the rest of a shuffled set.
-            if self.joins(parent) {
-                self.to_list.push_back(parent);
-            }
+            self.widen_up(catalog, parent);
             if fresh && self.visited_dirs.len() >= 2 && self.explained < 0.5 {
                 self.add_siblings(catalog, parent);
             }
@@ -301,6 +301,21 @@ impl Run {
                     self.to_list.push_back(dir);
                 }
             }
+        }
+    }
+
+    /// The parent names the next directory of a walk, and the rest of a shuffled set. What is above it tells
+    /// nothing before files below a second parent are read, and so on upwards.
+    fn widen_up(&mut self, catalog: &Catalog, parent: DirId) {
+        let mut at = Some(parent);
+        for level in 0..CLIMBS {
+            let Some(dir) = at.filter(|dir| self.joins(*dir)) else { return };
+            self.to_list.push_back(dir);
+            if level >= self.levels {
+                self.levels = level + 1;
+                return;
+            }
+            at = catalog.dir(dir).and_then(|dir| dir.parent);
         }
     }
 

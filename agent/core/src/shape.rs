@@ -43,7 +43,8 @@ impl Shape {
         (ranges.len() <= PIECES).then_some(Self::Part { size, ranges })
     }
 
-    /// What both files agree on, in the terms in which they agree.
+    /// What both files agree on, in the terms in which they agree. Where the rest of them differs, a header or a footer
+    /// may be read of each all the same: places at a distance from an end count alone, shares of the size only together.
     pub fn common(&self, newer: &Self) -> Option<Vec<Anchored>> {
         let (Self::Part { size: old_size, ranges: old }, Self::Part { size, ranges }) = (self, newer) else {
             return None;
@@ -59,7 +60,10 @@ impl Shape {
                 anchors.push(anchor);
             }
         }
-        (agreed * 100 >= total * AGREE && !anchors.is_empty()).then_some(anchors)
+        if agreed * 100 < total * AGREE {
+            anchors.retain(|anchor| !matches!(anchor, Anchored::Fraction { .. }));
+        }
+        (!anchors.is_empty()).then_some(anchors)
     }
 }
 

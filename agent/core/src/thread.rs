@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use crate::catalog::{Catalog, FileId};
+use crate::route::length;
 use crate::walk::{WALK_PROOF, Walker};
 
 /// Files a thread may have left before their ends and come back to: wider merges and interleavings than this
@@ -107,8 +108,12 @@ impl Thread {
             let fitting = self.walks.iter().enumerate().filter(|(_, walk)| test(&walk.walker));
             fitting.max_by_key(|(_, walk)| walk.moved).map(|(index, _)| index)
         };
+        // Before its directory is listed nothing tells whether it is near: the listing is compared with what was
+        // visited in a row.
+        let is_listed = catalog.file(file).is_some_and(|file| length(catalog, file.dir).is_some());
         newest(&|walker| walker.foresees(catalog, file))
             .or_else(|| newest(&|walker| walker.is_near(catalog, file)))
+            .or_else(|| newest(&|walker| !is_listed && walker.proof() == 0))
     }
 
     /// Whether the last visit was a step of a walk.
