@@ -41,8 +41,12 @@ impl Run {
         }
         let walking = self.threads.values().filter(|thread| thread.walks().next().is_some()).count();
         let surest = self.threads.values().flat_map(Thread::walks).max_by_key(|(_, walker)| walker.proof());
-        if let Some((order, step)) = surest.and_then(|(_, walker)| walker.leading()) {
-            let step = if step == 1 { String::new() } else { format!(", every {}th", step.abs()) };
+        if let Some((order, pace)) = surest.and_then(|(_, walker)| walker.leading()) {
+            let step = match pace.round() {
+                (1, 1) => String::new(),
+                (step, 1) => format!(", every {}th", step.abs()),
+                (files, read) => format!(", {read} of {} in turns", files.abs()),
+            };
             return ("directory", format!("{walking} reader(s) walk directories {}{step}", order.words()));
         }
         if self.is_known_epoch() {

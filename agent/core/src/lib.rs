@@ -35,6 +35,8 @@ mod class;
 
 mod route;
 
+mod gait;
+
 mod walk;
 
 mod thread;

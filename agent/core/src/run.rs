@@ -10,6 +10,7 @@ use crate::again::Again;
 use crate::bursts::Bursts;
 use crate::catalog::{Catalog, DirId, FileId, Listing};
 use crate::class::{Class, kind_of};
+use crate::gait::WALK_PROOF;
 use crate::past::{Past, REPEAT_PROOF};
 use crate::profile::{FULL, MAX_FILES, Share};
 use crate::rate::Rate;
@@ -17,7 +18,6 @@ use crate::route::CLIMBS;
 use crate::thread::Thread;
 use crate::units::{MountId, Nanos, Reader};
 use crate::view::Predictor;
-use crate::walk::WALK_PROOF;
 
 /// Threads told apart at once; when more come, all are begun anew.
 const THREADS: usize = 256;

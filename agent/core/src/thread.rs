@@ -7,8 +7,9 @@
 use std::collections::VecDeque;
 
 use crate::catalog::{Catalog, FileId};
+use crate::gait::WALK_PROOF;
 use crate::route::length;
-use crate::walk::{WALK_PROOF, Walker};
+use crate::walk::Walker;
 
 /// Files a thread may have left before their ends and come back to: wider merges and interleavings than this
 /// are rare, and cost their readers no more than without us.

@@ -5,14 +5,8 @@
 //! and leaps to its next one. At a directory's end the walk goes on in the next.
 
 use crate::catalog::{Catalog, DirId, FileId};
-use crate::route::{DirOrder, MAX_STEP, Manner, Next, length};
-
-/// Steps up to this are those of a walk, or of workers that share one; longer ones need a proof more.
-const NEAR: i64 = 64;
-
-/// Equal distances in a row before a walk is believed: of 100 names in random order, two in a row agree
-/// once in some thousand.
-pub const WALK_PROOF: u32 = 2;
+use crate::gait::{Gait, NEAR, Pace};
+use crate::route::{DirOrder, Manner, Next, length};
 
 /// Equal distances between bursts of equal length before the next one is foreseen.
 const LEAP_PROOF: u32 = 2;
@@ -27,13 +21,7 @@ const DIRS_AHEAD: usize = 4;
 const HOPS: usize = 64;
 
 /// Visits remembered, so that a listing that arrives late can still be compared with them.
-const RECENT: usize = 6;
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Gait {
-    step: i64,
-    proof: u32,
-}
+const RECENT: usize = 10;
 
 /// Files visited in equal steps.
 #[derive(Clone, Copy, Debug)]
@@ -80,8 +68,8 @@ impl Walker {
 
     /// Whether this file is the next of a walk that is believed.
     pub fn foresees(&self, catalog: &Catalog, file: FileId) -> bool {
-        let (Some((order, step)), Some(last)) = (self.leading(), self.last()) else { return false };
-        order.way(catalog, last, file).is_some_and(|way| way.steps == self.step_after(step, 0))
+        let (Some((order, pace)), Some(last)) = (self.leading(), self.last()) else { return false };
+        order.way(catalog, last, file).is_some_and(|way| way.steps == self.step_after(pace, 0))
     }
 
     /// Whether this file lies where the walk is: in its directory, or a few steps on in the next.
@@ -102,26 +90,29 @@ impl Walker {
         }
         self.recent.push(file);
         let last = last?;
-        let next = led.map(|(order, step)| (order, self.step_after(step, 0)));
-        let mut way_led = None;
+        let next = led.map(|(order, pace)| (order, self.step_after(pace, 0), pace.step(0)));
+        let (mut way_led, mut goes_on, mut leapt) = (None, false, false);
         for (order, gait) in DirOrder::ALL.into_iter().zip(&mut self.gaits) {
             let way = order.way(catalog, last, file);
-            let steps = way.map(|way| way.steps);
-            if steps.is_some_and(|steps| next == Some((order, steps))) {
-                gait.proof = gait.proof.saturating_add(1);
+            let Some((_, next, step)) = next.filter(|(led, ..)| *led == order) else {
+                gait.advance(way.map(|way| way.steps));
+                continue;
+            };
+            way_led = way;
+            leapt = next != step && way.is_some_and(|way| way.steps == next);
+            goes_on = leapt || way.is_some_and(|way| way.steps == step);
+            if leapt {
+                gait.hold();
             } else {
-                advance(gait, steps);
-            }
-            if led.is_some_and(|(led, _)| led == order) {
-                way_led = way;
+                gait.advance(way.map(|way| way.steps));
             }
         }
-        if led.is_some() && self.leading() == led {
+        if goes_on {
             self.issued = self.issued.saturating_sub(1);
             if let Some(way) = way_led {
                 self.manner.learn(way.turn);
             }
-            self.go_on(file, way_led.map(|way| way.steps) == led.map(|(_, step)| step));
+            self.go_on(file, leapt);
             return None;
         }
         let issued = std::mem::take(&mut self.issued);
@@ -131,7 +122,8 @@ impl Walker {
             self.leap.proof = 0;
         }
         self.begin(catalog);
-        let (order, step) = led?;
+        let (order, pace) = led?;
+        let step = pace.step(0);
         // Who comes to a directory's end was not done with what he walked, and who lands a little further on, or on
         // what was asked for ahead, has only left out a few.
         let (dir, at) = order.place(catalog, last)?;
@@ -145,24 +137,24 @@ impl Walker {
     }
 
     /// The walk has gone on, by a step or by a leap.
-    fn go_on(&mut self, file: FileId, by_step: bool) {
+    fn go_on(&mut self, file: FileId, leapt: bool) {
         let Some(burst) = &mut self.burst else { return };
-        if by_step {
-            burst.files = burst.files.saturating_add(1);
-            if burst.files > self.leap.files {
-                self.leap.proof = 0;
-            }
-        } else {
+        if leapt {
             self.former = Some(*burst);
             *burst = Burst { start: file, files: 1 };
             self.leap.proof = self.leap.proof.saturating_add(1);
+            return;
+        }
+        burst.files = burst.files.saturating_add(1);
+        if burst.files > self.leap.files {
+            self.leap.proof = 0;
         }
     }
 
     /// If a walk is believed from now on, its burst began some visits ago.
     fn begin(&mut self, catalog: &Catalog) {
-        let Some((order, gait)) = self.best() else { return };
-        let back = (gait.proof as usize).min(self.recent.len().saturating_sub(1));
+        let Some((order, pace)) = self.leading() else { return };
+        let back = (pace.proof as usize).min(self.recent.len().saturating_sub(1));
         let Some(start) = self.recent.get(self.recent.len() - 1 - back).copied() else { return };
         self.burst = Some(Burst { start, files: u32::try_from(back).unwrap_or(u32::MAX).saturating_add(1) });
         let Some(former) = self.former else { return };
@@ -183,12 +175,14 @@ impl Walker {
     }
 
     /// The distance from the file so many steps ahead (0: the last one visited) to the one after it.
-    fn step_after(&self, step: i64, ahead: u32) -> i64 {
+    fn step_after(&self, pace: Pace, ahead: u32) -> i64 {
         let read = self.files().saturating_add(ahead);
-        if self.leaps() && read.is_multiple_of(self.leap.files) {
-            return self.leap.steps.saturating_sub(step.saturating_mul(i64::from(self.leap.files) - 1));
+        match pace.constant() {
+            Some(step) if self.leaps() && read.is_multiple_of(self.leap.files) => {
+                self.leap.steps.saturating_sub(step.saturating_mul(i64::from(self.leap.files) - 1))
+            }
+            _ => pace.step(ahead),
         }
-        step
     }
 
     /// A listing has come: compare the remembered visits with it.
@@ -200,7 +194,7 @@ impl Walker {
             *gait = Gait::default();
             for pair in self.recent.windows(2) {
                 if let &[from, to] = pair {
-                    advance(gait, order.way(catalog, from, to).map(|way| way.steps));
+                    gait.advance(order.way(catalog, from, to).map(|way| way.steps));
                 }
             }
         }
@@ -208,24 +202,22 @@ impl Walker {
         self.begin(catalog);
     }
 
-    /// The order that holds best, with its step and how often it has held.
-    pub fn leading(&self) -> Option<(DirOrder, i64)> {
-        self.best().map(|(order, gait)| (order, gait.step))
-    }
-
-    pub fn proof(&self) -> u32 {
-        self.best().map_or(0, |(_, gait)| gait.proof)
-    }
-
-    fn best(&self) -> Option<(DirOrder, Gait)> {
-        let mut best: Option<(DirOrder, Gait)> = None;
-        for (order, gait) in DirOrder::ALL.into_iter().zip(self.gaits) {
-            let wanted = if gait.step.abs() <= NEAR { WALK_PROOF } else { WALK_PROOF + 1 };
-            if gait.proof >= wanted && best.is_none_or(|(_, best)| gait.proof > best.proof) {
-                best = Some((order, gait));
+    /// The order that holds best, and in which steps.
+    pub fn leading(&self) -> Option<(DirOrder, Pace)> {
+        let mut best: Option<(DirOrder, Pace)> = None;
+        for (order, gait) in DirOrder::ALL.into_iter().zip(&self.gaits) {
+            if let Some(pace) = gait.pace()
+                && best.is_none_or(|(_, best)| pace.proof > best.proof)
+            {
+                best = Some((order, pace));
             }
         }
         best
+    }
+
+    /// How often it has held.
+    pub fn proof(&self) -> u32 {
+        self.leading().map_or(0, |(_, pace)| pace.proof)
     }
 
     /// As if nothing had been asked for yet: to show what lies ahead.
@@ -241,12 +233,12 @@ impl Walker {
     /// has been seen to: where it goes then is known when it does.
     pub fn next_dirs(&self, catalog: &Catalog) -> Vec<DirId> {
         let mut found = Vec::new();
-        let (Some((order, step)), Some(last)) = (self.leading(), self.last()) else { return found };
+        let (Some((order, pace)), Some(last)) = (self.leading(), self.last()) else { return found };
         let Some(mut at) = catalog.file(last).map(|file| file.dir) else { return found };
         let manner = Manner { climbs: self.manner.climbs.saturating_add(1), ..self.manner };
         let mut with_files = 0;
         for _ in 0..HOPS {
-            match order.next(catalog, at, step > 0, manner) {
+            match order.next(catalog, at, pace.round().0 > 0, manner) {
                 None => break,
                 Some(Next::Behind(dir)) => {
                     found.push(dir);
@@ -270,7 +262,7 @@ impl Walker {
 
     /// The files of the next steps, from the first that was not asked for to step `to`.
     pub fn ahead(&self, catalog: &Catalog, to: u32) -> Vec<(u32, Ahead)> {
-        let (Some((order, step)), Some(last)) = (self.leading(), self.last()) else {
+        let (Some((order, pace)), Some(last)) = (self.leading(), self.last()) else {
             return Vec::new();
         };
         let mut found = Vec::new();
@@ -279,7 +271,7 @@ impl Walker {
         };
         let mut hops = 0;
         for count in 1..=to {
-            at = at.saturating_add(self.step_after(step, count - 1));
+            at = at.saturating_add(self.step_after(pace, count - 1));
             loop {
                 let Some(files) = length(catalog, dir) else {
                     found.push((count, Ahead::Unlisted(dir)));
@@ -320,14 +312,6 @@ impl Walker {
             }
         }
         found
-    }
-}
-
-fn advance(gait: &mut Gait, distance: Option<i64>) {
-    match distance {
-        Some(step) if step == gait.step && step != 0 => gait.proof = gait.proof.saturating_add(1),
-        Some(step) if step != 0 && step.abs() <= MAX_STEP => *gait = Gait { step, proof: 1 },
-        _ => *gait = Gait::default(),
     }
 }
 
@@ -386,20 +370,26 @@ mod tests {
         }
     }
 
+    fn leading(walker: &Walker) -> Option<(DirOrder, Option<i64>)> {
+        walker.leading().map(|(order, pace)| (order, pace.constant()))
+    }
+
     #[test]
     fn bursts_equally_far_from_each_other_are_foreseen_with_their_leaps() {
         let tree = Tree::of(&(0..2_000).map(|at| format!("{at:05}")).collect::<Vec<_>>());
-        // Of 100 bursts of 3 the first three teach, two visits of each of them.
-        let slabs = (0..100).flat_map(|burst| (0..3).map(move |at| burst * 20 + at));
-        let (foreseen, walker) = tree.foreseen(slabs);
-        assert!(foreseen >= 100 * 3 - 3 * 3, "{foreseen} of 300");
-        assert!(walker.leaps() && walker.files() == 3);
-        let ahead: Vec<_> = walker.rewound().ahead(&tree.catalog, 4);
-        let expected = [(1, None), (2, None), (3, None), (4, None)];
+        // The first three bursts of 12 teach, two visits of each of them; bursts of 3 are distances in turns.
+        let clips = (0..50).flat_map(|burst| (0..12).map(move |at| burst * 40 + at));
+        let (foreseen, walker) = tree.foreseen(clips);
+        assert!(foreseen >= 50 * 12 - 3 * 3, "{foreseen} of 600");
+        assert!(walker.leaps() && walker.files() == 12);
         assert_eq!(
-            ahead.iter().map(|(step, _)| (*step, None::<()>)).collect::<Vec<_>>(),
-            expected[..ahead.len()]
+            walker.ahead(&tree.catalog, 1),
+            [(1, Ahead::End)],
+            "the next burst lies beyond the directory"
         );
+        let slabs = (0..100).flat_map(|burst| (0..3).map(move |at| burst * 20 + at));
+        let (foreseen, _) = tree.foreseen(slabs);
+        assert!(foreseen >= 100 * 3 - 3 * 3, "{foreseen} of 300");
         // Every 65th file, and every 65th from behind.
         let (foreseen, _) = tree.foreseen((0..2_000).step_by(65));
         assert!(foreseen >= 31 - 5, "{foreseen} of 31");
@@ -424,15 +414,19 @@ mod tests {
         assert!(foreseen >= 297, "{foreseen}");
         let (foreseen, every_third) = tree.foreseen((0..300).step_by(3));
         assert!(foreseen >= 96, "{foreseen}");
-        assert_eq!(every_third.leading(), Some((DirOrder::Listing, 3)), "the listing has this order here");
-        assert_eq!(walker.leading().map(|(_, step)| step), Some(1));
+        assert_eq!(
+            leading(&every_third),
+            Some((DirOrder::Listing, Some(3))),
+            "the listing has this order here"
+        );
+        assert_eq!(leading(&walker).map(|(_, step)| step), Some(Some(1)));
         let mut names: Vec<String> = (0..300).map(|at| format!("{at}.jpg")).collect();
         names.sort();
         let tree = Tree::of(&names);
         let counted = (0..300).filter_map(|at| names.iter().position(|name| *name == format!("{at}.jpg")));
         let (foreseen, walker) = tree.foreseen(counted);
         assert!(foreseen >= 296, "{foreseen}");
-        assert_eq!(walker.leading(), Some((DirOrder::Number, 1)));
+        assert_eq!(leading(&walker), Some((DirOrder::Number, Some(1))));
     }
 
     #[test]
@@ -489,6 +483,6 @@ mod tests {
     fn the_same_file_again_and_again_is_no_walk() {
         let tree = Tree::of(&["a", "b"].map(str::to_owned));
         let (foreseen, walker) = tree.foreseen([0, 0, 0, 0, 0]);
-        assert_eq!((foreseen, walker.leading()), (0, None));
+        assert_eq!((foreseen, leading(&walker)), (0, None));
     }
 }
