@@ -18,6 +18,9 @@ const SETTLED: u32 = 256;
 /// Pages that a sweep asks for at least at once: 1 MiB, so that it costs few orders.
 const SWEEP: u64 = 256;
 
+/// Of a file that has been swept so much is read, one part in so many, before a miss has it swept anew.
+const AGAIN: u64 = 10;
+
 impl Core {
     pub(crate) fn residency(&mut self, key: FileKey) -> Option<&mut Residency> {
         let id = self.catalog.by_key(key)?;
@@ -156,7 +159,7 @@ impl Core {
             self.happen(Happening::Read { file: key, mount, path, tgid: reader.tgid, pages, count, covered });
         }
         if via != Via::Direct && !pages.is_empty() {
-            self.follow(id, workload, mount, reader, &walked, each, via, now);
+            self.follow(id, workload, mount, reader, &walked, each, via, missed > 0, now);
             if pages.end >= pages_of(size) {
                 self.reach_end(workload, mount, id, reader.tid);
             }
@@ -188,7 +191,10 @@ impl Core {
     }
 
     /// Follows the streams of a file and fetches what they want next.
-    #[expect(clippy::too_many_arguments, reason = "who walked over what, by which way, and when")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "who walked over what, by which way, with what success, and when"
+    )]
     fn follow(
         &mut self,
         id: FileId,
@@ -198,6 +204,7 @@ impl Core {
         pages: &Pages,
         each: u64,
         via: Via,
+        missed: bool,
         now: Nanos,
     ) {
         if self.active.len() >= ACTIVE && !self.active.contains_key(&id) {
@@ -223,13 +230,14 @@ impl Core {
         match (via, &file.residency) {
             (Via::Mapped, Some(residency)) => {
                 for known in residency.known(pages) {
-                    active.read.insert(&known);
+                    active.fresh += active.read.insert(&known);
                 }
             }
             _ => {
-                active.read.insert(pages);
+                active.fresh += active.read.insert(pages);
             }
         }
+        active.since_sweep += pages.end - pages.start;
         let before = active.streams.latest();
         let stream = match via {
             Via::Read | Via::Fault | Via::Direct => {
@@ -242,6 +250,9 @@ impl Core {
             },
         };
         let pattern = active.streams.pattern(stream);
+        if matches!(pattern, Pattern::Random { .. }) {
+            active.end_pass(class, file.size);
+        }
         let wanted = if class.whole > class.part && file.size <= LARGE && file.size > 0 {
             // The rest of a small file, at its first page.
             let rest = pages.end..pages_of(file.size);
@@ -262,7 +273,7 @@ impl Core {
                 requests: store.open_requests(),
             };
             match pattern {
-                Pattern::Random { .. } if class.whole > class.part => sweep(active, file, terms),
+                Pattern::Random { .. } if class.whole > class.part => sweep(active, file, missed, terms),
                 _ => active.streams.want(stream, &class.bursts, terms),
             }
             .map(|want| (predictor_of(want.pattern), want))
@@ -321,7 +332,11 @@ impl Core {
 
 /// Files of this kind are read whole, and this one in no order: what it lacks is brought in from its start to
 /// its end, if all of that fits into memory.
-fn sweep(active: &mut Active, file: &File, terms: Terms) -> Option<Want> {
+fn sweep(active: &mut Active, file: &File, missed: bool, terms: Terms) -> Option<Want> {
+    // What it brought is gone again.
+    if missed && active.swept >= terms.file_pages && active.since_sweep >= terms.file_pages / AGAIN {
+        (active.swept, active.since_sweep) = (0, 0);
+    }
     let ahead = terms.file_pages.saturating_sub(active.swept);
     let most = (terms.open / PAGE).min(terms.requests * PIECE);
     if most < SWEEP || ahead * PAGE > terms.limit {

@@ -78,8 +78,10 @@ impl Workload {
 #[derive(Debug, Default)]
 pub(crate) struct Active {
     pub streams: Streams,
-    /// Pages read during this visit.
+    /// Pages read during this visit, or this pass of it: who reads a file in no order reads it in passes.
     pub read: RangeSet,
+    /// How many these are.
+    pub fresh: u64,
     pub tgid: u32,
     pub tid: u32,
     pub last: Nanos,
@@ -87,6 +89,8 @@ pub(crate) struct Active {
     pub hits: u32,
     /// How far a sweep through the file has come, in pages.
     pub swept: u64,
+    /// Pages read since it began.
+    pub since_sweep: u64,
     /// What this visit has taught its kind already, for a thread that may come back.
     pub taught: Option<Lesson>,
     /// Its reader has closed the descriptor and reads a mapping.

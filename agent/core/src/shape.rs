@@ -28,6 +28,11 @@ pub enum Shape {
     },
 }
 
+/// Whether so many pages are as good as all of a file.
+pub fn is_whole(pages: u64, size: u64) -> bool {
+    pages > 0 && pages.saturating_mul(10) >= pages_of(size).saturating_mul(9)
+}
+
 impl Shape {
     /// The shape of what was read of a file; `None` for nothing, or too many pieces.
     pub fn of(read: &RangeSet, size: u64) -> Option<Self> {
@@ -36,7 +41,7 @@ impl Shape {
         if pages == 0 || all == 0 {
             return None;
         }
-        if pages * 10 >= all * 9 {
+        if is_whole(pages, size) {
             return Some(Self::Whole);
         }
         let ranges: Vec<Pages> = read.iter().take(PIECES + 1).collect();

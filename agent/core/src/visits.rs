@@ -5,10 +5,26 @@
 //! back when it does.
 
 use crate::catalog::{File, FileId};
-use crate::class::Lesson;
+use crate::class::{Class, Lesson};
 use crate::core::{Active, Core};
+use crate::ranges::RangeSet;
 use crate::run::Run;
+use crate::shape::is_whole;
 use crate::units::{MountId, pages_of};
+
+impl Active {
+    /// A file that is read whole in no order may never be left: once a pass over it is complete this teaches its kind,
+    /// and the next pass begins.
+    pub(crate) fn end_pass(&mut self, class: &mut Class, size: u64) {
+        if !is_whole(self.fresh, size) {
+            return;
+        }
+        if self.taught.is_none() {
+            self.taught = class.finished(&self.read, size);
+        }
+        (self.read, self.fresh) = (RangeSet::default(), 0);
+    }
+}
 
 impl Core {
     /// The run, the file and what is read of it, where this thread is the one that reads it.
@@ -48,7 +64,8 @@ impl Core {
     /// A thread is back at a file that it had left: what was taught of the file was said too early.
     pub(crate) fn come_back(&mut self, workload: u32, mount: MountId, id: FileId, tid: u32) {
         let Some((run, file, active)) = self.visited(workload, mount, id, tid) else { return };
-        if let Some(lesson) = active.taught.take()
+        // That a pass over it was complete is true whatever comes.
+        if let Some(lesson) = active.taught.take_if(|lesson| *lesson != Lesson::Whole)
             && let Some(class) = run.class_mut(&file.name)
         {
             class.retract(lesson);
