@@ -203,10 +203,10 @@ impl Core {
             else {
                 continue;
             };
-            for dir in walker.next_dirs(&self.catalog) {
+            let window = self.window(run, walker.proof(), owner, sharers);
+            for dir in walker.next_dirs(&self.catalog, window) {
                 self.list(run.mount, dir, run.via());
             }
-            let window = self.window(run, walker.proof(), owner, sharers);
             let to = if walker.leaps() { window } else { run.walks.limit(walker.files(), window) };
             for (step, ahead) in walker.ahead(&self.catalog, to) {
                 match ahead {

@@ -14,8 +14,11 @@ const LEAP_PROOF: u32 = 2;
 /// Steps that a walk may leave out and has not ended.
 const SKIP: u32 = 4;
 
-/// Directories listed ahead of a walk: a listing takes as long as a fetch, and small directories pass fast.
+/// Directories listed ahead of a walk at least: a listing takes as long as a fetch, and small directories pass fast.
 const DIRS_AHEAD: usize = 4;
+
+/// Listings asked for at once.
+const LISTINGS: usize = 16;
 
 /// Directories looked at for the files of one look ahead: most trees have few without files.
 const HOPS: usize = 64;
@@ -229,31 +232,36 @@ impl Walker {
         self.issued = self.issued.max(steps);
     }
 
-    /// The directories to list so that they are known before the walk is there. A level more is climbed than the walk
-    /// has been seen to: where it goes then is known when it does.
-    pub fn next_dirs(&self, catalog: &Catalog) -> Vec<DirId> {
+    /// The directories to list so that they are known before a window of so many files comes to them. A level more is
+    /// climbed than the walk has been seen to: where it goes then is known when it does.
+    pub fn next_dirs(&self, catalog: &Catalog, window: u32) -> Vec<DirId> {
         let mut found = Vec::new();
         let (Some((order, pace)), Some(last)) = (self.leading(), self.last()) else { return found };
         let Some(mut at) = catalog.file(last).map(|file| file.dir) else { return found };
         let manner = Manner { climbs: self.manner.climbs.saturating_add(1), ..self.manner };
-        let mut with_files = 0;
+        // Of those that are not listed it is not known how many files they have: as many as this one.
+        let usual = length(catalog, at).unwrap_or(0).max(1);
+        let (step, read) = pace.round();
+        let wanted = i64::from(window).saturating_mul(2 * step.abs()) / i64::try_from(read).unwrap_or(1);
+        let (mut with_files, mut files) = (0, 0);
         for _ in 0..HOPS {
-            match order.next(catalog, at, pace.round().0 > 0, manner) {
+            match order.next(catalog, at, step > 0, manner) {
                 None => break,
                 Some(Next::Behind(dir)) => {
                     found.push(dir);
                     break;
                 }
                 Some(Next::Dir(dir)) => {
-                    let files = length(catalog, dir);
-                    if files.is_none() {
+                    let known = length(catalog, dir);
+                    if known.is_none() {
                         found.push(dir);
                     }
-                    with_files += usize::from(files != Some(0));
+                    with_files += usize::from(known != Some(0));
+                    files += known.unwrap_or(usual);
                     at = dir;
                 }
             }
-            if with_files == DIRS_AHEAD {
+            if (with_files >= DIRS_AHEAD && files >= wanted) || found.len() == LISTINGS {
                 break;
             }
         }

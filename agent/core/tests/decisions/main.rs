@@ -28,3 +28,5 @@ mod skips;
 mod survival;
 
 mod told;
+
+mod turns;

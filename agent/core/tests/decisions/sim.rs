@@ -45,12 +45,14 @@ impl World {
                 kind: EntryKind::File,
                 ino: 1000 + index as u64,
             });
-            let (parent, own) = dir.rsplit_once('/').unwrap_or(("", dir));
-            if !own.is_empty() {
+            let mut dir = dir;
+            while !dir.is_empty() {
+                let (parent, own) = dir.rsplit_once('/').unwrap_or(("", dir));
                 let siblings = dirs.entry(parent.to_owned()).or_default();
                 if siblings.iter().all(|entry| *entry.name != *own.as_bytes()) {
                     siblings.push(Entry { name: own.as_bytes().into(), kind: EntryKind::Directory, ino: 9 });
                 }
+                dir = parent;
             }
         }
         Self {

@@ -1,0 +1,106 @@
+//! Readers that take turns: among places of one file, among files of several kinds, from burst to burst.
+
+use crate::sim::{Sim, Step, World, shuffled, whole};
+use agent_core::{Core, Limits};
+
+/// Of a run of these readers, in per cent of what was read: what a prediction had brought, and what one brought in
+/// vain.
+fn fates(world: &World, readers: &[Vec<Step>]) -> (u64, u64) {
+    let (felt, core) = Sim::run(world, Some(Core::new(Limits::default())), readers);
+    let fate = core.unwrap().node().fate;
+    println!("{fate:?} of {}, {} in vain", felt.read, felt.wasted);
+    ((fate.hit + fate.late) * 100 / felt.read, felt.wasted * 100 / felt.read)
+}
+
+fn in_one_file(bytes: u64, reads: impl IntoIterator<Item = (u64, u64)>) -> (u64, u64) {
+    let world = World::new(5, 200.0, vec![("one.bin".into(), bytes)]);
+    let step = |(start, len)| Step { file: 0, pages: start..start + len };
+    fates(&world, &[reads.into_iter().map(step).collect()])
+}
+
+#[test]
+fn one_thread_that_takes_turns_among_places_of_a_file() {
+    // Equally far apart, which looks like a stride at first, and not; few and many.
+    for places in
+        [&[0, 20_000][..], &[0, 20_000, 40_000, 60_000], &[0, 9_000, 40_000, 45_000, 100_000, 101_000]]
+    {
+        let reads = (0..560).flat_map(|turn| places.iter().map(move |place| (place + turn * 16, 16)));
+        let (had, in_vain) = in_one_file(1 << 30, reads);
+        // What was ahead of the places when the reader ended is in vain.
+        assert!(had >= 70 && in_vain <= 15, "{places:?}: {had} %, {in_vain} % in vain");
+    }
+}
+
+#[test]
+fn regions_of_one_length_at_places_that_nobody_can_foresee() {
+    let order = shuffled(2_000, 11);
+    // Five reads and more make a walk; its end is foreseen while the file is still open.
+    for reads in [5, 24] {
+        let regions = order
+            .iter()
+            .take(300)
+            .flat_map(|region| (0..reads).map(move |i| (*region as u64 * 1_000 + i * 16, 16)));
+        let (had, in_vain) = in_one_file(8 << 30, regions);
+        assert!(had >= 70 && in_vain <= 10, "{reads} reads: {had} %, {in_vain} % in vain");
+    }
+}
+
+#[test]
+fn bursts_longer_than_a_store_takes_at_once() {
+    let (had, in_vain) = in_one_file(2 << 30, (0..100).map(|burst| (burst * 1_536, 1_024)));
+    assert!(had >= 85 && in_vain <= 5, "{had} %, {in_vain} % in vain");
+}
+
+#[test]
+fn files_of_a_kind_of_which_only_the_header_is_read_alike() {
+    let files: Vec<_> = (0..300).map(|i| (format!("a/{i:04}.wav"), 4 << 20)).collect();
+    let world = World::new(5, 200.0, files);
+    let at = shuffled(900, 7);
+    let steps = (0..300).flat_map(|file| {
+        let crop = 20 + at[file] as u64;
+        [Step { file, pages: 0..1 }, Step { file, pages: crop..crop + 4 }]
+    });
+    let (had, in_vain) = fates(&world, &[steps.collect()]);
+    // One page of five: the wait for it is half of each file's.
+    assert!(had >= 15 && in_vain <= 20, "{had} %, {in_vain} % in vain");
+}
+
+#[test]
+fn a_part_of_a_folder_that_is_read_in_bursts() {
+    let world =
+        World::new(5, 60.0, (0..8000).map(|i| (format!("d{}/f{i:04}.npy", i / 1000), 40_000)).collect());
+    // Slabs of an array, clips of a film, a pair out of each four.
+    let kinds: [(&str, Vec<usize>); 3] = [
+        ("slabs", (0..400).flat_map(|slab| (0..3).map(move |i| slab * 20 + i)).collect()),
+        ("clips", (0..130).flat_map(|clip| (0..16).map(move |i| clip * 60 + i)).collect()),
+        ("pairs", (0..2000).flat_map(|sample| [sample * 4 + 2, sample * 4 + 1]).collect()),
+    ];
+    for (name, order) in kinds {
+        let (had, in_vain) = fates(&world, &[whole(&world, &order)]);
+        assert!(had >= 90 && in_vain <= 10, "{name}: {had} %, {in_vain} % in vain");
+    }
+}
+
+#[test]
+fn bursts_of_a_folder_at_places_that_nobody_can_foresee_waste_little() {
+    let world = World::small();
+    let order = shuffled(200, 3);
+    let bursts: Vec<usize> =
+        order.iter().take(120).flat_map(|burst| (0..3).map(move |i| burst * 20 + i)).collect();
+    let (_, in_vain) = fates(&world, &[whole(&world, &bursts)]);
+    assert!(in_vain <= 40, "{in_vain} % in vain");
+}
+
+#[test]
+fn trees_with_few_files_below_each_folder() {
+    let file = |i: usize, in_leaf: usize, leaves: usize| {
+        let (leaf, file) = (i / in_leaf, i % in_leaf);
+        (format!("t/g{:03}/s{:02}/{file}", leaf / leaves, leaf % leaves), 150_000)
+    };
+    for (in_leaf, leaves) in [(1, 1), (1, 4), (3, 1), (2, 5)] {
+        let world = World::new(5, 200.0, (0..400).map(|i| file(i, in_leaf, leaves)).collect());
+        let order: Vec<usize> = (0..400).collect();
+        let (had, in_vain) = fates(&world, &[whole(&world, &order)]);
+        assert!(had >= 85 && in_vain <= 5, "{in_leaf} in each of {leaves}: {had} %, {in_vain} % in vain");
+    }
+}
