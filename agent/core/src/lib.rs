@@ -51,6 +51,8 @@ mod taught;
 
 mod ledger;
 
+mod domain;
+
 mod store;
 
 mod run;

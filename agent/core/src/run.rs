@@ -4,17 +4,17 @@
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use crate::again::Again;
 use crate::bursts::Bursts;
-use crate::catalog::{Catalog, DirId, FileId, Listing};
+use crate::catalog::{Catalog, DirId, FileId};
 use crate::class::{Class, kind_of};
+use crate::domain::Domain;
 use crate::gait::WALK_PROOF;
 use crate::past::{Past, REPEAT_PROOF};
 use crate::profile::{FULL, MAX_FILES, Share};
 use crate::rate::Rate;
-use crate::route::CLIMBS;
 use crate::thread::Thread;
 use crate::units::{MountId, Nanos, Reader};
 use crate::view::Predictor;
@@ -34,9 +34,6 @@ pub const SPECULATION: f64 = 2.9;
 /// the link nothing, and saves the reader half of a small file's waiting; eight ahead of each file know the
 /// set when an eighth of it has been read.
 const NAMES_PER_VISIT: usize = 8;
-
-/// Directories one run may ask to have listed for each file it visited.
-const LISTINGS_PER_VISIT: usize = 2;
 
 /// Files among which a guess takes the cheapest: enough that the dear half of a set comes last.
 const CANDIDATES: usize = 4;
@@ -79,16 +76,7 @@ pub struct Run {
     pub classes: FxHashMap<Box<[u8]>, Class>,
     /// Lengths of its walks through directories, in files.
     pub walks: Bursts,
-    /// Directories of visited files and, once two of them were visited, their siblings; each with the number
-    /// of files it was listed with.
-    domain: FxHashMap<DirId, usize>,
-    visited_dirs: FxHashSet<DirId>,
-    /// Levels above those of which one directory is in the domain at least.
-    levels: u8,
-    pub to_list: VecDeque<DirId>,
-    listings: usize,
-    /// Files in the listed directories of the domain.
-    domain_files: usize,
+    domain: Domain,
     /// Files an epoch may still want. In the order of the past where there is one, otherwise drawn at random.
     pool: VecDeque<FileId>,
     pool_ordered: bool,
@@ -199,7 +187,10 @@ impl Run {
         self.explained += (f64::from(u8::from(foreseen)) - self.explained) / 8.0;
         self.visit_count += 1;
         self.count(file, reader.tgid);
-        self.widen(catalog, file);
+        if let Some(dir) = catalog.file(file).map(|file| file.dir) {
+            let (visits, foreseen, guesses) = (self.visited.len(), self.explained >= 0.5, self.guesses());
+            self.domain.visit(catalog, dir, visits, foreseen, guesses);
+        }
         Visit::New
     }
 
@@ -256,7 +247,7 @@ impl Run {
 
     /// Files that the run could visit as far as is known.
     pub fn known_files(&self) -> usize {
-        self.past.len().max(self.domain_files).max(self.visited.len())
+        self.past.len().max(self.domain.files()).max(self.visited.len())
     }
 
     /// Share of the known files that this epoch has visited, in per cent.
@@ -275,84 +266,14 @@ impl Run {
         share
     }
 
-    /// Keeps the domain: the directories in which files were visited and, once a second one was, their
-    /// siblings; each is listed once, a few for each visit.
-    fn widen(&mut self, catalog: &Catalog, file: FileId) {
-        let Some(dir) = catalog.file(file).map(|file| file.dir) else {
-            return;
-        };
-        let fresh = self.visited_dirs.insert(dir);
-        if self.visited.len() < 2 {
-            return;
-        }
-        if self.joins(dir) {
-            self.to_list.push_front(dir);
-        }
-        if let Some(parent) = catalog.dir(dir).and_then(|dir| dir.parent) {
-            self.widen_up(catalog, parent);
-            if fresh && self.visited_dirs.len() >= 2 && self.explained < 0.5 {
-                self.add_siblings(catalog, parent);
-            }
-        }
-        if self.visited.len() == 2 {
-            let firsts: Vec<DirId> = self.visited_dirs.iter().copied().collect();
-            for dir in firsts {
-                if self.joins(dir) {
-                    self.to_list.push_back(dir);
-                }
-            }
-        }
-    }
-
-    /// The parent names the next directory of a walk, and the rest of a shuffled set. What is above it tells
-    /// nothing before files below a second parent are read, and so on upwards.
-    fn widen_up(&mut self, catalog: &Catalog, parent: DirId) {
-        let mut at = Some(parent);
-        for level in 0..CLIMBS {
-            let Some(dir) = at.filter(|dir| self.joins(*dir)) else { return };
-            self.to_list.push_back(dir);
-            if level >= self.levels {
-                self.levels = level + 1;
-                return;
-            }
-            at = catalog.dir(dir).and_then(|dir| dir.parent);
-        }
-    }
-
-    fn joins(&mut self, dir: DirId) -> bool {
-        match self.domain.entry(dir) {
-            Entry::Occupied(_) => false,
-            Entry::Vacant(free) => {
-                free.insert(0);
-                true
-            }
-        }
-    }
-
     /// A directory has more files than it was listed with: it is listed anew when its turn comes.
     pub fn relist(&mut self, dir: DirId) {
-        self.to_list.push_front(dir);
-    }
-
-    fn add_siblings(&mut self, catalog: &Catalog, parent: DirId) {
-        let Some(Listing::Known { dirs, .. }) = catalog.dir(parent).map(|dir| &dir.listing) else {
-            return;
-        };
-        for dir in dirs {
-            if self.domain.len() < MAX_FILES && self.joins(*dir) {
-                self.to_list.push_back(*dir);
-            }
-        }
+        self.domain.relist(dir);
     }
 
     /// The next directory to list, if the visits so far pay for one.
     pub fn next_listing(&mut self) -> Option<DirId> {
-        if self.listings >= self.visited.len() * LISTINGS_PER_VISIT {
-            return None;
-        }
-        let dir = self.to_list.pop_front()?;
-        self.listings += 1;
-        Some(dir)
+        self.domain.next_listing(self.visited.len())
     }
 
     /// A directory has been listed: its files join the pool, its directories the domain.
@@ -360,19 +281,7 @@ impl Run {
         for thread in self.threads.values_mut() {
             thread.relist(catalog);
         }
-        if !self.domain.contains_key(&dir) {
-            return;
-        }
-        if self.visited_dirs.len() >= 2
-            && self.visited_dirs.iter().any(|d| catalog.dir(*d).is_some_and(|d| d.parent == Some(dir)))
-        {
-            self.add_siblings(catalog, dir);
-        }
-        let Some(Listing::Known { files, .. }) = catalog.dir(dir).map(|dir| &dir.listing) else {
-            return;
-        };
-        let before = self.domain.insert(dir, files.len()).unwrap_or(0);
-        self.domain_files = (self.domain_files + files.len()).saturating_sub(before);
+        let files = self.domain.listed(catalog, dir);
         if !self.pool_ordered {
             let room = MAX_FILES.saturating_sub(self.pool.len());
             self.pool.extend(files.iter().filter(|file| !self.visited.contains_key(file)).take(room));

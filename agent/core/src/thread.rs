@@ -114,6 +114,7 @@ impl Thread {
         let is_listed = catalog.file(file).is_some_and(|file| length(catalog, file.dir).is_some());
         newest(&|walker| walker.foresees(catalog, file))
             .or_else(|| newest(&|walker| walker.is_near(catalog, file)))
+            .or_else(|| newest(&|walker| !is_listed && walker.may_reach(catalog, file)))
             .or_else(|| newest(&|walker| !is_listed && walker.proof() == 0))
     }
 

@@ -104,3 +104,31 @@ fn trees_with_few_files_below_each_folder() {
         assert!(had >= 85 && in_vain <= 5, "{in_leaf} in each of {leaves}: {had} %, {in_vain} % in vain");
     }
 }
+
+#[test]
+fn samples_in_folders_of_their_own_of_which_some_files_are_read() {
+    // Four files a sample, one of them read, and two in the other order than they are listed; and a tree in which each
+    // session has two folders.
+    let sample = |i: usize| {
+        (format!("d/s{:04}/{}", i / 4, ["depth.png", "mask.png", "meta.json", "rgb.png"][i % 4]), 60_000)
+    };
+    let samples = World::new(5, 200.0, (0..1_600).map(sample).collect());
+    let session = |i: usize| {
+        let (session, name) = (i / 3, ["anat/t1.nii", "func/bold.json", "func/bold.nii"][i % 3]);
+        (format!("sub-{:03}/ses-{}/{name}", session / 2, session % 2), 60_000)
+    };
+    let sessions = World::new(5, 200.0, (0..900).map(session).collect());
+    let kinds: [(&str, &World, Vec<usize>); 3] = [
+        ("one", &samples, (0..400).map(|sample| sample * 4 + 3).collect()),
+        ("two", &samples, (0..400).flat_map(|sample| [sample * 4 + 3, sample * 4 + 1]).collect()),
+        (
+            "sessions",
+            &sessions,
+            (0..300).flat_map(|session| [0, 2, 1].map(|file| session * 3 + file)).collect(),
+        ),
+    ];
+    for (name, world, order) in kinds {
+        let (had, in_vain) = fates(world, &[whole(world, &order)]);
+        assert!(had >= 90 && in_vain <= 10, "{name}: {had} %, {in_vain} % in vain");
+    }
+}
