@@ -19,23 +19,27 @@ pub struct DirId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId(pub u32);
 
+/// A directory as it was listed.
+#[derive(Debug)]
+pub struct Listed {
+    pub files: Vec<FileId>,
+    pub dirs: Vec<DirId>,
+    pub by_name: Ranking,
+    /// `None` where it is the same as by name.
+    pub by_number: Option<Ranking>,
+    /// By inode number, a guess at creation order.
+    pub by_ino: Ranking,
+    pub dirs_by_name: Ranking,
+    pub dirs_by_number: Option<Ranking>,
+}
+
 /// What is known of a directory's contents.
 #[derive(Debug, Default)]
 pub enum Listing {
     #[default]
     Unknown,
     Asked,
-    Known {
-        files: Vec<FileId>,
-        dirs: Vec<DirId>,
-        by_name: Ranking,
-        /// `None` where it is the same as by name.
-        by_number: Option<Ranking>,
-        /// By inode number, a guess at creation order.
-        by_ino: Ranking,
-        dirs_by_name: Ranking,
-        dirs_by_number: Option<Ranking>,
-    },
+    Known(Box<Listed>),
     /// It could not be listed (gone, refused, failed, turned away, too large); asked again when files of it have been read since.
     Closed,
 }
@@ -141,6 +145,14 @@ impl Catalog {
 
     pub fn dir(&self, id: DirId) -> Option<&Dir> {
         self.dirs.get(id.0 as usize)
+    }
+
+    /// A directory's listing, where it is known.
+    pub fn listing(&self, id: DirId) -> Option<&Listed> {
+        match &self.dir(id)?.listing {
+            Listing::Known(listed) => Some(listed),
+            Listing::Unknown | Listing::Asked | Listing::Closed => None,
+        }
     }
 
     pub fn by_key(&self, key: FileKey) -> Option<FileId> {
@@ -322,8 +334,8 @@ impl Catalog {
         let known = self.dirs.get_mut(dir.0 as usize)?;
         let enough = match &known.listing {
             Listing::Unknown | Listing::Asked => return None,
-            Listing::Known { files, .. } if files.get(slot) == Some(&id) => return None,
-            Listing::Known { files, .. } => files.len().div_ceil(8) + 1,
+            Listing::Known(listed) if listed.files.get(slot) == Some(&id) => return None,
+            Listing::Known(listed) => listed.files.len().div_ceil(8) + 1,
             Listing::Closed => (PATIENCE << known.failures.saturating_sub(1).min(MAX_DOUBLINGS)) as usize,
         };
         known.strangers += 1;
@@ -370,7 +382,15 @@ impl Catalog {
                 let by_ino = Ranking::by(files.len(), |one, other| ino(one).cmp(&ino(other)));
                 let (dirs_by_name, dirs_by_number) =
                     rankings(dirs.iter().map(|id| self.dir(*id).map(|dir| &*dir.name)));
-                Listing::Known { files, dirs, by_name, by_number, by_ino, dirs_by_name, dirs_by_number }
+                Listing::Known(Box::new(Listed {
+                    files,
+                    dirs,
+                    by_name,
+                    by_number,
+                    by_ino,
+                    dirs_by_name,
+                    dirs_by_number,
+                }))
             }
         };
         if let Some(dir) = self.dirs.get_mut(id.0 as usize) {

@@ -8,7 +8,7 @@ use std::collections::hash_map::Entry;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::catalog::{Catalog, DirId, FileId, Listing};
+use crate::catalog::{Catalog, DirId, FileId, Listed};
 use crate::profile::MAX_FILES;
 use crate::route::CLIMBS;
 
@@ -92,10 +92,8 @@ impl Domain {
     }
 
     fn add_siblings(&mut self, catalog: &Catalog, parent: DirId) {
-        let Some(Listing::Known { dirs, .. }) = catalog.dir(parent).map(|dir| &dir.listing) else {
-            return;
-        };
-        for dir in dirs {
+        let Some(listed) = catalog.listing(parent) else { return };
+        for dir in &listed.dirs {
             if self.dirs.len() < MAX_FILES && self.joins(*dir) {
                 self.to_list.push_back(*dir);
             }
@@ -127,9 +125,7 @@ impl Domain {
         if self.visited.len() >= 2 && self.visited.iter().any(is_parent) {
             self.add_siblings(catalog, dir);
         }
-        let Some(Listing::Known { files, .. }) = catalog.dir(dir).map(|dir| &dir.listing) else {
-            return &[];
-        };
+        let Some(Listed { files, .. }) = catalog.listing(dir) else { return &[] };
         let before = self.dirs.insert(dir, files.len()).unwrap_or(0);
         self.files = (self.files + files.len()).saturating_sub(before);
         files

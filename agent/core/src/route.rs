@@ -4,7 +4,7 @@
 //! into its directories before (as `find` and `os.walk` do), or climb where there is no sibling left: both only
 //! where the walk has been seen to, since what lies there may be another data set.
 
-use crate::catalog::{Catalog, DirId, FileId, Listing};
+use crate::catalog::{Catalog, DirId, FileId, Listed};
 
 /// The orders in which a directory can be walked, the likeliest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,9 +84,7 @@ impl DirOrder {
 
     /// The file at a position of a directory.
     pub fn nth(self, catalog: &Catalog, dir: DirId, at: i64) -> Option<FileId> {
-        let Listing::Known { files, by_name, by_number, by_ino, .. } = &catalog.dir(dir)?.listing else {
-            return None;
-        };
+        let Listed { files, by_name, by_number, by_ino, .. } = catalog.listing(dir)?;
         let at = usize::try_from(at).ok()?;
         let slot = match self {
             Self::Listing => at,
@@ -100,9 +98,7 @@ impl DirOrder {
     /// Directory and position of a file.
     pub fn place(self, catalog: &Catalog, id: FileId) -> Option<(DirId, i64)> {
         let file = catalog.file(id)?;
-        let Listing::Known { files, by_name, by_number, by_ino, .. } = &catalog.dir(file.dir)?.listing else {
-            return None;
-        };
+        let Listed { files, by_name, by_number, by_ino, .. } = catalog.listing(file.dir)?;
         let slot = file.slot as usize;
         if files.get(slot) != Some(&id) {
             return None;
@@ -118,9 +114,7 @@ impl DirOrder {
 
     /// The first or the last of a directory's own directories.
     fn child(self, catalog: &Catalog, dir: DirId, first: bool) -> Option<DirId> {
-        let Listing::Known { dirs, dirs_by_name, dirs_by_number, .. } = &catalog.dir(dir)?.listing else {
-            return None;
-        };
+        let Listed { dirs, dirs_by_name, dirs_by_number, .. } = catalog.listing(dir)?;
         let at = if first { 0 } else { dirs.len().checked_sub(1)? };
         let slot = match self {
             Self::Listing | Self::Inode => at,
@@ -133,10 +127,7 @@ impl DirOrder {
     /// The directory after (or before) this one in its parent, if there is one.
     fn sibling(self, catalog: &Catalog, dir: DirId, forward: bool) -> Option<Option<DirId>> {
         let own = catalog.dir(dir)?;
-        let Listing::Known { dirs, dirs_by_name, dirs_by_number, .. } = &catalog.dir(own.parent?)?.listing
-        else {
-            return None;
-        };
+        let Listed { dirs, dirs_by_name, dirs_by_number, .. } = catalog.listing(own.parent?)?;
         let slot = own.slot as usize;
         if dirs.get(slot) != Some(&dir) {
             return None;
@@ -251,8 +242,5 @@ impl DirOrder {
 
 /// Files of a directory; `None` where it is not listed.
 pub fn length(catalog: &Catalog, dir: DirId) -> Option<i64> {
-    match catalog.dir(dir).map(|dir| &dir.listing) {
-        Some(Listing::Known { files, .. }) => Some(i64::try_from(files.len()).unwrap_or(i64::MAX)),
-        _ => None,
-    }
+    catalog.listing(dir).map(|listed| i64::try_from(listed.files.len()).unwrap_or(i64::MAX))
 }

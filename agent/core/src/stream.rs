@@ -133,10 +133,10 @@ impl Stream {
 
     /// The burst that holds the first of these pages is the next to be asked for, if it is still to come.
     pub fn retreat_strides(&mut self, range: &Pages) {
-        if let Some(step) = self.stride.and_then(|stride| stride.step_at(range.start)) {
-            if step <= self.due {
-                (self.due, self.part) = (step, 0);
-            }
+        if let Some(step) = self.stride.and_then(|stride| stride.step_at(range.start))
+            && step <= self.due
+        {
+            (self.due, self.part) = (step, 0);
         }
     }
 

@@ -1,7 +1,7 @@
 //! What to ask for next: keeps each store's link busy with the files that predictions among files name,
 //! the surest first, within depth, memory and what a guess may cost.
 
-use crate::catalog::{DirId, FileId, Listing};
+use crate::catalog::{DirId, FileId};
 use crate::core::{Core, FetchFlight, Flight};
 use crate::fetch::Candidate;
 use crate::order::{Door, Extent, Order};
@@ -115,7 +115,7 @@ impl Core {
             return;
         }
         while let Some(dir) = run.next_listing() {
-            if matches!(self.catalog.dir(dir).map(|dir| &dir.listing), Some(Listing::Known { .. })) {
+            if self.catalog.listing(dir).is_some() {
                 run.listed(&self.catalog, dir);
             } else {
                 self.list(run.mount, dir, run.via());
