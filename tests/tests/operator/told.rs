@@ -30,9 +30,17 @@ pub async fn runs_as_agents_tell(client: &Client, folder: &Path, listen: SocketA
     }
     let home = Home::make(client, folder, "life-2").await;
     let node = agent::start(home, &format!("https://{listen}"), "nas:/eventful", FULL, false).await;
-    // The version that is there first is one that it has not run on, and nobody reads yet.
+    // No version was known when it was made, so the first is one that it has not run on; and nobody reads yet.
     has_run(client, "on-version", 1).await;
     has_run(client, "on-idle", 1).await;
+    // One that is made now counts from it.
+    apply(client, &process_of(DATASET, "on-change", "0", json!({"policy": "OnEvent", "on": ["NewVersion"]})))
+        .await;
+    let from_here =
+        |status: &Value| status["servedEvents"][0]["mark"].as_str().is_some_and(|mark| mark != "Unknown");
+    let status =
+        operation(client, "DataProcess", NAMESPACE, "on-change", "counts from the version", from_here).await;
+    assert_eq!(status["run"], 0, "{status}");
 
     let read = Demand { readers: 1, rate: 1 << 20, hit: 1 << 20, miss: 0 };
     let first = agent::facts(FULL, 0xabc);
@@ -43,7 +51,7 @@ pub async fn runs_as_agents_tell(client: &Client, folder: &Path, listen: SocketA
     changes_version(client, &node).await;
 
     let processes: Api<DataProcess> = api(client, NAMESPACE);
-    for (name, runs) in [("on-version", 2), ("on-idle", 2)] {
+    for (name, runs) in [("on-version", 2), ("on-idle", 2), ("on-change", 1)] {
         let status = processes.get(name).await.unwrap().status.unwrap();
         assert_eq!(status.run, runs, "{name} runs once for each event: {status:?}");
         processes.delete(name, &DeleteParams::default()).await.unwrap();
@@ -57,6 +65,7 @@ pub async fn runs_as_agents_tell(client: &Client, folder: &Path, listen: SocketA
 async fn changes_version(client: &Client, node: &Obedient) {
     node.change(agent::facts(FULL, 0xdef));
     has_run(client, "on-version", 2).await;
+    has_run(client, "on-change", 1).await;
     let mut again = agent::facts(FULL, 0xdef);
     again.versions.values_mut().for_each(|version| version.seen_ms += 60_000);
     node.change(again);

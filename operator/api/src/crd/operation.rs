@@ -20,11 +20,12 @@ pub enum Policy {
 /// What can happen to a Dataset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Event {
-    /// Its stores hold something new.
+    /// Its stores hold another version than when the operation was first seen, or than the last that it ran on. Where none
+    /// was known then, as of a new Dataset, the first that becomes known counts.
     NewVersion,
-    /// Nobody has read it for `retention.idleSeconds`.
+    /// Nobody has read it for `retention.idleSeconds`; also where that was so before the operation was made.
     DatasetIdle,
-    /// A node has joined the cluster; for a DataLoad, one that may hold it, once it has it on a mount.
+    /// A node has joined the cluster since the operation was made; for a DataLoad, one that may hold it, once it has it on a mount.
     NodeAdded,
 }
 
@@ -81,7 +82,9 @@ pub struct Timing {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub time_zone: Option<String>,
-    /// The events it runs on.
+    /// The events it runs on: `NewVersion` (the stores hold another version than when the operation was first seen, or than
+    /// the last it ran on; where none was known then, the first that is), `DatasetIdle` (nobody has read it for
+    /// `retention.idleSeconds`, also where that was so before), `NodeAdded` (a node came after the operation was made).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -212,7 +215,8 @@ pub struct OperationStatus {
     /// When a run last ended well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_successful_time: Option<Time>,
-    /// What the last run on an event answered, such as `NewVersion 3f2a…`: the same event is not served twice.
+    /// What the last run on an event answered, such as `NewVersion 3f2a…`: the same event is not served twice. Before the
+    /// first such run of `NewVersion` it is the version that was there when the operation was first seen.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3))]
     pub served_events: Vec<ServedEvent>,
@@ -222,13 +226,13 @@ pub struct OperationStatus {
     pub job_name: Option<String>,
 }
 
-/// The last event of a kind that was answered by a run.
+/// The last event of a kind that was answered by a run, or is no news to the operation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServedEvent {
     /// The event.
     pub event: Event,
-    /// Which one: the version, `idle`, the newest node's time.
+    /// Which one: the version (`Unknown` where none was known yet), `idle`, the newest node's time.
     #[schemars(length(max = 128))]
     pub mark: String,
 }

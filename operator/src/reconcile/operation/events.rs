@@ -16,6 +16,8 @@ use crate::reconcile::measure::Measure;
 pub struct Known {
     /// None: no agent has told of the Dataset.
     pub measure: Option<Measure>,
+    /// The newest version that the Dataset's status remembers: of a life in which agents had told of it.
+    pub remembered: Option<String>,
     /// Seconds without a reader after which it is idle.
     pub idle_limit: Option<i64>,
     /// When the operation was made.
@@ -38,12 +40,22 @@ pub fn newest<'a>(
 pub struct Happened {
     pub there: Vec<(Event, String)>,
     pub over: Vec<Event>,
+    /// The version that the stores hold, as far as anybody knows or knew: what an operation counts from that sees its
+    /// Dataset for the first time. An operator that has just begun and has heard no agent knows it from the status.
+    pub version: Option<String>,
 }
+
+/// The mark of an operation that knew of no version when it was first seen: any is new to it.
+pub const NO_VERSION: &str = "Unknown";
 
 pub fn happened(known: &Known) -> Happened {
     let mut happened = Happened::default();
     if let Some(version) = known.measure.as_ref().and_then(|measure| measure.version.clone()) {
-        happened.there.push((Event::NewVersion, version));
+        happened.there.push((Event::NewVersion, version.clone()));
+        happened.version = Some(version);
+    } else {
+        // Only to count from: what was served may be newer than what the status was told in time.
+        happened.version.clone_from(&known.remembered);
     }
     if let (Some(limit), Some(measure)) = (known.idle_limit, &known.measure) {
         if measure.reader_count > 0 {
@@ -57,6 +69,17 @@ pub fn happened(known: &Known) -> Happened {
         happened.there.push((Event::NodeAdded, newest.to_string()));
     }
     happened
+}
+
+/// Has an operation that asks for new versions count from the one that is there when that is first seen, so that it runs on
+/// changes as `NodeAdded` does, and not on what there was before. It is kept among what was served: also of one that is
+/// suspended, or waits for something else, and over restarts.
+pub fn count_from_here(on: &[Event], happened: &Happened, served: &mut Vec<ServedEvent>) {
+    let counts = served.iter().any(|served| served.event == Event::NewVersion);
+    if on.contains(&Event::NewVersion) && !counts {
+        let mark = happened.version.clone().unwrap_or_else(|| NO_VERSION.into());
+        served.push(ServedEvent { event: Event::NewVersion, mark });
+    }
 }
 
 /// Whether an event is another one than the one that was served.
@@ -98,6 +121,22 @@ mod tests {
         let read = happened(&Known { measure, ..known });
         assert_eq!(read.there, [(Event::NewVersion, "v1".to_owned())]);
         assert_eq!(read.over, [Event::DatasetIdle]);
+    }
+
+    #[test]
+    fn what_only_the_status_remembers_is_counted_from_and_no_event() {
+        let known = Known { remembered: Some("v1".into()), ..Known::default() };
+        let happened = happened(&known);
+        assert_eq!((&happened.there, happened.version.as_deref()), (&Vec::new(), Some("v1")));
+        let told = Measure { version: Some("v2".into()), ..Measure::default() };
+        let known = Known { measure: Some(told), ..known };
+        assert_eq!(super::happened(&known).version.as_deref(), Some("v2"), "agents know better");
+        let mut served = Vec::new();
+        count_from_here(&[Event::DatasetIdle, Event::NodeAdded], &happened, &mut served);
+        assert_eq!(served, [], "it asks for no versions");
+        count_from_here(&[Event::NewVersion], &happened, &mut served);
+        count_from_here(&[Event::NewVersion], &Happened::default(), &mut served);
+        assert_eq!(served, [ServedEvent { event: Event::NewVersion, mark: "v1".into() }]);
     }
 
     #[test]

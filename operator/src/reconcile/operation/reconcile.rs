@@ -456,9 +456,13 @@ impl Context {
             let metadata = &node.metadata;
             Some((metadata.name.as_deref()?, metadata.creation_timestamp.as_ref()?.0))
         });
+        let dataset = self.datasets.stores.dataset(namespace, name);
+        let told = dataset.as_ref().and_then(|found| found.status.as_ref());
         events::happened(&Known {
             measure: self.datasets.measured.dataset(namespace, name),
-            idle_limit: self.datasets.stores.dataset(namespace, name).map(|found| found.spec.idle_seconds()),
+            // Not `version`, which may be one that somebody has pinned it to.
+            remembered: told.and_then(|status| Some(status.versions.first()?.version.clone())),
+            idle_limit: dataset.as_ref().map(|found| found.spec.idle_seconds()),
             created: operation.meta().creation_timestamp.as_ref().map(|time| time.0),
             newest_node: events::newest(came, may_hold.as_deref()),
         })

@@ -225,6 +225,7 @@ fn events_are_served_once_each() {
     let mut life = Life::new(Timing { on, ..timing(Policy::OnEvent) });
     life.events.there = vec![(Event::NodeAdded, "n".into())];
     assert_eq!(life.look().act, None, "not asked for");
+    // No version was known so far, so the first that is counts as new.
     life.events.there = vec![(Event::NewVersion, "v1".into())];
     assert!(life.look().act.is_some());
     life.end(done());
@@ -254,6 +255,47 @@ fn events_are_served_once_each() {
     life.end(done());
     life.events.there[0].1 = "v2".into();
     assert_eq!(life.look().act, Some(Act::Start { run: 5, attempt: 0 }));
+}
+
+#[test]
+fn the_version_that_is_there_first_is_no_event_and_the_next_one_is() {
+    let is = |version: &str| Happened {
+        there: vec![(Event::NewVersion, version.into())],
+        version: Some(version.into()),
+        ..Happened::default()
+    };
+    let on = || Timing { on: vec![Event::NewVersion], ..timing(Policy::OnEvent) };
+    let mut life = Life::new(on());
+    life.events = is("v1");
+    assert_eq!(life.look().act, None);
+    assert!(life.reason("Waiting").starts_with("NoEvent: none of the events"), "{}", life.reason("Waiting"));
+    // A new life of the operator, in which agents tell later.
+    life.events = Happened::default();
+    assert_eq!(life.look().act, None);
+    life.events = is("v2");
+    assert_eq!(life.look().act, Some(Act::Start { run: 1, attempt: 0 }));
+    // First seen while it can run for no reason at all, and while agents were not back yet.
+    for suspend in [true, false] {
+        let mut life = Life::new(on());
+        (life.timing.suspend, life.invalid) = (suspend, (!suspend).then(|| "no".into()));
+        life.events.version = Some("v1".into());
+        life.look();
+        (life.timing.suspend, life.invalid) = (false, None);
+        life.events = is("v1");
+        assert_eq!(life.look().act, None, "it was there before");
+        life.events = is("v2");
+        assert!(life.look().act.is_some());
+    }
+    // One that has run once counts from when it is to run on events.
+    let mut life = Life::new(timing(Policy::Once));
+    life.events = is("v1");
+    life.look();
+    life.end(done());
+    life.timing = on();
+    life.generation = 2;
+    assert_eq!(life.look().act, None);
+    life.events = is("v2");
+    assert_eq!(life.look().act, Some(Act::Start { run: 2, attempt: 0 }));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use operator_api::crd::operation::{
 };
 use operator_api::validate::schedule::Schedule;
 
-use super::events::{Happened, is_another};
+use super::events::{Happened, count_from_here, is_another};
 use crate::reconcile::sentence::{MOST, bounded};
 
 /// Tries after the first, unless the operation says otherwise.
@@ -261,6 +261,7 @@ fn ended(status: &mut OperationStatus, began: Timestamp, now: Timestamp) {
 fn pending(seen: &Seen<'_>, mut decision: Decision) -> Decision {
     decision.status.observed_generation = seen.generation;
     decision.status.phase = OperationPhase::Pending;
+    count_from_here(&seen.timing.on, &seen.events, &mut decision.status.served_events);
     if seen.timing.suspend {
         return wait(seen, decision, "Suspended", "suspend is set: take it out to go on".into(), None);
     }
@@ -305,7 +306,7 @@ fn pending(seen: &Seen<'_>, mut decision: Decision) -> Decision {
                 seen,
                 decision,
                 "NoEvent",
-                "nothing has happened since the last run".into(),
+                "none of the events in on has happened since it was made, or since the last of them that it ran on".into(),
                 Some(LOOK),
             );
         }

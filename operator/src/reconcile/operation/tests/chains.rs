@@ -43,6 +43,7 @@ fn an_end_in_the_second_of_the_beginning_is_followed_once() {
     let night = plus(start(), 300_000);
     for policy in [cron(), on_event()] {
         let mut life = Life::new(policy);
+        life.look();
         life.events.there = vec![(Event::NewVersion, "1".into())];
         life.before = before(plus(night, 200));
         // 50 ms later, and whatever is kept says the same second.
@@ -89,6 +90,7 @@ proptest! {
         events in any::<bool>(),
     ) {
         let mut life = Life::new(if events { on_event() } else { cron() });
+        life.look();
         let mut ended: Option<Timestamp> = None;
         for (night, (end, look, ahead, failures)) in nights.into_iter().enumerate() {
             let run = i64::try_from(night).unwrap();
