@@ -1,12 +1,10 @@
 //! kube-runtime calls the reconcilers: one look at an object at a time, all objects side by side, failures again
 //! after a wait that grows.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
 use kube::Resource;
@@ -15,6 +13,8 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use operator_api::causes::chain;
 use operator_api::crd::{DataBackup, DataLoad, DataMigrate, DataProcess};
 
+use super::event::Events;
+use super::failing::Failing;
 use super::operation::job::Work;
 use super::write::WriteError;
 use super::{dataset, operation, orphans};
@@ -22,10 +22,6 @@ use crate::watch::Wake;
 
 /// Looks under way at once, of each kind: what keeps an apiserver busy without being all of its work.
 const CONCURRENCY: u16 = 64;
-
-/// Waits after failures in a row.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Counts what the reconcilers do.
 pub trait Counts: Send + Sync + 'static {
@@ -45,7 +41,7 @@ pub async fn run(context: Arc<operation::reconcile::Context>, counts: Arc<dyn Co
         }),
         context.datasets.clone(),
         dataset::reconcile::reconcile,
-        counts.clone(),
+        (context.datasets.events.clone(), counts.clone()),
     );
     let loads = operations::<DataLoad>(&context, stores.loads.clone(), &counts);
     let migrates = operations::<DataMigrate>(&context, stores.migrates.clone(), &counts);
@@ -70,7 +66,8 @@ fn operations<K: Work>(
         }
         _ => None,
     });
-    kind(K::KIND.name(), store, queue, context.clone(), operation::reconcile::reconcile::<K>, counts.clone())
+    let told = (context.datasets.events.clone(), counts.clone());
+    kind(K::KIND.name(), store, queue, context.clone(), operation::reconcile::reconcile::<K>, told)
 }
 
 /// The objects of a kind that wakes concern.
@@ -98,26 +95,22 @@ async fn kind<K, Ctx, F>(
     queue: impl Stream<Item = Result<ObjectRef<K>, Infallible>> + Send,
     context: Arc<Ctx>,
     reconcile: impl Fn(Arc<K>, Arc<Ctx>) -> F + Send,
-    counts: Arc<dyn Counts>,
+    (events, counts): (Events, Arc<dyn Counts>),
 ) where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
     F: Future<Output = Result<Action, WriteError>> + Send,
     Ctx: Send + Sync + 'static,
 {
-    let failures: Arc<Mutex<HashMap<String, u32>>> = Arc::default();
-    let (failing, ending) = (failures.clone(), failures);
-    let applied = controller_applier(store, queue, context, reconcile, failing);
+    let failing = Arc::<Failing>::default();
+    let applied = controller_applier(store, queue, context, reconcile, (failing.clone(), events));
     let mut applied = pin!(applied);
     while let Some(result) = applied.next().await {
         match result {
-            Ok((object, _)) => {
-                counts.looked(name, false);
-                ending.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(&object));
-            }
+            Ok(_) => counts.looked(name, false),
             // It was deleted between wake and look.
             Err(Error::ObjectNotFound(object)) => {
                 let gone = format!("{}/{}", object.namespace.unwrap_or_default(), object.name);
-                ending.lock().unwrap_or_else(PoisonError::into_inner).remove(&gone);
+                failing.forget(&gone);
             }
             Err(Error::ReconcilerFailed(WriteError::NotLeading, _)) => {}
             Err(error) => {
@@ -133,22 +126,27 @@ fn controller_applier<K, Ctx, F>(
     queue: impl Stream<Item = Result<ObjectRef<K>, Infallible>> + Send,
     context: Arc<Ctx>,
     reconcile: impl Fn(Arc<K>, Arc<Ctx>) -> F + Send,
-    failures: Arc<Mutex<HashMap<String, u32>>>,
+    (failing, events): (Arc<Failing>, Events),
 ) -> impl Stream<Item = Result<(ObjectRef<K>, Action), Error<WriteError, Infallible>>>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
     F: Future<Output = Result<Action, WriteError>> + Send,
     Ctx: Send + Sync + 'static,
 {
-    let policy = move |object: Arc<K>, _: &WriteError, _: Arc<Ctx>| {
-        let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(key(&ObjectRef::from_obj(&*object))).or_default();
-        *count = count.saturating_add(1);
-        Action::requeue(FIRST_WAIT.saturating_mul(1 << (*count - 1).min(10)).min(LONGEST_WAIT))
-    };
+    let waits = failing.clone();
+    let policy =
+        move |object: Arc<K>, _: &WriteError, _: Arc<Ctx>| Action::requeue(waits.wait(&key(&*object)));
     let config = controller::Config::default().concurrency(CONCURRENCY);
     kube::runtime::applier(
-        move |object, context| Box::pin(reconcile(object, context)),
+        move |object: Arc<K>, context| {
+            let (failing, events) = (failing.clone(), events.clone());
+            let look = reconcile(object.clone(), context);
+            Box::pin(async move {
+                let ended = look.await;
+                failing.note(&key(&*object), &object.object_ref(&()), &ended, &events).await;
+                ended
+            })
+        },
         policy,
         context,
         store,
@@ -157,6 +155,77 @@ where
     )
 }
 
-fn key<K: Resource<DynamicType = ()>>(object: &ObjectRef<K>) -> String {
-    format!("{}/{}", object.namespace.as_deref().unwrap_or_default(), object.name)
+fn key<K: Resource<DynamicType = ()>>(object: &K) -> String {
+    let meta = object.meta();
+    format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::time::Duration;
+
+    use k8s_openapi::api::batch::v1::Job;
+    use kube::runtime::reflector;
+    use kube::runtime::watcher::Event;
+    use serde_json::json;
+
+    use super::*;
+    use crate::reconcile::standin;
+    use crate::reconcile::write::{Created, Leading, Writer};
+
+    /// Looks so often at a load whose Job the apiserver can make or not at the n-th try; the notes of the events.
+    async fn looks(times: usize, fails: impl Fn(usize) -> bool + Send + Sync + 'static) -> Vec<String> {
+        let tries = Arc::new(AtomicUsize::new(0));
+        let nth = tries.clone();
+        let (client, log) = standin::client(move |asked| {
+            if asked.1.ends_with("/jobs") && fails(nth.load(Relaxed)) {
+                let why = "failed calling webhook \"policy\": connection refused";
+                return standin::status(500, "InternalError", why);
+            }
+            (201, asked.2.clone())
+        });
+        let leading = Leading::default();
+        leading.set(true);
+        let writer = Arc::new(Writer::new(client.clone(), leading.clone()));
+        let load: DataLoad = serde_json::from_value(json!({
+            "metadata": {"name": "l", "namespace": "a", "uid": "u"}, "spec": {"dataset": {"name": "d"}}
+        }))
+        .unwrap();
+        let (store, mut seen) = reflector::store::<DataLoad>();
+        for event in [Event::Init, Event::InitApply(load.clone()), Event::InitDone] {
+            seen.apply_watcher_event(&event);
+        }
+        let queue = stream::iter([Ok(ObjectRef::from_obj(&load))]).chain(stream::pending());
+        let reconcile = move |_: Arc<DataLoad>, writer: Arc<Writer>| {
+            tries.fetch_add(1, Relaxed);
+            async move {
+                let job: Job = serde_json::from_value(json!({"metadata": {"name": "j"}})).unwrap();
+                let made = writer.create(&writer.namespaced::<Job>("a"), &job).await?;
+                assert!(matches!(made, Created::New(_)), "{made:?}");
+                Ok(Action::requeue(Duration::ZERO))
+            }
+        };
+        let told = (Arc::new(Failing::without_waits()), Events::new(client, "test", leading));
+        let looks = controller_applier(store, queue, writer, reconcile, told).take(times).count();
+        assert_eq!(tokio::time::timeout(Duration::from_secs(60), looks).await, Ok(times));
+        let events =
+            log.all().into_iter().filter(|(method, path, _)| method == "POST" && path.ends_with("/events"));
+        events.map(|(.., event)| event["note"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_a_webhook_leaves_unanswered_is_told_after_some_tries_and_seldom_again() {
+        assert_eq!(looks(5, |_| true).await, [""; 0], "it may be over in a moment");
+        let notes = looks(65, |_| true).await;
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        assert!(notes[0].starts_with("6 tries in a row have failed"), "{}", notes[0]);
+        assert!(notes[0].contains("webhook \"policy\": connection refused"), "{}", notes[0]);
+        assert_eq!(looks(66, |_| true).await.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn tries_that_fail_now_and_then_are_told_to_nobody() {
+        assert_eq!(looks(100, |nth| !nth.is_multiple_of(6)).await, [""; 0]);
+    }
 }

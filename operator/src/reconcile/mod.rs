@@ -17,6 +17,8 @@ pub mod sentence;
 
 pub mod event;
 
+mod failing;
+
 pub mod dataset;
 
 pub mod orphans;
