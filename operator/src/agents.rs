@@ -49,6 +49,12 @@ impl Agents for Hub {
         nodes
     }
 
+    fn kept_off(&self, dataset: &str, candidates: &[Name]) -> Vec<(Name, Name)> {
+        let occupancy = self.occupancy();
+        let by = |node: &Name| Some((node.clone(), occupancy.keeps_off(node, dataset)?.clone()));
+        candidates.iter().filter_map(by).collect()
+    }
+
     fn version(&self, dataset: &str) -> Option<(Version, Option<u64>)> {
         let inventory = self.inventory().read().unwrap_or_else(PoisonError::into_inner);
         let current = inventory.dataset(inventory.dataset_id(dataset)?)?.current()?;

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, broadcast};
 use crate::clock;
 use crate::inventory::hash::hash64;
 use crate::inventory::{Fact, Inventory, Millis, Name, PodUse};
+use crate::placement::Occupancy;
 
 use super::counts::Counts;
 use super::desk::{Desk, DeskError, Placed, Standing};
@@ -83,6 +84,8 @@ pub struct Hub {
     streams: Mutex<u64>,
     /// Nodes with a stream whose agents have a Dataset on a mount.
     mounted: Mutex<FxHashMap<Name, FxHashSet<Name>>>,
+    /// Who has been given room on which nodes, by placement's last look.
+    occupancy: Mutex<Arc<Occupancy>>,
     admits: AtomicBool,
     whole: AtomicBool,
     pods_watched: OnceLock<Instant>,
@@ -104,6 +107,7 @@ impl Hub {
             seats: Mutex::default(),
             streams: Mutex::new(0),
             mounted: Mutex::default(),
+            occupancy: Mutex::default(),
             admits: AtomicBool::new(true),
             whole: AtomicBool::new(true),
             pods_watched: OnceLock::new(),
@@ -145,6 +149,7 @@ impl Hub {
         if !admits {
             // As after a restart: who leads asks, and agents tell whoever does what they have in hand.
             *self.desk() = Desk::default();
+            self.occupy(Occupancy::default());
             self.wake_all();
         }
     }
@@ -211,6 +216,15 @@ impl Hub {
             lock(&self.mounted).get(dataset).map(|nodes| nodes.iter().cloned().collect()).unwrap_or_default();
         nodes.sort_unstable();
         nodes
+    }
+
+    /// Placement has looked.
+    pub fn occupy(&self, occupancy: Occupancy) {
+        *lock(&self.occupancy) = Arc::new(occupancy);
+    }
+
+    pub fn occupancy(&self) -> Arc<Occupancy> {
+        lock(&self.occupancy).clone()
     }
 
     /// What a node has on its mounts now, in place of what it had, by the word of the stream of that number; by 0 of

@@ -17,6 +17,8 @@ mod room;
 
 mod book;
 
+mod occupancy;
+
 mod settle;
 
 mod step;
@@ -28,6 +30,7 @@ mod plan;
 pub use book::Release;
 pub use demand::HORIZON_S;
 pub use nearness::Near;
+pub use occupancy::Occupancy;
 pub use piece::Pieces;
 pub use plan::{Flights, Instruction, MAX_RESUMED, PlanLimits, plan};
 pub use reason::{Because, Reason};

@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 use crate::inventory::{Chunks, DatasetId, Inventory, Millis, NodeId, Version};
 
 use super::book::{Book, Placed, Release};
+use super::occupancy::Occupancy;
 use super::piece::Pieces;
 use super::reason::{Because, Reason};
 use super::room::{Room, room};
@@ -94,6 +95,11 @@ impl Placement {
     /// Bytes given out on a node to a Dataset.
     pub fn given_to(&self, node: NodeId, dataset: DatasetId) -> u64 {
         self.book.given(node).and_then(|g| g.datasets.get(&dataset)).copied().unwrap_or_default()
+    }
+
+    /// Who has been given room where, for those who ask beside placement.
+    pub fn occupancy(&self, inventory: &Inventory) -> Occupancy {
+        Occupancy::of(&self.book, inventory)
     }
 
     /// Copies of pieces decided on: what memory is made of.

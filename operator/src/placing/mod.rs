@@ -79,6 +79,7 @@ fn turn(hub: &Hub, term: &mut Term) {
             break;
         }
     }
+    hub.occupy(term.occupancy(&read()));
     let mut asks = term.plan(&read(), now);
     if !asks.is_empty() {
         term.spare(&read(), &hub.unasked(term::PREFIX), &mut asks);

@@ -7,7 +7,9 @@ use rustc_hash::FxHashMap;
 
 use crate::ingest::{Extent, Standing, Wish, Work};
 use crate::inventory::{Chunks, DatasetId, Inventory, Millis, Name, NodeId, Tier, Version};
-use crate::placement::{Flights, Instruction, Limits, MAX_RESUMED, Placement, PlanLimits, Release, plan};
+use crate::placement::{
+    Flights, Instruction, Limits, MAX_RESUMED, Occupancy, Placement, PlanLimits, Release, plan,
+};
 
 /// Of the identities of all instructions that come from placement.
 pub const PREFIX: &str = "place/";
@@ -143,6 +145,11 @@ impl Term {
         let step = self.placement.step(inventory, now, &SLICE);
         self.released.extend(step.releases);
         step.waiting > 0
+    }
+
+    /// Who has been given room where.
+    pub fn occupancy(&self, inventory: &Inventory) -> Occupancy {
+        self.placement.occupancy(inventory)
     }
 
     /// What agents are to be told now.

@@ -1,13 +1,15 @@
 //! What agents are told of placement, and when.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
 
 use super::term::{Act, Term};
-use crate::ingest::{Progress, Standing, State, Wish, Work};
+use crate::ingest::{Hub, Limits, Progress, Standing, State, Wish, Work};
 use crate::inventory::{
-    Capacity, ChunkSet, DatasetReport, DatasetSpec, Demand, Fact, Inventory, Millis, NodeFacts, Report, Tier,
-    Version, VersionFacts,
+    Capacity, ChunkSet, DatasetReport, DatasetSpec, Demand, Fact, Inventory, Millis, Name, NodeFacts, Report,
+    Sharing, Tier, Version, VersionFacts,
 };
+use crate::reconcile::agents::Agents;
 
 const VERSION: Version = Version(7);
 const DATASET: &str = "ns/hot";
@@ -192,4 +194,33 @@ fn what_does_not_end_is_taken_back_in_time() {
     assert_eq!(withdrawn, 4, "{late:?}");
     // The agent never says that it let go: others have the place after a minute.
     assert_eq!(asked(&desk.turn(&mut term, &inventory, 663_000)).len(), 4);
+}
+
+#[test]
+fn loads_learn_whose_nodes_are_not_to_be_shared() {
+    let nodes = ["holder", "reader"].map(Name::from);
+    let kept_off = |hot, cold, dataset: &str| {
+        let mut inventory = world();
+        for (name, sharing) in [(DATASET, hot), ("ns/cold", cold)] {
+            let spec = DatasetSpec { sharing, ..DatasetSpec::default() };
+            inventory.apply(Fact::Dataset { dataset: name.into(), spec }, Millis(0));
+        }
+        let hub = Hub::new(Limits::default(), 1, Arc::new(RwLock::new(inventory)));
+        super::turn(&hub, &mut Term::default());
+        hub.kept_off(dataset, &nodes)
+    };
+    let by_hot = [(nodes[1].clone(), Name::from(DATASET))];
+    assert_eq!(kept_off(Sharing::Shared, Sharing::Shared, "ns/cold"), []);
+    assert_eq!(
+        kept_off(Sharing::Exclusive, Sharing::Shared, "ns/cold"),
+        by_hot,
+        "it has the node for itself"
+    );
+    assert_eq!(kept_off(Sharing::Exclusive, Sharing::Shared, DATASET), []);
+    assert_eq!(kept_off(Sharing::Shared, Sharing::Exclusive, "ns/cold"), by_hot, "it wants to be alone");
+    assert_eq!(
+        kept_off(Sharing::Shared, Sharing::Exclusive, DATASET),
+        [],
+        "nothing of the other is there yet"
+    );
 }

@@ -45,6 +45,12 @@ pub trait Agents: Send + Sync + 'static {
     /// Nodes whose agents have the Dataset on a mount, and may hold it.
     fn candidates(&self, dataset: &str) -> Vec<Name>;
 
+    /// Of those the ones that are not to be told to bring it in, each with the Dataset that keeps it off: that has the
+    /// node for itself, or is there where this one wants to be alone (`cache.placement` Exclusive).
+    fn kept_off(&self, _dataset: &str, _candidates: &[Name]) -> Vec<(Name, Name)> {
+        Vec::new()
+    }
+
     /// The version readers see, and its bytes.
     fn version(&self, dataset: &str) -> Option<(Version, Option<u64>)>;
 

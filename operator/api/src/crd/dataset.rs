@@ -170,7 +170,7 @@ pub enum PlacementMode {
     /// Nodes are shared with other Datasets.
     #[default]
     Shared,
-    /// No other Dataset is placed on this one's nodes.
+    /// No other Dataset is placed on this one's nodes, and DataLoads leave out nodes that this keeps them off.
     Exclusive,
 }
 

@@ -156,7 +156,8 @@ pub struct Progress {
     /// Bytes to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_total: Option<i64>,
-    /// What whoever did the work wants known although it ended well, such as a mount that a backup could not list.
+    /// What whoever did the work wants known although it ended well, such as a mount that a backup could not list, or
+    /// nodes that a load left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub note: Option<String>,

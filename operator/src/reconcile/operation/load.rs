@@ -17,6 +17,7 @@ use super::timing::Outcome;
 use crate::inventory::{Chunks, Name, Version, chunks_in};
 use crate::reconcile::agents::{Standing, Wish};
 use crate::reconcile::dataset::status::SETTLE;
+use crate::reconcile::sentence::{MOST, bounded};
 
 /// Of the identities of all instructions that come from DataLoads.
 pub const PREFIX: &str = "load/";
@@ -37,6 +38,8 @@ pub struct Ground<'a> {
     /// `namespace/name`.
     pub dataset: Name,
     pub candidates: &'a [Name],
+    /// Nodes that would be among them, each with the Dataset that keeps it off.
+    pub kept_off: &'a [(Name, Name)],
     /// The version that readers see, and its bytes.
     pub version: Option<(Version, Option<u64>)>,
     /// Bytes of it that one node may hold.
@@ -49,9 +52,10 @@ pub fn obstacle(load: &DataLoad, ground: &Ground<'_>) -> Option<String> {
     if ground.candidates.len() < wanted {
         return Some(format!(
             "{wanted} nodes are to hold it, and the agents of {} have Dataset {} on a mount, of nodes that its \
-             cache.nodeSelector and tolerations let in: mount it on more nodes, let more in, or ask for fewer replicas",
+             cache.nodeSelector and tolerations let in: mount it on more nodes, let more in, or ask for fewer replicas{}",
             ground.candidates.len(),
-            ground.dataset
+            ground.dataset,
+            left_out(ground).map_or_else(String::new, |why| format!("; {why}"))
         ));
     }
     let targets = targets(load);
@@ -78,6 +82,19 @@ pub fn obstacle(load: &DataLoad, ground: &Ground<'_>) -> Option<String> {
         }
     }
     beyond_quota(load, ground)
+}
+
+/// Why nodes are left out that it could otherwise use; none where none are.
+pub fn left_out(ground: &Ground<'_>) -> Option<String> {
+    let (node, other) = ground.kept_off.first()?;
+    let more = match ground.kept_off.len() - 1 {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!(
+        "left out: node {node}, where Dataset {other} is placed{more}, because nodes are not shared where cache.placement \
+         is Exclusive: take that out, or keep the two apart by their cache.nodeSelector"
+    ))
 }
 
 /// Copies of the whole Dataset that its nodes may not hold: placement would have them dropped again. How large a part of it
@@ -273,6 +290,14 @@ pub fn outcome(standings: &[(Name, Standing)]) -> Outcome {
         [first] => Outcome::Failed(first.clone()),
         [first, rest @ ..] => Outcome::Failed(format!("{first}; and {} more", rest.len())),
     }
+}
+
+/// An outcome with what a person should know although it goes well.
+pub fn noted(mut outcome: Outcome, note: Option<&String>) -> Outcome {
+    if let Outcome::Running(progress) | Outcome::Succeeded(progress) = &mut outcome {
+        progress.note = note.map(|note| bounded(note, MOST));
+    }
+    outcome
 }
 
 fn progress(done: u64, total: Option<u64>) -> Progress {

@@ -28,6 +28,7 @@ fn a_whole_dataset_goes_round_the_nodes_in_pieces() {
     let ground = Ground {
         dataset: "a/d".into(),
         candidates: &candidates,
+        kept_off: &[],
         version: Some((Version(7), Some(10 * CHUNK + 1))),
         quota: None,
     };
@@ -57,7 +58,8 @@ fn an_end_is_no_end_of_another_piece_or_version() {
     let ids = |count: usize, version: u128| {
         let candidates = nodes(count);
         let version = Some((Version(version), Some(100 * CHUNK)));
-        let ground = Ground { dataset: "a/d".into(), candidates: &candidates, version, quota: None };
+        let ground =
+            Ground { dataset: "a/d".into(), candidates: &candidates, kept_off: &[], version, quota: None };
         load::plan(&load, 1, 0, &ground).into_iter().map(|wish| wish.id).collect::<Vec<_>>()
     };
     let asked = ids(4, 7);
@@ -80,7 +82,8 @@ fn paths_go_whole_to_as_many_nodes_as_asked() {
     let load = a_load(json!({"dataset": {"name": "d"}, "pin": true, "priority": 80,
         "target": [{"path": "/train/", "replicas": 3}, {"path": "/val"}]}));
     let candidates = nodes(4);
-    let ground = Ground { dataset: "a/d".into(), candidates: &candidates, version: None, quota: None };
+    let ground =
+        Ground { dataset: "a/d".into(), candidates: &candidates, kept_off: &[], version: None, quota: None };
     let wishes = load::plan(&load, 2, 1, &ground);
     let of = |path: &str| {
         wishes
@@ -103,6 +106,7 @@ fn a_load_that_its_nodes_may_not_hold_waits_with_the_reason() {
     let ground = |quota, bytes| Ground {
         dataset: "a/d".into(),
         candidates: &candidates,
+        kept_off: &[],
         version: Some((Version(7), bytes)),
         quota,
     };
@@ -121,6 +125,7 @@ fn a_load_that_its_nodes_may_not_hold_waits_with_the_reason() {
         let ground = |quota| Ground {
             dataset: "a/d".into(),
             candidates: &candidates,
+            kept_off: &[],
             version: Some((Version(7), Some(1_024 * CHUNK))),
             quota,
         };
@@ -141,7 +146,8 @@ fn a_load_that_its_nodes_may_not_hold_waits_with_the_reason() {
 fn a_load_is_asked_for_whole_or_not_at_all() {
     let candidates = nodes(256);
     let version = Some((Version(7), Some(1_000 * CHUNK)));
-    let ground = Ground { dataset: "a/d".into(), candidates: &candidates, version, quota: None };
+    let ground =
+        Ground { dataset: "a/d".into(), candidates: &candidates, kept_off: &[], version, quota: None };
     // As many pieces as nodes would be 4,352 wishes: they are cut less fine.
     let whole = a_load(json!({"dataset": {"name": "d"}, "replicas": 17}));
     assert_eq!(load::obstacle(&whole, &ground), None);
@@ -168,7 +174,13 @@ fn a_version_that_is_not_there_is_said() {
     let text = Version(9).text();
     let load = a_load(json!({"dataset": {"name": "d"}, "version": text}));
     let candidates = nodes(1);
-    let ground = |version| Ground { dataset: "a/d".into(), candidates: &candidates, version, quota: None };
+    let ground = |version| Ground {
+        dataset: "a/d".into(),
+        candidates: &candidates,
+        kept_off: &[],
+        version,
+        quota: None,
+    };
     assert_eq!(load::obstacle(&load, &ground(Some((Version(9), None)))), None);
     assert!(load::obstacle(&load, &ground(Some((Version(8), None)))).unwrap().contains("any more"));
     assert!(load::obstacle(&load, &ground(None)).unwrap().contains("no agent has told"));
@@ -193,4 +205,29 @@ fn a_load_is_done_when_every_wish_is() {
     let bad = at(Standing::Failed { bytes: 3, why: "no room".into() });
     assert!(matches!(load::outcome(&[bad.clone(), going(1, 2)]), Outcome::Running(_)), "the others go on");
     assert_eq!(load::outcome(&[end, bad]), Outcome::Failed("node n: no room".into()));
+}
+
+#[test]
+fn nodes_that_are_another_datasets_are_left_out_with_their_reason() {
+    let load = a_load(json!({"dataset": {"name": "d"}, "replicas": 2}));
+    let candidates = nodes(1);
+    let kept_off: Vec<(Name, Name)> = ["m", "n"].map(|node| (node.into(), "b/alone".into())).into();
+    let version = Some((Version(7), Some(4 * CHUNK)));
+    let ground =
+        Ground { dataset: "a/d".into(), candidates: &candidates, kept_off: &kept_off, version, quota: None };
+    let why = load::obstacle(&load, &ground).unwrap();
+    for words in
+        ["the agents of 1 have", "node m, where Dataset b/alone is placed and 1 more", "nodeSelector"]
+    {
+        assert!(why.contains(words), "{why}");
+    }
+    let ground = Ground { kept_off: &kept_off[..1], ..ground };
+    assert!(load::left_out(&ground).unwrap().contains("b/alone is placed, because"));
+    assert_eq!(load::left_out(&Ground { kept_off: &[], ..ground }), None);
+    // It is said of what goes on, and of what went well.
+    let standings = [("m".into(), Standing::Done { bytes: 1 })];
+    let Outcome::Succeeded(progress) = load::noted(load::outcome(&standings), Some(&"why".into())) else {
+        panic!("not done")
+    };
+    assert_eq!(progress.note.as_deref(), Some("why"));
 }

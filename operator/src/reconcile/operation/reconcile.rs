@@ -53,6 +53,8 @@ pub struct Asked {
     pub(super) run: i64,
     attempt: i32,
     wishes: Vec<Wish>,
+    /// Which nodes were left out, and why.
+    left_out: Option<String>,
 }
 
 /// A try whose Job the apiserver did not let be.
@@ -230,12 +232,14 @@ impl Context {
 
     fn grounded<T>(&self, own: &str, load: &DataLoad, use_it: impl FnOnce(&Ground<'_>) -> T) -> T {
         let dataset: Name = facts::name(load.spec.dataset.namespace_from(own), &load.spec.dataset.name);
-        let candidates = self.agents.candidates(&dataset);
+        let mut candidates = self.agents.candidates(&dataset);
+        let kept_off = self.agents.kept_off(&dataset, &candidates);
+        candidates.retain(|node| kept_off.iter().all(|(off, _)| off != node));
         let version = self.agents.version(&dataset);
         let named = &load.spec.dataset;
         let found = self.datasets.stores.dataset(named.namespace_from(own), &named.name);
         let quota = found.as_ref().and_then(|found| facts::quota(found.spec.cache.as_ref()?));
-        use_it(&Ground { dataset, candidates: &candidates, version, quota })
+        use_it(&Ground { dataset, candidates: &candidates, kept_off: &kept_off, version, quota })
     }
 
     fn outcome<K: Work>(
@@ -262,7 +266,7 @@ impl Context {
                 let asked = asked.get(&uid).filter(|a| (a.run, a.attempt) == (status.run, status.failures));
                 // Nothing is remembered after a restart: the same wishes are made again, and found.
                 let Some(asked) = asked else { return Outcome::Absent };
-                self.standings(&asked.wishes)
+                load::noted(self.standings(&asked.wishes), asked.left_out.as_ref())
             }
         }
     }
@@ -382,8 +386,10 @@ impl Context {
                 for wish in before.into_iter().flat_map(|asked| asked.wishes) {
                     self.agents.withdraw(&wish.node, &wish.id);
                 }
-                let wishes = self.grounded(namespace, load, |ground| load::plan(load, run, attempt, ground));
-                let asked = Asked { run, attempt, wishes };
+                let (wishes, left_out) = self.grounded(namespace, load, |ground| {
+                    (load::plan(load, run, attempt, ground), load::left_out(ground))
+                });
+                let asked = Asked { run, attempt, wishes, left_out };
                 let _ = self.standings(&asked.wishes);
                 self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, asked);
             }
