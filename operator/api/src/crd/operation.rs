@@ -1,6 +1,6 @@
 //! What the four kinds of operation have in common: when they run, and how they are doing.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -201,9 +201,9 @@ pub struct OperationStatus {
     /// Failed tries of this run so far.
     #[serde(default)]
     pub failures: i32,
-    /// When the run began.
+    /// When the run began; to the microsecond, as what it runs after often ends in the same second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub start_time: Option<Time>,
+    pub start_time: Option<MicroTime>,
     /// When the last run ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Time>,
@@ -213,9 +213,9 @@ pub struct OperationStatus {
     /// The scheduled time that was served last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_schedule_time: Option<Time>,
-    /// When a run last ended well.
+    /// When a run last ended well; to the microsecond, as what runs after it often begins in the same second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_successful_time: Option<Time>,
+    pub last_successful_time: Option<MicroTime>,
     /// What the last run on an event answered, such as `NewVersion 3f2a…`: the same event is not served twice. Before the
     /// first such run of `NewVersion` it is the version that was there when the operation was first seen.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

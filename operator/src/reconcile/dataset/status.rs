@@ -255,14 +255,15 @@ pub fn later(new: LastOperation, known: Option<LastOperation>) -> LastOperation 
 
 /// What an operation's own status says of it.
 pub fn last(kind: OperationKind, namespace: &str, name: &str, status: &OperationStatus) -> LastOperation {
-    let since = status.completion_time.as_ref().or(status.start_time.as_ref());
+    let ended = status.completion_time.as_ref().map(|time| time.0);
+    let since = ended.or_else(|| Some(status.start_time.as_ref()?.0));
     LastOperation {
         kind: kind.name().into(),
         name: name.into(),
         namespace: namespace.into(),
         phase: status.phase.name().into(),
         // As it is kept: the same time twice is no change.
-        since: since.and_then(|since| Timestamp::from_second(since.0.as_second()).ok()).map(Time),
+        since: since.and_then(|since| Timestamp::from_second(since.as_second()).ok()).map(Time),
     }
 }
 

@@ -307,7 +307,7 @@ fn it_runs_after_all_of_them_and_says_for_which_it_waits() {
     };
     let good = OperationStatus {
         phase: OperationPhase::Complete,
-        last_successful_time: Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(start())),
+        last_successful_time: Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime(start())),
         ..OperationStatus::default()
     };
     let bad = OperationStatus { phase: OperationPhase::Failed, ..OperationStatus::default() };
@@ -341,7 +341,7 @@ fn who_is_awaited_stays_beyond_its_time() {
 fn again_and_again_after_one_that_runs_once_or_again_and_again_itself() {
     let time = |seconds: i64| {
         let at = start().checked_add(SignedDuration::from_secs(seconds)).unwrap();
-        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at))
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime(at))
     };
     let before = |policy, phase, done| Before {
         operation: OperationRef { kind: OperationKind::DataProcess, name: "one".into() },

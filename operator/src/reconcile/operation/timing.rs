@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use operator_api::crd::common::set_condition;
 use operator_api::crd::operation::{
@@ -207,7 +207,7 @@ fn succeeded(seen: &Seen<'_>, mut decision: Decision, began: Timestamp, progress
     let status = &mut decision.status;
     status.progress = Some(progress);
     status.failures = 0;
-    status.last_successful_time = Some(Time(seen.now));
+    status.last_successful_time = Some(MicroTime(seen.now));
     ended(status, began, seen.now);
     status.phase =
         if seen.timing.policy == Policy::Once { OperationPhase::Complete } else { OperationPhase::Pending };
@@ -386,16 +386,17 @@ fn event(seen: &Seen<'_>, status: &mut OperationStatus) -> Due {
 /// Why it has to wait for an operation before it. Each must have ended well since this one last began; one that runs once has
 /// when it has ended well at all.
 ///
-/// Times are kept in whole seconds, and this one mostly begins in the second in which the one before it has ended: an end
-/// in the second of the beginning is the one that was followed, and none since.
+/// This one mostly begins in the second in which the one before it has ended, so times are kept in microseconds: whoever sees
+/// an end and begins is later by more. Those that an operator of before wrote are in whole seconds, and an end in the second
+/// of the beginning then is the one that was followed.
 fn after(seen: &Seen<'_>) -> Option<String> {
-    let last = seen.status.start_time.as_ref().map(|time| time.0.as_second());
+    let last = seen.status.start_time.as_ref().map(|time| time.0.as_microsecond());
     seen.before.iter().find_map(|before| {
         let name = format!("{} {}", before.operation.kind.name(), before.operation.name);
         let Some(status) = &before.status else {
             return Some(format!("{name}, which it runs after, does not exist yet"));
         };
-        let done = status.last_successful_time.as_ref().map(|time| time.0.as_second());
+        let done = status.last_successful_time.as_ref().map(|time| time.0.as_microsecond());
         match (done, last) {
             (Some(done), Some(last)) if done > last => None,
             (Some(_), None) => None,
@@ -433,7 +434,7 @@ fn begin(seen: &Seen<'_>, mut decision: Decision, run: i64) -> Decision {
     }
     status.run = run;
     status.phase = OperationPhase::Executing;
-    status.start_time = Some(Time(seen.now));
+    status.start_time = Some(MicroTime(seen.now));
     status.completion_time = None;
     status.next_attempt_time = None;
     status.duration = None;

@@ -1,6 +1,6 @@
-//! What runs again and again after another that does: times that are kept in whole seconds, and clocks that differ.
+//! What runs again and again after another that does: ends and beginnings within one second, and clocks that differ.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 use super::*;
 
@@ -15,7 +15,8 @@ fn plus(time: Timestamp, millis: i64) -> Timestamp {
 
 /// One that runs again and again, and last ended well at that time.
 fn before(done: Timestamp) -> Vec<Before> {
-    let status = OperationStatus { last_successful_time: Some(Time(done)), ..OperationStatus::default() };
+    let status =
+        OperationStatus { last_successful_time: Some(MicroTime(done)), ..OperationStatus::default() };
     vec![Before {
         operation: OperationRef { kind: OperationKind::DataProcess, name: "one".into() },
         policy: Policy::Cron,
@@ -46,7 +47,7 @@ fn an_end_in_the_second_of_the_beginning_is_followed_once() {
         life.look();
         life.events.there = vec![(Event::NewVersion, "1".into())];
         life.before = before(plus(night, 200));
-        // 50 ms later, and whatever is kept says the same second.
+        // 50 ms later, in the same second.
         assert_eq!(look_at(&mut life, plus(night, 250)), Some(Act::Start { run: 1, attempt: 0 }));
         life.outcome = done();
         look_at(&mut life, plus(night, 5_000));
@@ -60,6 +61,31 @@ fn an_end_in_the_second_of_the_beginning_is_followed_once() {
             "without delay"
         );
     }
+}
+
+#[test]
+fn another_end_in_the_second_of_the_beginning_is_followed_too() {
+    let night = plus(start(), 300_000);
+    let mut life = Life::new(on_event());
+    life.look();
+    life.events.there = vec![(Event::NewVersion, "1".into())];
+    life.before = before(plus(night, 200));
+    assert_eq!(look_at(&mut life, plus(night, 250)), Some(Act::Start { run: 1, attempt: 0 }));
+    life.outcome = done();
+    look_at(&mut life, plus(night, 800));
+    life.before = before(plus(night, 900));
+    life.events.there = vec![(Event::NewVersion, "2".into())];
+    assert_eq!(look_at(&mut life, plus(night, 950)), Some(Act::Start { run: 2, attempt: 0 }));
+    // What an operator of before wrote is in whole seconds: an end in that of the beginning was followed.
+    let whole = |time: Timestamp| Timestamp::from_second(time.as_second()).unwrap();
+    life.outcome = done();
+    look_at(&mut life, plus(night, 1_500));
+    life.status.start_time = life.status.start_time.map(|time| MicroTime(whole(time.0)));
+    life.before = before(whole(plus(night, 900)));
+    life.events.there = vec![(Event::NewVersion, "3".into())];
+    assert_eq!(look_at(&mut life, plus(night, 2_000)), None);
+    life.before = before(plus(night, 2_100));
+    assert_eq!(look_at(&mut life, plus(night, 2_200)), Some(Act::Start { run: 3, attempt: 0 }));
 }
 
 #[test]
