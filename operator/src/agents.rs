@@ -90,6 +90,10 @@ impl Agents for Hub {
         Hub::withdraw(self, node, id);
     }
 
+    fn forget(&self, node: &str, id: &str) {
+        Hub::forget(self, node, id);
+    }
+
     fn call_off(&self, node: &str, prefix: &str) {
         Hub::call_off(self, node, prefix);
     }

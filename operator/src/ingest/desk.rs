@@ -278,11 +278,14 @@ impl Desk {
     pub fn due(&mut self, node: &str, limit: usize, mounted: impl Fn(&Name) -> bool) -> Vec<Due> {
         let Some(orders) = self.nodes.get_mut(node) else { return Vec::new() };
         let mut due = Vec::new();
-        for (id, entry) in &mut orders.entries {
-            if std::mem::take(&mut entry.withdrawn) {
+        orders.entries.retain(|id, entry| {
+            let told = std::mem::take(&mut entry.withdrawn);
+            if told {
                 due.push(Due::Withdraw(id.clone()));
             }
-        }
+            // What has ended and is wanted by nobody: where that word is lost, the agent names it when it comes again.
+            !(told && matches!(entry.standing, Standing::Ended(_)))
+        });
         let waiting = orders.entries.values().filter(|entry| entry.standing == Standing::Waiting);
         let mut wishes: Vec<(u64, Arc<Wish>)> =
             waiting.filter_map(|entry| Some((entry.turn, entry.wish.clone()?))).collect();

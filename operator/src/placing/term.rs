@@ -81,7 +81,11 @@ impl Term {
         for (node, id, standing) in in_hand {
             let Some((plan, number)) = parse(&id) else { continue };
             let Some(at) = inventory.node_id(&node) else { continue };
-            if self.told.contains_key(&(at, plan)) {
+            if let Some(told) = self.told.get(&(at, plan)) {
+                // An earlier try's end says nothing of the one that is under way.
+                if told.id != id && matches!(standing, Standing::Ended(_)) {
+                    acts.push(Act::Forget { node, id });
+                }
                 continue;
             }
             let count = adopted.entry(at).or_default();

@@ -147,6 +147,22 @@ fn a_new_leader_meets_what_is_in_hand() {
 }
 
 #[test]
+fn ends_of_earlier_tries_are_let_go() {
+    let inventory = world();
+    let told = ids(&Desk::default().turn(&mut Term::default(), &inventory, 0));
+    let mut term = Term::default();
+    let at = |id: &str, standing| vec![("reader".into(), id.into(), standing)];
+    let plan = told[0].strip_suffix("/0").unwrap();
+    let later = format!("{plan}/3");
+    let going = || Standing::Going(Progress::default());
+    assert_eq!(term.adopt(&inventory, at(&later, going()), Millis(0)), []);
+    let ended = Standing::Ended(Progress { state: State::Done, ..Progress::default() });
+    let forget = Act::Forget { node: "reader".into(), id: told[0].clone() };
+    assert_eq!(term.adopt(&inventory, at(&told[0], ended), Millis(0)), [forget]);
+    assert_eq!(term.adopt(&inventory, at(&told[0], going()), Millis(0)), []);
+}
+
+#[test]
 fn who_comes_with_something_in_hand_while_it_is_planned_is_not_told_of_it_again() {
     let (inventory, mut term) = (world(), Term::default());
     while term.step(&inventory, Millis(0)) {}
@@ -223,4 +239,5 @@ fn loads_learn_whose_nodes_are_not_to_be_shared() {
         [],
         "nothing of the other is there yet"
     );
+    assert_eq!(kept_off(Sharing::Shared, Sharing::Exclusive, "ns/third"), [], "it shares with the one there");
 }

@@ -64,6 +64,9 @@ pub trait Agents: Send + Sync + 'static {
     /// It is not wanted any more, a pin ends.
     fn withdraw(&self, node: &str, id: &str);
 
+    /// Nobody asks any more how it ended, where it has.
+    fn forget(&self, _node: &str, _id: &str) {}
+
     /// What has not ended on a node is not wanted any more, of identities that begin so.
     fn call_off(&self, node: &str, prefix: &str);
 

@@ -213,6 +213,7 @@ fn a_withdrawn_pin_ends_whatever_got_lost() {
     desk.withdraw("n1", "load/a");
     assert_eq!(sent(&mut desk), ["-load/a"]);
     assert!(desk.unasked("load/").is_empty(), "the agent was told");
+    assert!(desk.nodes["n1"].entries.is_empty(), "nobody asks for it any more");
     // The stream broke before that was heard: whoever looks after what nobody asked for is told of it again.
     desk.attach(&n1, hand(&["load/a"], State::Done));
     assert_eq!(

@@ -33,6 +33,9 @@ pub async fn run(context: Arc<Context>) {
             tracing::info!(%node, id, "no DataLoad wants this any more; its agent is told to let go of it");
             context.agents.withdraw(node, id);
         }
+        for (node, id) in done_with(&in_hand, &loads) {
+            context.agents.forget(node, id);
+        }
         tokio::time::sleep(LOOK).await;
     }
 }
@@ -65,6 +68,17 @@ fn unwanted<'a>(
     let of_these = |(node, id): &'a (Name, Box<str>)| {
         let (uid, run) = load::owner(id)?;
         over.contains(&name(uid, run)).then_some((node, &**id))
+    };
+    in_hand.iter().filter_map(of_these).collect()
+}
+
+/// Of what nobody has asked for in this life: the ends of runs that are over and have pinned nothing. Each agent brings a
+/// thousand of them after a restart, and nobody will ask how they were.
+fn done_with<'a>(in_hand: &'a [(Name, Box<str>)], loads: &[Arc<DataLoad>]) -> Vec<(&'a Name, &'a str)> {
+    let loads = by_uid(loads);
+    let of_these = |(node, id): &'a (Name, Box<str>)| {
+        let (uid, run) = load::owner(id)?;
+        loads.get(uid).is_some_and(|load| load::is_done_with(load, run)).then_some((node, &**id))
     };
     in_hand.iter().filter_map(of_these).collect()
 }
@@ -120,6 +134,30 @@ mod tests {
             ),
         ];
         assert_eq!(super::given_up(&asked, &loads), ["failed", "waits"]);
+    }
+
+    #[test]
+    fn ends_of_runs_that_are_over_are_forgotten_but_of_pins() {
+        let without_pin = |uid, status| {
+            let mut load = (*load(uid, &status)).clone();
+            load.spec.pin = false;
+            Arc::new(load)
+        };
+        let loads = [
+            load("pinned", &json!({"phase": "Complete", "run": 1})),
+            without_pin("done", json!({"phase": "Complete", "run": 1})),
+            without_pin("nightly", json!({"phase": "Pending", "run": 2})),
+            without_pin("runs", json!({"phase": "Executing", "run": 1})),
+            // It waits for its next try, which may find that parts of this one are there.
+            without_pin(
+                "tried",
+                json!({"phase": "Pending", "run": 1, "nextAttemptTime": "2026-11-24T09:00:00Z"}),
+            ),
+        ];
+        let ids = ["pinned/1", "done/1", "done/2", "nightly/2", "runs/1", "tried/1", "gone/1"];
+        let in_hand = ids.map(|id| ("n".into(), format!("load/{id}/0/0/0/0").into()));
+        let ids: Vec<&str> = done_with(&in_hand, &loads).into_iter().map(|(_, id)| id).collect();
+        assert_eq!(ids, ["load/done/1/0/0/0/0", "load/nightly/2/0/0/0/0"]);
     }
 
     #[test]

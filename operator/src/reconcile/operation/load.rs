@@ -230,6 +230,14 @@ pub fn wants(load: &DataLoad, run: i64) -> bool {
         })
 }
 
+/// Whether a run is over and has left nothing at its nodes that is held, so that nobody asks for its instructions again.
+pub fn is_done_with(load: &DataLoad, run: i64) -> bool {
+    let over = |status: &OperationStatus| {
+        run == status.run && status.phase != OperationPhase::Executing && status.next_attempt_time.is_none()
+    };
+    !load.spec.pin && load.status.as_ref().is_some_and(over)
+}
+
 /// Whether its last run was given up. One that runs again and again then waits for its next.
 fn gave_up(status: &OperationStatus) -> bool {
     let said = |c: &Condition| c.type_ == condition::FAILED && c.status == "True";
