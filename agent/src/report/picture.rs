@@ -14,7 +14,7 @@ use wire::progress::State;
 use super::claim::{Claim, Claims};
 use super::errands::Plan;
 use super::first::{self, Files};
-use super::folder::{Folder, Mounted, folders};
+use super::folder::{self, Folder, Mounted};
 use super::ledger::{Key, Tier};
 use super::manifest::{Coverage, Manifest};
 use super::piece::Piece;
@@ -99,14 +99,9 @@ impl Picture {
         changed
     }
 
-    pub fn sources(&self) -> wire::Sources {
-        let source = |mounted: &Mounted| wire::Source {
-            number: mounted.mount.0,
-            source: mounted.source.to_string(),
-            fstype: mounted.fstype.to_string(),
-            folders: folders(&mounted.seen),
-        };
-        wire::Sources { sources: self.mounts.iter().map(source).collect() }
+    /// In so many bytes at most, and how many folders do not fit.
+    pub fn sources(&self, bytes: usize) -> (wire::Sources, usize) {
+        folder::sources(&self.mounts, bytes)
     }
 
     /// Takes bindings over. What was known of Datasets that stay as they are is kept.

@@ -398,7 +398,7 @@ fn a_folder_that_is_between_two_mounts_is_told_of_and_not_looked_at() {
         (seen.root, seen.spot) = (b"/data"[..].into(), None);
     }
     picture.mounted(mounts.clone());
-    assert_eq!(picture.sources().sources[0].folders, [b"data"]);
+    assert_eq!(picture.sources(1 << 10).0.sources[0].folders, [b"data"]);
     assert!(picture.surveys(Nanos(1)).is_empty());
     for seen in mounts.iter_mut().flat_map(|mounted| &mut mounted.seen) {
         seen.spot = Some(spot());

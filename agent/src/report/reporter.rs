@@ -186,7 +186,7 @@ impl Reporter {
         self.speaker.welcome(&first)?;
         self.look().await;
         self.sources_due = false;
-        self.say(&stream, Said::Sources(self.picture.sources())).await?;
+        self.say_sources(&stream).await?;
         self.errands.unheard();
         Ok(stream)
     }
@@ -248,6 +248,18 @@ impl Reporter {
         }
     }
 
+    async fn say_sources(&self, stream: &Stream) -> Result<(), Ended> {
+        let (sources, left_out) = self.picture.sources(self.speaker.message_bytes());
+        if left_out > 0 {
+            tracing::warn!(
+                "{left_out} mounted folders do not fit into what the operator takes in one message, and it is not told of them: \
+                 of Datasets that lie there nothing is reported, and nothing is brought in; mount fewer folders of one file \
+                 system on this node, or ones with shorter paths"
+            );
+        }
+        self.say(stream, Said::Sources(sources)).await
+    }
+
     /// Asks the engine. One that does not answer is asked again at the next turn.
     async fn look(&mut self) {
         let now = self.now();
@@ -306,7 +318,7 @@ impl Reporter {
 
     async fn tell(&mut self, stream: &Stream) -> Result<(), Ended> {
         if std::mem::take(&mut self.sources_due) {
-            self.say(stream, Said::Sources(self.picture.sources())).await?;
+            self.say_sources(stream).await?;
         }
         let mut told = false;
         while let Some(mut report) = self.speaker.report() {

@@ -25,7 +25,7 @@ const FRAME: usize = 4;
 const RANGE: usize = 10;
 const RESIDENCY: usize = 64;
 
-/// Of a report's other parts, which there are one of each.
+/// Of a message's other parts, which there are one of each.
 const ONCE: usize = 256;
 
 /// Facts that are replaced as a whole, each told when it is not what it was.
@@ -180,6 +180,11 @@ impl Speaker {
         std::time::Duration::from_millis(self.limits.interval_ms.into())
     }
 
+    /// What the operator takes in one message, without what is around it.
+    pub fn message_bytes(&self) -> usize {
+        (self.limits.message_bytes as usize).saturating_sub(ONCE)
+    }
+
     pub fn in_flight(&self) -> u64 {
         self.sequence - self.acked
     }
@@ -189,10 +194,10 @@ impl Speaker {
         if !self.bound || self.in_flight() >= u64::from(self.limits.window) {
             return None;
         }
+        let bytes = self.message_bytes();
         let Self { ledger, facts, told, numbers, limits, .. } = self;
         let number = |dataset: &str| numbers.get(dataset).copied();
         let mut report = wire::Report::default();
-        let bytes = (limits.message_bytes as usize).saturating_sub(ONCE);
         let mut room = Room { entries: limits.entries as usize, bytes, full: false };
         if facts.capacity != told.capacity {
             told.capacity = facts.capacity;
