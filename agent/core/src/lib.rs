@@ -53,6 +53,8 @@ mod ledger;
 
 mod domain;
 
+mod names;
+
 mod store;
 
 mod run;

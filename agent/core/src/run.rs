@@ -12,6 +12,7 @@ use crate::catalog::{Catalog, DirId, FileId};
 use crate::class::{Class, kind_of};
 use crate::domain::Domain;
 use crate::gait::WALK_PROOF;
+use crate::names::Names;
 use crate::past::{Past, REPEAT_PROOF};
 use crate::profile::{FULL, MAX_FILES, Share};
 use crate::rate::Rate;
@@ -34,6 +35,9 @@ pub const SPECULATION: f64 = 2.9;
 /// the link nothing, and saves the reader half of a small file's waiting; eight ahead of each file know the
 /// set when an eighth of it has been read.
 const NAMES_PER_VISIT: usize = 8;
+
+/// Files of the pool looked at for one that may be read, where the names of those that were say which.
+const DRAWS: usize = 64;
 
 /// Files among which a guess takes the cheapest: enough that the dear half of a set comes last.
 const CANDIDATES: usize = 4;
@@ -77,6 +81,7 @@ pub struct Run {
     /// Lengths of its walks through directories, in files.
     pub walks: Bursts,
     domain: Domain,
+    names_read: Names,
     /// Files an epoch may still want. In the order of the past where there is one, otherwise drawn at random.
     pool: VecDeque<FileId>,
     pool_ordered: bool,
@@ -186,6 +191,11 @@ impl Run {
         thread.foreseen(foreseen);
         self.explained += (f64::from(u8::from(foreseen)) - self.explained) / 8.0;
         self.visit_count += 1;
+        if !self.visited.contains_key(&file)
+            && let Some(file) = catalog.file(file)
+        {
+            self.names_read.visit(&file.name);
+        }
         self.count(file, reader.tgid);
         if let Some(dir) = catalog.file(file).map(|file| file.dir) {
             let (visits, foreseen, guesses) = (self.visited.len(), self.explained >= 0.5, self.guesses());
@@ -365,17 +375,33 @@ impl Run {
     /// The next guess: of a few files at random the one that costs least, since a wait spared is worth the
     /// same whatever the size of the file.
     pub fn draw_cheapest(&mut self, catalog: &Catalog) -> Option<FileId> {
-        let mut best = self.draw()?;
+        let mut best = self.draw_named(catalog)?;
         if self.classes.len() < 2 {
             return Some(best);
         }
         for _ in 1..CANDIDATES {
-            let Some(other) = self.draw() else { break };
+            let Some(other) = self.draw_named(catalog) else { break };
             let cheaper = self.cost(catalog, other) < self.cost(catalog, best);
             let dearer = if cheaper { std::mem::replace(&mut best, other) } else { other };
             self.pool.push_back(dearer);
         }
         Some(best)
+    }
+
+    /// One whose name may be read.
+    fn draw_named(&mut self, catalog: &Catalog) -> Option<FileId> {
+        for _ in 0..DRAWS {
+            let file = self.draw()?;
+            if self.may_be_read(catalog, file) {
+                return Some(file);
+            }
+            self.pool.push_back(file);
+        }
+        None
+    }
+
+    fn may_be_read(&self, catalog: &Catalog, file: FileId) -> bool {
+        catalog.file(file).is_some_and(|file| self.names_read.allow(&file.name))
     }
 
     /// Bytes that fetching a file is expected to bring.
@@ -388,13 +414,19 @@ impl Run {
     }
 
     /// The next files of the pool whose names may be looked up: so many for each file read, all in all.
-    pub fn draw_names(&mut self) -> Option<FileId> {
+    pub fn draw_names(&mut self, catalog: &Catalog) -> Option<FileId> {
         if self.names >= self.visited.len() * NAMES_PER_VISIT || self.pool.is_empty() {
             return None;
         }
-        self.names += 1;
-        self.next_name = (self.next_name + 1) % self.pool.len();
-        self.pool.get(self.next_name).copied()
+        for _ in 0..DRAWS {
+            self.next_name = (self.next_name + 1) % self.pool.len();
+            let file = self.pool.get(self.next_name).copied()?;
+            if self.may_be_read(catalog, file) {
+                self.names += 1;
+                return Some(file);
+            }
+        }
+        None
     }
 
     /// Files that will be drawn as places become free, where the set is drawn from at all.

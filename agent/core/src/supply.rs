@@ -268,7 +268,7 @@ impl Core {
     /// Looks names up ahead where a set is guessed at: it costs no bytes, so it may run further ahead.
     fn supply_names(&mut self, run: &mut Run, now: Nanos) {
         while run.guesses() && self.free_places(run.mount, now) > FIRST_DEPTH / 2 {
-            let Some(id) = run.draw_names() else { return };
+            let Some(id) = run.draw_names(&self.catalog) else { return };
             let Some(file) = self.catalog.file_mut(id) else { continue };
             if file.looked_up || file.key.is_some() || self.in_flight.contains_key(&id) {
                 continue;

@@ -132,3 +132,18 @@ fn samples_in_folders_of_their_own_of_which_some_files_are_read() {
         assert!(had >= 90 && in_vain <= 10, "{name}: {had} %, {in_vain} % in vain");
     }
 }
+
+#[test]
+fn of_samples_in_no_order_only_what_is_read_of_each_is_guessed_at() {
+    let names = ["depth.png", "mask.png", "meta.json", "rgb.png"];
+    let sample = |i: usize| (format!("d/s{:04}/{}", i / 4, names[i % 4]), 60_000);
+    let world = World::new(5, 200.0, (0..2_000).map(sample).collect());
+    for read in [&[3][..], &[3, 1]] {
+        let order: Vec<usize> = shuffled(500, 9)
+            .into_iter()
+            .flat_map(|sample| read.iter().map(move |file| sample * 4 + file))
+            .collect();
+        let (had, in_vain) = fates(&world, &[whole(&world, &order)]);
+        assert!(had >= 40 && in_vain <= 25, "{read:?}: {had} %, {in_vain} % in vain");
+    }
+}
