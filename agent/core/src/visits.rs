@@ -87,3 +87,24 @@ impl Core {
         self.active.remove(&id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::PAGE;
+
+    #[test]
+    fn a_pass_over_a_file_teaches_once_and_the_next_begins() {
+        let (mut active, mut class) = (Active::default(), Class::default());
+        let size = 100 * PAGE;
+        active.fresh += active.read.insert(&(0..89));
+        active.end_pass(&mut class, size);
+        assert_eq!((class.whole, active.taught, active.fresh), (0, None, 89), "a tenth of it is missing");
+        for _ in 0..2 {
+            active.fresh += active.read.insert(&(0..90));
+            active.end_pass(&mut class, size);
+            assert_eq!((class.whole, active.taught), (1, Some(Lesson::Whole)));
+            assert_eq!((active.fresh, active.read.pages()), (0, 0));
+        }
+    }
+}
