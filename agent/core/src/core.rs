@@ -80,7 +80,7 @@ pub(crate) struct Active {
     pub streams: Streams,
     /// Pages read during this visit, or this pass of it: who reads a file in no order reads it in passes.
     pub read: RangeSet,
-    /// How many these are.
+    /// How many these are: to count them takes a look at each piece, and this is asked at each read.
     pub fresh: u64,
     pub tgid: u32,
     pub tid: u32,

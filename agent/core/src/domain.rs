@@ -131,3 +131,32 @@ impl Domain {
         files
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observation::{Entry, EntryKind};
+    use crate::units::MountId;
+
+    #[test]
+    fn a_folder_that_is_read_is_listed_before_its_siblings_unless_they_are_guessed_at() {
+        for guesses in [false, true] {
+            let (mut catalog, mut domain) = (Catalog::default(), Domain::default());
+            let root = catalog.dir_at(MountId(0), b"");
+            let name = |at: usize| format!("{at:02}").into_bytes();
+            let entry = |at| Entry { name: name(at).into(), kind: EntryKind::Directory, ino: 1 };
+            let entries: Vec<Entry> = (0..50).map(entry).collect();
+            catalog.listed(root, Some(&entries));
+            let dirs: Vec<DirId> = (0..50).map(|at| catalog.dir_at(MountId(0), &name(at))).collect();
+            for (visits, at) in [(1, 0), (2, 1), (3, 40)] {
+                domain.visit(&catalog, dirs[at], visits, false, guesses);
+            }
+            let listed: Vec<DirId> = std::iter::from_fn(|| domain.next_listing(100)).collect();
+            assert_eq!(listed.first() == Some(&dirs[40]), !guesses);
+            let mut once = listed.clone();
+            once.sort_unstable();
+            once.dedup();
+            assert_eq!((listed.len(), once.len()), (51, 51), "each once, and their parent");
+        }
+    }
+}

@@ -124,7 +124,7 @@ impl DirOrder {
         dirs.get(slot).copied()
     }
 
-    /// The directory after (or before) this one in its parent, if there is one.
+    /// The directory after (or before) this one in its parent, if there is one; `None` where the parent is not listed.
     fn sibling(self, catalog: &Catalog, dir: DirId, forward: bool) -> Option<Option<DirId>> {
         let own = catalog.dir(dir)?;
         let Listed { dirs, dirs_by_name, dirs_by_number, .. } = catalog.listing(own.parent?)?;

@@ -47,6 +47,8 @@ pub struct Walker {
     /// The last visits, newest last.
     recent: Vec<FileId>,
     gaits: [Gait; 4],
+    /// The order that holds best, and in which steps: found at each visit, asked for at each read.
+    led: Option<(DirOrder, Pace)>,
     /// The burst under way, and the one before it.
     burst: Option<Burst>,
     former: Option<Burst>,
@@ -129,6 +131,7 @@ impl Walker {
                 gait.advance(way.map(|way| way.steps));
             }
         }
+        self.led = self.best();
         if goes_on {
             self.issued = self.issued.saturating_sub(1);
             if let Some(way) = way_led {
@@ -221,11 +224,16 @@ impl Walker {
             }
         }
         self.issued = 0;
+        self.led = self.best();
         self.begin(catalog);
     }
 
     /// The order that holds best, and in which steps.
     pub fn leading(&self) -> Option<(DirOrder, Pace)> {
+        self.led
+    }
+
+    fn best(&self) -> Option<(DirOrder, Pace)> {
         let mut best: Option<(DirOrder, Pace)> = None;
         for (order, gait) in DirOrder::ALL.into_iter().zip(&self.gaits) {
             if let Some(pace) = gait.pace()

@@ -157,3 +157,21 @@ fn the_same_file_again_and_again_is_no_walk() {
     let (foreseen, walker) = tree.foreseen([0, 0, 0, 0, 0]);
     assert_eq!((foreseen, leading(&walker)), (0, None));
 }
+
+#[test]
+fn a_folder_that_is_not_listed_yet_may_be_the_next_one() {
+    let tree = Tree::of(&["a/0/x", "a/0/y", "a/0/z", "a/1/x"].map(str::to_owned));
+    let (mut catalog, files) = (tree.catalog, tree.files);
+    let mount = MountId(0);
+    let at = |catalog: &mut Catalog, path: &str| catalog.file_at(mount, path.as_bytes());
+    let (next, beyond) = (at(&mut catalog, "a/1/x"), at(&mut catalog, "a/2/x"));
+    let (sibling, other) = (catalog.file(next).unwrap().dir, catalog.file(beyond).unwrap().dir);
+    catalog.listed(sibling, None);
+    let mut walker = Walker::default();
+    assert!(!walker.may_reach(&catalog, next), "there is no walk yet");
+    for file in &files[..3] {
+        walker.visit(&catalog, *file);
+    }
+    assert!(walker.may_reach(&catalog, next));
+    assert!(!walker.may_reach(&catalog, beyond), "{other:?} is not the next");
+}
