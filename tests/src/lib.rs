@@ -18,6 +18,8 @@ pub mod hygiene;
 
 pub mod cluster;
 
+pub mod helm;
+
 pub mod agents;
 
 pub mod bench;

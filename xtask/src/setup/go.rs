@@ -10,7 +10,7 @@ use super::debian;
 use crate::console;
 use crate::place::{Place, program};
 
-/// What tests/kubernetes/go.mod and tests/stores/go.mod ask for.
+/// What the modules of tests/ ask for: kubernetes, stores, helm.
 const OLDEST: (u32, u32) = (1, 24);
 
 const SUITE: &str = "trixie";

@@ -28,6 +28,8 @@ mod kubernetes;
 
 mod stores;
 
+mod helm;
+
 mod crates;
 
 use std::time::Instant;
@@ -44,8 +46,8 @@ pub enum Purpose {
     Build,
     /// Also load BPF programs, mount file systems, open terminals: tests, demo, benchmarks.
     Run,
-    /// Also compile for arm64, boot other kernels, and start a control plane of Kubernetes and a store that speaks S3: the tests and
-    /// benchmarks of the operator and its worker.
+    /// Also compile for arm64, boot other kernels, and start a control plane of Kubernetes and a store that speaks S3, install a
+    /// chart: the tests and benchmarks of the operator and its worker.
     Test,
     /// The control plane alone, with what compiles the program that starts it.
     Cluster,
@@ -87,9 +89,11 @@ const KUBERNETES: Piece =
     Piece { name: "kubernetes", check: kubernetes::check, provide: kubernetes::provide };
 const STORES: Piece = Piece { name: "s3 server", check: stores::check, provide: stores::provide };
 
+const CHARTS: Piece = Piece { name: "helm", check: helm::check, provide: helm::provide };
+
 /// Last, because they take longest: what is missing otherwise is told before.
 const CLUSTER: [Piece; 1] = [KUBERNETES];
-const SERVERS: [Piece; 3] = [OTHER, STORES, KUBERNETES];
+const SERVERS: [Piece; 4] = [OTHER, STORES, CHARTS, KUBERNETES];
 
 fn pieces(purpose: Purpose) -> impl Iterator<Item = &'static Piece> {
     let none: &[Piece] = &[];
