@@ -6,5 +6,6 @@ RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
 FROM scratch
 COPY --from=trusted /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY headrace-worker /usr/bin/headrace-worker
-USER 65532:65532
+# Files come from, and go to, people's claims: whose they are there is for root to read and to write. A claim's server may
+# say otherwise (root_squash), and a namespace too (Pod Security).
 ENTRYPOINT ["/usr/bin/headrace-worker"]
