@@ -1,12 +1,7 @@
 //! deploy/chart says what the files of deploy/ say, and Helm installs it, upgrades it and takes it away on a real control
 //! plane.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking, its helpers too"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
