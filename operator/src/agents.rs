@@ -4,7 +4,7 @@
 use std::sync::PoisonError;
 
 use crate::ingest::{self, DeskError, Extent, Folder, Hub, Standing as Stands, State, Work};
-use crate::inventory::{Fact, Name, Tier, Version};
+use crate::inventory::{Dataset, Fact, Name, Sharing, Tier, Version};
 use crate::placement::allows;
 use crate::reconcile::agents::{Agents, Standing, Wish};
 
@@ -53,6 +53,14 @@ impl Agents for Hub {
         let occupancy = self.occupancy();
         let by = |node: &Name| Some((node.clone(), occupancy.keeps_off(node, dataset)?.clone()));
         candidates.iter().filter_map(by).collect()
+    }
+
+    fn knows_sharing(&self, patient: bool) -> bool {
+        let occupancy = self.occupancy();
+        let inventory = self.inventory().read().unwrap_or_else(PoisonError::into_inner);
+        let alone = |dataset: &Dataset| dataset.spec().is_some_and(|spec| spec.sharing == Sharing::Exclusive);
+        let mut exclusive = inventory.datasets().filter(|(_, dataset)| alone(dataset));
+        exclusive.all(|(_, dataset)| occupancy.knows(dataset.name(), patient))
     }
 
     fn version(&self, dataset: &str) -> Option<(Version, Option<u64>)> {

@@ -149,7 +149,7 @@ impl Hub {
         if !admits {
             // As after a restart: who leads asks, and agents tell whoever does what they have in hand.
             *self.desk() = Desk::default();
-            self.occupy(Occupancy::default());
+            *lock(&self.occupancy) = Arc::default();
             self.wake_all();
         }
     }
@@ -218,9 +218,12 @@ impl Hub {
         nodes
     }
 
-    /// Placement has looked.
+    /// Placement has looked. A look that ends after its term says nothing of the next one.
     pub fn occupy(&self, occupancy: Occupancy) {
-        *lock(&self.occupancy) = Arc::new(occupancy);
+        let mut known = lock(&self.occupancy);
+        if self.admits() {
+            *known = Arc::new(occupancy);
+        }
     }
 
     pub fn occupancy(&self) -> Arc<Occupancy> {

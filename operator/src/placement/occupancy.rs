@@ -1,7 +1,7 @@
 //! Who has been given room on which nodes, as far as a Dataset that wants its nodes for itself cares: by that, a load
 //! that somebody planned keeps to the same rule as placement ([`Given::keeps_off`](super::room::Given::keeps_off)).
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::inventory::{DatasetId, Inventory, Name, Sharing};
 
@@ -11,8 +11,10 @@ use super::book::Book;
 #[derive(Clone, Debug, Default)]
 pub struct Occupancy {
     /// Those that want their nodes for themselves.
-    exclusive: Vec<Name>,
+    exclusive: FxHashSet<Name>,
     nodes: FxHashMap<Name, Occupied>,
+    /// Placement has come round every Dataset.
+    whole: bool,
 }
 
 /// Two of a node's Datasets are enough to name one that is not one's own: the first by name, so that what is said of it
@@ -25,27 +27,33 @@ struct Occupied {
 }
 
 impl Occupancy {
-    pub(super) fn of(book: &Book, inventory: &Inventory) -> Self {
+    /// The inventory waits meanwhile, so nothing is sorted and no name is copied that is not kept.
+    pub(super) fn of(book: &Book, inventory: &Inventory, whole: bool) -> Self {
         let wants = inventory
             .datasets()
             .filter(|(_, dataset)| dataset.spec().is_some_and(|spec| spec.sharing == Sharing::Exclusive));
-        let exclusive: Vec<Name> = wants.map(|(_, dataset)| dataset.name().clone()).collect();
+        let exclusive: FxHashSet<Name> = wants.map(|(_, dataset)| dataset.name().clone()).collect();
         // The book is a step behind: one that wanted its nodes until now may still have them.
         let had = |node| book.given(node).is_some_and(|given| given.exclusive.is_some());
         if exclusive.is_empty() && !book.nodes().any(had) {
-            return Self::default();
+            return Self { whole, ..Self::default() };
         }
-        let name = |id: DatasetId| inventory.dataset(id).map(|dataset| dataset.name().clone());
+        let name = |id: DatasetId| inventory.dataset(id).map(|dataset| dataset.name());
         let occupied = book.nodes().filter_map(|id| {
             let given = book.given(id)?;
-            let mut names: Vec<Name> = given.datasets.keys().filter_map(|dataset| name(*dataset)).collect();
-            names.sort_unstable();
-            let mut names = names.into_iter();
-            let (first, second) = (names.next()?, names.next());
-            let alone = given.exclusive.and_then(name);
-            Some((inventory.node(id)?.name().clone(), Occupied { alone, first, second }))
+            let names = || given.datasets.keys().filter_map(|dataset| name(*dataset));
+            let first = names().min()?;
+            let second = names().filter(|name| *name != first).min().cloned();
+            let alone = given.exclusive.and_then(name).cloned();
+            Some((inventory.node(id)?.name().clone(), Occupied { alone, first: first.clone(), second }))
         });
-        Self { nodes: occupied.collect(), exclusive }
+        Self { nodes: occupied.collect(), exclusive, whole }
+    }
+
+    /// Whether placement has looked since one that wants its nodes for itself does; of who has not waited for that
+    /// (`patient`), whether it has if it has looked at all.
+    pub fn knows(&self, exclusive: &str, patient: bool) -> bool {
+        if self.whole { self.exclusive.contains(exclusive) } else { !patient }
     }
 
     /// The other Dataset by which one is kept off a node: that has it for itself, or that is there where this one wants
@@ -55,7 +63,7 @@ impl Occupancy {
         if let Some(alone) = occupied.alone.as_ref().filter(|alone| &***alone != dataset) {
             return Some(alone);
         }
-        if !self.exclusive.iter().any(|name| &**name == dataset) {
+        if !self.exclusive.contains(dataset) {
             return None;
         }
         [Some(&occupied.first), occupied.second.as_ref()]

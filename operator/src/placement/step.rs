@@ -98,8 +98,8 @@ impl Placement {
     }
 
     /// Who has been given room where, for those who ask beside placement.
-    pub fn occupancy(&self, inventory: &Inventory) -> Occupancy {
-        Occupancy::of(&self.book, inventory)
+    pub fn occupancy(&self, inventory: &Inventory, whole: bool) -> Occupancy {
+        Occupancy::of(&self.book, inventory, whole)
     }
 
     /// Copies of pieces decided on: what memory is made of.

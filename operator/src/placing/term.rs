@@ -61,6 +61,8 @@ pub struct Term {
     released: Vec<Release>,
     /// By node and the plan's identity.
     told: FxHashMap<(NodeId, u64), Told>,
+    /// It has come round every Dataset; ever after only some of them have changed.
+    whole: bool,
 }
 
 impl Term {
@@ -148,12 +150,13 @@ impl Term {
     pub fn step(&mut self, inventory: &Inventory, now: Millis) -> bool {
         let step = self.placement.step(inventory, now, &SLICE);
         self.released.extend(step.releases);
+        self.whole |= step.waiting == 0;
         step.waiting > 0
     }
 
     /// Who has been given room where.
     pub fn occupancy(&self, inventory: &Inventory) -> Occupancy {
-        self.placement.occupancy(inventory)
+        self.placement.occupancy(inventory, self.whole)
     }
 
     /// What agents are to be told now.

@@ -241,3 +241,29 @@ fn loads_learn_whose_nodes_are_not_to_be_shared() {
     );
     assert_eq!(kept_off(Sharing::Shared, Sharing::Exclusive, "ns/third"), [], "it shares with the one there");
 }
+
+#[test]
+fn loads_wait_until_placement_has_looked_at_whose_nodes_are_not_to_be_shared() {
+    let tell = |hub: &Hub, name: &str, sharing| {
+        let spec = DatasetSpec { sharing, ..DatasetSpec::default() };
+        hub.inventory().write().unwrap().apply(Fact::Dataset { dataset: name.into(), spec }, Millis(0));
+    };
+    let hub = Hub::new(Limits::default(), 1, Arc::new(RwLock::new(world())));
+    assert!(hub.knows_sharing(true), "all are shared");
+    tell(&hub, DATASET, Sharing::Exclusive);
+    assert!(!hub.knows_sharing(true));
+    assert!(hub.knows_sharing(false), "it has waited long enough");
+    let mut term = Term::default();
+    super::turn(&hub, &mut term);
+    assert!(hub.knows_sharing(true));
+    tell(&hub, "ns/cold", Sharing::Exclusive);
+    assert!(!hub.knows_sharing(false), "since that look; the next one is seconds away");
+    super::turn(&hub, &mut term);
+    assert!(hub.knows_sharing(true));
+    // A look that is under way as the term ends.
+    hub.admit(false);
+    super::turn(&hub, &mut term);
+    hub.admit(true);
+    assert!(!hub.knows_sharing(true), "the next term begins with nothing");
+    assert_eq!(hub.kept_off("ns/third", &["holder".into(), "reader".into()]), []);
+}

@@ -51,6 +51,12 @@ pub trait Agents: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Whether `kept_off` can be answered: placement has looked since this replica leads, and since a Dataset is Exclusive.
+    /// Who has waited long enough (not `patient`) goes without the first.
+    fn knows_sharing(&self, _patient: bool) -> bool {
+        true
+    }
+
     /// The version readers see, and its bytes.
     fn version(&self, dataset: &str) -> Option<(Version, Option<u64>)>;
 

@@ -97,6 +97,11 @@ fn spec(dataset: &Dataset) -> DatasetSpec {
     }
 }
 
+/// Whether a Dataset wants its nodes for itself.
+pub fn is_exclusive(cache: &crd::CacheSpec) -> bool {
+    cache.placement == crd::PlacementMode::Exclusive
+}
+
 /// Bytes of a node that the Dataset may fill: its whole quota, or the tiers' together, whichever is less.
 pub fn quota(cache: &crd::CacheSpec) -> Option<u64> {
     let whole = cache.quota.as_deref().and_then(quantity::bytes);

@@ -4,6 +4,7 @@
 //! so that the same try is never started twice.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::{
     Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule,
@@ -30,6 +31,28 @@ pub enum Worker<'a> {
     Agents(&'a DataLoad),
     /// A pod, or a sentence that says what is missing.
     Pod(Result<Box<PodTemplateSpec>, String>),
+}
+
+/// Why an operation cannot have its Datasets.
+pub fn missing(own: &str, needed: &[(String, String)], found: &[Option<Arc<Dataset>>]) -> Option<String> {
+    needed.iter().zip(found).find_map(|((namespace, name), found)| match found {
+        None if namespace == own => Some(format!("Dataset {namespace}/{name} does not exist")),
+        Some(dataset) if dataset.metadata.deletion_timestamp.is_some() && dataset.spec.admits(namespace, own) => {
+            Some(format!("Dataset {namespace}/{name} is being deleted"))
+        }
+        Some(dataset) if dataset.spec.admits(namespace, own) => None,
+        _ => Some(format!(
+            "namespace {own} may not use Dataset {namespace}/{name}: its owner has to add a grant for {own} to spec.sharing.grants"
+        )),
+    })
+}
+
+/// A try whose Job the apiserver did not let be.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    pub run: i64,
+    pub attempt: i32,
+    pub why: String,
 }
 
 /// What making a pod needs to know.

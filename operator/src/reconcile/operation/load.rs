@@ -92,7 +92,7 @@ pub fn left_out(ground: &Ground<'_>) -> Option<String> {
         more => format!(" and {more} more"),
     };
     Some(format!(
-        "left out: node {node}, where Dataset {other} is placed{more}, because nodes are not shared where cache.placement \
+        "left out: node {node}, where Dataset {other} is placed or loaded{more}, because nodes are not shared where cache.placement \
          is Exclusive: take that out, or keep the two apart by their cache.nodeSelector"
     ))
 }

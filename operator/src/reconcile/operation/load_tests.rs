@@ -216,13 +216,15 @@ fn nodes_that_are_another_datasets_are_left_out_with_their_reason() {
     let ground =
         Ground { dataset: "a/d".into(), candidates: &candidates, kept_off: &kept_off, version, quota: None };
     let why = load::obstacle(&load, &ground).unwrap();
-    for words in
-        ["the agents of 1 have", "node m, where Dataset b/alone is placed and 1 more", "nodeSelector"]
-    {
+    for words in [
+        "the agents of 1 have",
+        "node m, where Dataset b/alone is placed or loaded and 1 more",
+        "nodeSelector",
+    ] {
         assert!(why.contains(words), "{why}");
     }
     let ground = Ground { kept_off: &kept_off[..1], ..ground };
-    assert!(load::left_out(&ground).unwrap().contains("b/alone is placed, because"));
+    assert!(load::left_out(&ground).unwrap().contains("b/alone is placed or loaded, because"));
     assert_eq!(load::left_out(&Ground { kept_off: &[], ..ground }), None);
     // It is said of what goes on, and of what went well.
     let standings = [("m".into(), Standing::Done { bytes: 1 })];

@@ -15,6 +15,8 @@ pub mod job;
 
 pub mod load;
 
+pub mod asked;
+
 pub mod reconcile;
 
 pub mod leftovers;

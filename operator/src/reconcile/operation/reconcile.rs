@@ -13,8 +13,9 @@ use kube::runtime::controller::Action;
 use operator_api::crd::operation::{Event, OperationKind, OperationPhase, OperationRef, OperationStatus};
 use operator_api::crd::{AccessProfile, DataLoad, Dataset};
 
+use super::asked::{self, Asked};
 use super::events::{self, Happened, Known};
-use super::job::{self, Needs, Work, Worker};
+use super::job::{self, Needs, Refused, Work, Worker};
 use super::load::{self, Ground};
 use super::task::{self, Profiles, Said};
 use super::timing::{self, Act, Before, Decision, Outcome, Seen};
@@ -47,24 +48,6 @@ pub struct Context {
     pub written: Mutex<HashMap<String, (Instant, OperationStatus)>>,
 }
 
-/// The wishes of one try of a load.
-#[derive(Clone, Debug, Default)]
-pub struct Asked {
-    pub(super) run: i64,
-    attempt: i32,
-    wishes: Vec<Wish>,
-    /// Which nodes were left out, and why.
-    left_out: Option<String>,
-}
-
-/// A try whose Job the apiserver did not let be.
-#[derive(Clone, Debug)]
-pub struct Refused {
-    run: i64,
-    attempt: i32,
-    why: String,
-}
-
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Context").field("image", &self.image).finish_non_exhaustive()
@@ -86,14 +69,17 @@ pub async fn reconcile<K: Work>(operation: Arc<K>, context: Arc<Context>) -> Res
         needed.iter().map(|(ns, name)| context.datasets.stores.dataset(ns, name)).collect();
     let claims = &context.datasets.stores.claims;
     let worker = operation.worker(Needs { image: context.image.as_deref(), datasets: &datasets, claims });
-    let missing = missing(&namespace, &needed, &datasets);
+    let missing = job::missing(&namespace, &needed, &datasets);
 
     let ready = match (&missing, &worker) {
         (Some(why), _) => Err(why.clone()),
         (None, Worker::Pod(Err(why))) => Err(why.clone()),
         (None, Worker::Pod(Ok(_))) => Ok(()),
+        // Nothing is begun yet, so there is nothing to say.
+        (None, Worker::Agents(_)) if load::settles(old.phase, context.datasets.term()) => Ok(()),
         (None, Worker::Agents(load)) => {
-            context.grounded(&namespace, load, |ground| load::obstacle(load, ground)).map_or(Ok(()), Err)
+            let asked = context.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            context.grounded(&asked, &namespace, load, |_| ())
         }
     };
     if matches!(worker, Worker::Pod(_)) && old.phase != OperationPhase::Executing {
@@ -184,20 +170,6 @@ pub async fn reconcile<K: Work>(operation: Arc<K>, context: Arc<Context>) -> Res
     Ok(wait.map_or_else(Action::await_change, |wait| Action::requeue(wait.max(Duration::from_millis(100)))))
 }
 
-/// Why an operation cannot have its Datasets.
-fn missing(own: &str, needed: &[(String, String)], found: &[Option<Arc<Dataset>>]) -> Option<String> {
-    needed.iter().zip(found).find_map(|((namespace, name), found)| match found {
-        None if namespace == own => Some(format!("Dataset {namespace}/{name} does not exist")),
-        Some(dataset) if dataset.metadata.deletion_timestamp.is_some() && dataset.spec.admits(namespace, own) => {
-            Some(format!("Dataset {namespace}/{name} is being deleted"))
-        }
-        Some(dataset) if dataset.spec.admits(namespace, own) => None,
-        _ => Some(format!(
-            "namespace {own} may not use Dataset {namespace}/{name}: its owner has to add a grant for {own} to spec.sharing.grants"
-        )),
-    })
-}
-
 impl Context {
     /// The last status written, where the watch has not brought it yet.
     fn freshest(&self, uid: &str, seen: Option<&OperationStatus>) -> OperationStatus {
@@ -230,16 +202,34 @@ impl Context {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 
-    fn grounded<T>(&self, own: &str, load: &DataLoad, use_it: impl FnOnce(&Ground<'_>) -> T) -> T {
-        let dataset: Name = facts::name(load.spec.dataset.namespace_from(own), &load.spec.dataset.name);
-        let mut candidates = self.agents.candidates(&dataset);
-        let kept_off = self.agents.kept_off(&dataset, &candidates);
-        candidates.retain(|node| kept_off.iter().all(|(off, _)| off != node));
-        let version = self.agents.version(&dataset);
+    /// What a load is planned from, where nothing keeps it from being planned.
+    fn grounded<T>(
+        &self,
+        asked: &HashMap<String, Asked>,
+        own: &str,
+        load: &DataLoad,
+        use_it: impl FnOnce(&Ground<'_>) -> T,
+    ) -> Result<T, String> {
+        if !self.agents.knows_sharing(self.datasets.term().is_some_and(|term| term < asked::PATIENCE)) {
+            return Err(asked::UNKNOWN.into());
+        }
         let named = &load.spec.dataset;
-        let found = self.datasets.stores.dataset(named.namespace_from(own), &named.name);
-        let quota = found.as_ref().and_then(|found| facts::quota(found.spec.cache.as_ref()?));
-        use_it(&Ground { dataset, candidates: &candidates, kept_off: &kept_off, version, quota })
+        let dataset: Name = facts::name(named.namespace_from(own), &named.name);
+        let found = |name: &str| {
+            let (namespace, name) = name.split_once('/')?;
+            self.datasets.stores.dataset(namespace, name)
+        };
+        let exclusive = |name: &str| {
+            found(name).is_some_and(|found| found.spec.cache.as_ref().is_some_and(facts::is_exclusive))
+        };
+        let all = self.agents.candidates(&dataset);
+        let by_placement = self.agents.kept_off(&dataset, &all);
+        let by_loads = asked::occupied(asked, &load.uid().unwrap_or_default(), &dataset, exclusive);
+        let (candidates, kept_off) = asked::sift(all, by_placement, &by_loads);
+        let version = self.agents.version(&dataset);
+        let quota = found(&dataset).and_then(|found| facts::quota(found.spec.cache.as_ref()?));
+        let ground = Ground { dataset, candidates: &candidates, kept_off: &kept_off, version, quota };
+        load::obstacle(load, &ground).map_or_else(|| Ok(use_it(&ground)), Err)
     }
 
     fn outcome<K: Work>(
@@ -262,11 +252,13 @@ impl Context {
                 job::outcome(self.datasets.stores.jobs.get(namespace, &name).as_deref())
             }
             Worker::Agents(_) => {
-                let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-                let asked = asked.get(&uid).filter(|a| (a.run, a.attempt) == (status.run, status.failures));
+                let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+                let of_this = |a: &&mut Asked| (a.run, a.attempt) == (status.run, status.failures);
                 // Nothing is remembered after a restart: the same wishes are made again, and found.
-                let Some(asked) = asked else { return Outcome::Absent };
-                load::noted(self.standings(&asked.wishes), asked.left_out.as_ref())
+                let Some(asked) = asked.get_mut(&uid).filter(of_this) else { return Outcome::Absent };
+                let outcome = load::noted(self.standings(&asked.wishes), asked.left_out.as_ref());
+                asked.over = outcome.has_ended();
+                outcome
             }
         }
     }
@@ -381,17 +373,20 @@ impl Context {
                 }
             }
             Worker::Agents(load) => {
-                let before = self.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+                // Two loads that are planned at once would each find the other's nodes free.
+                let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
                 // What an earlier try still had open is this one's now.
-                for wish in before.into_iter().flat_map(|asked| asked.wishes) {
+                for wish in asked.remove(&uid).into_iter().flat_map(|asked| asked.wishes) {
                     self.agents.withdraw(&wish.node, &wish.id);
                 }
-                let (wishes, left_out) = self.grounded(namespace, load, |ground| {
-                    (load::plan(load, run, attempt, ground), load::left_out(ground))
+                let planned = self.grounded(&asked, namespace, load, |ground| {
+                    let wishes = load::plan(load, run, attempt, ground);
+                    Asked::new((run, attempt), ground.dataset.clone(), wishes, load::left_out(ground))
                 });
-                let asked = Asked { run, attempt, wishes, left_out };
-                let _ = self.standings(&asked.wishes);
-                self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, asked);
+                // Since it was decided something has come between, which the next look says.
+                let Ok(planned) = planned else { return Ok(false) };
+                let _ = self.standings(&planned.wishes);
+                asked.insert(uid, planned);
             }
         }
         Ok(true)

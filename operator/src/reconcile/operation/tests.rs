@@ -13,6 +13,7 @@ use super::events::Happened;
 use super::timing::{Act, Before, Decision, Outcome, Seen, backoff, decide};
 
 mod chains;
+mod loads;
 
 fn start() -> Timestamp {
     "2026-11-24T09:00:30Z".parse().unwrap()
@@ -296,6 +297,25 @@ fn the_version_that_is_there_first_is_no_event_and_the_next_one_is() {
     assert_eq!(life.look().act, None);
     life.events = is("v2");
     assert_eq!(life.look().act, Some(Act::Start { run: 2, attempt: 0 }));
+}
+
+#[test]
+fn a_run_that_nobody_has_in_hand_goes_on_as_it_would_begin() {
+    let mut life = Life::new(timing(Policy::Once));
+    assert!(life.look().act.is_some());
+    // Another leads now, and what was asked for is gone with the one before.
+    life.ready = Err("2 nodes are to hold it, and there is 1".into());
+    assert_eq!(life.after(5).act, None);
+    assert_eq!(life.reason("Waiting"), "NotReady: 2 nodes are to hold it, and there is 1");
+    life.ready = Ok(());
+    assert_eq!(life.after(5).act, Some(Act::Start { run: 1, attempt: 0 }));
+    assert_eq!(life.reason("Waiting"), "");
+    life.ready = Err("never".into());
+    assert_eq!(
+        life.after(90_000).act,
+        Some(Act::Stop { run: 1, attempt: 0 }),
+        "it waits no longer than its deadline"
+    );
 }
 
 #[test]

@@ -183,8 +183,12 @@ fn running(seen: &Seen<'_>, mut decision: Decision) -> Decision {
             return failed(seen, decision, began, why);
         }
         (Outcome::Absent, Some(left)) => {
-            decision.act = Some(Act::Start { run, attempt });
             decision.look_again = Some(left.min(LOOK));
+            // As it is begun: not with fewer nodes than it is for, nor another version.
+            decision.act = seen.ready.is_ok().then_some(Act::Start { run, attempt });
+            let (waits, why) = (seen.ready.is_err(), seen.ready.clone().err().unwrap_or_default());
+            let reason = if waits { "NotReady" } else { "Started" };
+            say(seen, &mut decision.status, condition::WAITING, waits, reason, why);
         }
         (Outcome::Running(progress), Some(left)) => {
             decision.look_again = Some(left.min(LOOK));
