@@ -241,7 +241,7 @@ impl Core {
         let before = active.streams.latest();
         let stream = match via {
             Via::Read | Via::Fault | Via::Direct => {
-                active.streams.observe(reader, pages, each, &mut class.bursts, now)
+                active.streams.observe(reader, pages, each, &active.read, &mut class.bursts, now)
             }
             // Mapped around a fault: progress of a walk, but no step of its own.
             Via::Mapped => match active.streams.carry(reader, pages, now) {

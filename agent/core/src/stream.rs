@@ -140,8 +140,7 @@ impl Stream {
         }
     }
 
-    pub fn jump(&mut self, pages: &Pages, bursts: &mut Bursts, now: Nanos) {
-        bursts.push(self.burst());
+    pub fn jump(&mut self, pages: &Pages, now: Nanos) {
         match (self.steps_to(pages.start), &mut self.stride) {
             (Some(steps), Some(stride)) => {
                 stride.go_on(steps, pages.start);

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::bursts::{Bursts, Outlook};
+use crate::ranges::RangeSet;
 use crate::stream::{Pattern, STRIDE_PROOF, Stream, Terms, Want};
 use crate::units::{Nanos, PAGE, Pages, Reader};
 
@@ -40,25 +41,26 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// Takes in one access, of reads that are `each` pages long; returns the number of the stream that it
-    /// belongs to.
+    /// Takes in one access, of reads that are `each` pages long, to a file of which this visit has read so much; returns
+    /// the number of the stream that it belongs to.
     pub fn observe(
         &mut self,
         reader: Reader,
         pages: &Pages,
         each: u64,
+        read: &RangeSet,
         bursts: &mut Bursts,
         now: Nanos,
     ) -> usize {
         let index = match self.find(reader, pages) {
             Some(index) => index,
             None => match self.come_back(reader, pages) {
-                Some(place) => self.open(reader, &place, each, bursts, now),
+                Some(place) => self.open(reader, &place, each, read, bursts, now),
                 None => match self.jumper(reader, bursts) {
                     Some(index) => index,
                     None => {
-                        self.leave(reader, bursts);
-                        return self.open(reader, pages, each, bursts, now);
+                        self.leave(reader, read, bursts);
+                        return self.open(reader, pages, each, read, bursts, now);
                     }
                 },
             },
@@ -82,14 +84,19 @@ impl Streams {
                 self.places.pop_front();
             }
             self.places.push_back(Place { reader, pages: stream.start..stream.end });
-            stream.jump(pages, bursts, now);
+            if ends(stream, read) {
+                bursts.push(stream.burst());
+            }
+            stream.jump(pages, now);
         }
         index
     }
 
     /// The visit is over: where its walks stopped short of the file's end is the length of a burst too.
-    pub fn end(&self, file_pages: u64, bursts: &mut Bursts) {
-        let walked = |stream: &&Stream| stream.grown > 0 && stream.end < file_pages && !stream.ended;
+    pub fn end(&self, file_pages: u64, read: &RangeSet, bursts: &mut Bursts) {
+        let walked = |stream: &&Stream| {
+            stream.grown > 0 && stream.end < file_pages && !stream.ended && ends(stream, read)
+        };
         for stream in self.streams.iter().filter(walked) {
             bursts.push(stream.burst());
         }
@@ -140,17 +147,26 @@ impl Streams {
 
     /// A thread begins a walk beside those it has. One that it has not come back to for longer than it ever did
     /// has ended, and its length is that of a burst.
-    fn leave(&mut self, reader: Reader, bursts: &mut Bursts) {
+    fn leave(&mut self, reader: Reader, read: &RangeSet, bursts: &mut Bursts) {
         let patience = PATIENCE.max(self.most_between.saturating_mul(2));
         for stream in self.streams.iter_mut().filter(|stream| stream.reader == reader) {
             stream.since = stream.since.saturating_add(1);
-            if stream.since > patience && stream.is_long() && !std::mem::replace(&mut stream.ended, true) {
+            if stream.since > patience && stream.is_long() && !stream.ended && ends(stream, read) {
+                stream.ended = true;
                 bursts.push(stream.burst());
             }
         }
     }
 
-    fn open(&mut self, reader: Reader, pages: &Pages, each: u64, bursts: &mut Bursts, now: Nanos) -> usize {
+    fn open(
+        &mut self,
+        reader: Reader,
+        pages: &Pages,
+        each: u64,
+        read: &RangeSet,
+        bursts: &mut Bursts,
+        now: Nanos,
+    ) -> usize {
         let stream = Stream::new(reader, pages, each, now);
         if self.streams.len() < STREAMS {
             self.streams.push(stream);
@@ -159,7 +175,7 @@ impl Streams {
         let oldest = self.streams.iter().enumerate().min_by_key(|(_, stream)| stream.last);
         let index = oldest.map_or(0, |(index, _)| index);
         if let Some(slot) = self.streams.get_mut(index) {
-            if slot.is_long() && !slot.ended {
+            if slot.is_long() && !slot.ended && ends(slot, read) {
                 bursts.push(slot.burst());
             }
             *slot = stream;
@@ -235,4 +251,10 @@ impl Streams {
         };
         (!ranges.is_empty()).then_some(Want { pattern, ranges })
     }
+}
+
+/// Whether reading ended where this walk did. What lies behind may have been another's part, or read before: workers
+/// that take blocks of a file from a queue read all of it, and where a block ends tells where the next begins.
+fn ends(stream: &Stream, read: &RangeSet) -> bool {
+    read.overlap(&(stream.end..stream.end.saturating_add(1))) == 0
 }

@@ -46,7 +46,7 @@ impl Core {
         if active.taught.is_none()
             && let Some(class) = run.class_mut(&file.name)
         {
-            active.streams.end(pages_of(file.size), &mut class.bursts);
+            active.streams.end(pages_of(file.size), &active.read, &mut class.bursts);
             active.taught = class.finished(&active.read, file.size);
         }
         let whole = active.taught == Some(Lesson::Whole);

@@ -45,6 +45,20 @@ fn regions_of_one_length_at_places_that_nobody_can_foresee() {
     }
 }
 
+/// Where a worker's block ends, another's began: nothing of the file is left out.
+#[test]
+fn workers_that_take_blocks_of_a_file_from_a_queue() {
+    let world = World::new(5, 200.0, vec![("one.bin".into(), 512 << 20)]);
+    let worker = |first: u64| {
+        let blocks = (first..128).step_by(8);
+        let read = |i: u64| Step { file: 0, pages: i..i + 64 };
+        blocks.flat_map(|block| (block * 1_024..block * 1_024 + 1_024).step_by(64).map(read)).collect()
+    };
+    let workers: Vec<Vec<Step>> = (0..8).map(worker).collect();
+    let (had, in_vain) = fates(&world, &workers);
+    assert!(had >= 82 && in_vain == 0, "{had} %, {in_vain} % in vain");
+}
+
 #[test]
 fn bursts_longer_than_a_store_takes_at_once() {
     let (had, in_vain) = in_one_file(2 << 30, (0..100).map(|burst| (burst * 1_536, 1_024)));
