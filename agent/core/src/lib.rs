@@ -25,6 +25,8 @@ mod bursts;
 
 mod stride;
 
+mod turns;
+
 mod stream;
 
 mod streams;

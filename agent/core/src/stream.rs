@@ -8,6 +8,7 @@
 use crate::bursts::{Bursts, Outlook};
 use crate::rate::Rate;
 use crate::stride::Stride;
+use crate::turns::{Turn, Turns};
 use crate::units::{Nanos, PAGE, Pages, Reader};
 
 /// Equal distances in a row that make a stride: two could be chance in a file read at random.
@@ -68,6 +69,11 @@ pub struct Stream {
     /// Strided: the step of the next burst to fetch, and how many pages of it have been asked for.
     pub due: i64,
     pub part: u64,
+    /// Bursts that take turns, and how many ahead of the one under way have been asked for.
+    pub turns: Turns,
+    pub asked: usize,
+    /// Pages of the next one that have been.
+    pub asked_of_next: u64,
     /// Walks that its reader has begun since it was here, and whether this one counts as ended for them.
     pub since: u32,
     pub ended: bool,
@@ -111,6 +117,9 @@ impl Stream {
             front: None,
             due: 0,
             part: 0,
+            turns: Turns::default(),
+            asked: 0,
+            asked_of_next: 0,
             since: 0,
             ended: false,
             last: now,
@@ -141,6 +150,13 @@ impl Stream {
     }
 
     pub fn jump(&mut self, pages: &Pages, now: Nanos) {
+        let step =
+            i64::try_from(pages.start).unwrap_or(i64::MAX) - i64::try_from(self.start).unwrap_or(i64::MAX);
+        let foreseen = self.turns.push(Turn { pages: self.burst(), step });
+        if !foreseen || self.asked == 0 {
+            self.asked_of_next = 0;
+        }
+        self.asked = if foreseen { self.asked.saturating_sub(1) } else { 0 };
         match (self.steps_to(pages.start), &mut self.stride) {
             (Some(steps), Some(stride)) => {
                 stride.go_on(steps, pages.start);
@@ -170,6 +186,9 @@ impl Stream {
             if stride < 0 && stride.unsigned_abs() <= pages + 1 {
                 return Pattern::Reverse { pages };
             }
+            return Pattern::Strided { stride, pages };
+        }
+        if let Some((stride, pages)) = self.turns.round() {
             return Pattern::Strided { stride, pages };
         }
         if self.grown >= 1 && self.jumps < 2 || self.grown >= 3 {
@@ -206,7 +225,51 @@ impl Stream {
         pieces(front..till)
     }
 
+    /// Bursts that take turns: as many ahead as have come in turns, and as the speed asks.
+    fn want_turns(&mut self, terms: Terms) -> Vec<Pages> {
+        let mut ranges: Vec<Pages> = Vec::new();
+        let most = self.turns.proof().map_or(0, |proof| proof as usize);
+        let wanted = self.rate.ahead(terms.lead).min(terms.limit) / PAGE;
+        let (mut start, mut pages) = (self.start, 0);
+        let (mut open, mut requests) = (terms.open / PAGE, terms.requests);
+        for ahead in 0..=most {
+            let Some((turn, off)) = self.turns.ahead(ahead) else { break };
+            if start >= terms.file_pages || pages >= wanted && ahead > 2 {
+                break;
+            }
+            // Where it begins is not known to a quarter of what it brings.
+            if off > 1 && off > turn.pages / 4 {
+                break;
+            }
+            pages += turn.pages;
+            if ahead > self.asked || ahead == 0 && self.asked == 0 {
+                let end = start.saturating_add(turn.pages + off).min(terms.file_pages);
+                let from = if ahead == 0 { self.end } else { start.saturating_sub(off) + self.asked_of_next };
+                // A long burst is asked for in parts, as the link takes them.
+                let till = end.min(from.saturating_add(open.min(requests.saturating_mul(PIECE))));
+                let bytes = till.saturating_sub(from);
+                (open, requests) = (open - bytes, requests.saturating_sub(bytes.div_ceil(PIECE)));
+                if bytes > 0 {
+                    ranges.extend(pieces(from..till));
+                }
+                if till < end {
+                    self.asked_of_next += if ahead == 0 { 0 } else { bytes };
+                    break;
+                }
+                if ahead > 0 {
+                    (self.asked, self.asked_of_next) = (ahead, 0);
+                }
+            }
+            let Some(next) = start.checked_add_signed(turn.step) else { break };
+            start = next;
+        }
+        ranges
+    }
+
     pub fn want_strides(&mut self, pages: u64, terms: Terms) -> Vec<Pages> {
+        if self.proof < STRIDE_PROOF {
+            return self.want_turns(terms);
+        }
         let mut ranges = Vec::new();
         let Some(stride) = self.stride else { return ranges };
         let bytes = pages * PAGE;

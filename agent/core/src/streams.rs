@@ -229,6 +229,8 @@ impl Streams {
     /// Pages that were asked for and have not come: they may be asked for again.
     pub fn retreat(&mut self, range: &Pages) {
         for stream in &mut self.streams {
+            // What is there by then is not asked for twice.
+            (stream.asked, stream.asked_of_next) = (0, 0);
             if stream.proof >= STRIDE_PROOF {
                 stream.retreat_strides(range);
             } else if let Some(front) = stream.front

@@ -31,6 +31,21 @@ fn one_thread_that_takes_turns_among_places_of_a_file() {
     }
 }
 
+/// Columns of each row group, of which each has its own size, and a part of each of a layer's tensors.
+#[test]
+fn bursts_of_unlike_lengths_and_distances_that_take_turns() {
+    let columns = |group: u64| [(0, 15), (120, 225), (355, 50)].map(|(at, len)| (group * 405 + at + 60, len));
+    let tensors = |layer: u64| {
+        [(256, 256), (1_088, 64), (1_344, 64), (1_792, 256)].map(|(at, len)| (layer * 2_560 + at, len))
+    };
+    let kinds: [(&str, Vec<(u64, u64)>); 2] =
+        [("columns", (0..120).flat_map(columns).collect()), ("tensors", (0..60).flat_map(tensors).collect())];
+    for (name, reads) in kinds {
+        let (had, in_vain) = in_one_file(1 << 30, reads);
+        assert!(had >= 70 && in_vain <= 15, "{name}: {had} %, {in_vain} % in vain");
+    }
+}
+
 #[test]
 fn regions_of_one_length_at_places_that_nobody_can_foresee() {
     let order = shuffled(2_000, 11);
