@@ -151,6 +151,7 @@ impl Core {
                 if let Some(before) = before {
                     self.leave(workload, mount, before, reader.tid);
                 }
+                self.supply_companions((workload, mount), id, now);
             }
             Visit::Same => self.come_back(workload, mount, id, reader.tid),
         }

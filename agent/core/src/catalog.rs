@@ -189,15 +189,30 @@ impl Catalog {
         id
     }
 
-    /// The file of this name in a directory, made when it is new.
-    pub fn file_in(&mut self, dir: DirId, name: &[u8]) -> FileId {
+    /// The file of this name in a directory, or the number by which it would be found.
+    fn look_up(&self, dir: DirId, name: &[u8]) -> Result<FileId, u64> {
         let mut hash = name_hash(dir, name);
         while let Some(&id) = self.names.get(&hash) {
-            match self.file(id) {
-                Some(file) if file.dir == dir && *file.name == *name => return id,
-                _ => hash = hash.wrapping_add(1),
+            if self.file(id).is_some_and(|file| file.dir == dir && *file.name == *name) {
+                return Ok(id);
             }
+            hash = hash.wrapping_add(1);
         }
+        Err(hash)
+    }
+
+    /// The file of this name in a directory, if there may be one: where that is listed only what is known.
+    pub fn expected_in(&mut self, dir: DirId, name: &[u8]) -> Option<FileId> {
+        let listed = self.listing(dir).is_some();
+        if listed { self.look_up(dir, name).ok() } else { Some(self.file_in(dir, name)) }
+    }
+
+    /// The file of this name in a directory, made when it is new.
+    pub fn file_in(&mut self, dir: DirId, name: &[u8]) -> FileId {
+        let hash = match self.look_up(dir, name) {
+            Ok(id) => return id,
+            Err(hash) => hash,
+        };
         let id = FileId(u32::try_from(self.files.len()).unwrap_or(u32::MAX));
         self.names.insert(hash, id);
         self.files.push(File {

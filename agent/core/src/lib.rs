@@ -57,6 +57,8 @@ mod domain;
 
 mod names;
 
+mod companions;
+
 mod store;
 
 mod run;

@@ -35,10 +35,14 @@ impl Names {
         }
     }
 
+    /// Whether those that were read have the same few names.
+    pub fn are_few(&self) -> bool {
+        !self.many && self.visits > 0 && self.visits >= self.seen.len().saturating_mul(VISITS)
+    }
+
     /// Whether a file of this name may be read too, by the names of those that were.
     pub fn allow(&self, name: &[u8]) -> bool {
-        let few = !self.many && self.visits > 0 && self.visits >= self.seen.len().saturating_mul(VISITS);
-        !few || self.seen.contains_key(name)
+        !self.are_few() || self.seen.contains_key(name)
     }
 }
 

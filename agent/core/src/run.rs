@@ -10,6 +10,7 @@ use crate::again::Again;
 use crate::bursts::Bursts;
 use crate::catalog::{Catalog, DirId, FileId};
 use crate::class::{Class, kind_of};
+use crate::companions::Companions;
 use crate::domain::Domain;
 use crate::gait::WALK_PROOF;
 use crate::names::Names;
@@ -82,6 +83,7 @@ pub struct Run {
     pub walks: Bursts,
     domain: Domain,
     names_read: Names,
+    pub companions: Companions,
     /// Files an epoch may still want. In the order of the past where there is one, otherwise drawn at random.
     pool: VecDeque<FileId>,
     pool_ordered: bool,
@@ -182,14 +184,22 @@ impl Run {
         if thread.is_at(file) {
             return Visit::Same;
         }
+        let led = thread.last().is_some_and(|before| self.companions.visit(catalog, before, file));
         if let Some(files) = thread.visit(catalog, file) {
             self.walks.push(u64::from(files));
         }
         self.cursor = self.past.visit(file);
         let repeated = self.cursor.is_some_and(|cursor| self.past.proof(cursor) >= 1);
         let foreseen = thread.is_walking() || repeated;
-        thread.foreseen(foreseen);
-        self.explained += (f64::from(u8::from(foreseen)) - self.explained) / 8.0;
+        // What is read together says nothing of the order in which samples come, not even where it is a walk through the
+        // folder of one: their names are the same few then.
+        let together = led && !repeated && (!foreseen || self.names_read.are_few());
+        if together {
+            thread.led();
+        } else {
+            thread.foreseen(foreseen);
+            self.explained += (f64::from(u8::from(foreseen)) - self.explained) / 8.0;
+        }
         self.visit_count += 1;
         if !self.visited.contains_key(&file)
             && let Some(file) = catalog.file(file)
@@ -388,11 +398,12 @@ impl Run {
         Some(best)
     }
 
-    /// One whose name may be read.
+    /// One whose name may be read, and that does not come together with another anyway.
     fn draw_named(&mut self, catalog: &Catalog) -> Option<FileId> {
         for _ in 0..DRAWS {
             let file = self.draw()?;
-            if self.may_be_read(catalog, file) {
+            let led = catalog.file(file).is_some_and(|file| self.companions.lead_to(file));
+            if !led && self.may_be_read(catalog, file) {
                 return Some(file);
             }
             self.pool.push_back(file);

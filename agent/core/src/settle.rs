@@ -84,7 +84,20 @@ impl Core {
             for run in self.runs.values_mut().filter(|run| run.mount == mount) {
                 run.resident = 0;
             }
+            if let Some(reader) = reader {
+                self.begins(id, mount, reader, now);
+            }
             self.guess(mount, now);
+        }
+    }
+
+    /// Who waits for the first pages of a file will want what is read together with it: asked for now, it stands behind
+    /// the reader's own request.
+    fn begins(&mut self, id: FileId, mount: MountId, reader: Reader, now: Nanos) {
+        let key = (self.processes.get(&reader.tgid).copied().unwrap_or(0), mount);
+        let thread = self.runs.get(&key).and_then(|run| run.threads.get(&reader.tid));
+        if thread.is_some_and(|thread| !thread.is_at(id)) {
+            self.supply_companions(key, id, now);
         }
     }
 

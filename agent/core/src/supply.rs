@@ -2,6 +2,7 @@
 //! the surest first, within depth, memory and what a guess may cost.
 
 use crate::catalog::{DirId, FileId};
+use crate::companions::Names;
 use crate::core::{Core, FetchFlight, Flight};
 use crate::fetch::Candidate;
 use crate::order::{Door, Extent, Order};
@@ -232,6 +233,37 @@ impl Core {
         }
     }
 
+    /// What is read together with a file that a thread of this run has begun to read, or is about to.
+    pub(crate) fn supply_companions(&mut self, key: (u32, MountId), id: FileId, now: Nanos) {
+        let (Some(file), Some(run)) = (self.catalog.file(id), self.runs.get(&key)) else { return };
+        let owner = Owner { workload: run.workload, predictor: Predictor::Directory };
+        let poor = self.ledger.trust(owner) < POOR && !run.visit_count.is_multiple_of(PROBATION);
+        let names = run.companions.of(file);
+        if !self.limits.prefetch || names.is_empty() || poor || rests(run) {
+            return;
+        }
+        let Some(run) = self.runs.remove(&key) else { return };
+        self.fetch_companions(&run, names, owner.predictor, now);
+        self.runs.insert(key, run);
+    }
+
+    /// Asks for files that are read together, in their order; returns the bytes expected.
+    fn fetch_companions(&mut self, run: &Run, names: Names, predictor: Predictor, now: Nanos) -> u64 {
+        let mut bytes = 0;
+        for (step, (dir, name)) in (1..).zip(names) {
+            if self.free_places(run.mount, now) == 0 || self.catalog.names() >= self.limits.files {
+                break;
+            }
+            let Some(file) = self.catalog.expected_in(dir, &name) else { break };
+            let guessed = predictor == Predictor::Epoch;
+            let deadline = if guessed { now.plus(SOME_TIME) } else { self.deadline(run, step, now) };
+            let candidate = Candidate { file, predictor, deadline, drawn: false };
+            let Some(expected) = self.fetch_file(run, candidate) else { break };
+            bytes += expected;
+        }
+        bytes
+    }
+
     fn supply_epoch(&mut self, run: &mut Run, places: u32, now: Nanos) {
         let owner = Owner { workload: run.workload, predictor: Predictor::Epoch };
         let leave = self.free_places(run.mount, now).saturating_sub(places);
@@ -259,6 +291,13 @@ impl Core {
                 return;
             };
             run.guessed_bytes += expected;
+            // It would come too late when the reader finds the first one ready.
+            if !run.is_known_epoch()
+                && let Some(file) = self.catalog.file(file)
+            {
+                let names = run.companions.of(file);
+                run.guessed_bytes += self.fetch_companions(run, names, Predictor::Epoch, now);
+            }
             if run.is_resident() {
                 return;
             }

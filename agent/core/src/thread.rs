@@ -150,6 +150,11 @@ impl Thread {
         self.strays = if foreseen { self.strays / 2 } else { self.strays.saturating_add(1) };
     }
 
+    /// The last visit was to a file that is read together with the one before.
+    pub fn led(&mut self) {
+        self.stray = false;
+    }
+
     pub fn is_astray(&self) -> bool {
         self.stray
     }

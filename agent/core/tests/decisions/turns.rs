@@ -176,3 +176,22 @@ fn of_samples_in_no_order_only_what_is_read_of_each_is_guessed_at() {
         assert!(had >= 40 && in_vain <= 25, "{read:?}: {had} %, {in_vain} % in vain");
     }
 }
+
+/// Samples in no order, of which a few are read: what leads from one file of a sample to the next is the same each time.
+#[test]
+fn files_that_are_read_together() {
+    let names = ["rgb.png", "depth.png", "meta.json", "mask.png"];
+    let sample = |i: usize| (format!("d/s{:04}/{}", i / 4, names[i % 4]), 60_000);
+    let folder = |i: usize| (format!("d/{:05}{}", i / 2, [".jpg", "_mask.png"][i % 2]), 60_000);
+    let folders = |i: usize| (format!("{}/{:05}", ["images", "labels"][i % 2], i / 2), 60_000);
+    type Path<'a> = &'a dyn Fn(usize) -> (String, u64);
+    let kinds: [(&str, usize, Path, u64); 3] =
+        [("samples", 4, &sample, 65), ("pairs", 2, &folder, 40), ("pairs in two folders", 2, &folders, 40)];
+    for (name, files, path, least) in kinds {
+        let world = World::new(5, 200.0, (0..4_000).map(path).collect());
+        let samples = shuffled(4_000 / files, 5).into_iter().take(60);
+        let order: Vec<usize> = samples.flat_map(|sample| sample * files..(sample + 1) * files).collect();
+        let (had, _) = fates(&world, &[whole(&world, &order)]);
+        assert!(had >= least, "{name}: {had} %");
+    }
+}
