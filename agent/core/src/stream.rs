@@ -26,6 +26,9 @@ pub const PIECE: u64 = 32;
 /// Pages of strided bursts that are worth an order: 512 KiB.
 const BATCH: u64 = 128;
 
+/// Bursts that take turns are gone through one by one at each read, so no more of them, however short they are.
+const TURNS_AHEAD: usize = 256;
+
 /// Bytes of one order: large enough to be cheap, small enough that a later, more urgent order does not
 /// wait long behind it.
 const ORDER_BYTES: u64 = 1 << 20;
@@ -228,7 +231,7 @@ impl Stream {
     /// Bursts that take turns: as many ahead as have come in turns, and as the speed asks.
     fn want_turns(&mut self, terms: Terms) -> Vec<Pages> {
         let mut ranges: Vec<Pages> = Vec::new();
-        let most = self.turns.proof().map_or(0, |proof| proof as usize);
+        let most = self.turns.proof().map_or(0, |proof| (proof as usize).min(TURNS_AHEAD));
         let wanted = self.rate.ahead(terms.lead).min(terms.limit) / PAGE;
         let (mut start, mut pages) = (self.start, 0);
         let (mut open, mut requests) = (terms.open / PAGE, terms.requests);
