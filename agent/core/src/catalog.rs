@@ -13,6 +13,8 @@ use crate::ranking::Ranking;
 use crate::residency::{Residency, Settled};
 use crate::units::{FileKey, MountId};
 
+mod expected;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DirId(pub u32);
 
@@ -199,12 +201,6 @@ impl Catalog {
             hash = hash.wrapping_add(1);
         }
         Err(hash)
-    }
-
-    /// The file of this name in a directory, if there may be one: where that is listed only what is known.
-    pub fn expected_in(&mut self, dir: DirId, name: &[u8]) -> Option<FileId> {
-        let listed = self.listing(dir).is_some();
-        if listed { self.look_up(dir, name).ok() } else { Some(self.file_in(dir, name)) }
     }
 
     /// The file of this name in a directory, made when it is new.

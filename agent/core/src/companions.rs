@@ -2,9 +2,10 @@
 //!
 //! Samples may come in an order that nobody can foresee; within one of them each file leads to the next. What leads
 //! from one name to the other is the same each time: `17.jpg` to `17.json`, `s3/rgb.png` to `s3/depth.png`,
-//! `images/17.jpg` to `labels/17.txt`.
+//! `images/17.jpg` to `labels/17.txt`, `s3/anat/head.nii` to `s3/func/rest.nii`.
 
 use crate::catalog::{Catalog, DirId, File, FileId};
+use crate::relative::{Place, Relative};
 
 /// Links told apart; a run of samples has as many as a sample has files.
 const LINKS: usize = 64;
@@ -21,8 +22,7 @@ pub type Names = Vec<(DirId, Box<[u8]>)>;
 /// From the names that end so to those that end otherwise and begin alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Link {
-    /// From one folder to another; `None` where they lie in the same, whichever it is.
-    dirs: Option<(DirId, DirId)>,
+    dirs: Relative,
     from: Box<[u8]>,
     to: Box<[u8]>,
 }
@@ -40,7 +40,7 @@ pub struct Companions {
 
 impl Link {
     /// What leads from one file to another, if anything can.
-    fn between(from: &File, to: &File) -> Option<Self> {
+    fn between(catalog: &Catalog, from: &File, to: &File) -> Option<Self> {
         let alike = from.name.iter().zip(&to.name).take_while(|(one, other)| one == other).count();
         let alike = alike.min(stem(&from.name)).min(stem(&to.name));
         let (begin, own) = from.name.split_at(alike);
@@ -48,28 +48,20 @@ impl Link {
         let digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
         // Two numbers that begin alike have nothing in common.
         let splits = digit(begin.last()) && (digit(own.first()) || digit(other.first()));
-        let same = from.dir == to.dir;
-        (!splits && (same || alike > 0)).then(|| Self {
-            dirs: (!same).then_some((from.dir, to.dir)),
-            from: own.into(),
-            to: other.into(),
-        })
+        let dirs = Relative::between(catalog, from.dir, to.dir)?;
+        (!splits).then(|| Self { dirs, from: own.into(), to: other.into() })
     }
 
     /// Whether both lead on from the same files.
     fn has_origin_of(&self, other: &Self) -> bool {
-        self.dirs.map(|(from, _)| from) == other.dirs.map(|(from, _)| from) && self.from == other.from
+        self.dirs.has_origin_of(&other.dirs) && self.from == other.from
     }
 
     /// Folder and name of what a file leads to.
-    fn follow(&self, dir: DirId, name: &[u8]) -> Option<(DirId, Box<[u8]>)> {
-        let dir = match self.dirs {
-            None => dir,
-            Some((from, to)) if from == dir => to,
-            Some(_) => return None,
-        };
+    fn follow(&self, catalog: &Catalog, dir: DirId, name: &[u8]) -> Option<(Place, Box<[u8]>)> {
         let begin = name.strip_suffix(&*self.from)?;
-        Some((dir, [begin, &*self.to].concat().into()))
+        let place = self.dirs.follow(catalog, dir)?;
+        Some((place, [begin, &*self.to].concat().into()))
     }
 }
 
@@ -82,12 +74,13 @@ impl Companions {
     /// A thread goes from one file to another: whether that was foreseen, and what it teaches.
     pub fn visit(&mut self, catalog: &Catalog, from: FileId, to: FileId) -> bool {
         let (Some(from), Some(to)) = (catalog.file(from), catalog.file(to)) else { return false };
-        let led = self.next(from.dir, &from.name).is_some_and(|(dir, name)| dir == to.dir && name == to.name);
-        let link = Link::between(from, to);
+        let next = self.next(catalog, from.dir, &from.name);
+        let led = next.is_some_and(|(dir, name)| name == to.name && dir.known(catalog) == Some(to.dir));
+        let link = Link::between(catalog, from, to);
         self.links.retain(|known| {
             let is_this = link.as_ref() == Some(&known.link);
             let has_failed = link.as_ref().is_some_and(|link| known.link.has_origin_of(link))
-                || known.link.follow(from.dir, &from.name).is_some();
+                || known.link.follow(catalog, from.dir, &from.name).is_some();
             is_this || !has_failed
         });
         let Some(link) = link else { return led };
@@ -104,26 +97,32 @@ impl Companions {
         led
     }
 
-    fn next(&self, dir: DirId, name: &[u8]) -> Option<(DirId, Box<[u8]>)> {
+    fn next(&self, catalog: &Catalog, dir: DirId, name: &[u8]) -> Option<(Place, Box<[u8]>)> {
         let believed = self.links.iter().filter(|known| known.proof >= PROOF);
-        let found = believed.filter_map(|known| Some((known.proof, known.link.follow(dir, name)?)));
+        let found = believed.filter_map(|known| Some((known.proof, known.link.follow(catalog, dir, name)?)));
         found.max_by_key(|(proof, _)| *proof).map(|(_, next)| next)
     }
 
     /// Whether another file leads to this one.
-    pub fn lead_to(&self, file: &File) -> bool {
-        let leads =
-            |link: &Link| link.dirs.is_none_or(|(_, to)| to == file.dir) && file.name.ends_with(&link.to);
+    pub fn lead_to(&self, catalog: &Catalog, file: &File) -> bool {
+        let leads = |link: &Link| file.name.ends_with(&link.to) && link.dirs.leads_to(catalog, file.dir);
         self.links.iter().any(|known| known.proof >= PROOF && leads(&known.link))
     }
 
     /// Those that are read after a file and together with it.
-    pub fn of(&self, file: &File) -> Names {
+    pub fn of(&self, catalog: &mut Catalog, file: FileId) -> Names {
         let mut chain = Names::new();
+        let Some(file) = catalog.file(file).filter(|_| self.links.iter().any(|known| known.proof >= PROOF))
+        else {
+            return chain;
+        };
+        let first = (file.dir, file.name.clone());
         while chain.len() < CHAIN {
-            let (dir, name) = chain.last().map_or((file.dir, &file.name), |(dir, name)| (*dir, name));
-            let Some(next) = self.next(dir, name) else { break };
-            if chain.contains(&next) || (file.dir, &file.name) == (next.0, &next.1) {
+            let (dir, name) = chain.last().unwrap_or(&first);
+            let Some((place, name)) = self.next(catalog, *dir, name) else { break };
+            let Some(dir) = place.expected(catalog) else { break };
+            let next = (dir, name);
+            if chain.contains(&next) || next == first {
                 break;
             }
             chain.push(next);
@@ -146,7 +145,7 @@ mod tests {
             companions.visit(&catalog, pair[0], pair[1]);
         }
         let file = catalog.file_at(MountId(0), file.as_bytes());
-        let next = companions.of(catalog.file(file).unwrap());
+        let next = companions.of(&mut catalog, file);
         let path = |(dir, name): (DirId, Box<[u8]>)| [&*catalog.dir_path(dir), b"/", &*name].concat();
         next.into_iter().map(|next| String::from_utf8(path(next)).unwrap()).collect()
     }
@@ -163,6 +162,11 @@ mod tests {
         assert_eq!(after(&["i/7.jpg", "l/7.txt", "i/3.jpg", "l/3.txt"], "i/1.jpg"), ["l/1.txt"]);
         assert!(after(&["i/7.jpg", "l/7.txt", "i/3.jpg", "l/3.txt"], "j/1.jpg").is_empty(), "another folder");
         assert!(after(&["d/7.jpg", "d/7.json", "d/3.jpg", "d/3.txt"], "d/15.jpg").is_empty());
+        let subjects = ["s1/anat/a.nii", "s1/func/f.nii", "s7/anat/a.nii", "s7/func/f.nii", "s3/anat/a.nii"];
+        assert_eq!(after(&subjects, "s4/anat/a.nii"), ["s4/func/f.nii"]);
+        let drives =
+            ["1/left/data/70.png", "1/points/data/70.bin", "2/left/data/31.png", "2/points/data/31.bin"];
+        assert_eq!(after(&drives, "5/left/data/8.png"), ["5/points/data/8.bin"]);
     }
 
     #[test]

@@ -57,6 +57,8 @@ mod domain;
 
 mod names;
 
+mod relative;
+
 mod companions;
 
 mod store;

@@ -402,7 +402,7 @@ impl Run {
     fn draw_named(&mut self, catalog: &Catalog) -> Option<FileId> {
         for _ in 0..DRAWS {
             let file = self.draw()?;
-            let led = catalog.file(file).is_some_and(|file| self.companions.lead_to(file));
+            let led = catalog.file(file).is_some_and(|file| self.companions.lead_to(catalog, file));
             if !led && self.may_be_read(catalog, file) {
                 return Some(file);
             }

@@ -235,11 +235,14 @@ impl Core {
 
     /// What is read together with a file that a thread of this run has begun to read, or is about to.
     pub(crate) fn supply_companions(&mut self, key: (u32, MountId), id: FileId, now: Nanos) {
-        let (Some(file), Some(run)) = (self.catalog.file(id), self.runs.get(&key)) else { return };
+        let Some(run) = self.runs.get(&key) else { return };
         let owner = Owner { workload: run.workload, predictor: Predictor::Directory };
         let poor = self.ledger.trust(owner) < POOR && !run.visit_count.is_multiple_of(PROBATION);
-        let names = run.companions.of(file);
-        if !self.limits.prefetch || names.is_empty() || poor || rests(run) {
+        if !self.limits.prefetch || poor || rests(run) || self.catalog.names() >= self.limits.files {
+            return;
+        }
+        let names = run.companions.of(&mut self.catalog, id);
+        if names.is_empty() {
             return;
         }
         let Some(run) = self.runs.remove(&key) else { return };
@@ -292,10 +295,8 @@ impl Core {
             };
             run.guessed_bytes += expected;
             // It would come too late when the reader finds the first one ready.
-            if !run.is_known_epoch()
-                && let Some(file) = self.catalog.file(file)
-            {
-                let names = run.companions.of(file);
+            if !run.is_known_epoch() && self.catalog.names() < self.limits.files {
+                let names = run.companions.of(&mut self.catalog, file);
                 run.guessed_bytes += self.fetch_companions(run, names, Predictor::Epoch, now);
             }
             if run.is_resident() {

@@ -184,9 +184,19 @@ fn files_that_are_read_together() {
     let sample = |i: usize| (format!("d/s{:04}/{}", i / 4, names[i % 4]), 60_000);
     let folder = |i: usize| (format!("d/{:05}{}", i / 2, [".jpg", "_mask.png"][i % 2]), 60_000);
     let folders = |i: usize| (format!("{}/{:05}", ["images", "labels"][i % 2], i / 2), 60_000);
+    let subject = |i: usize| (format!("d/s{:04}/{}", i / 2, ["anat/t1.nii", "func/rest.nii"][i % 2]), 60_000);
+    let frames = |i: usize| {
+        let (frame, of) = (i / 2, ["left/data/", "points/data/"][i % 2]);
+        (format!("d/{:02}/{of}{:05}", frame % 20, frame / 20), 60_000)
+    };
     type Path<'a> = &'a dyn Fn(usize) -> (String, u64);
-    let kinds: [(&str, usize, Path, u64); 3] =
-        [("samples", 4, &sample, 65), ("pairs", 2, &folder, 40), ("pairs in two folders", 2, &folders, 40)];
+    let kinds: [(&str, usize, Path, u64); 5] = [
+        ("samples", 4, &sample, 65),
+        ("pairs", 2, &folder, 40),
+        ("pairs in two folders", 2, &folders, 40),
+        ("two folders of each subject", 2, &subject, 40),
+        ("two folders of each drive", 2, &frames, 40),
+    ];
     for (name, files, path, least) in kinds {
         let world = World::new(5, 200.0, (0..4_000).map(path).collect());
         let samples = shuffled(4_000 / files, 5).into_iter().take(60);
