@@ -41,13 +41,15 @@ impl Run {
         }
         let walking = self.threads.values().filter(|thread| thread.walks().next().is_some()).count();
         let surest = self.threads.values().flat_map(Thread::walks).max_by_key(|(_, walker)| walker.proof());
-        if let Some((order, pace)) = surest.and_then(|(_, walker)| walker.leading()) {
+        if let Some((track, pace)) = surest.and_then(|(_, walker)| walker.leading()) {
             let step = match pace.round() {
                 (1, 1) => String::new(),
                 (step, 1) => format!(", every {}th", step.abs()),
                 (files, read) => format!(", {read} of {} in turns", files.abs()),
             };
-            return ("directory", format!("{walking} reader(s) walk directories {}{step}", order.words()));
+            let of_each = if track.same_name { ", one file of each" } else { "" };
+            let order = track.order.words();
+            return ("directory", format!("{walking} reader(s) walk directories {order}{of_each}{step}"));
         }
         if self.is_known_epoch() {
             let reason = format!(

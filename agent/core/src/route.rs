@@ -17,6 +17,21 @@ pub enum DirOrder {
     Inode,
 }
 
+/// What a walk counts: the files of its directories, or of each the one that is called as the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Track {
+    pub order: DirOrder,
+    pub same_name: bool,
+}
+
+/// A track as it lies from a file on.
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    order: DirOrder,
+    /// Only files that are called so are on it.
+    like: Option<FileId>,
+}
+
 /// Steps longer than this are no share of a walk but chance.
 pub const MAX_STEP: i64 = 1 << 12;
 
@@ -71,8 +86,6 @@ pub enum Next {
 }
 
 impl DirOrder {
-    pub const ALL: [Self; 4] = [Self::Listing, Self::Name, Self::Number, Self::Inode];
-
     pub const fn words(self) -> &'static str {
         match self {
             Self::Listing => "in listing order",
@@ -83,7 +96,7 @@ impl DirOrder {
     }
 
     /// The file at a position of a directory.
-    pub fn nth(self, catalog: &Catalog, dir: DirId, at: i64) -> Option<FileId> {
+    fn nth(self, catalog: &Catalog, dir: DirId, at: i64) -> Option<FileId> {
         let Listed { files, by_name, by_number, by_ino, .. } = catalog.listing(dir)?;
         let at = usize::try_from(at).ok()?;
         let slot = match self {
@@ -96,7 +109,7 @@ impl DirOrder {
     }
 
     /// Directory and position of a file.
-    pub fn place(self, catalog: &Catalog, id: FileId) -> Option<(DirId, i64)> {
+    fn place(self, catalog: &Catalog, id: FileId) -> Option<(DirId, i64)> {
         let file = catalog.file(id)?;
         let Listed { files, by_name, by_number, by_ino, .. } = catalog.listing(file.dir)?;
         let slot = file.slot as usize;
@@ -144,6 +157,62 @@ impl DirOrder {
         };
         Some(slot.and_then(|slot| dirs.get(slot).copied()))
     }
+}
+
+impl Track {
+    pub const ALL: [Self; 7] = [
+        Self::of_files(DirOrder::Listing),
+        Self::of_files(DirOrder::Name),
+        Self::of_files(DirOrder::Number),
+        Self::of_files(DirOrder::Inode),
+        // Directories have no order by inode number of their own.
+        Self::of_names(DirOrder::Listing),
+        Self::of_names(DirOrder::Name),
+        Self::of_names(DirOrder::Number),
+    ];
+
+    pub const fn of_files(order: DirOrder) -> Self {
+        Self { order, same_name: false }
+    }
+
+    const fn of_names(order: DirOrder) -> Self {
+        Self { order, same_name: true }
+    }
+
+    pub fn route(self, from: FileId) -> Route {
+        Route { order: self.order, like: self.same_name.then_some(from) }
+    }
+}
+
+impl Route {
+    /// Files of a directory that are on it; `None` where it is not listed.
+    pub fn length(self, catalog: &Catalog, dir: DirId) -> Option<i64> {
+        match self.like {
+            None => length(catalog, dir),
+            Some(like) => catalog.listing(dir).map(|_| i64::from(called(catalog, dir, like).is_some())),
+        }
+    }
+
+    /// The same to count by: a directory that is not listed may have a file of the name as its neighbours do, and who
+    /// passes some of them over has no reason to list those.
+    fn passed(self, catalog: &Catalog, dir: DirId) -> Option<i64> {
+        self.length(catalog, dir).or(self.like.map(|_| 1))
+    }
+
+    /// The file at a position of a directory.
+    pub fn nth(self, catalog: &Catalog, dir: DirId, at: i64) -> Option<FileId> {
+        match self.like {
+            None => self.order.nth(catalog, dir, at),
+            Some(like) => called(catalog, dir, like).filter(|_| at == 0),
+        }
+    }
+
+    /// Directory and position of a file.
+    pub fn place(self, catalog: &Catalog, id: FileId) -> Option<(DirId, i64)> {
+        let Some(like) = self.like else { return self.order.place(catalog, id) };
+        let (file, like) = (catalog.file(id)?, catalog.file(like)?);
+        (file.name == like.name).then_some((file.dir, 0))
+    }
 
     /// The directory that comes after this one (or before it) on a walk of this manner.
     pub fn next(self, catalog: &Catalog, dir: DirId, forward: bool, manner: Manner) -> Option<Next> {
@@ -152,9 +221,9 @@ impl DirOrder {
 
     /// The same, and what it took.
     fn hop(self, catalog: &Catalog, dir: DirId, forward: bool, manner: Manner) -> Option<(Next, Turn)> {
-        let is_empty = |dir| length(catalog, dir) == Some(0);
+        let is_empty = |dir| self.length(catalog, dir) == Some(0);
         let mut turn = Turn::default();
-        if forward && let Some(first) = self.child(catalog, dir, true) {
+        if forward && let Some(first) = self.order.child(catalog, dir, true) {
             turn.descends = (!is_empty(dir)).then_some(manner.descends);
             if is_empty(dir) || manner.descends {
                 return Some((Next::Dir(first), turn));
@@ -164,7 +233,7 @@ impl DirOrder {
         for climbs in 0..=manner.climbs {
             let parent = catalog.dir(at)?.parent?;
             turn.climbs = climbs;
-            match self.sibling(catalog, at, forward) {
+            match self.order.sibling(catalog, at, forward) {
                 None => return Some((Next::Behind(parent), turn)),
                 Some(Some(next)) if forward => return Some((Next::Dir(next), turn)),
                 Some(Some(next)) => {
@@ -183,8 +252,8 @@ impl DirOrder {
     /// Where a walk that goes backwards enters a directory: at the end of what lies below it.
     fn deepest(self, catalog: &Catalog, mut dir: DirId, manner: Manner, turn: &mut Turn) -> DirId {
         for _ in 0..HOPS {
-            let Some(last) = self.child(catalog, dir, false) else { break };
-            if length(catalog, dir) != Some(0) {
+            let Some(last) = self.order.child(catalog, dir, false) else { break };
+            if self.length(catalog, dir) != Some(0) {
                 turn.descends = Some(manner.descends);
                 if !manner.descends {
                     break;
@@ -203,11 +272,11 @@ impl DirOrder {
             return Some(Way { steps: to_at - from_at, turn: Turn::default() });
         }
         if let Some((between, turn)) = self.between(catalog, from_dir, to_dir, true) {
-            let steps = length(catalog, from_dir)? - from_at + between + to_at;
+            let steps = self.passed(catalog, from_dir)? - from_at + between + to_at;
             return Some(Way { steps, turn });
         }
         let (between, turn) = self.between(catalog, from_dir, to_dir, false)?;
-        let steps = from_at + between + length(catalog, to_dir)? - to_at;
+        let steps = from_at + between + self.passed(catalog, to_dir)? - to_at;
         Some(Way { steps: -steps, turn })
     }
 
@@ -218,7 +287,7 @@ impl DirOrder {
         let descends = if forward {
             parent(to) == Some(from)
         } else {
-            let has_files = |dir| length(catalog, dir).is_some_and(|files| files > 0);
+            let has_files = |dir| self.length(catalog, dir).is_some_and(|files| files > 0);
             parent(from) == Some(to) || parent(from) != parent(to) && parent(to).is_some_and(has_files)
         };
         let manner = Manner { descends, climbs: CLIMBS };
@@ -230,7 +299,7 @@ impl DirOrder {
             if next == to {
                 return Some((files, took));
             }
-            files += length(catalog, next)?;
+            files += self.passed(catalog, next)?;
             if files > BETWEEN {
                 return None;
             }
@@ -238,6 +307,11 @@ impl DirOrder {
         }
         None
     }
+}
+
+/// The file of a directory that is called as another.
+fn called(catalog: &Catalog, dir: DirId, like: FileId) -> Option<FileId> {
+    catalog.known_file(dir, &catalog.file(like)?.name)
 }
 
 /// Files of a directory; `None` where it is not listed.

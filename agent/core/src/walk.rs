@@ -6,7 +6,7 @@
 
 use crate::catalog::{Catalog, DirId, FileId};
 use crate::gait::{Gait, NEAR, Pace};
-use crate::route::{CLIMBS, DirOrder, Manner, Next, length};
+use crate::route::{CLIMBS, Manner, Next, Track};
 
 /// Equal distances between bursts of equal length before the next one is foreseen.
 const LEAP_PROOF: u32 = 2;
@@ -46,9 +46,9 @@ struct Leap {
 pub struct Walker {
     /// The last visits, newest last.
     recent: Vec<FileId>,
-    gaits: [Gait; 4],
+    gaits: [Gait; Track::ALL.len()],
     /// The order that holds best, and in which steps: found at each visit, asked for at each read.
-    led: Option<(DirOrder, Pace)>,
+    led: Option<(Track, Pace)>,
     /// The burst under way, and the one before it.
     burst: Option<Burst>,
     former: Option<Burst>,
@@ -73,26 +73,26 @@ impl Walker {
 
     /// Whether this file is the next of a walk that is believed.
     pub fn foresees(&self, catalog: &Catalog, file: FileId) -> bool {
-        let (Some((order, pace)), Some(last)) = (self.leading(), self.last()) else { return false };
-        order.way(catalog, last, file).is_some_and(|way| way.steps == self.step_after(pace, 0))
+        let (Some((track, pace)), Some(last)) = (self.leading(), self.last()) else { return false };
+        track.route(last).way(catalog, last, file).is_some_and(|way| way.steps == self.step_after(pace, 0))
     }
 
     /// Whether this file lies where the walk is: in its directory, or a few steps on in the next.
     pub fn is_near(&self, catalog: &Catalog, file: FileId) -> bool {
         let Some(last) = self.last() else { return true };
         let dir = |id| catalog.file(id).map(|file| file.dir);
-        let near =
-            |order: DirOrder| order.way(catalog, last, file).is_some_and(|way| way.steps.abs() <= NEAR);
-        dir(last) == dir(file) || DirOrder::ALL.into_iter().any(near)
+        let way = |track: Track| track.route(last).way(catalog, last, file);
+        let near = |track: Track| way(track).is_some_and(|way| way.steps.abs() <= NEAR);
+        dir(last) == dir(file) || Track::ALL.into_iter().any(near)
     }
 
     /// Whether this file's directory, which is not listed yet, may be the one that the walk comes to next.
     pub fn may_reach(&self, catalog: &Catalog, file: FileId) -> bool {
-        let (Some((order, pace)), Some(last)) = (self.leading(), self.last()) else { return false };
+        let (Some((track, pace)), Some(last)) = (self.leading(), self.last()) else { return false };
         let dir = |id| catalog.file(id).map(|file| file.dir);
         let (Some(from), Some(mut to)) = (dir(last), dir(file)) else { return false };
         let manner = Manner { climbs: CLIMBS, ..self.manner };
-        let next = order.next(catalog, from, pace.round().0 > 0, manner);
+        let next = track.route(last).next(catalog, from, pace.round().0 > 0, manner);
         for _ in 0..=CLIMBS {
             match next {
                 Some(Next::Dir(next)) if next != to => {}
@@ -114,11 +114,11 @@ impl Walker {
         }
         self.recent.push(file);
         let last = last?;
-        let next = led.map(|(order, pace)| (order, self.step_after(pace, 0), pace.step(0)));
+        let next = led.map(|(track, pace)| (track, self.step_after(pace, 0), pace.step(0)));
         let (mut way_led, mut goes_on, mut leapt) = (None, false, false);
-        for (order, gait) in DirOrder::ALL.into_iter().zip(&mut self.gaits) {
-            let way = order.way(catalog, last, file);
-            let Some((_, next, step)) = next.filter(|(led, ..)| *led == order) else {
+        for (track, gait) in Track::ALL.into_iter().zip(&mut self.gaits) {
+            let way = track.route(last).way(catalog, last, file);
+            let Some((_, next, step)) = next.filter(|(led, ..)| *led == track) else {
                 gait.advance(way.map(|way| way.steps));
                 continue;
             };
@@ -147,13 +147,13 @@ impl Walker {
             self.leap.proof = 0;
         }
         self.begin(catalog);
-        let (order, pace) = led?;
-        let step = pace.step(0);
+        let (track, pace) = led?;
+        let (route, step) = (track.route(last), pace.step(0));
         // Who comes to a directory's end was not done with what he walked, and who lands a little further on, or on
         // what was asked for ahead, has only left out a few.
-        let (dir, at) = order.place(catalog, last)?;
+        let (dir, at) = route.place(catalog, last)?;
         let in_midst =
-            length(catalog, dir).is_some_and(|files| (0..files).contains(&at.saturating_add(step)));
+            route.length(catalog, dir).is_some_and(|files| (0..files).contains(&at.saturating_add(step)));
         let landed = way_led.is_some_and(|way| {
             let onwards = way.steps.saturating_mul(step.signum());
             (1..=step.abs().saturating_mul(i64::from(issued.max(SKIP)))).contains(&onwards)
@@ -178,12 +178,14 @@ impl Walker {
 
     /// If a walk is believed from now on, its burst began some visits ago.
     fn begin(&mut self, catalog: &Catalog) {
-        let Some((order, pace)) = self.leading() else { return };
+        let Some((track, pace)) = self.leading() else { return };
         let back = (pace.proof as usize).min(self.recent.len().saturating_sub(1));
         let Some(start) = self.recent.get(self.recent.len() - 1 - back).copied() else { return };
         self.burst = Some(Burst { start, files: u32::try_from(back).unwrap_or(u32::MAX).saturating_add(1) });
         let Some(former) = self.former else { return };
-        let Some(steps) = order.way(catalog, former.start, start).map(|way| way.steps) else { return };
+        let Some(steps) = track.route(start).way(catalog, former.start, start).map(|way| way.steps) else {
+            return;
+        };
         let same = self.leap.steps == steps && self.leap.files == former.files;
         let proof = if same { self.leap.proof.saturating_add(1) } else { 1 };
         self.leap = Leap { steps, files: former.files, proof };
@@ -215,11 +217,11 @@ impl Walker {
         if self.leading().is_some() {
             return;
         }
-        for (order, gait) in DirOrder::ALL.into_iter().zip(&mut self.gaits) {
+        for (track, gait) in Track::ALL.into_iter().zip(&mut self.gaits) {
             *gait = Gait::default();
             for pair in self.recent.windows(2) {
                 if let &[from, to] = pair {
-                    gait.advance(order.way(catalog, from, to).map(|way| way.steps));
+                    gait.advance(track.route(from).way(catalog, from, to).map(|way| way.steps));
                 }
             }
         }
@@ -229,17 +231,17 @@ impl Walker {
     }
 
     /// The order that holds best, and in which steps.
-    pub fn leading(&self) -> Option<(DirOrder, Pace)> {
+    pub fn leading(&self) -> Option<(Track, Pace)> {
         self.led
     }
 
-    fn best(&self) -> Option<(DirOrder, Pace)> {
-        let mut best: Option<(DirOrder, Pace)> = None;
-        for (order, gait) in DirOrder::ALL.into_iter().zip(&self.gaits) {
+    fn best(&self) -> Option<(Track, Pace)> {
+        let mut best: Option<(Track, Pace)> = None;
+        for (track, gait) in Track::ALL.into_iter().zip(&self.gaits) {
             if let Some(pace) = gait.pace()
                 && best.is_none_or(|(_, best)| pace.proof > best.proof)
             {
-                best = Some((order, pace));
+                best = Some((track, pace));
             }
         }
         best
@@ -263,23 +265,24 @@ impl Walker {
     /// climbed than the walk has been seen to: where it goes then is known when it does.
     pub fn next_dirs(&self, catalog: &Catalog, window: u32) -> Vec<DirId> {
         let mut found = Vec::new();
-        let (Some((order, pace)), Some(last)) = (self.leading(), self.last()) else { return found };
+        let (Some((track, pace)), Some(last)) = (self.leading(), self.last()) else { return found };
+        let route = track.route(last);
         let Some(mut at) = catalog.file(last).map(|file| file.dir) else { return found };
         let manner = Manner { climbs: self.manner.climbs.saturating_add(1), ..self.manner };
         // Of those that are not listed it is not known how many files they have: as many as this one.
-        let usual = length(catalog, at).unwrap_or(0).max(1);
+        let usual = route.length(catalog, at).unwrap_or(0).max(1);
         let (step, read) = pace.round();
         let wanted = i64::from(window).saturating_mul(2 * step.abs()) / i64::try_from(read).unwrap_or(1);
         let (mut with_files, mut files) = (0, 0);
         for _ in 0..HOPS {
-            match order.next(catalog, at, step > 0, manner) {
+            match route.next(catalog, at, step > 0, manner) {
                 None => break,
                 Some(Next::Behind(dir)) => {
                     found.push(dir);
                     break;
                 }
                 Some(Next::Dir(dir)) => {
-                    let known = length(catalog, dir);
+                    let known = route.length(catalog, dir);
                     if known.is_none() {
                         found.push(dir);
                     }
@@ -297,18 +300,19 @@ impl Walker {
 
     /// The files of the next steps, from the first that was not asked for to step `to`.
     pub fn ahead(&self, catalog: &Catalog, to: u32) -> Vec<(u32, Ahead)> {
-        let (Some((order, pace)), Some(last)) = (self.leading(), self.last()) else {
+        let (Some((track, pace)), Some(last)) = (self.leading(), self.last()) else {
             return Vec::new();
         };
+        let route = track.route(last);
         let mut found = Vec::new();
-        let Some((mut dir, mut at)) = order.place(catalog, last) else {
+        let Some((mut dir, mut at)) = route.place(catalog, last) else {
             return found;
         };
         let mut hops = 0;
         for count in 1..=to {
             at = at.saturating_add(self.step_after(pace, count - 1));
             loop {
-                let Some(files) = length(catalog, dir) else {
+                let Some(files) = route.length(catalog, dir) else {
                     found.push((count, Ahead::Unlisted(dir)));
                     return found;
                 };
@@ -316,7 +320,7 @@ impl Walker {
                     break;
                 }
                 hops += 1;
-                let next = order.next(catalog, dir, at >= files, self.manner).filter(|_| hops <= HOPS);
+                let next = route.next(catalog, dir, at >= files, self.manner).filter(|_| hops <= HOPS);
                 match next {
                     None => {
                         found.push((count, Ahead::End));
@@ -331,7 +335,7 @@ impl Walker {
                         dir = next;
                     }
                     Some(Next::Dir(next)) => {
-                        let Some(files) = length(catalog, next) else {
+                        let Some(files) = route.length(catalog, next) else {
                             found.push((count, Ahead::Unlisted(next)));
                             return found;
                         };
@@ -341,7 +345,7 @@ impl Walker {
                 }
             }
             if count > self.issued
-                && let Some(file) = order.nth(catalog, dir, at)
+                && let Some(file) = route.nth(catalog, dir, at)
             {
                 found.push((count, Ahead::File(file)));
             }

@@ -9,6 +9,11 @@ impl Catalog {
         if listed { self.look_up(dir, name).ok() } else { Some(self.file_in(dir, name)) }
     }
 
+    /// The file of this name in a directory, if it is known.
+    pub fn known_file(&self, dir: DirId, name: &[u8]) -> Option<FileId> {
+        self.look_up(dir, name).ok()
+    }
+
     /// The directory of this name in another, if it is known.
     pub fn known_dir(&self, parent: DirId, name: &[u8]) -> Option<DirId> {
         let mount = self.dir(parent)?.mount;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::observation::{Entry, EntryKind};
+use crate::route::DirOrder;
 use crate::units::MountId;
 
 /// A tree whose listings give the files of a directory, then its directories; inode numbers tell nothing.
@@ -52,7 +53,7 @@ impl Tree {
 }
 
 fn leading(walker: &Walker) -> Option<(DirOrder, Option<i64>)> {
-    walker.leading().map(|(order, pace)| (order, pace.constant()))
+    walker.leading().map(|(track, pace)| (track.order, pace.constant()))
 }
 
 #[test]

@@ -205,3 +205,23 @@ fn files_that_are_read_together() {
         assert!(had >= least, "{name}: {had} %");
     }
 }
+
+/// One file of each folder by its name, others beside it in numbers that differ: the folders are walked, not the files.
+#[test]
+fn one_file_of_each_folder_among_others() {
+    let mut files = Vec::new();
+    let mut order = Vec::new();
+    for folder in 0..400_usize {
+        for other in 0..3 + folder * 7 % 19 {
+            files.push((format!("d/{folder:04}/img{other:03}.dcm"), 60_000));
+        }
+        order.push(files.len());
+        files.push((format!("d/{folder:04}/seg.nii"), 60_000));
+    }
+    let world = World::new(5, 200.0, files);
+    for every in [1, 3] {
+        let read: Vec<usize> = order.iter().copied().step_by(every).collect();
+        let (had, in_vain) = fates(&world, &[whole(&world, &read)]);
+        assert!(had >= 85 && in_vain <= 2, "every {every}: {had} %, {in_vain} % in vain");
+    }
+}
