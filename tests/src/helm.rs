@@ -41,13 +41,7 @@ pub fn documents(manifest: &str) -> Result<Vec<Value>> {
 }
 
 fn program() -> Result<PathBuf> {
-    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("helm/go.mod");
-    let text = std::fs::read_to_string(&module).with_context(|| format!("reading {}", module.display()))?;
-    let version = text
-        .lines()
-        .find_map(|line| line.trim().trim_start_matches("require ").strip_prefix("helm.sh/helm/v3 "));
-    let version = version.and_then(|rest| rest.split_whitespace().next());
-    let version = version.with_context(|| format!("{} requires no helm.sh/helm/v3", module.display()))?;
+    let version = programs::pinned("helm", "helm.sh/helm/v3")?;
     let program = programs::cache()?.join("helm").join(version).join("helm");
     ensure!(
         program.is_file(),

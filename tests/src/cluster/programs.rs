@@ -40,8 +40,8 @@ pub enum Absent {
     Program { name: &'static str, cache: PathBuf },
     #[error("neither XDG_CACHE_HOME nor HOME is set, so the built programs cannot be found: set HOME")]
     Home,
-    #[error("{} names no version of k8s.io/kubernetes: restore it from git", .0.display())]
-    Version(PathBuf),
+    #[error("{} names no version of {module}: restore it from git", .path.display())]
+    Version { path: PathBuf, module: &'static str },
 }
 
 /// The path of a program.
@@ -55,11 +55,17 @@ pub fn find(program: Program) -> Result<PathBuf, Absent> {
 
 /// The version that tests/kubernetes/go.mod asks for, such as v1.34.4.
 pub fn version() -> Result<String, Absent> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("kubernetes/go.mod");
-    let text = std::fs::read_to_string(&path).map_err(|_| Absent::Version(path.clone()))?;
+    pinned("kubernetes", "k8s.io/kubernetes")
+}
+
+/// The version of a module that go.mod asks for in a folder of tests/.
+pub fn pinned(folder: &str, module: &'static str) -> Result<String, Absent> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join("go.mod");
+    let absent = || Absent::Version { path: path.clone(), module };
+    let text = std::fs::read_to_string(&path).map_err(|_| absent())?;
     let line = text.lines().map(|line| line.trim().trim_start_matches("require ").trim_start());
-    let version = line.filter_map(|line| line.strip_prefix("k8s.io/kubernetes v")).next();
-    let number = version.and_then(|rest| rest.split_whitespace().next()).ok_or(Absent::Version(path))?;
+    let mut versions = line.filter_map(|line| line.strip_prefix(module)?.strip_prefix(" v"));
+    let number = versions.next().and_then(|rest| rest.split_whitespace().next()).ok_or_else(absent)?;
     Ok(format!("v{number}"))
 }
 

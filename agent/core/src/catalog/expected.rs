@@ -6,7 +6,7 @@ impl Catalog {
     /// The file of this name in a directory, if there may be one.
     pub fn expected_in(&mut self, dir: DirId, name: &[u8]) -> Option<FileId> {
         let listed = self.listing(dir).is_some();
-        if listed { self.look_up(dir, name).ok() } else { Some(self.file_in(dir, name)) }
+        if listed { self.known_file(dir, name) } else { Some(self.file_in(dir, name)) }
     }
 
     /// The file of this name in a directory, if it is known.
