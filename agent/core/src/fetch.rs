@@ -11,7 +11,7 @@ use crate::units::{MountId, Nanos, PAGE, Pages, pages_of};
 use crate::view::{Happening, Predictor, Survival};
 
 /// Bytes of one order on a large file.
-const ORDER_BYTES: u64 = 1 << 20;
+pub(crate) const ORDER_BYTES: u64 = 1 << 20;
 
 /// A file that is not open yet and is expected to be read.
 pub(crate) struct Candidate {
@@ -63,7 +63,8 @@ impl Core {
         if lies_ready(file, &extent) {
             return Some(0);
         }
-        let (extent, expected) = self.fit(run, extent, expected)?;
+        let guessed = predictor == Predictor::Epoch && !run.is_known_epoch();
+        let (extent, expected) = self.fit(run, extent, expected, guessed)?;
         if lies_ready(file, &extent) {
             return Some(0);
         }
@@ -96,8 +97,9 @@ impl Core {
 
     /// What there is room for of a file that is not open yet. The streams of files that are being read come
     /// first, so that a large file leaves them what they want to be ahead by; where it is too large for that,
-    /// so much of its start is asked for as a stream would have ready, which then goes on from there.
-    fn fit(&self, run: &Run, extent: Extent, expected: u64) -> Option<(Extent, u64)> {
+    /// so much of its start is asked for as a stream would have ready, which then goes on from there. Where the file is guessed
+    /// at, one order's bytes are: they spare the wait for the first.
+    fn fit(&self, run: &Run, extent: Extent, expected: u64, guessed: bool) -> Option<(Extent, u64)> {
         let room = self.room();
         if expected <= LARGE {
             // Nothing beyond the expected has to come either, where the size is not known.
@@ -111,6 +113,9 @@ impl Core {
         let ahead = run.rate.ahead(lead).clamp(ORDER_BYTES, STREAM_LIMIT);
         let left = room.saturating_sub(ahead);
         match extent {
+            Extent::Whole { .. } if guessed => {
+                (ORDER_BYTES <= left).then_some((Extent::Whole { limit: ORDER_BYTES }, ORDER_BYTES))
+            }
             Extent::Whole { limit } if expected <= left => {
                 Some((Extent::Whole { limit: limit.min(left) }, expected))
             }
@@ -224,7 +229,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     /// What is asked for of a file of so many mebibytes, with so much room, by a run that wants to be 21 MB ahead.
-    fn fitted(room: u64, file: u64) -> Option<u64> {
+    fn fitted(room: u64, file: u64, guessed: bool) -> Option<u64> {
         let mut core = Core::new(Limits { memory_percent: 100, ..Limits::default() });
         let (mount, source, fstype) = (MountId(1), "s".into(), "nfs4".into());
         let mount_seen = Observation::Mount { mount, dev: 5, source, fstype, read_ahead_bytes: 0 };
@@ -234,18 +239,23 @@ mod tests {
         run.rate.sample(0, Nanos(0));
         run.rate.sample(3_000_000, Nanos::from_millis(10));
         let whole = Extent::Whole { limit: 2 * file * MIB };
-        let (Extent::Whole { limit }, expected) = core.fit(&run, whole, file * MIB)? else { return None };
+        let (Extent::Whole { limit }, expected) = core.fit(&run, whole, file * MIB, guessed)? else {
+            return None;
+        };
         assert!(expected <= limit && limit <= core.room());
         Some(expected / MIB)
     }
 
     #[test]
     fn large_files_leave_the_streams_what_they_want() {
-        assert_eq!(fitted(101, 70), Some(70));
-        assert_eq!(fitted(101, 90), Some(20));
-        assert_eq!(fitted(101, 5_000), Some(20));
-        assert_eq!(fitted(30, 25), None);
-        assert_eq!(fitted(2, 1), Some(1));
-        assert_eq!(fitted(0, 1), None);
+        assert_eq!(fitted(101, 70, false), Some(70));
+        assert_eq!(fitted(101, 90, false), Some(20));
+        assert_eq!(fitted(101, 5_000, false), Some(20));
+        assert_eq!(fitted(30, 25, false), None);
+        assert_eq!(fitted(2, 1, false), Some(1));
+        assert_eq!(fitted(0, 1, false), None);
+        // Of a guess no more is asked for than spares the first wait.
+        assert_eq!(fitted(101, 70, true), Some(1));
+        assert_eq!(fitted(20, 70, true), None);
     }
 }

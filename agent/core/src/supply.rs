@@ -4,11 +4,11 @@
 use crate::catalog::{DirId, FileId};
 use crate::companions::Names;
 use crate::core::{Core, FetchFlight, Flight};
-use crate::fetch::Candidate;
+use crate::fetch::{Candidate, ORDER_BYTES};
 use crate::order::{Door, Extent, Order};
 use crate::past::REPEAT_PROOF;
 use crate::residency::Owner;
-use crate::run::Run;
+use crate::run::{LARGE, Run};
 use crate::store::FIRST_DEPTH;
 use crate::units::{MountId, Nanos, PAGE};
 use crate::view::{Predictor, Survival};
@@ -271,8 +271,13 @@ impl Core {
         let owner = Owner { workload: run.workload, predictor: Predictor::Epoch };
         let leave = self.free_places(run.mount, now).saturating_sub(places);
         while self.free_places(run.mount, now) > leave {
-            let Some(budget) = run.guess_budget() else { return };
-            let average = run.average();
+            let Some(mut budget) = run.guess_budget() else { return };
+            let mut average = run.average();
+            if average > LARGE && !run.is_known_epoch() {
+                // Beside the wait for its start a large file has the link for itself, which a guess would take from it.
+                average = ORDER_BYTES;
+                budget = budget.min(self.waits_worth(run).saturating_sub(run.guessed_bytes));
+            }
             if average == 0 || budget < average || self.room() < average {
                 return;
             }
@@ -303,6 +308,13 @@ impl Core {
                 return;
             }
         }
+    }
+
+    /// What the readers would have read in the time of the waits for their files' starts: guesses that take the link for no longer
+    /// cost them no more than they may gain.
+    fn waits_worth(&self, run: &Run) -> u64 {
+        let wait = self.stores.get(&run.mount).map_or(0.0, |store| store.latency().as_secs_f64());
+        (run.rate.bytes_per_sec() * wait * run.distinct() as f64) as u64
     }
 
     /// Looks names up ahead where a set is guessed at: it costs no bytes, so it may run further ahead.

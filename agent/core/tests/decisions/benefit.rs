@@ -105,6 +105,18 @@ fn a_reader_that_stops_has_cost_less_than_three_times_what_it_read() {
     }
 }
 
+/// One node's part of the shards of a data set, in no order: what is guessed of the others takes the link from this one.
+#[test]
+fn of_large_files_the_starts_alone_are_guessed_at() {
+    let world = World::new(5, 100.0, (0..60).map(|i| (format!("s/{i:03}.tar"), 192 << 20)).collect());
+    let readers = [whole(&world, &shuffled(60, 6)[..15])];
+    let base = without(&world, &readers);
+    let (felt, _) = with(&world, fresh(), &readers);
+    report("shards", &world, &base, &felt);
+    assert!(felt.wasted * 20 < felt.read);
+    assert!(base.seconds / felt.seconds >= 0.97);
+}
+
 #[test]
 fn a_profile_that_misleads_loses_its_say() {
     let world = World::small();
