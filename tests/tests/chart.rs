@@ -107,6 +107,11 @@ fn it_says_what_the_files_say() {
 fn what_is_chosen_arrives() {
     let plain = rendered(&[]).unwrap();
     assert!(!plain.contains_key(&("Deployment".into(), "headrace-scheduler".into())));
+    // Without the webhooks nothing else keeps pods off nodes that can mount no Dataset.
+    let alone = rendered(&["scheduler.enabled=true", "webhooks.enabled=false"]).unwrap();
+    let map = get(&alone, "ConfigMap", "headrace-scheduler");
+    let held = helm::documents(map["data"]["configuration.yaml"].as_str().unwrap()).unwrap();
+    assert_eq!(held[0]["extenders"][0]["filterVerb"], "filter");
 
     let chosen = rendered(&[
         "image.registry=r.example/h",

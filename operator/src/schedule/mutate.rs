@@ -46,14 +46,14 @@ fn change(view: &dyn View, namespace: &str, pod: &Pod) -> Verdict {
     if datasets.is_empty() {
         return Verdict::Allowed;
     }
-    let preference = match settled(pod) {
+    let steering = match settled(pod) {
         Some(words) => Err(words),
         None => {
             let reach = view.reach(&datasets, workload::of(namespace, pod).as_deref());
-            Ok(affinity::prefer(&reach, &datasets.join(" and ")))
+            Ok((affinity::prefer(&reach, &datasets.join(" and ")), reach.nodes.unmountable()))
         }
     };
-    match patch::patch(pod, Change { volumes: &volumes, preference }) {
+    match patch::patch(pod, Change { volumes: &volumes, steering }) {
         Some(operations) => Verdict::Patched(operations),
         None => Verdict::Allowed,
     }

@@ -3,10 +3,13 @@
 //! The patch begins with tests of what its positions mean, adds and never replaces, and is empty where there
 //! is nothing to add; a second pass over its result therefore finds nothing to do.
 
+use std::fmt::Write;
+
 use serde_json::{Value, json};
 
 use super::affinity::Preference;
-use super::pod::{Container, Pod, VolumeMount};
+use super::mountable;
+use super::pod::{Container, NodeAffinity, Pod, VolumeMount};
 
 /// Says on the pod what was decided and why. A pod that has it is not steered again.
 pub const DECISION: &str = "headrace.io/decision";
@@ -17,17 +20,17 @@ const LONGEST: usize = 4 << 10;
 /// A pod may name at most this many mounts to change; a pod with more is left alone, and says why.
 const MOST_MOUNTS: usize = 512;
 
-/// Volumes by index, with the claim each of them names; `preference` is none where the pod's node is settled
-/// already, and then `settled` says why.
+/// Volumes by index, with the claim each of them names; what the pod prefers, and how many nodes it has to be kept off because
+/// no Dataset can be mounted there, or why its node is settled already.
 #[derive(Debug)]
 pub struct Change<'a> {
     pub volumes: &'a [(usize, &'a str, &'a str)],
-    pub preference: Result<Preference, &'static str>,
+    pub steering: Result<(Preference, usize), &'static str>,
 }
 
 /// The operations, or none where the pod is as it should be.
 pub fn patch(pod: &Pod, change: Change<'_>) -> Option<Vec<Value>> {
-    let Change { volumes, preference } = change;
+    let Change { volumes, steering } = change;
     let metadata = pod.metadata.as_ref()?;
     let (mut tests, mut additions) = (Vec::new(), Vec::new());
 
@@ -47,10 +50,20 @@ pub fn patch(pod: &Pod, change: Change<'_>) -> Option<Vec<Value>> {
     }
 
     if pod.annotation(DECISION).is_none() {
-        let mut words = match preference {
-            Ok(Preference { terms, words }) => {
+        let mut words = match steering {
+            Ok((Preference { terms, mut words }, unmountable)) => {
+                if !terms.is_empty() || unmountable > 0 {
+                    additions.extend(path_to(pod));
+                }
                 if !terms.is_empty() {
-                    additions.extend(affinity(pod, terms));
+                    additions.extend(preferred(pod, terms));
+                }
+                if unmountable > 0 {
+                    let (meant, kept_off) = required(pod);
+                    tests.extend(meant);
+                    additions.extend(kept_off);
+                    let _ =
+                        write!(words, "; kept off nodes that can mount no Dataset ({unmountable} by now)");
                 }
                 words
             }
@@ -100,20 +113,62 @@ fn mounts_to_change<'a>(
     })
 }
 
-/// The terms behind those that the user has, with as much of the path as is missing.
-fn affinity(pod: &Pod, terms: Vec<Value>) -> Vec<Value> {
-    const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
-    let Some(affinity) = &pod.spec.affinity else {
-        return vec![add("/spec/affinity".to_owned(), json!({"nodeAffinity": { PREFERRED: terms }}))];
-    };
-    let Some(node) = &affinity.node_affinity else {
-        return vec![add("/spec/affinity/nodeAffinity".to_owned(), json!({ PREFERRED: terms }))];
-    };
-    let path = format!("/spec/affinity/nodeAffinity/{PREFERRED}");
-    match &node.preferred_during_scheduling_ignored_during_execution {
+const NODE_AFFINITY: &str = "/spec/affinity/nodeAffinity";
+
+fn node_affinity(pod: &Pod) -> Option<&NodeAffinity> {
+    pod.spec.affinity.as_ref()?.node_affinity.as_ref()
+}
+
+/// As much of the path to a pod's node affinity as is missing.
+fn path_to(pod: &Pod) -> Vec<Value> {
+    let mut missing = Vec::new();
+    if pod.spec.affinity.is_none() {
+        missing.push(add("/spec/affinity".to_owned(), json!({})));
+    }
+    if node_affinity(pod).is_none() {
+        missing.push(add(NODE_AFFINITY.to_owned(), json!({})));
+    }
+    missing
+}
+
+/// The terms behind those that the user has.
+fn preferred(pod: &Pod, terms: Vec<Value>) -> Vec<Value> {
+    let path = format!("{NODE_AFFINITY}/preferredDuringSchedulingIgnoredDuringExecution");
+    match node_affinity(pod)
+        .and_then(|node| node.preferred_during_scheduling_ignored_during_execution.as_ref())
+    {
         None => vec![add(path, json!(terms))],
         Some(_) => terms.into_iter().map(|term| add(format!("{path}/-"), term)).collect(),
     }
+}
+
+/// That a Dataset can be mounted, in each of the user's terms, of which a node has to meet one; first what they are known by.
+fn required(pod: &Pod) -> (Vec<Value>, Vec<Value>) {
+    let path = format!("{NODE_AFFINITY}/requiredDuringSchedulingIgnoredDuringExecution");
+    let own =
+        node_affinity(pod).and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
+    let Some(own) = own else {
+        let terms = json!({"nodeSelectorTerms": [{"matchExpressions": mountable::requirements()}]});
+        return (Vec::new(), vec![add(path, terms)]);
+    };
+    let (mut tests, mut additions) = (Vec::new(), Vec::new());
+    for (index, term) in own.node_selector_terms.iter().enumerate() {
+        let path = format!("{path}/nodeSelectorTerms/{index}");
+        let expressions = term.match_expressions.as_deref();
+        let known_by =
+            [("matchFields", &*term.match_fields), ("matchExpressions", expressions.unwrap_or_default())];
+        let Some((list, first)) = known_by.iter().find_map(|(list, all)| Some((list, all.first()?))) else {
+            // No node meets a term without requirements; with one of ours some would.
+            continue;
+        };
+        tests.push(test(format!("{path}/{list}/0/key"), &first.key));
+        let path = format!("{path}/matchExpressions");
+        match expressions {
+            None => additions.push(add(path, json!(mountable::requirements()))),
+            Some(_) => additions.extend(mountable::requirements().map(|one| add(format!("{path}/-"), one))),
+        }
+    }
+    (tests, additions)
 }
 
 fn test(path: String, value: &str) -> Value {

@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use super::bound::Needs;
+use super::mountable;
 use super::reach::{DatasetName, Holding, Node, Nodes, Reach, View};
 use crate::inventory::{
     self, Chunks, DatasetId, First, Inventory, Name, NodeId, Standing, Version, Want, chunks_in,
@@ -30,10 +31,6 @@ const AHEAD: u64 = 1 << 30;
 /// Runs of chunks in one instruction.
 const RUNS: usize = 1024;
 
-/// With the value `disabled`, a node's label says that no Dataset can be mounted there.
-const MOUNT: &str = "headrace.io/mount";
-
-const SYSTEM: &str = "kubernetes.io/os";
 const REGION: &str = "topology.kubernetes.io/region";
 
 /// A claim: namespace and name.
@@ -315,7 +312,7 @@ fn described(node: &inventory::Node, facts: &inventory::NodeFacts) -> Node {
         zone: node.zone().cloned(),
         rack: node.place().rack,
         closed: facts.unschedulable || !facts.ready,
-        unmountable: unmountable(facts).map(Into::into),
+        unmountable: mountable::reason(facts).map(Into::into),
     }
 }
 
@@ -326,19 +323,7 @@ fn same(known: &Node, node: &inventory::Node, facts: &inventory::NodeFacts) -> b
         && zone.as_ref() == node.zone()
         && *rack == node.place().rack
         && *closed == (facts.unschedulable || !facts.ready)
-        && reason.as_deref() == unmountable(facts)
-}
-
-/// Why no Dataset can be mounted on a node. An agent that is silent is no reason: it comes back, and what is
-/// mounted stays mounted.
-fn unmountable(facts: &inventory::NodeFacts) -> Option<&'static str> {
-    if facts.labels.get(MOUNT).is_some_and(|value| &**value == "disabled") {
-        return Some("the node is labelled headrace.io/mount=disabled: no Dataset can be mounted there");
-    }
-    if facts.labels.get(SYSTEM).is_some_and(|system| &**system != "linux") {
-        return Some("the node does not run Linux: no Dataset can be mounted there");
-    }
-    None
+        && reason.as_deref() == mountable::reason(facts)
 }
 
 /// Whoever panicked while it held the lock left a whole value: every change here is one step.

@@ -56,7 +56,7 @@ pub struct Spec {
     pub init_containers: Vec<Container>,
 }
 
-/// Only how far the path exists: what is in it is the user's and stays as it is.
+/// Only how far the path exists, and the terms of which one must be met: what is in it is the user's and stays as it is.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Affinity {
@@ -66,7 +66,29 @@ pub struct Affinity {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeAffinity {
+    pub required_during_scheduling_ignored_during_execution: Option<NodeSelector>,
     pub preferred_during_scheduling_ignored_during_execution: Option<Vec<serde::de::IgnoredAny>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeSelector {
+    #[serde(default, deserialize_with = "nullable")]
+    pub node_selector_terms: Vec<NodeSelectorTerm>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeSelectorTerm {
+    #[serde(default, deserialize_with = "nullable")]
+    pub match_fields: Vec<Requirement>,
+    pub match_expressions: Option<Vec<Requirement>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Requirement {
+    #[serde(default, deserialize_with = "nullable")]
+    pub key: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -33,7 +33,7 @@ pub struct Nodes {
     /// Racks by a dense number of their own, so that scoring needs no hashing.
     racks: Vec<Option<u32>>,
     rack_count: usize,
-    unmountable: bool,
+    unmountable: usize,
 }
 
 impl Nodes {
@@ -48,7 +48,7 @@ impl Nodes {
                 *numbers.entry(rack).or_insert(next)
             }));
         }
-        let unmountable = all.iter().any(|node| node.unmountable.is_some());
+        let unmountable = all.iter().filter(|node| node.unmountable.is_some()).count();
         Self { rack_count: numbers.len(), all, by_name, racks, unmountable }
     }
 
@@ -82,8 +82,8 @@ impl Nodes {
         &self.racks
     }
 
-    /// Whether any node is known to mount nothing.
-    pub fn any_unmountable(&self) -> bool {
+    /// How many nodes are known to mount nothing.
+    pub fn unmountable(&self) -> usize {
         self.unmountable
     }
 }
@@ -154,6 +154,6 @@ mod tests {
         assert_eq!((nodes.rack_count(), nodes.len()), (2, 4));
         assert_eq!(nodes.named("c"), Some(2));
         assert_eq!(nodes.named("e"), None);
-        assert!(!nodes.any_unmountable());
+        assert_eq!(nodes.unmountable(), 0);
     }
 }

@@ -82,7 +82,7 @@ impl Extender {
         let args: Args<'_> = serde_json::from_slice(body)?;
         let nodes = self.view.nodes();
         let concerned =
-            nodes.any_unmountable() && args.pod.as_ref().is_some_and(|pod| self.concerned(pod).is_some());
+            nodes.unmountable() > 0 && args.pod.as_ref().is_some_and(|pod| self.concerned(pod).is_some());
         let reason = |name: &str| -> Option<&str> {
             let node = concerned.then(|| nodes.named(name)).flatten()?;
             nodes.get(node)?.unmountable.as_deref()

@@ -155,6 +155,66 @@ fn affinity_grows_from_wherever_the_path_ends() {
 }
 
 #[test]
+fn nodes_that_can_mount_nothing_are_left_out_by_what_the_pod_requires() {
+    const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+    let ours = json!([
+        {"key": "headrace.io/mount", "operator": "NotIn", "values": ["disabled"]},
+        {"key": "kubernetes.io/os", "operator": "NotIn", "values": ["windows"]}]);
+    let gpu = json!({"key": "gpu", "operator": "Exists"});
+    let with = |first: &Value| json!([first, ours[0], ours[1]]);
+    let field = json!([{"key": "metadata.name", "operator": "In", "values": ["n1"]}]);
+    let known = Known::usual(8).with_unmountable("n5", "it is labelled so");
+    for (own, expected) in [
+        (json!(null), json!([{"matchExpressions": ours}])),
+        (json!([{"matchExpressions": [gpu]}]), json!([{"matchExpressions": with(&gpu)}])),
+        // One of them has to be met: it is held in each.
+        (
+            json!([{"matchFields": field}, {"matchExpressions": [gpu], "matchFields": field}]),
+            json!([{"matchFields": field, "matchExpressions": ours},
+                   {"matchExpressions": with(&gpu), "matchFields": field}]),
+        ),
+        (
+            json!([{"matchFields": field, "matchExpressions": null}]),
+            json!([{"matchFields": field, "matchExpressions": ours}]),
+        ),
+        (
+            json!([{"matchFields": field, "matchExpressions": []}]),
+            json!([{"matchFields": field, "matchExpressions": ours}]),
+        ),
+        // These match no node, and so they stay.
+        (json!([{}, {"matchExpressions": []}]), json!([{}, {"matchExpressions": []}])),
+    ] {
+        let mut before = pod();
+        if !own.is_null() {
+            before["spec"]["affinity"] = json!({"nodeAffinity": { REQUIRED: {"nodeSelectorTerms": own} }});
+        }
+        let after = mutated(&known, "ml", &before).unwrap();
+        assert_eq!(
+            after["spec"]["affinity"]["nodeAffinity"][REQUIRED]["nodeSelectorTerms"], expected,
+            "{own}"
+        );
+        assert_eq!(after.pointer(PREFERRED).unwrap().as_array().unwrap().len(), 5, "{own}");
+        let words = after["metadata"]["annotations"][DECISION].as_str().unwrap();
+        assert!(words.contains("; kept off nodes that can mount no Dataset (1 by now)"), "{words}");
+        assert_eq!(mutated(&known, "ml", &after), None, "{own}");
+        let _: core::Pod = serde_json::from_value(after).unwrap();
+    }
+    // Of bytes nothing is known: that it has to be mounted is.
+    let mut unheld = pod();
+    unheld["spec"]["volumes"][1]["persistentVolumeClaim"]["claimName"] = json!("empty");
+    let after = mutated(&known, "ml", &unheld).unwrap();
+    assert_eq!(
+        after["spec"]["affinity"],
+        json!({"nodeAffinity": { REQUIRED: {"nodeSelectorTerms": [{"matchExpressions": ours}]} }})
+    );
+    // Whose node is settled, and who mounts no Dataset, is not kept off any.
+    let mut daemon = pod();
+    daemon["metadata"]["ownerReferences"] = json!([{"kind": "DaemonSet", "name": "d", "controller": true}]);
+    assert_eq!(mutated(&known, "ml", &daemon).unwrap()["spec"].get("affinity"), None);
+    assert_eq!(mutated(&known, "elsewhere", &pod()), None);
+}
+
+#[test]
 fn who_asks_to_be_left_alone_is() {
     let known = Known::usual(8);
     let mut labelled = pod();
@@ -266,6 +326,12 @@ fn what_cannot_be_read_is_allowed_without_a_patch() {
         (pod_of(json!({"volumes": [null]})), true),
         (pod_of(json!({"containers": [{"volumeMounts": "x"}]})), true),
         (pod_of(json!({"affinity": [1]})), true),
+        (
+            pod_of(
+                json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": 7}}}),
+            ),
+            true,
+        ),
     ] {
         let answer = answered(&known, &body);
         let shown = String::from_utf8_lossy(body.get(..body.len().min(200)).unwrap()).into_owned();

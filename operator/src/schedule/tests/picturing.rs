@@ -168,7 +168,7 @@ fn nodes_that_come_go_and_change_are_taken_over_at_the_next_tick() {
     picture.tick();
     let nodes = picture.nodes();
     assert_eq!((nodes.named("a"), nodes.named("b"), nodes.named("c")), (None, Some(0), Some(1)));
-    assert!(nodes.any_unmountable());
+    assert_eq!(nodes.unmountable(), 1);
     let reason = nodes.get(0).and_then(|node| node.unmountable.clone()).unwrap();
     assert!(reason.contains("does not run Linux"), "{reason}");
     let held: Vec<u32> = picture.reach(&train(), None).holdings.iter().map(|holding| holding.node).collect();

@@ -59,7 +59,7 @@ pub async fn run(repeats: usize) -> Result<Vec<Figure>> {
     let (mut shares, mut with_reads, mut without_reads) = (Vec::new(), Vec::new(), Vec::new());
     for repeat in 0..repeats.max(1) {
         for steered in [false, true] {
-            stage.steer(Steering { webhooks: steered, extender: steered }).await?;
+            stage.steer(Steering { webhooks: steered, extender: steered, filter: false }).await?;
             let landing = land(&stage, repeat).await?;
             if steered {
                 shares.push(landing.local as f64 / landing.could.max(1) as f64);

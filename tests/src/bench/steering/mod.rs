@@ -25,6 +25,7 @@ pub mod locality;
 
 use anyhow::Result;
 
+use self::throughput::Extender;
 use super::figure::Figure;
 use crate::hygiene;
 
@@ -50,16 +51,18 @@ pub fn run(options: &Options) -> Result<Vec<Figure>> {
             figures.extend(answers::webhook(&door, answers::LARGE, *repeats)?);
         }
     }
-    // No figure of ours, so only where it is asked for.
-    let floor = cases.iter().any(|case| case == "extender-floor");
-    if chosen("extender") || floor || chosen("locality") {
+    // Of these only ours is a figure of the whole; the others are taken where they are asked for.
+    let asked =
+        [Extender::Ours, Extender::Filtering, Extender::Floor].into_iter().filter(|asked| match asked {
+            Extender::Ours => chosen(asked.case()),
+            _ => cases.iter().any(|case| case == asked.case()),
+        });
+    let asked: Vec<Extender> = asked.collect();
+    if !asked.is_empty() || chosen("locality") {
         hygiene::at_exit();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        if chosen("extender") {
-            figures.push(runtime.block_on(throughput::run(*repeats, *nodes, false))?);
-        }
-        if floor {
-            figures.push(runtime.block_on(throughput::run(*repeats, *nodes, true))?);
+        for asked in asked {
+            figures.push(runtime.block_on(throughput::run(*repeats, *nodes, asked))?);
         }
         if chosen("locality") {
             figures.extend(runtime.block_on(locality::run(*repeats))?);

@@ -39,11 +39,13 @@ pub const CHUNKS: u32 = 1_024;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Which of the two doors are open to the cluster.
+/// Which of the doors are open to the cluster. The extender is asked for scores alone, as deploy/ has it, or to filter too, as
+/// it says for a cluster without the webhooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Steering {
     pub webhooks: bool,
     pub extender: bool,
+    pub filter: bool,
 }
 
 pub struct Stage {
@@ -238,6 +240,9 @@ impl Stage {
             let documents = documents("scheduler/configuration.yaml")?;
             let mut extenders =
                 documents.first().context("configuration.yaml is empty")?["extenders"].clone();
+            if steering.filter {
+                extenders[0]["filterVerb"] = json!("filter");
+            }
             match &self.floor {
                 None => {
                     extenders[0]["urlPrefix"] = json!(format!("https://localhost:{}/extender", self.port));

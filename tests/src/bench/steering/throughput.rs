@@ -26,11 +26,31 @@ const PODS: usize = 1_500;
 const AT_ONCE: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// With our extender, or with one that does nothing.
-pub async fn run(repeats: usize, nodes: Option<u32>, floor: bool) -> Result<Figure> {
+/// Whom the scheduler asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extender {
+    /// Ours for scores, as deploy/ has it.
+    Ours,
+    /// Ours for scores, and to filter too.
+    Filtering,
+    /// One that does nothing, for both.
+    Floor,
+}
+
+impl Extender {
+    pub fn case(self) -> &'static str {
+        match self {
+            Self::Ours => "extender",
+            Self::Filtering => "extender-filter",
+            Self::Floor => "extender-floor",
+        }
+    }
+}
+
+pub async fn run(repeats: usize, nodes: Option<u32>, asked: Extender) -> Result<Figure> {
     let nodes = nodes.map_or(NODES, |nodes| nodes as usize);
     let mut stage = Stage::set(Spec { kubelet: false, ..Spec::new("many", nodes) }).await?;
-    stage.floor = floor.then(floor::open).transpose()?;
+    stage.floor = (asked == Extender::Floor).then(floor::open).transpose()?;
     let names: Vec<String> = stage.fleet.names().collect();
     for number in 0..DATASETS {
         let dataset = format!("data-{number}");
@@ -43,7 +63,8 @@ pub async fn run(repeats: usize, nodes: Option<u32>, floor: bool) -> Result<Figu
     }
     stage.claims_are_bound().await?;
     // What a fresh control plane does for the first time is nobody's time.
-    stage.steer(Steering { webhooks: false, extender: true }).await?;
+    let filter = asked != Extender::Ours;
+    stage.steer(Steering { webhooks: false, extender: true, filter }).await?;
     rate(&stage, true).await?;
     let mut ratios = Vec::new();
     for round in 0..repeats.max(1) {
@@ -51,7 +72,7 @@ pub async fn run(repeats: usize, nodes: Option<u32>, floor: bool) -> Result<Figu
         let first = round % 2 == 1;
         let (mut with, mut without) = (0.0, 0.0);
         for extender in [first, !first] {
-            stage.steer(Steering { webhooks: false, extender }).await?;
+            stage.steer(Steering { webhooks: false, extender, filter }).await?;
             let rate = rate(&stage, extender).await?;
             eprintln!("{rate:.0} pods/s {} the extender", if extender { "with" } else { "without" });
             *if extender { &mut with } else { &mut without } = rate;
@@ -59,7 +80,7 @@ pub async fn run(repeats: usize, nodes: Option<u32>, floor: bool) -> Result<Figu
         ratios.push(with / without);
     }
     let spread = Spread::of(ratios).context("nothing was measured")?;
-    Ok(spread.figure(if floor { "extender-floor" } else { "extender" }, "pods_per_s_ratio", "ratio"))
+    Ok(spread.figure(asked.case(), "pods_per_s_ratio", "ratio"))
 }
 
 /// Whether a run was what it is reported as. deploy/ makes the extender ignorable: a scheduler that cannot reach it
