@@ -1,6 +1,6 @@
 //! Benchmarks: readers on slow stores, without and with the agent, weighed by what the store saw.
 //!
-//! `figure` is what a benchmark says, `ranges` and `evidence` turn the store's journal and the reader's
+//! `figure` is what a benchmark says, `usage` what another process takes, `ranges` and `evidence` turn the store's journal and the reader's
 //! accesses into bytes fetched, wasted and covered (pure), `lab` starts and stops stores, readers and
 //! agents, `case` lists the rows of the table, `first_light` runs them; `disk` is a local disk of the harness's
 //! own, on which `overhead` measures what watching costs and `peers` what it costs with other tools; `guest`
@@ -8,6 +8,8 @@
 //! on a real control plane.
 
 pub mod figure;
+
+pub mod usage;
 
 pub mod ranges;
 

@@ -115,6 +115,11 @@ impl ControlPlane {
         &self.access
     }
 
+    /// The scheduler's own door, for its metrics.
+    pub fn scheduler_access(&self) -> Access {
+        self.access.at(format!("https://127.0.0.1:{}", self.layout.ports.scheduler))
+    }
+
     /// As somebody whom RBAC has to allow everything; a member of `group` if there is one.
     pub fn access_of(&self, user: &str, group: Option<&str>) -> Result<Access, ClusterError> {
         Ok(self.access.with(Credential::Certificate(self.authority.client(user, group)?)))

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, ensure};
 use crate::agents::fleet::Fleet;
 use crate::agents::world::World;
 use crate::bench::figure::{Figure, Spread};
+use crate::bench::usage::{processor_time, resident_mib};
 use crate::cluster::operator::Operator;
 use stage::Stage;
 
@@ -232,21 +233,4 @@ async fn wait(fleet: &Fleet, what: &str, done: impl Fn(&Fleet) -> bool) -> Resul
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())
-}
-
-/// Seconds of processor time that a process has used.
-fn processor_time(process: u32) -> Result<f64> {
-    let text = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
-    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    // utime and stime are the 14th and 15th, two of which stand before the name's end.
-    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok());
-    let ticks = ticks(11).zip(ticks(12)).context("/proc/PID/stat is not what it was")?;
-    Ok((ticks.0 + ticks.1) / rustix::param::clock_ticks_per_second() as f64)
-}
-
-fn resident_mib(process: u32) -> Result<f64> {
-    let text = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(kib / 1024.0)
 }

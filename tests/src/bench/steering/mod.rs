@@ -3,7 +3,7 @@
 //! `world` is what the operator knows where no cluster is needed, `door` serves it from a process of its own,
 //! `ask` is a client that measures, `answers` the figures taken so. `stage` is a real control plane with the
 //! operator's scheduling in it, `throughput` and `locality` what a real scheduler makes of that, `floor` an
-//! extender that does nothing, `asked` counts what ours was asked.
+//! extender that does nothing, `asked` counts what ours was asked, `spent` shows where the time went.
 
 pub mod world;
 
@@ -18,6 +18,8 @@ pub mod asked;
 pub mod floor;
 
 pub mod stage;
+
+pub mod spent;
 
 pub mod throughput;
 

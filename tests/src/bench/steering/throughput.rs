@@ -13,6 +13,7 @@ use futures::{StreamExt, TryStreamExt};
 use kube::api::{DeleteParams, ListParams, PostParams};
 
 use super::floor;
+use super::spent::{Clocks, Thread};
 use super::stage::{Stage, Steering};
 use crate::bench::figure::{Figure, Spread};
 use crate::cluster::fleet::Spec;
@@ -107,6 +108,7 @@ async fn rate(stage: &Stage, extender: bool) -> Result<f64> {
     stage.pods().create(&PostParams::default(), &warm).await?;
     stage.node_of("first").await?;
     let before = stage.scored();
+    let thread = Thread::read(stage).await?;
 
     scheduler.pause()?;
     let made = futures::stream::iter(0..PODS)
@@ -118,6 +120,7 @@ async fn rate(stage: &Stage, extender: bool) -> Result<f64> {
         .buffer_unordered(AT_ONCE)
         .try_collect::<()>()
         .await;
+    let clocks = Clocks::read(stage)?;
     scheduler.resume()?;
     made?;
     let begun = Instant::now();
@@ -131,6 +134,8 @@ async fn rate(stage: &Stage, extender: bool) -> Result<f64> {
         })
     })
     .await?;
+    let spent = clocks.spent(&Clocks::read(stage)?, (thread, Thread::read(stage).await?));
+    eprintln!("{spent}");
     asked(extender, stage.scored() - before, PODS)?;
     let now = DeleteParams::default().grace_period(0);
     pods.delete_collection(&now, &ListParams::default()).await?;
