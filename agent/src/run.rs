@@ -16,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 use crate::api::query::{Link, Query, channel};
 use crate::api::{ApiError, Listeners};
 use crate::config::{AgentConfig, OperatorConfig, PlanChoice};
+use crate::doctor::operator::Standing;
 use crate::engine::{Engine, EngineConfig, EngineError, Wish};
 use crate::heap;
 use crate::metrics::{self, CoreTotals, ExporterError, Metrics, Refresh};
@@ -107,8 +108,10 @@ async fn daemon(config: AgentConfig) -> Result<ExitCode, RunError> {
         operator,
     } = config;
     let namespace = mounts_of.map_or_else(Namespace::default, Namespace::of);
-    let reporter =
-        operator.map(|operator| reporter(operator, memory_percent, observe_only, namespace)).transpose()?;
+    let standing = Standing::default();
+    let reporter = operator
+        .map(|operator| reporter(operator, memory_percent, observe_only, namespace, &standing))
+        .transpose()?;
     let mut signals = Signals::new().map_err(RunError::Signals)?;
     let listeners = Listeners::bind(&api).await?;
     tracing::info!("answering at {}", api.socket.display());
@@ -130,7 +133,7 @@ async fn daemon(config: AgentConfig) -> Result<ExitCode, RunError> {
     let limits = Limits { memory_percent, prefetch: !observe_only, ..Limits::default() };
     let wish = if watch.is_empty() { Wish::Remote } else { Wish::Named(watch) };
     let probe = ProbeConfig { plan: forced(plan), ..ProbeConfig::default() };
-    let config = EngineConfig { wish, namespace, state, limits, probe };
+    let config = EngineConfig { wish, namespace, state, limits, probe, standing };
     let (engine, sources) = Engine::build(config, metrics.clone(), side)?;
     heap::give_back();
     let mut engine = engine.start(sources, stop.clone())?;
@@ -182,6 +185,7 @@ fn reporter(
     memory_percent: u8,
     observe_only: bool,
     namespace: Namespace,
+    standing: &Standing,
 ) -> Result<ReporterConfig, RunError> {
     let OperatorConfig { url, node, authority, token, certificate } = operator;
     let address = Address::parse(&url)?;
@@ -189,7 +193,9 @@ fn reporter(
         Some((certificate, key)) => Means::Files { certificate, key },
         None => Means::Token(token),
     };
-    Ok(ReporterConfig { address, node, authority, means, memory_percent, observe_only, namespace })
+    standing.expect(&address.to_string());
+    let standing = standing.clone();
+    Ok(ReporterConfig { address, node, authority, means, memory_percent, observe_only, namespace, standing })
 }
 
 /// Names this life of the agent.

@@ -99,6 +99,16 @@ fn in_memory(folder: &Path) -> u64 {
     mounts.filter_map(|mount| number(&mount["resident_bytes"])).sum()
 }
 
+/// What `headrace doctor` says of the operator.
+fn doctor(folder: &Path) -> String {
+    let mut command = Command::new(program("headrace").unwrap());
+    command.arg("--socket").arg(folder.join("sock")).args(["doctor", "--output", "json"]);
+    let answer: serde_json::Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+    let checks = answer["checks"].as_array().unwrap().iter();
+    let mut of_operator = checks.filter(|check| check["name"] == "operator");
+    of_operator.next().map(|check| check["finding"].as_str().unwrap().to_owned()).unwrap_or_default()
+}
+
 fn refetch(number: u32) -> String {
     format!("refetch-{number}")
 }
@@ -178,6 +188,8 @@ fn a_node_is_known_and_does_as_it_is_asked() {
     until("the Dataset's version", folder.path(), || summary(&first).files == Some(300));
     assert_eq!((summary(&first).bytes, resident(&first)), (Some(300 * 40_000), 0));
 
+    assert_eq!(doctor(folder.path()), format!("reporting to {}", first.address));
+
     // All of it is brought in, by the agent, and told.
     first.hub.instruct(wish("fetch-1", Work::Fetch)).unwrap();
     until("the fetch", folder.path(), || ended(&first, "fetch-1").is_some());
@@ -196,6 +208,8 @@ fn a_node_is_known_and_does_as_it_is_asked() {
     drop(first.hub);
     std::thread::sleep(Duration::from_millis(500));
     assert!(agent.child().try_wait().unwrap().is_none(), "the agent does not need an operator");
+    let alone = format!("not reporting to {address}: ");
+    until("the doctor's word that it is alone", folder.path(), || doctor(folder.path()).starts_with(&alone));
     let second = operator(&vault, &address, &datasets);
     let mut fetches = 0;
     until("everything again", folder.path(), || {

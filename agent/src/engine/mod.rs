@@ -36,6 +36,7 @@ use tokio::sync::watch;
 use crate::api::answer::EdgeFacts;
 use crate::api::query::EngineSide;
 use crate::attribute::Attributor;
+use crate::doctor::operator::Standing;
 use crate::metrics::Metrics;
 use crate::mounts::{MountError, MountWatch, Namespace, SelectError};
 use crate::prefetch::{Prefetch, PrefetchConfig, PrefetchError};
@@ -60,6 +61,8 @@ pub struct EngineConfig {
     pub state: PathBuf,
     pub limits: Limits,
     pub probe: ProbeConfig,
+    /// How it stands with the operator, for `headrace doctor`.
+    pub standing: Standing,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +109,7 @@ pub struct Engine {
     side: EngineSide,
     edges: EdgeFacts,
     outside: Outside,
+    standing: Standing,
     /// Processes that the core has been told of.
     told: FxHashMap<u32, Box<str>>,
     /// The same and some that have ended, in the order in which they are looked at again.
@@ -158,7 +162,7 @@ impl Engine {
         metrics: Metrics,
         side: EngineSide,
     ) -> Result<(Self, Sources), EngineError> {
-        let EngineConfig { wish, namespace, state, limits, probe } = config;
+        let EngineConfig { wish, namespace, state, limits, probe, standing } = config;
         namespace.check()?;
         let mounts = MountWatch::open(namespace)?;
         let table = mounts.read()?;
@@ -186,6 +190,7 @@ impl Engine {
             side,
             edges,
             outside: Outside::default(),
+            standing,
             told: FxHashMap::default(),
             turns: VecDeque::new(),
             asked: Asked::default(),

@@ -47,7 +47,8 @@ impl Engine {
             Action::Query(Query::Outside(query)) => self.outside(query),
             Action::Query(query) => {
                 self.edges.drops_per_cpu = self.probe.as_ref().map(Probe::lost_per_cpu).unwrap_or_default();
-                self.edges.checks = self.keeper.check().into_iter().chain(self.watches.checks()).collect();
+                let own = self.keeper.check().into_iter().chain(self.watches.checks());
+                self.edges.checks = own.chain(self.standing.checks()).collect();
                 self.edges.places = self.watches.list();
                 if let Some(wanted) = answer(query, &self.core, &self.edges) {
                     let known = self.known();

@@ -22,6 +22,7 @@ use super::picture::Picture;
 use super::speaker::Speaker;
 use super::survey::{Surveyed, Surveyor, clock_ms};
 use crate::api::query::{Errand, ErrandEnd, Learned, Link, OutsideQuery, Query};
+use crate::doctor::operator::Standing;
 use crate::mounts::Namespace;
 
 /// Files asked of the engine at once: a few milliseconds of its time.
@@ -62,6 +63,8 @@ pub struct ReporterConfig {
     pub observe_only: bool,
     /// Where the agent looks for mounts.
     pub namespace: Namespace,
+    /// Where it is noted how this goes.
+    pub standing: Standing,
 }
 
 struct Reporter {
@@ -88,9 +91,12 @@ pub async fn run(config: ReporterConfig, link: Link, session: u64, mut stop: wat
     let (surveyor, surveyed) = match Surveyor::start(config.namespace) {
         Ok(started) => started,
         Err(error) => {
-            tracing::error!(
-                "the thread that surveys Datasets cannot start ({error}): nothing is reported; raise ulimit -u"
+            let why = format!(
+                "the thread that surveys Datasets cannot start ({error}): nothing is reported; raise ulimit -u, and restart \
+                 the agent"
             );
+            tracing::error!("{why}");
+            config.standing.ended(&why);
             return;
         }
     };
@@ -130,9 +136,12 @@ pub async fn run(config: ReporterConfig, link: Link, session: u64, mut stop: wat
         }
         // Each trouble is said once, not every three seconds.
         let text = ended.to_string();
-        if text != said && !matches!(ended, Ended::Worn) {
-            tracing::warn!("{text}");
-            said = text;
+        if !matches!(ended, Ended::Worn) {
+            reporter.config.standing.ended(&text);
+            if text != said {
+                tracing::warn!("{text}");
+                said = text;
+            }
         }
         // xorshift64: good enough to keep nodes apart.
         random ^= random << 13;
@@ -166,6 +175,7 @@ impl Reporter {
             Err(ended) => return ended,
         };
         tracing::info!("reporting to the operator at {}", self.config.address);
+        self.config.standing.talks();
         let began = Instant::now();
         let ended = match self.talk(&mut stream, stop).await {
             Ok(never) => match never {},
@@ -250,6 +260,7 @@ impl Reporter {
 
     async fn say_sources(&self, stream: &Stream) -> Result<(), Ended> {
         let (sources, left_out) = self.picture.sources(self.speaker.message_bytes());
+        self.config.standing.left_out(left_out);
         if left_out > 0 {
             tracing::warn!(
                 "{left_out} mounted folders do not fit into what the operator takes in one message, and it is not told of them: \
