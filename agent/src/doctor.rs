@@ -1,8 +1,8 @@
 //! What works on this node, what does not, and what to do about it.
 //!
 //! A `Check` is one line of `headrace doctor`. `machine` looks at the machine alone and needs no daemon;
-//! `agent` judges what a running agent knows of itself, `operator` how it stands with its operator. Where something cannot be found out, the check
-//! says so and warns: unknown is never shown as fine.
+//! `agent` judges what a running agent knows of itself, `operator` how it stands with its operator. Where
+//! something cannot be found out, the check says so and warns: unknown is never shown as fine.
 
 pub mod machine;
 

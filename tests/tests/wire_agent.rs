@@ -89,11 +89,16 @@ fn agent(watched: &[&Path], folder: &Path, operator: &Operator) -> Ward {
     Ward::new(command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap())
 }
 
+/// What the agent answers to a command of a person.
+fn asked(folder: &Path, what: &str) -> serde_json::Value {
+    let mut command = Command::new(program("headrace").unwrap());
+    command.arg("--socket").arg(folder.join("sock")).args([what, "--output", "json"]);
+    serde_json::from_slice(&command.output().unwrap().stdout).unwrap()
+}
+
 /// Bytes of the Dataset in the page cache, as the agent itself says.
 fn in_memory(folder: &Path) -> u64 {
-    let mut command = Command::new(program("headrace").unwrap());
-    command.arg("--socket").arg(folder.join("sock")).args(["residency", "--output", "json"]);
-    let answer: serde_json::Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+    let answer = asked(folder, "residency");
     let number = |value: &serde_json::Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
     let mounts = answer["mounts"].as_array().unwrap().iter();
     mounts.filter_map(|mount| number(&mount["resident_bytes"])).sum()
@@ -101,9 +106,7 @@ fn in_memory(folder: &Path) -> u64 {
 
 /// What `headrace doctor` says of the operator.
 fn doctor(folder: &Path) -> String {
-    let mut command = Command::new(program("headrace").unwrap());
-    command.arg("--socket").arg(folder.join("sock")).args(["doctor", "--output", "json"]);
-    let answer: serde_json::Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+    let answer = asked(folder, "doctor");
     let checks = answer["checks"].as_array().unwrap().iter();
     let mut of_operator = checks.filter(|check| check["name"] == "operator");
     of_operator.next().map(|check| check["finding"].as_str().unwrap().to_owned()).unwrap_or_default()

@@ -63,13 +63,13 @@ impl Standing {
             return Vec::new();
         };
         let alone = "the agent watches and prefetches on its own and tries again by itself; until then \
-                     the operator knows nothing of what this node holds, and brings nothing here";
+                     the operator hears nothing new of this node, and brings nothing here";
         let mut checks = vec![match &state.talk {
             Talk::Now => Check::ok("operator", format!("reporting to {address}")),
             Talk::NotYet => Check::warn("operator", format!("{address} has not answered yet"), alone),
             Talk::Ended(why) => Check::warn("operator", format!("not reporting to {address}: {why}"), alone),
         }];
-        if state.left_out > 0 {
+        if state.left_out > 0 && matches!(state.talk, Talk::Now) {
             checks.push(Check::warn(
                 "reported folders",
                 format!("{} mounted folders do not fit into what the operator takes in one message", state.left_out),
@@ -104,6 +104,9 @@ mod tests {
         let reporting = (Found::Ok, "reporting to op:9443".to_owned());
         assert_eq!(seen()[0], reporting);
         assert!(seen()[1].1.starts_with("3 mounted folders"), "{:?}", seen());
+        standing.ended("it went");
+        assert_eq!(seen().len(), 1, "what is told of nothing is not told of in part");
+        standing.talks();
         standing.left_out(0);
         assert_eq!(seen(), [reporting]);
     }

@@ -136,12 +136,11 @@ pub async fn run(config: ReporterConfig, link: Link, session: u64, mut stop: wat
         }
         // Each trouble is said once, not every three seconds.
         let text = ended.to_string();
-        if !matches!(ended, Ended::Worn) {
-            reporter.config.standing.ended(&text);
-            if text != said {
-                tracing::warn!("{text}");
-                said = text;
-            }
+        // Until the next conversation has begun there is none, however orderly this one ended.
+        reporter.config.standing.ended(&text);
+        if text != said && !matches!(ended, Ended::Worn) {
+            tracing::warn!("{text}");
+            said = text;
         }
         // xorshift64: good enough to keep nodes apart.
         random ^= random << 13;

@@ -59,11 +59,14 @@ impl Thread {
     /// A scheduler that is stopped does not answer.
     pub async fn read(stage: &Stage) -> Result<Self> {
         let client = stage.plane.scheduler_access().client().await?;
-        let text = client.request_text(http::Request::get("/metrics").body(Vec::new())?).await?;
+        Ok(Self::of(&client.request_text(http::Request::get("/metrics").body(Vec::new())?).await?))
+    }
+
+    fn of(metrics: &str) -> Self {
         // None of these is there before the first pod.
         let sum = |name: &str| -> f64 {
             let of = |line: &str| line.strip_prefix(name)?.rsplit(' ').next()?.parse::<f64>().ok();
-            text.lines().filter_map(of).sum()
+            metrics.lines().filter_map(of).sum()
         };
         let points = ["PreFilter", "Filter", "PreScore", "Score"];
         let point = |point: &str| {
@@ -71,11 +74,11 @@ impl Thread {
                 "scheduler_framework_extension_point_duration_seconds_sum{{extension_point=\"{point}\""
             ))
         };
-        Ok(Self {
+        Self {
             pods: sum("scheduler_scheduling_algorithm_duration_seconds_count "),
             busy: sum("scheduler_scheduling_algorithm_duration_seconds_sum "),
             plugins: points.into_iter().map(point).sum(),
-        })
+        }
     }
 }
 
@@ -105,4 +108,34 @@ impl fmt::Display for Spent {
 fn idle() -> Result<f64> {
     let text = std::fs::read_to_string("/proc/uptime")?;
     Ok(text.split_whitespace().nth(1).context("/proc/uptime is not what it was")?.parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scheduling_thread_is_told_by_its_metrics() {
+        let seconds = |point: &str, status: &str, value: f64| {
+            format!(
+                "scheduler_framework_extension_point_duration_seconds_sum{{extension_point=\"{point}\",\
+                 profile=\"default-scheduler\",status=\"{status}\"}} {value}\n"
+            )
+        };
+        let metrics = [
+            "# HELP scheduler_scheduling_algorithm_duration_seconds Scheduling algorithm latency\n"
+                .to_owned(),
+            "scheduler_scheduling_algorithm_duration_seconds_sum 7.5\n".to_owned(),
+            "scheduler_scheduling_algorithm_duration_seconds_count 1500\n".to_owned(),
+            seconds("Filter", "Success", 2.0),
+            seconds("Filter", "Unschedulable", 0.5),
+            seconds("Score", "Success", 1.0),
+            // Not on that thread.
+            seconds("Bind", "Success", 40.0),
+        ];
+        let thread = Thread::of(&metrics.concat());
+        assert_eq!((thread.pods, thread.busy, thread.plugins), (1500.0, 7.5, 3.5));
+        let none = Thread::of("");
+        assert_eq!((none.pods, none.busy, none.plugins), (0.0, 0.0, 0.0));
+    }
 }
