@@ -16,7 +16,7 @@ use operator::inventory::Fact;
 use operator::schedule::bound::{Agents, Begin};
 use operator::schedule::pods;
 use operator::schedule::register::{self, Registered};
-use tests::bench::steering::stage::{Stage, Steering};
+use tests::bench::steering::stage::{Extender, Stage, Steering};
 use tests::cluster::fleet::Spec;
 use tests::cluster::kubelet::WAITS;
 use tests::cluster::wait::{Seen, until};
@@ -126,20 +126,25 @@ async fn pods_land_where_their_bytes_are_while_there_is_room() {
         stage.holds(node, &["train"]);
     }
 
-    for (run, webhooks, extender) in
-        [("both", true, true), ("webhook", true, false), ("extender", false, true)]
-    {
-        // As deploy/scheduler has it for a cluster with the webhooks, and for one without.
-        stage.steer(Steering { webhooks, extender, filter: !webhooks }).await.unwrap();
-        let before = stage.scored();
+    // As deploy/scheduler has it for a cluster with the webhooks, and for one without.
+    for (run, webhooks, extender) in [
+        ("both", true, Some(Extender::Ours)),
+        ("webhook", true, None),
+        ("extender", false, Some(Extender::Filtering)),
+    ] {
+        stage.steer(Steering { webhooks, extender }).await.unwrap();
+        let (before, _) = stage.scored();
         let counts = landed(&stage, run).await;
-        let scored = stage.scored() - before;
-        assert!(if extender { scored >= 6 } else { scored == 0 }, "with {run}: scores of {scored} pods");
+        let scored = stage.scored().0 - before;
+        assert!(
+            if extender.is_some() { scored >= 6 } else { scored == 0 },
+            "with {run}: scores of {scored} pods"
+        );
         assert_eq!(on_holders(&counts), [2, 2], "with {run}: {counts:?}");
         assert_eq!(counts.values().sum::<usize>(), 6, "with {run}: {counts:?}");
     }
 
-    stage.steer(Steering { webhooks: true, extender: true, filter: false }).await.unwrap();
+    stage.steer(Steering { webhooks: true, extender: Some(Extender::Ours) }).await.unwrap();
     let mut left_alone = stage.pod("left-alone", "train", "1").unwrap();
     let label = ("headrace.io/scheduling".to_owned(), "disabled".to_owned());
     left_alone.metadata.labels = Some([label].into());
@@ -158,7 +163,7 @@ async fn pods_land_where_their_bytes_are_while_there_is_room() {
     a_bound_pod_has_its_node_begin(&stage).await;
     the_authority_is_written_where_it_belongs(&stage).await;
 
-    stage.steer(Steering { webhooks: true, extender: true, filter: false }).await.unwrap();
+    stage.steer(Steering { webhooks: true, extender: Some(Extender::Ours) }).await.unwrap();
     stage.operator_gone().await;
     let orphan = stage.pod("orphan", "train", "1").unwrap();
     let made = stage.pods().create(&PostParams::default(), &orphan).await.unwrap();

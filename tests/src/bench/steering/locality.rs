@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result};
 use kube::api::{DeleteParams, ListParams, PostParams};
 
-use super::stage::{Stage, Steering};
+use super::stage::{Extender, Stage, Steering};
 use crate::bench::figure::{Figure, Spread};
 use crate::cluster::fleet::Spec;
 use crate::cluster::wait::{Seen, until};
@@ -59,7 +59,8 @@ pub async fn run(repeats: usize) -> Result<Vec<Figure>> {
     let (mut shares, mut with_reads, mut without_reads) = (Vec::new(), Vec::new(), Vec::new());
     for repeat in 0..repeats.max(1) {
         for steered in [false, true] {
-            stage.steer(Steering { webhooks: steered, extender: steered, filter: false }).await?;
+            let extender = steered.then_some(Extender::Ours);
+            stage.steer(Steering { webhooks: steered, extender }).await?;
             let landing = land(&stage, repeat).await?;
             if steered {
                 shares.push(landing.local as f64 / landing.could.max(1) as f64);

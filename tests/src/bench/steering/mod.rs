@@ -27,7 +27,7 @@ pub mod locality;
 
 use anyhow::Result;
 
-use self::throughput::Extender;
+use self::stage::Extender;
 use super::figure::Figure;
 use crate::hygiene;
 
@@ -64,7 +64,7 @@ pub fn run(options: &Options) -> Result<Vec<Figure>> {
         hygiene::at_exit();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         for asked in asked {
-            figures.push(runtime.block_on(throughput::run(*repeats, *nodes, asked))?);
+            figures.extend(runtime.block_on(throughput::run(*repeats, *nodes, asked))?);
         }
         if chosen("locality") {
             figures.extend(runtime.block_on(locality::run(*repeats))?);

@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 
 use super::asked::Asked;
 use super::door::{Nothing, certificate};
-use super::floor::Floor;
+use super::floor::{self, Floor};
 use crate::cluster::control_plane::ControlPlane;
 use crate::cluster::fleet::{Fleet, Spec};
 use crate::cluster::options::{Options, Scheduler};
@@ -39,13 +39,22 @@ pub const CHUNKS: u32 = 1_024;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Which of the doors are open to the cluster. The extender is asked for scores alone, as deploy/ has it, or to filter too, as
-/// it says for a cluster without the webhooks.
+/// Whom the scheduler asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extender {
+    /// Ours for scores alone, as deploy/ has it.
+    Ours,
+    /// Ours for scores, and to filter too, as deploy/ says it for a cluster without the webhooks.
+    Filtering,
+    /// For scores, one that does nothing.
+    Floor,
+}
+
+/// Which of the doors are open to the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Steering {
     pub webhooks: bool,
-    pub extender: bool,
-    pub filter: bool,
+    pub extender: Option<Extender>,
 }
 
 pub struct Stage {
@@ -54,8 +63,7 @@ pub struct Stage {
     pub fleet: Fleet,
     pub namespace: String,
     pub inventory: Arc<RwLock<Inventory>>,
-    /// An extender that does nothing and stands in for ours.
-    pub floor: Option<Floor>,
+    floor: Floor,
     picture: Arc<Picture>,
     asked: Arc<Asked>,
     port: u16,
@@ -118,7 +126,7 @@ impl Stage {
             fleet,
             namespace,
             inventory,
-            floor: None,
+            floor: floor::open()?,
             picture,
             asked,
             port,
@@ -164,9 +172,9 @@ impl Stage {
         self.picture.clone()
     }
 
-    /// How often a scheduler has asked for the scores of a pod's nodes, of whichever extender stands here.
-    pub fn scored(&self) -> usize {
-        self.floor.as_ref().map_or_else(|| self.asked.scored(), Floor::scored)
+    /// How often a scheduler has asked for the scores of a pod's nodes: ours, and the one that does nothing.
+    pub fn scored(&self) -> (usize, usize) {
+        (self.asked.scored(), self.floor.scored())
     }
 
     pub async fn claims_are_bound(&self) -> Result<()> {
@@ -236,24 +244,22 @@ impl Stage {
             }
         }
         let mut configuration = json!({});
-        if steering.extender {
+        if let Some(extender) = steering.extender {
             let documents = documents("scheduler/configuration.yaml")?;
             let mut extenders =
                 documents.first().context("configuration.yaml is empty")?["extenders"].clone();
-            if steering.filter {
+            if extender == Extender::Filtering {
                 extenders[0]["filterVerb"] = json!("filter");
             }
-            match &self.floor {
-                None => {
-                    extenders[0]["urlPrefix"] = json!(format!("https://localhost:{}/extender", self.port));
-                    extenders[0]["tlsConfig"] =
-                        json!({"caData": ByteString(self.authority.clone().into_bytes())});
-                }
-                Some(floor) => {
-                    extenders[0]["urlPrefix"] = json!(format!("http://127.0.0.1:{}/extender", floor.port));
-                    extenders[0]["enableHTTPS"] = json!(false);
-                    extenders[0]["tlsConfig"] = Value::Null;
-                }
+            if extender == Extender::Floor {
+                let port = self.floor.port;
+                extenders[0]["urlPrefix"] = json!(format!("http://127.0.0.1:{port}/extender"));
+                extenders[0]["enableHTTPS"] = json!(false);
+                extenders[0]["tlsConfig"] = Value::Null;
+            } else {
+                extenders[0]["urlPrefix"] = json!(format!("https://localhost:{}/extender", self.port));
+                extenders[0]["tlsConfig"] =
+                    json!({"caData": ByteString(self.authority.clone().into_bytes())});
             }
             configuration = json!({ "extenders": extenders });
         }

@@ -12,9 +12,8 @@ use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt};
 use kube::api::{DeleteParams, ListParams, PostParams};
 
-use super::floor;
 use super::spent::{Clocks, Thread};
-use super::stage::{Stage, Steering};
+use super::stage::{Extender, Stage, Steering};
 use crate::bench::figure::{Figure, Spread};
 use crate::cluster::fleet::Spec;
 use crate::cluster::process::Process;
@@ -27,17 +26,6 @@ const PODS: usize = 1_500;
 const AT_ONCE: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Whom the scheduler asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extender {
-    /// Ours for scores, as deploy/ has it.
-    Ours,
-    /// Ours for scores, and to filter too.
-    Filtering,
-    /// One that does nothing, for both.
-    Floor,
-}
-
 impl Extender {
     pub fn case(self) -> &'static str {
         match self {
@@ -46,12 +34,31 @@ impl Extender {
             Self::Floor => "extender-floor",
         }
     }
+
+    /// What each round runs, one after another. What the floor is for is told beside ours only: the machine's speed is
+    /// another a quarter of an hour later.
+    fn turns(self) -> &'static [Option<Self>] {
+        match self {
+            Self::Ours => &[None, Some(Self::Ours)],
+            Self::Filtering => &[None, Some(Self::Filtering)],
+            Self::Floor => &[None, Some(Self::Floor), Some(Self::Ours)],
+        }
+    }
+
+    fn words(asked: Option<Self>) -> &'static str {
+        match asked {
+            None => "without an extender",
+            Some(Self::Ours) => "with the extender",
+            Some(Self::Filtering) => "with the extender, which filters too",
+            Some(Self::Floor) => "with an extender that does nothing",
+        }
+    }
 }
 
-pub async fn run(repeats: usize, nodes: Option<u32>, asked: Extender) -> Result<Figure> {
+/// `pods_per_s_ratio` of `asked`, to none; of the floor also `of_floor`, ours to it.
+pub async fn run(repeats: usize, nodes: Option<u32>, asked: Extender) -> Result<Vec<Figure>> {
     let nodes = nodes.map_or(NODES, |nodes| nodes as usize);
     let mut stage = Stage::set(Spec { kubelet: false, ..Spec::new("many", nodes) }).await?;
-    stage.floor = (asked == Extender::Floor).then(floor::open).transpose()?;
     let names: Vec<String> = stage.fleet.names().collect();
     for number in 0..DATASETS {
         let dataset = format!("data-{number}");
@@ -64,43 +71,57 @@ pub async fn run(repeats: usize, nodes: Option<u32>, asked: Extender) -> Result<
     }
     stage.claims_are_bound().await?;
     // What a fresh control plane does for the first time is nobody's time.
-    let filter = asked != Extender::Ours;
-    stage.steer(Steering { webhooks: false, extender: true, filter }).await?;
-    rate(&stage, true).await?;
-    let mut ratios = Vec::new();
+    rate(&mut stage, Some(asked)).await?;
+    let turns = asked.turns();
+    let (mut ratios, mut of_floor) = (Vec::new(), Vec::new());
     for round in 0..repeats.max(1) {
-        // Each comes first in turn: the control plane grows slower as its history grows.
-        let first = round % 2 == 1;
-        let (mut with, mut without) = (0.0, 0.0);
-        for extender in [first, !first] {
-            stage.steer(Steering { webhooks: false, extender, filter }).await?;
-            let rate = rate(&stage, extender).await?;
-            eprintln!("{rate:.0} pods/s {} the extender", if extender { "with" } else { "without" });
-            *if extender { &mut with } else { &mut without } = rate;
+        let (mut none, mut floor, mut ours) = (f64::NAN, f64::NAN, f64::NAN);
+        for turn in 0..turns.len() {
+            // Each comes first in turn: the control plane grows slower as its history grows.
+            let Some(&extender) = turns.get((turn + round) % turns.len()) else { continue };
+            let rate = rate(&mut stage, extender).await?;
+            eprintln!("{rate:.0} pods/s {}", Extender::words(extender));
+            match extender {
+                None => none = rate,
+                Some(Extender::Floor) => floor = rate,
+                Some(Extender::Ours | Extender::Filtering) => ours = rate,
+            }
         }
-        ratios.push(with / without);
+        if asked == Extender::Floor {
+            ratios.push(floor / none);
+            of_floor.push(ours / floor);
+        } else {
+            ratios.push(ours / none);
+        }
     }
     let spread = Spread::of(ratios).context("nothing was measured")?;
-    Ok(spread.figure(asked.case(), "pods_per_s_ratio", "ratio"))
+    let of_floor = Spread::of(of_floor).map(|spread| spread.figure(asked.case(), "of_floor", "ratio"));
+    Ok([spread.figure(asked.case(), "pods_per_s_ratio", "ratio")].into_iter().chain(of_floor).collect())
 }
 
-/// Whether a run was what it is reported as. deploy/ makes the extender ignorable: a scheduler that cannot reach it
-/// goes on without one, and fast.
-fn asked(extender: bool, scored: usize, pods: usize) -> Result<()> {
-    if extender {
+/// Whether a run was what it is reported as: how often ours was asked for scores, and the floor. deploy/ makes the
+/// extender ignorable: a scheduler that cannot reach it goes on without one, and fast.
+fn is_so(extender: Option<Extender>, (ours, floor): (usize, usize), pods: usize) -> Result<()> {
+    let (asked, other) = match extender {
+        None => (None, ours + floor),
+        Some(Extender::Floor) => (Some(floor), ours),
+        Some(Extender::Ours | Extender::Filtering) => (Some(ours), floor),
+    };
+    if let Some(scored) = asked {
         ensure!(
             scored >= pods,
             "the extender was asked for the scores of {scored} pods of {pods}: the others were scheduled without it, so \
              their rate is no rate with it; see the scheduler's log for why it did not answer in time"
         );
-    } else {
-        ensure!(scored == 0, "the extender was asked {scored} times in a run without it");
     }
+    ensure!(other == 0, "an extender was asked {other} times in a run {}", Extender::words(extender));
     Ok(())
 }
 
-/// Pods a second; `extender` is whether the scheduler has one.
-async fn rate(stage: &Stage, extender: bool) -> Result<f64> {
+/// Pods a second.
+async fn rate(stage: &mut Stage, extender: Option<Extender>) -> Result<f64> {
+    stage.steer(Steering { webhooks: false, extender }).await?;
+    let stage = &*stage;
     let scheduler = stage.plane.processes().find(|process| process.name() == "kube-scheduler");
     let scheduler: &Process = scheduler.context("the control plane has no scheduler")?;
     // It reads all nodes first.
@@ -136,7 +157,8 @@ async fn rate(stage: &Stage, extender: bool) -> Result<f64> {
     .await?;
     let spent = clocks.spent(&Clocks::read(stage)?, (thread, Thread::read(stage).await?));
     eprintln!("{spent}");
-    asked(extender, stage.scored() - before, PODS)?;
+    let after = stage.scored();
+    is_so(extender, (after.0 - before.0, after.1 - before.1), PODS)?;
     let now = DeleteParams::default().grace_period(0);
     pods.delete_collection(&now, &ListParams::default()).await?;
     until("the pods are gone", PATIENCE, async || {
@@ -153,13 +175,18 @@ mod tests {
 
     #[test]
     fn a_rate_without_answers_is_no_rate_with_the_extender() {
-        assert!(asked(true, PODS, PODS).is_ok());
-        assert!(asked(true, PODS + 3, PODS).is_ok(), "a pod may be tried twice");
+        let ours = |scored| is_so(Some(Extender::Ours), (scored, 0), PODS);
+        assert!(ours(PODS).is_ok());
+        assert!(ours(PODS + 3).is_ok(), "a pod may be tried twice");
         for scored in [0, PODS - 1] {
-            let words = asked(true, scored, PODS).unwrap_err().to_string();
+            let words = ours(scored).unwrap_err().to_string();
             assert!(words.contains(&format!("{scored} pods of {PODS}")), "{words}");
         }
-        assert!(asked(false, 0, PODS).is_ok());
-        assert!(asked(false, 1, PODS).is_err());
+        assert!(is_so(Some(Extender::Floor), (0, PODS), PODS).is_ok());
+        assert!(is_so(Some(Extender::Floor), (PODS, PODS), PODS).is_err(), "both were asked");
+        assert!(is_so(Some(Extender::Filtering), (0, PODS), PODS).is_err());
+        assert!(is_so(None, (0, 0), PODS).is_ok());
+        assert!(is_so(None, (1, 0), PODS).is_err());
+        assert!(is_so(None, (0, 1), PODS).is_err());
     }
 }
