@@ -111,7 +111,7 @@ impl Core {
             self.totals.read_bytes += bytes;
             self.totals.covered_bytes += bytes - missed;
         }
-        self.redeem(id, mount, &pages, &found.claimed);
+        let spared = self.redeem(id, mount, &pages, &found.claimed);
 
         if !self.runs.contains_key(&(workload, mount)) {
             self.begin_run(workload, mount);
@@ -142,6 +142,9 @@ impl Core {
         }
         match visit {
             Visit::New => {
+                if let Some(store) = self.stores.get_mut(&mount).filter(|_| spared) {
+                    store.link.spared();
+                }
                 if let Some(known) = self.workloads.get_mut(workload as usize) {
                     known.files_read += 1;
                 }
@@ -169,11 +172,13 @@ impl Core {
         self.supply(mount, now);
     }
 
-    /// Claims that a read redeemed: hits, or late where the fetch is still under way.
-    fn redeem(&mut self, id: FileId, mount: MountId, pages: &Pages, claimed: &[(Owner, u64)]) {
+    /// Claims that a read redeemed: hits, or late where the fetch is still under way. Returns whether the file was there
+    /// before its reader.
+    fn redeem(&mut self, id: FileId, mount: MountId, pages: &Pages, claimed: &[(Owner, u64)]) -> bool {
         if claimed.is_empty() {
-            return;
+            return false;
         }
+        let mut spared = false;
         let late = self.in_flight.contains_key(&id)
             && self.flights.values().any(|flight| match flight {
                 Flight::Fetch(flight) => {
@@ -183,12 +188,16 @@ impl Core {
             });
         for (owner, bytes) in claimed {
             self.ledger.hit(*owner, *bytes, late);
-            if owner.predictor.is_among_files()
-                && let Some(store) = self.stores.get_mut(&mount)
-            {
+            let Some(store) = self.stores.get_mut(&mount) else { continue };
+            if late {
+                store.link.late(*bytes);
+            } else if owner.predictor.is_among_files() {
+                // What arrives behind the reader's open would say nothing of what an open leaves.
                 store.met_open(true);
+                spared = true;
             }
         }
+        spared
     }
 
     /// Follows the streams of a file and fetches what they want next.

@@ -252,10 +252,10 @@ impl Core {
                     residency.counted(pages);
                 }
             }
-            Observation::Miss { file, latency, bytes: _ } => {
+            Observation::Miss { file, latency, bytes } => {
                 let mount = self.catalog.by_key(*file).and_then(|id| self.catalog.mount_of(id));
                 if let Some(store) = mount.and_then(|mount| self.stores.get_mut(&mount)) {
-                    store.missed(*latency);
+                    store.missed(*latency, *bytes, now);
                 }
             }
             Observation::Listing { id, mount: _, dir: _, outcome, complete: _, entries } => {

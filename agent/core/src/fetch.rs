@@ -13,6 +13,9 @@ use crate::view::{Happening, Predictor, Survival};
 /// Bytes of one order on a large file.
 pub(crate) const ORDER_BYTES: u64 = 1 << 20;
 
+/// What is this likely to be read is asked for however full the link is: its bytes have to come over it in any case.
+const SURE: f64 = 0.9;
+
 /// A file that is not open yet and is expected to be read.
 pub(crate) struct Candidate {
     pub file: FileId,
@@ -38,7 +41,7 @@ fn lies_ready(file: &File, extent: &Extent) -> bool {
 impl Core {
     /// Asks for the part of a file that its kind is read of; returns the bytes expected. `None` where there is
     /// no room for it now: it is to be tried again.
-    pub(crate) fn fetch_file(&mut self, run: &Run, candidate: Candidate) -> Option<u64> {
+    pub(crate) fn fetch_file(&mut self, run: &Run, candidate: Candidate, now: Nanos) -> Option<u64> {
         let Candidate { file: id, predictor, deadline, drawn } = candidate;
         if self.in_flight.contains_key(&id) || self.active.contains_key(&id) {
             return Some(0);
@@ -70,6 +73,11 @@ impl Core {
         }
         let predictor = if matches!(extent, Extent::Shape(_)) { Predictor::Shape } else { predictor };
         let owner = Owner { workload: run.workload, predictor };
+        let known = predictor == Predictor::Epoch && !guessed;
+        let surety = if known { run.share.usual() } else { self.surety(owner) };
+        if surety < SURE && !self.stores.get_mut(&run.mount)?.link.lends(now) {
+            return None;
+        }
         let flight = FetchFlight {
             mount: run.mount,
             file: id,
@@ -92,7 +100,19 @@ impl Core {
             _ => "the part that earlier files of its kind were read of",
         };
         self.fetch(flight, extent, run.via(), deadline, reason);
+        if let Some(store) = self.stores.get_mut(&run.mount) {
+            store.link.lend(expected, surety);
+        }
         Some(expected)
+    }
+
+    /// How much of what was asked for in this name has been read.
+    fn surety(&self, owner: Owner) -> f64 {
+        let under_way = self.flights.values().map(|flight| match flight {
+            Flight::Fetch(flight) if flight.owner == owner => flight.expected,
+            Flight::Fetch(_) | Flight::List { .. } => 0,
+        });
+        self.ledger.surety(owner, under_way.sum())
     }
 
     /// What there is room for of a file that is not open yet. The streams of files that are being read come

@@ -114,6 +114,14 @@ impl Ledger {
         (row.good + FAITH) / (row.good + row.bad + FAITH)
     }
 
+    /// The same with what waits to be read, and what is under way, taken for what is never read: from 0 to 1, and 1 where
+    /// nothing was asked for.
+    pub fn surety(&self, owner: Owner, under_way: u64) -> f64 {
+        let row = self.rows.get(&(owner.workload, owner.predictor)).copied().unwrap_or_default();
+        let pending = (row.fate().pending + under_way) as f64;
+        (row.good + FAITH) / (row.good + row.bad + pending + FAITH)
+    }
+
     pub fn rows(&self) -> impl Iterator<Item = (u32, Predictor, &Row)> {
         self.rows.iter().map(|((workload, predictor), row)| (*workload, *predictor, row))
     }

@@ -61,6 +61,8 @@ mod relative;
 
 mod companions;
 
+mod link;
+
 mod store;
 
 mod run;

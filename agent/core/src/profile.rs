@@ -41,18 +41,26 @@ impl Share {
         &self.runs
     }
 
-    /// Whether the next run is likelier than not to read most of the set. Each run counts half of the one
-    /// after it: two that quit outweigh any number of full ones before.
+    /// Whether the next run is likelier than not to read most of the set: two that quit outweigh any number of full
+    /// ones before.
     pub fn is_full(&self) -> bool {
-        let (mut weight, mut full, mut all) = (1.0, 0.0, 0.0);
+        self.mean(|share| if share >= FULL { 1.0 } else { 0.0 }).is_some_and(|full| full >= 0.5)
+    }
+
+    /// What a run usually reads of the set, from 0 to 1; 1 where none is known.
+    pub fn usual(&self) -> f64 {
+        self.mean(|share| f64::from(share) / 100.0).unwrap_or(1.0)
+    }
+
+    /// Each run counts half of the one after it.
+    fn mean(&self, of: impl Fn(u8) -> f64) -> Option<f64> {
+        let (mut weight, mut sum, mut all) = (1.0, 0.0, 0.0);
         for share in self.runs.iter().rev() {
             all += weight;
-            if *share >= FULL {
-                full += weight;
-            }
+            sum += weight * of(*share);
             weight /= 2.0;
         }
-        all > 0.0 && full / all >= 0.5
+        (all > 0.0).then(|| sum / all)
     }
 }
 

@@ -96,7 +96,9 @@ fn anchor(range: &Pages, size: u64, other: &Pages, other_size: u64) -> Option<An
     };
     let (start, end) = (share(range.start, size), share(range.end, size));
     let (other_start, other_end) = (share(other.start, other_size), share(other.end, other_size));
-    let close = |a: u32, b: u32| a.abs_diff(b) <= SAME_SHARE;
+    // Of a short piece so little that what covers both is not mostly what nobody reads.
+    let off = share((range.end - range.start).div_ceil(2), size).min(SAME_SHARE);
+    let close = |a: u32, b: u32| a.abs_diff(b) <= off;
     // Where both lay, so that the next, which will lie a little off again, is covered.
     (close(start, other_start) && close(end, other_end))
         .then_some(Anchored::Fraction { start: start.min(other_start), end: end.max(other_end) })

@@ -3,6 +3,7 @@
 
 use hdrhistogram::Histogram;
 
+use crate::link::Link;
 use crate::units::{MountId, Nanos};
 use crate::view::Survival;
 
@@ -94,6 +95,7 @@ pub struct Store {
     shortest_order: u64,
     /// Smoothed duration of a fetch, queueing included.
     usual_order: f64,
+    pub link: Link,
 }
 
 impl Store {
@@ -130,6 +132,7 @@ impl Store {
             order_bytes: 0.0,
             shortest_order: u64::MAX,
             usual_order: 0.0,
+            link: Link::default(),
         }
     }
 
@@ -182,7 +185,8 @@ impl Store {
         true
     }
 
-    pub fn missed(&mut self, latency: Nanos) {
+    pub fn missed(&mut self, latency: Nanos, bytes: u64, now: Nanos) {
+        self.link.missed(latency, bytes, now);
         if let Some(misses) = &mut self.misses {
             misses.saturating_record(latency.0.max(1_000));
         }
@@ -275,6 +279,7 @@ impl Store {
         if bytes == 0 {
             return None;
         }
+        self.link.carried(bytes, now);
         self.ease = (self.ease + 0.02).min(1.0);
         let sample = took.0 as f64;
         self.usual_order += (sample - self.usual_order) / if self.usual_order == 0.0 { 1.0 } else { 16.0 };

@@ -179,7 +179,7 @@ impl Core {
             }
             let deadline = self.deadline(run, step, now);
             let candidate = Candidate { file, predictor: Predictor::Repetition, deadline, drawn: false };
-            if self.fetch_file(run, candidate).is_none() {
+            if self.fetch_file(run, candidate, now).is_none() {
                 return;
             }
             run.past.issue(cursor, step);
@@ -218,7 +218,7 @@ impl Core {
                         let deadline = self.deadline(run, step, now);
                         let candidate =
                             Candidate { file, predictor: Predictor::Directory, deadline, drawn: false };
-                        if self.fetch_file(run, candidate).is_none() {
+                        if self.fetch_file(run, candidate, now).is_none() {
                             // The files of another walk may be smaller.
                             break;
                         }
@@ -261,7 +261,7 @@ impl Core {
             let guessed = predictor == Predictor::Epoch;
             let deadline = if guessed { now.plus(SOME_TIME) } else { self.deadline(run, step, now) };
             let candidate = Candidate { file, predictor, deadline, drawn: false };
-            let Some(expected) = self.fetch_file(run, candidate) else { break };
+            let Some(expected) = self.fetch_file(run, candidate, now) else { break };
             bytes += expected;
         }
         bytes
@@ -294,7 +294,7 @@ impl Core {
             let Some(file) = drawn else { return };
             let deadline = now.plus(SOME_TIME);
             let candidate = Candidate { file, predictor: Predictor::Epoch, deadline, drawn: true };
-            let Some(expected) = self.fetch_file(run, candidate) else {
+            let Some(expected) = self.fetch_file(run, candidate, now) else {
                 run.put_back(file);
                 return;
             };

@@ -25,6 +25,8 @@ mod room;
 
 mod skips;
 
+mod strangers;
+
 mod survival;
 
 mod told;

@@ -26,6 +26,10 @@ pub struct World {
     pub latency: u64,
     pub bandwidth: f64,
     pub keeps: bool,
+    /// Nanoseconds between a read and the next.
+    pub think: u64,
+    /// A request may take up to so many times the latency longer.
+    pub jitter: u64,
     pub files: Vec<(String, u64)>,
     by_path: HashMap<String, usize>,
     dirs: BTreeMap<String, Vec<Entry>>,
@@ -59,6 +63,8 @@ impl World {
             latency: latency_ms * 1_000_000,
             bandwidth: mb_per_s * 1e6,
             keeps: true,
+            think: WARM,
+            jitter: 0,
             files,
             by_path,
             dirs,
@@ -218,8 +224,11 @@ impl<'a> Sim<'a> {
         self.due.push(Reverse((self.now + after, self.seq, due)));
     }
 
-    fn transfer(&mut self, bytes: u64) -> u64 {
-        let begin = (self.now + self.world.latency).max(self.link_free);
+    fn transfer(&mut self, file: usize, start: u64, bytes: u64) -> u64 {
+        // The same for one place whoever asks.
+        let chance = (file as u64 ^ start << 20).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54;
+        let latency = self.world.latency + self.world.latency * self.world.jitter * chance / 1024;
+        let begin = (self.now + latency).max(self.link_free);
         self.link_free = begin + (bytes as f64 / self.world.bandwidth * 1e9) as u64;
         self.link_free - self.now
     }
@@ -277,7 +286,7 @@ impl<'a> Sim<'a> {
             let start = missing[0];
             let end = missing[missing.len() - 1] + 1;
             self.tell(Observation::Added { file: self.key(file), pages: start..end, by: Actor::Thread(who) });
-            let wait = self.transfer((end - start) * PAGE);
+            let wait = self.transfer(file, start, (end - start) * PAGE);
             for page in start..end {
                 self.cache.insert((file, page), self.now + wait);
             }
@@ -306,7 +315,7 @@ impl<'a> Sim<'a> {
             count: 1,
             size,
         });
-        self.plan(WARM, Due::Reader(reader));
+        self.plan(self.world.think, Due::Reader(reader));
         true
     }
 
@@ -366,7 +375,7 @@ impl<'a> Sim<'a> {
                 }
                 self.sight(file);
                 for (start, end) in pieces {
-                    let wait = self.transfer((end - start) * PAGE);
+                    let wait = self.transfer(file, start, (end - start) * PAGE);
                     for page in start..end {
                         self.cache.insert((file, page), self.now + wait);
                         self.ours.insert((file, page));
