@@ -191,11 +191,13 @@ impl Core {
             let Some(store) = self.stores.get_mut(&mount) else { continue };
             if late {
                 store.link.late(*bytes);
-            } else if owner.predictor.is_among_files() {
-                // What arrives behind the reader's open would say nothing of what an open leaves.
-                store.met_open(true);
-                spared = true;
             }
+            // What arrives behind the reader's open says nothing of what an open leaves; where nothing else has said it yet, it
+            // is believed.
+            if owner.predictor.is_among_files() && (!late || store.survival == Survival::Unknown) {
+                store.met_open(true);
+            }
+            spared |= !late && owner.predictor.is_among_files();
         }
         spared
     }

@@ -73,9 +73,8 @@ impl Core {
         }
         let predictor = if matches!(extent, Extent::Shape(_)) { Predictor::Shape } else { predictor };
         let owner = Owner { workload: run.workload, predictor };
-        let known = predictor == Predictor::Epoch && !guessed;
-        let surety = if known { run.share.usual() } else { self.surety(owner) };
-        if surety < SURE && !self.stores.get_mut(&run.mount)?.link.lends(now) {
+        let surety = self.surety(run, owner);
+        if !self.lends(run.mount, surety, now) {
             return None;
         }
         let flight = FetchFlight {
@@ -106,13 +105,22 @@ impl Core {
         Some(expected)
     }
 
-    /// How much of what was asked for in this name has been read.
-    fn surety(&self, owner: Owner) -> f64 {
+    /// How much of what is asked for in this name is read: of a set that is known, as much as earlier runs read of it;
+    /// otherwise as much as has been read by now.
+    pub(crate) fn surety(&self, run: &Run, owner: Owner) -> f64 {
+        if owner.predictor == Predictor::Epoch && run.is_known_epoch() {
+            return run.share.usual();
+        }
         let under_way = self.flights.values().map(|flight| match flight {
             Flight::Fetch(flight) if flight.owner == owner => flight.expected,
             Flight::Fetch(_) | Flight::List { .. } => 0,
         });
         self.ledger.surety(owner, under_way.sum())
+    }
+
+    /// Whether what is so likely to be read may be asked for now.
+    pub(crate) fn lends(&mut self, mount: MountId, surety: f64, now: Nanos) -> bool {
+        surety >= SURE || self.stores.get_mut(&mount).is_some_and(|store| store.link.lends(now))
     }
 
     /// What there is room for of a file that is not open yet. The streams of files that are being read come

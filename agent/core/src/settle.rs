@@ -380,8 +380,8 @@ impl Core {
             // Had the second open dropped them, `removed` would have said so by now.
             self.judge(flight.mount, Survival::Kept);
         } else if bytes > 0
-            && !std::mem::replace(&mut store.tried, true)
             && !self.active.contains_key(&flight.file)
+            && !std::mem::replace(&mut store.tried, true)
         {
             let again = FetchFlight { expected: 0, added: 0, trial: true, drawn: false, ..flight.clone() };
             let via = self.runs.get(&(flight.owner.workload, flight.mount)).map_or(0, crate::run::Run::via);

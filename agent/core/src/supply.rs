@@ -287,7 +287,9 @@ impl Core {
             {
                 return;
             }
-            if rests(run) {
+            // Asked before one is drawn, which would lose its turn.
+            let surety = self.surety(run, owner);
+            if rests(run) || !self.lends(run.mount, surety, now) {
                 return;
             }
             let drawn = if run.is_known_epoch() { run.draw() } else { run.draw_cheapest(&self.catalog) };
