@@ -36,7 +36,7 @@ const NOISE: f64 = 0.1;
 const ENOUGH: u32 = 8;
 
 /// What is ours of all bytes meanwhile is little up to a tenth.
-const LITTLE: u64 = 10;
+const LITTLE: f64 = 10.0;
 
 /// Guesses that made readers wait longer than they spared them are lent less, others more, by so much each time.
 const LESS: f64 = 0.7;
@@ -67,6 +67,8 @@ pub struct Link {
     /// where readers queue behind each other, and where the store takes now longer and now shorter.
     slower: f64,
     usual: f64,
+    /// Asked for during the misses before.
+    lent_before: f64,
     /// Share of what is left that is lent out.
     ease: f64,
     /// Seconds of the shortest miss; 0 before the first.
@@ -95,6 +97,8 @@ struct Waits {
     spared: u32,
     carried: u64,
     missed: u64,
+    /// Asked for meanwhile, and may still be on its way.
+    lent: f64,
 }
 
 impl Default for Link {
@@ -107,6 +111,7 @@ impl Default for Link {
             wanted: 0.0,
             slower: 1.0,
             usual: 1.0,
+            lent_before: 0.0,
             ease: 1.0,
             shortest: 0.0,
             lent_at: Nanos(0),
@@ -146,9 +151,10 @@ impl Link {
     fn weigh(&mut self) {
         let waits = std::mem::take(&mut self.waits);
         self.slower = (waits.took / waits.way.max(1e-9)).max(1.0);
-        let ours = waits.carried.saturating_sub(waits.missed);
+        let ours = waits.carried.saturating_sub(waits.missed) as f64 + waits.lent + self.lent_before;
+        self.lent_before = waits.lent;
         // Where next to nothing is lent and they still take longer, it is not for what was lent.
-        if ours * LITTLE <= waits.carried || self.ease <= LEAST {
+        if ours * LITTLE <= waits.carried as f64 || self.ease <= LEAST {
             let weight = if self.usual == 1.0 { 1.0 } else { NEWEST };
             self.usual += (self.slower - self.usual) * weight;
         }
@@ -196,7 +202,9 @@ impl Link {
 
     /// So many bytes were asked for, of which this share is expected to be read.
     pub fn lend(&mut self, bytes: u64, read: f64) {
-        self.left -= bytes as f64 * (1.0 - read);
+        let unread = bytes as f64 * (1.0 - read);
+        self.left -= unread;
+        self.waits.lent += unread;
     }
 }
 
