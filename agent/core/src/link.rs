@@ -3,8 +3,10 @@
 //!
 //! The link's rate is the most that it carried lately, for the readers and for us. What the readers would take of it,
 //! were they never queued, is what they miss in a second, times how much longer their misses take than one on an idle
-//! link where nothing was lent. The rest is lent out to guesses. Where nothing is left, a byte guessed wrong delays a reader by its own time,
-//! and one guessed right gains nothing: it had to come over the same link.
+//! link where nothing was lent. The rest is lent out to guesses. Where nothing is left, a byte guessed wrong delays a
+//! reader by its own time, and one guessed right gains nothing: it had to come over the same link.
+//!
+//! `Store::bandwidth`, by which depth is set, is what came for us alone.
 
 use crate::units::Nanos;
 

@@ -160,4 +160,13 @@ mod tests {
         let second = Shape::of(&read(&[500..600]), 1000 * PAGE).unwrap();
         assert_eq!(first.common(&second), None);
     }
+
+    /// A page here and a page a hundredth of the file further are two places, not one with all that lies between.
+    #[test]
+    fn short_pieces_far_apart_are_not_the_same_place() {
+        let size = 15_000 * PAGE;
+        let first = Shape::of(&read(&[3_000..3_001, 9_000..9_001]), size).unwrap();
+        let second = Shape::of(&read(&[3_150..3_151, 9_150..9_151]), size).unwrap();
+        assert_eq!(first.common(&second), None);
+    }
 }
