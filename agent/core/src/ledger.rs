@@ -141,3 +141,22 @@ impl Ledger {
         (fetched, sum)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWNER: Owner = Owner { workload: 1, predictor: Predictor::Shape };
+
+    #[test]
+    fn what_waits_and_what_is_under_way_make_a_guess_less_sure_until_it_is_read() {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.surety(OWNER, 0), 1.0);
+        ledger.fetched(OWNER, 3_000_000);
+        assert_eq!(ledger.surety(OWNER, 0), 0.25);
+        assert_eq!(ledger.surety(OWNER, 6_000_000), 0.1);
+        assert_eq!(ledger.trust(OWNER), 1.0);
+        ledger.hit(OWNER, 3_000_000, false);
+        assert_eq!(ledger.surety(OWNER, 0), 1.0);
+    }
+}

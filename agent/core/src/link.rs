@@ -45,8 +45,9 @@ const LESS: f64 = 0.7;
 const MORE: f64 = 1.5;
 const LEAST: f64 = 0.02;
 
-/// Weight of the newest measure.
+/// Weight of the newest measure, and of one that may owe something to what was lent.
 const NEWEST: f64 = 0.3;
+const FAINT: f64 = 0.05;
 
 /// The best rate is forgotten by so much a window: a link does not get slower in a moment.
 const FORGET: f64 = 0.998;
@@ -155,9 +156,17 @@ impl Link {
         self.slower = (waits.took / waits.way.max(1e-9)).max(1.0);
         let ours = waits.carried.saturating_sub(waits.missed) as f64 + waits.lent + self.lent_before;
         self.lent_before = waits.lent;
-        // Where next to nothing is lent and they still take longer, it is not for what was lent.
-        if ours * LITTLE <= waits.carried as f64 || self.ease <= LEAST {
-            let weight = if self.usual == 1.0 { 1.0 } else { NEWEST };
+        // Where next to nothing is lent and they still take longer, it is not for what was lent. Where the least is lent, it may
+        // be: that counts little, or readers' waiting would soon be taken for the store's way.
+        let little = ours * LITTLE <= waits.carried as f64;
+        if little || self.ease <= LEAST {
+            let weight = if !little {
+                FAINT
+            } else if self.usual == 1.0 {
+                1.0
+            } else {
+                NEWEST
+            };
             self.usual += (self.slower - self.usual) * weight;
         }
         let gain = f64::from(waits.spared) * waits.took / f64::from(waits.misses.max(1));

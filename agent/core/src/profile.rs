@@ -281,6 +281,16 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
+    fn the_last_runs_count_most_of_what_is_usually_read() {
+        let mut share = Share::default();
+        assert_eq!(share.usual(), 1.0);
+        share.note(100);
+        assert_eq!(share.usual(), 1.0);
+        share.note(40);
+        assert_eq!(share.usual(), 0.6);
+    }
+
+    #[test]
     fn two_runs_that_quit_outweigh_many_full_ones() {
         let mut share = Share::default();
         for _ in 0..6 {
