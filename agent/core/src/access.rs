@@ -189,9 +189,6 @@ impl Core {
         for (owner, bytes) in claimed {
             self.ledger.hit(*owner, *bytes, late);
             let Some(store) = self.stores.get_mut(&mount) else { continue };
-            if late {
-                store.link.late(*bytes);
-            }
             // What arrives behind the reader's open says nothing of what an open leaves; where nothing else has said it yet, it
             // is believed.
             if owner.predictor.is_among_files() && (!late || store.survival == Survival::Unknown) {

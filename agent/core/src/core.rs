@@ -130,6 +130,22 @@ pub(crate) struct FetchFlight {
     pub trial: bool,
     /// Drawn from its run's pool.
     pub drawn: bool,
+    /// What else is wanted of a file whose size is not known, as far as it has that.
+    pub rest: Option<Advance>,
+}
+
+/// A large file that is brought in before it is open, piece by piece.
+#[derive(Clone, Debug)]
+pub(crate) struct Advance {
+    pub mount: MountId,
+    pub file: FileId,
+    pub owner: Owner,
+    /// Pages that have not been asked for.
+    pub left: Pages,
+    pub deadline: Nanos,
+    pub reason: &'static str,
+    /// From its run's pool: its first piece says so.
+    pub drawn: bool,
 }
 
 #[derive(Debug, Default)]
@@ -166,6 +182,8 @@ pub struct Core {
     pub(crate) flights: FxHashMap<OrderId, Flight>,
     /// Fetches under way per file, with the owner of the last.
     pub(crate) in_flight: FxHashMap<FileId, (u32, Owner)>,
+    /// Large files that are brought in before they are open.
+    pub(crate) advances: Vec<Advance>,
     /// Files that hold claims.
     pub(crate) claimed: FxHashSet<FileId>,
     /// The file that a thread emptied last of pages it had not read: an open does that on some stores.
@@ -203,6 +221,7 @@ impl Core {
             active: FxHashMap::default(),
             flights: FxHashMap::default(),
             in_flight: FxHashMap::default(),
+            advances: Vec::new(),
             claimed: FxHashSet::default(),
             emptied: FxHashMap::default(),
             ledger: Ledger::default(),

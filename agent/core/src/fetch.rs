@@ -1,17 +1,14 @@
 //! How it is asked for: how much of a file an order brings, within memory, and what is noted of it.
 
 use crate::catalog::{File, FileId};
-use crate::core::{Core, FetchFlight, Flight};
+use crate::core::{Advance, Core, FetchFlight, Flight};
 use crate::order::{Door, Extent, Order};
 use crate::residency::Owner;
 use crate::run::{LARGE, Run};
 use crate::shape::resolve;
-use crate::stream::{PIECE, STREAM_LIMIT};
+use crate::stream::{ORDER_BYTES, PIECE, STREAM_LIMIT};
 use crate::units::{MountId, Nanos, PAGE, Pages, pages_of};
 use crate::view::{Happening, Predictor, Survival};
-
-/// Bytes of one order on a large file.
-pub(crate) const ORDER_BYTES: u64 = 1 << 20;
 
 /// What is this likely to be read is asked for however full the link is: its bytes have to come over it in any case.
 const SURE: f64 = 0.9;
@@ -43,7 +40,8 @@ impl Core {
     /// no room for it now: it is to be tried again.
     pub(crate) fn fetch_file(&mut self, run: &Run, candidate: Candidate, now: Nanos) -> Option<u64> {
         let Candidate { file: id, predictor, deadline, drawn } = candidate;
-        if self.in_flight.contains_key(&id) || self.active.contains_key(&id) {
+        let comes = self.advances.iter().any(|advance| advance.file == id);
+        if comes || self.in_flight.contains_key(&id) || self.active.contains_key(&id) {
             return Some(0);
         }
         let Some(file) = self.catalog.file(id) else {
@@ -67,7 +65,7 @@ impl Core {
             return Some(0);
         }
         let guessed = predictor == Predictor::Epoch && !run.is_known_epoch();
-        let (extent, expected) = self.fit(run, extent, expected, guessed)?;
+        let (mut extent, mut expected) = self.fit(run, extent, expected, guessed)?;
         if lies_ready(file, &extent) {
             return Some(0);
         }
@@ -76,6 +74,34 @@ impl Core {
         let surety = self.surety(run, owner);
         if !self.lends(run.mount, surety, now) {
             return None;
+        }
+        let reason = match predictor {
+            Predictor::Directory => "next in the walk through its directory",
+            Predictor::Repetition => "next in the order of an earlier run or epoch",
+            Predictor::Epoch => "not read yet in an epoch that reads every file once",
+            _ => "the part that earlier files of its kind were read of",
+        };
+        let left = 0..pages_of(expected);
+        let mut advance = Advance { mount: run.mount, file: id, owner, left, deadline, reason, drawn };
+        if size > 0 && expected > ORDER_BYTES && matches!(extent, Extent::Whole { .. }) {
+            return self.begin(advance, run.via()).then(|| {
+                if let Some(store) = self.stores.get_mut(&run.mount) {
+                    store.link.lend(ORDER_BYTES, surety);
+                }
+                expected
+            });
+        }
+        // How large it is shows with its first piece.
+        let mut rest = None;
+        if let Extent::Whole { limit } = &mut extent
+            && size == 0
+            && *limit > ORDER_BYTES
+        {
+            advance.left = pages_of(ORDER_BYTES)..pages_of(*limit);
+            advance.drawn = false;
+            rest = (!guessed).then_some(advance);
+            *limit = ORDER_BYTES;
+            expected = expected.min(ORDER_BYTES);
         }
         let flight = FetchFlight {
             mount: run.mount,
@@ -91,12 +117,7 @@ impl Core {
             added: 0,
             trial: false,
             drawn,
-        };
-        let reason = match predictor {
-            Predictor::Directory => "next in the walk through its directory",
-            Predictor::Repetition => "next in the order of an earlier run or epoch",
-            Predictor::Epoch => "not read yet in an epoch that reads every file once",
-            _ => "the part that earlier files of its kind were read of",
+            rest,
         };
         self.fetch(flight, extent, run.via(), deadline, reason);
         if let Some(store) = self.stores.get_mut(&run.mount) {
@@ -192,6 +213,7 @@ impl Core {
                     added: 0,
                     trial,
                     drawn: false,
+                    rest: None,
                 };
                 let extent = Extent::Ranges(std::mem::take(group));
                 core.fetch(flight, extent, via, now, "the stream that reads it goes on");
@@ -223,6 +245,10 @@ impl Core {
         store.outstanding += 1;
         store.flying += flight.expected;
         store.requests += flight.requests;
+        if flight.requests > 0 {
+            store.streaming += flight.expected;
+            store.link.asked(flight.expected);
+        }
         if store.survival == Survival::Unknown && flight.door == Door::Open && flight.expected > 0 {
             store.unproven += 1;
         }

@@ -77,6 +77,8 @@ mod memory;
 
 mod settle;
 
+mod advance;
+
 mod fetch;
 
 mod supply;

@@ -45,6 +45,9 @@ const LESS: f64 = 0.7;
 const MORE: f64 = 1.5;
 const LEAST: f64 = 0.02;
 
+/// What was lost is forgotten by a tenth each time: until then no more is lent again.
+const KEEP: f64 = 0.9;
+
 /// Weight of the newest measure, and of one that may owe something to what was lent.
 const NEWEST: f64 = 0.3;
 const FAINT: f64 = 0.05;
@@ -74,6 +77,8 @@ pub struct Link {
     lent_before: f64,
     /// Share of what is left that is lent out.
     ease: f64,
+    /// Seconds that were spared lately, less those that were lost.
+    balance: f64,
     /// Seconds of the shortest miss; 0 before the first.
     shortest: f64,
     lent_at: Nanos,
@@ -87,7 +92,7 @@ struct Window {
     begun: Nanos,
     carried: u64,
     missed: u64,
-    late: u64,
+    asked: u64,
 }
 
 /// Seconds that some misses took, and would have taken on an idle link.
@@ -116,6 +121,7 @@ impl Default for Link {
             usual: 1.0,
             lent_before: 0.0,
             ease: 1.0,
+            balance: 0.0,
             shortest: 0.0,
             lent_at: Nanos(0),
             left: FAITH,
@@ -140,9 +146,9 @@ impl Link {
         }
     }
 
-    /// A reader waits for bytes that were asked for ahead of it and are still on their way.
-    pub fn late(&mut self, bytes: u64) {
-        self.window.late = self.window.late.saturating_add(bytes);
+    /// A stream asks for these bytes so that its reader need not.
+    pub fn asked(&mut self, bytes: u64) {
+        self.window.asked = self.window.asked.saturating_add(bytes);
     }
 
     /// A reader has found the beginning of a file there.
@@ -171,7 +177,12 @@ impl Link {
         }
         let gain = f64::from(waits.spared) * waits.took / f64::from(waits.misses.max(1));
         let harm = waits.took * (1.0 - NOISE) - waits.way * self.usual;
-        self.ease = if harm > gain { (self.ease * LESS).max(LEAST) } else { (self.ease * MORE).min(1.0) };
+        self.balance = self.balance * KEEP + gain - harm.max(0.0);
+        if harm > gain {
+            self.ease = (self.ease * LESS).max(LEAST);
+        } else if self.balance >= -NOISE * waits.took {
+            self.ease = (self.ease * MORE).min(1.0);
+        }
     }
 
     /// Times as long as usual that misses take now.
@@ -191,7 +202,7 @@ impl Link {
         if span < PAUSE {
             let secs = span.as_secs_f64();
             self.rate = (window.carried as f64 / secs).max(self.rate * FORGET);
-            let wanted = (window.missed as f64 * self.queued() + window.late as f64) / secs;
+            let wanted = (window.missed as f64 * self.queued() + window.asked as f64) / secs;
             self.wanted += (wanted - self.wanted) * if self.windows == 0 { 1.0 } else { NEWEST };
             self.windows = self.windows.saturating_add(1);
             self.shortest *= DRIFT.mul_add(secs, 1.0);
@@ -347,6 +358,55 @@ mod tests {
             }
         }
         assert!(lent < 3_000_000, "{lent} in 3 s");
+    }
+
+    #[test]
+    fn what_was_lost_is_not_lent_again_at_the_first_quiet_moment() {
+        let mut link = Link::default();
+        let mut at = 0;
+        let mut misses = |link: &mut Link, ms: u64, ours: u64| {
+            for _ in 0..ENOUGH {
+                at += 10 * MS;
+                link.missed(Nanos(ms * MS), 60_000, Nanos(at));
+                link.carried(ours, Nanos(at));
+            }
+            link.ease
+        };
+        misses(&mut link, 4, 0);
+        assert_eq!(misses(&mut link, 4, 60_000).to_bits(), 1f64.to_bits());
+        // Guesses that spare nothing make readers wait five times as long.
+        let eased = misses(&mut link, 20, 60_000);
+        assert!(eased < 1.0);
+        for _ in 0..3 {
+            assert!(misses(&mut link, 4, 60_000) <= eased);
+        }
+        for _ in 0..60 {
+            misses(&mut link, 4, 60_000);
+        }
+        assert_eq!(link.ease.to_bits(), 1f64.to_bits());
+    }
+
+    #[test]
+    fn what_streams_ask_for_is_not_lent() {
+        let lent = |asked: u64| {
+            let mut link = Link::default();
+            let mut lent = 0;
+            for at in 0..300u64 {
+                let now = Nanos(at * 10 * MS);
+                link.asked(asked);
+                link.carried(600_000, now);
+                for _ in 0..40 {
+                    if link.lends(now) {
+                        link.lend(50_000, 0.0);
+                        lent += 50_000u64;
+                    }
+                }
+            }
+            lent
+        };
+        // Of a link that is tried with twice of what it has carried.
+        let (none, all) = (lent(0), lent(600_000));
+        assert!(all * 10 < none * 7, "{all} of {none}");
     }
 
     #[test]

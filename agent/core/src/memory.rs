@@ -295,6 +295,7 @@ impl Core {
         }
         self.active.clear();
         self.in_flight.clear();
+        self.advances.clear();
         self.claimed.clear();
         self.emptied.clear();
         self.flights.clear();
@@ -308,6 +309,7 @@ impl Core {
             if let Some(store) = self.stores.get_mut(&mount) {
                 store.outstanding = 0;
                 store.flying = 0;
+                store.streaming = 0;
                 store.requests = 0;
             }
             self.out.push(Order::Resight { mount });

@@ -279,6 +279,9 @@ impl Core {
         };
         store.outstanding = store.outstanding.saturating_sub(1);
         store.flying = store.flying.saturating_sub(flight.expected);
+        if flight.requests > 0 {
+            store.streaming = store.streaming.saturating_sub(flight.expected);
+        }
         store.requests = store.requests.saturating_sub(flight.requests);
         // A name that is only looked up tells of its directory.
         let opens = flight.door == Door::Open && (flight.expected > 0 || flight.trial);
@@ -295,10 +298,14 @@ impl Core {
                 }
                 if !renamed {
                     self.arrived(&flight, size, bytes);
+                    if let Some(rest) = flight.rest.clone() {
+                        self.go_on(rest, size);
+                    }
                 }
                 self.try_survival(&flight, bytes, now);
             }
             Outcome::Absent | Outcome::Refused | Outcome::Failed | Outcome::Dropped => {
+                self.advances.retain(|advance| advance.file != flight.file);
                 if matches!(outcome, Outcome::Failed | Outcome::Dropped) && flight.door == Door::Open {
                     store.failed(now);
                 }
@@ -383,7 +390,14 @@ impl Core {
             && !self.active.contains_key(&flight.file)
             && !std::mem::replace(&mut store.tried, true)
         {
-            let again = FetchFlight { expected: 0, added: 0, trial: true, drawn: false, ..flight.clone() };
+            let again = FetchFlight {
+                expected: 0,
+                added: 0,
+                trial: true,
+                drawn: false,
+                rest: None,
+                ..flight.clone()
+            };
             let via = self.runs.get(&(flight.owner.workload, flight.mount)).map_or(0, crate::run::Run::via);
             let extent = Extent::Whole { limit: bytes };
             self.fetch(again, extent, via, now, "to see whether its pages survive an open");

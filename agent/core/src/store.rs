@@ -76,8 +76,10 @@ pub struct Store {
     refused: Nanos,
     left_alone: Nanos,
     pub outstanding: u32,
-    /// Bytes of files being read that are on their way.
+    /// Bytes that are on their way.
     pub flying: u64,
+    /// Of these, what streams of files that are being read have asked for.
+    pub streaming: u64,
     pub requests: u64,
     most_requests: f64,
     /// What of the usual in-flight bytes this store takes; less after it turned requests away.
@@ -114,6 +116,7 @@ impl Store {
             refused: Nanos(0),
             left_alone: LEFT_ALONE,
             flying: 0,
+            streaming: 0,
             requests: 0,
             most_requests: if fstype.starts_with("fuse") { FUSE_REQUESTS } else { REQUESTS },
             ease: 1.0,
@@ -217,12 +220,27 @@ impl Store {
         self.misses.as_ref()
     }
 
-    /// Bytes that may be asked for now so that the link is full and no more: some of its round trips' worth,
-    /// less what is on its way.
-    pub fn open_bytes(&self) -> u64 {
+    /// Bytes that fill the link and no more: some of its round trips' worth.
+    fn full(&self) -> u64 {
         let held = self.bandwidth * self.latency().as_secs_f64() * GAIN;
-        let most = (held.max(FIRST_FLIGHT as f64) * self.ease) as u64;
-        most.saturating_sub(self.flying)
+        (held.max(FIRST_FLIGHT as f64) * self.ease) as u64
+    }
+
+    /// Bytes that a stream may ask for now. Its reader waits for them: what files that are not open yet have asked for
+    /// leaves it no less.
+    pub fn open_bytes(&self) -> u64 {
+        self.full().saturating_sub(self.streaming)
+    }
+
+    /// Bytes that may be asked for now of files that nobody reads yet: beside a stream no more than keeps the link busy. Where
+    /// nothing of that kind is on its way it is never too little.
+    pub fn spare_bytes(&self) -> u64 {
+        let ahead = self.flying.saturating_sub(self.streaming);
+        if ahead == 0 {
+            return u64::MAX;
+        }
+        let most = if self.streaming > 0 { self.full() / 2 } else { self.full() };
+        most.saturating_sub(ahead)
     }
 
     /// Requests that may be sent now without filling the kernel's queue for this mount.

@@ -31,7 +31,7 @@ const TURNS_AHEAD: usize = 256;
 
 /// Bytes of one order: large enough to be cheap, small enough that a later, more urgent order does not
 /// wait long behind it.
-const ORDER_BYTES: u64 = 1 << 20;
+pub const ORDER_BYTES: u64 = 1 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pattern {

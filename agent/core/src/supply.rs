@@ -4,12 +4,13 @@
 use crate::catalog::{DirId, FileId};
 use crate::companions::Names;
 use crate::core::{Core, FetchFlight, Flight};
-use crate::fetch::{Candidate, ORDER_BYTES};
+use crate::fetch::Candidate;
 use crate::order::{Door, Extent, Order};
 use crate::past::REPEAT_PROOF;
 use crate::residency::Owner;
 use crate::run::{LARGE, Run};
 use crate::store::FIRST_DEPTH;
+use crate::stream::ORDER_BYTES;
 use crate::units::{MountId, Nanos, PAGE};
 use crate::view::{Predictor, Survival};
 use crate::walk::Ahead;
@@ -60,6 +61,7 @@ impl Core {
         if !self.limits.prefetch {
             return;
         }
+        self.advance(mount, now);
         let keys = self.by_worth(mount);
         let mut epochs = Vec::new();
         for key in keys {
@@ -104,7 +106,7 @@ impl Core {
         }
     }
 
-    fn free_places(&self, mount: MountId, now: Nanos) -> u32 {
+    pub(crate) fn free_places(&self, mount: MountId, now: Nanos) -> u32 {
         self.stores.get(&mount).map_or(0, |store| store.free_places(now))
     }
 
@@ -340,6 +342,7 @@ impl Core {
                 added: 0,
                 trial: false,
                 drawn: false,
+                rest: None,
             };
             let reason = "its name, in an epoch that reads every file once";
             self.fetch(flight, Extent::Ranges(Vec::new()), run.via(), now.plus(SOME_TIME), reason);

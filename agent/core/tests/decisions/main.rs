@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends by panicking")]
 
 mod folders;
+mod kernel;
 mod sim;
 
 mod again;
 mod benefit;
+mod beside;
 mod general;
 
 mod patterns;

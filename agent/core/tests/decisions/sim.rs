@@ -1,19 +1,23 @@
 //! A store, a page cache and readers in virtual time: what the core decides is carried out and felt.
 //!
-//! One FIFO link (a request's bytes leave after its latency, one after the other), a cache that never
-//! evicts, look-ups that cost one latency once. Deterministic; a run of 4,000 files takes milliseconds.
+//! One FIFO link (a request's bytes leave after its latency, one after the other), look-ups that cost one latency
+//! once. Page cache and read-ahead are `kernel`'s. Deterministic; a run of 4,000 files takes milliseconds.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
 
 use agent_core::{
     Actor, Core, Entry, EntryKind, Extent, FileKey, Limits, MountId, Nanos, Observation, Order, OrderId,
     Outcome, PAGE, Reader, Via, pages_of, resolve,
 };
 
+use crate::kernel::{Cache, ReadAhead, ranges};
+
 pub const MOUNT: MountId = MountId(1);
 const WARM: u64 = 100_000;
 const PIECE: u64 = 32;
+/// Pieces of one order under way: 8 MiB, as the agent has it.
+const WINDOW: u64 = 64;
 
 #[derive(Clone, Debug)]
 pub struct Step {
@@ -30,6 +34,10 @@ pub struct World {
     pub think: u64,
     /// A request may take up to so many times the latency longer.
     pub jitter: u64,
+    /// Pages of the kernel's own read-ahead; 0 for none.
+    pub read_ahead: u64,
+    /// Pages that the page cache has room for.
+    pub room: usize,
     pub files: Vec<(String, u64)>,
     by_path: HashMap<String, usize>,
     dirs: BTreeMap<String, Vec<Entry>>,
@@ -65,6 +73,8 @@ impl World {
             keeps: true,
             think: WARM,
             jitter: 0,
+            read_ahead: 0,
+            room: usize::MAX,
             files,
             by_path,
             dirs,
@@ -115,15 +125,25 @@ pub struct Felt {
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
     Reader(usize),
-    Arrived { file: usize, start: u64, end: u64, order: Option<u64> },
+    Arrived { order: u64 },
     Opened { order: u64 },
     Listed { order: u64, dir: String },
     Tick,
 }
 
+/// What a reader has open.
+#[derive(Clone, Default)]
+struct Open {
+    file: Option<usize>,
+    ahead: ReadAhead,
+    /// Since when it waits for what was not there, and bytes asked for.
+    missing: Option<(u64, u64)>,
+}
+
 struct Job {
     file: usize,
     extent: Extent,
+    pieces: VecDeque<std::ops::Range<u64>>,
     waiting: u64,
     bytes: u64,
     began: u64,
@@ -138,8 +158,7 @@ pub struct Sim<'a> {
     link_free: u64,
     named: HashSet<usize>,
     sighted: HashSet<usize>,
-    /// (file, page) → when it is (or was) filled.
-    cache: HashMap<(usize, u64), u64>,
+    cache: Cache,
     ours: HashSet<(usize, u64)>,
     jobs: HashMap<u64, Job>,
     queued: Vec<(u64, u64, usize, Extent)>,
@@ -160,7 +179,7 @@ impl<'a> Sim<'a> {
             link_free: 0,
             named: HashSet::new(),
             sighted: HashSet::new(),
-            cache: HashMap::new(),
+            cache: Cache::new(world.room),
             ours: HashSet::new(),
             jobs: HashMap::new(),
             queued: Vec::new(),
@@ -175,7 +194,9 @@ impl<'a> Sim<'a> {
             fstype: "fuse.slow".into(),
             read_ahead_bytes: 128 << 10,
         });
-        sim.tell(Observation::Memory { available: 16 << 30, total: 24 << 30, psi: 0 });
+        // All of the page cache is available.
+        let available = (world.room as u64).saturating_mul(PAGE).min(16 << 30);
+        sim.tell(Observation::Memory { available, total: available / 2 * 3, psi: 0 });
         for tgid in 0..readers.len() as u32 {
             sim.tell(Observation::Process {
                 tgid: 100 + tgid,
@@ -185,7 +206,7 @@ impl<'a> Sim<'a> {
         }
         let begin = sim.now;
         let mut at: Vec<usize> = vec![0; readers.len()];
-        let mut open: Vec<Option<usize>> = vec![None; readers.len()];
+        let mut open: Vec<Open> = vec![Open::default(); readers.len()];
         for reader in 0..readers.len() {
             sim.plan(0, Due::Reader(reader));
         }
@@ -212,7 +233,7 @@ impl<'a> Sim<'a> {
             }
         }
         sim.felt.seconds = (sim.now - begin) as f64 / 1e9;
-        sim.felt.wasted = sim.ours.len() as u64 * PAGE;
+        sim.felt.wasted += sim.ours.len() as u64 * PAGE;
         for tgid in 0..readers.len() as u32 {
             sim.tell(Observation::Exit { tgid: 100 + tgid });
         }
@@ -256,54 +277,55 @@ impl<'a> Sim<'a> {
     }
 
     /// One step of a reader; false when it must come back to the same step later.
-    fn reader_step(&mut self, reader: usize, open: &mut Option<usize>, step: &Step) -> bool {
+    fn reader_step(&mut self, reader: usize, open: &mut Open, step: &Step) -> bool {
         let who = Reader { tgid: 100 + reader as u32, tid: 100 + reader as u32 };
         let file = step.file;
         let size = self.world.files[file].1;
-        if *open != Some(file) {
+        if open.file != Some(file) {
             if self.named.insert(file) {
                 let latency = self.world.latency;
                 self.plan(latency, Due::Reader(reader));
                 return false;
             }
-            *open = Some(file);
-            if !self.world.keeps {
-                let dropped: Vec<u64> =
-                    self.cache.keys().filter(|(f, _)| *f == file).map(|(_, page)| *page).collect();
-                if let (Some(min), Some(max)) = (dropped.iter().min(), dropped.iter().max()) {
-                    let pages = *min..max + 1;
-                    self.cache.retain(|(f, _), _| *f != file);
-                    let key = self.key(file);
-                    self.tell(Observation::Removed { file: key, pages, by: Actor::Thread(who) });
-                }
+            *open = Open { file: Some(file), ahead: ReadAhead::new(self.world.read_ahead), missing: None };
+            if !self.world.keeps
+                && let Some(pages) = self.cache.drop_file(file)
+            {
+                let unread = pages.clone().filter(|page| self.ours.remove(&(file, *page))).count();
+                self.felt.wasted += unread as u64 * PAGE;
+                let key = self.key(file);
+                self.tell(Observation::Removed { file: key, pages, by: Actor::Thread(who) });
             }
         }
         let pages = step.pages.start..step.pages.end.min(pages_of(size));
-        let missing: Vec<u64> =
-            pages.clone().filter(|page| !self.cache.contains_key(&(file, *page))).collect();
-        if !missing.is_empty() {
-            self.sight(file);
-            let start = missing[0];
-            let end = missing[missing.len() - 1] + 1;
-            self.tell(Observation::Added { file: self.key(file), pages: start..end, by: Actor::Thread(who) });
-            let wait = self.transfer(file, start, (end - start) * PAGE);
-            for page in start..end {
-                self.cache.insert((file, page), self.now + wait);
+        for page in pages.clone() {
+            let (cache, there) = (&self.cache, |page| self.cache.ready(file, page).is_some());
+            let Some(ready) = cache.ready(file, page) else {
+                let end = pages.clone().rev().find(|page| !there(*page)).map_or(page, |last| last + 1);
+                let asked = open.ahead.miss(page, end, there);
+                let bytes = self.ask_for(file, asked, who);
+                let (began, before) = open.missing.unwrap_or((self.now, 0));
+                open.missing = Some((began, before + bytes));
+                let last = (page..end).rev().find_map(|page| self.cache.ready(file, page)).unwrap_or(0);
+                self.plan(last.saturating_sub(self.now), Due::Reader(reader));
+                return false;
+            };
+            if let Some(asked) = open.ahead.touch(page) {
+                self.ask_for(file, asked, who);
             }
-            let (latency, bytes) = (Nanos(wait), (end - start) * PAGE);
-            let key = self.key(file);
-            self.tell(Observation::Miss { file: key, latency, bytes });
-            self.plan(wait, Due::Reader(reader));
-            return false;
+            if ready > self.now {
+                self.plan(ready - self.now, Due::Reader(reader));
+                return false;
+            }
         }
-        let ready = pages.clone().map(|page| self.cache[&(file, page)]).max().unwrap_or(0);
-        if ready > self.now {
-            self.plan(ready - self.now, Due::Reader(reader));
-            return false;
+        if let Some((began, bytes)) = open.missing.take() {
+            let (latency, file) = (Nanos(self.now - began), self.key(file));
+            self.tell(Observation::Miss { file, latency, bytes });
         }
         self.sight(file);
         for page in pages.clone() {
             self.ours.remove(&(file, page));
+            self.cache.touch(file, page);
         }
         self.felt.read += ((pages.end * PAGE).min(size)).saturating_sub(pages.start * PAGE);
         self.felt.at.push(self.now as f64 / 1e9);
@@ -317,6 +339,40 @@ impl<'a> Sim<'a> {
         });
         self.plan(self.world.think, Due::Reader(reader));
         true
+    }
+
+    /// What a reader's process brings in of these pages: bytes.
+    fn ask_for(&mut self, file: usize, pages: std::ops::Range<u64>, who: Reader) -> u64 {
+        let size = self.world.files[file].1;
+        let missing: Vec<(usize, u64)> = (pages.start..pages.end.min(pages_of(size)))
+            .filter(|page| self.cache.ready(file, *page).is_none())
+            .map(|page| (file, page))
+            .collect();
+        let mut bytes = 0;
+        for (file, pages) in ranges(&missing) {
+            self.sight(file);
+            self.tell(Observation::Added {
+                file: self.key(file),
+                pages: pages.clone(),
+                by: Actor::Thread(who),
+            });
+            let long = (pages.end - pages.start) * PAGE;
+            let wait = self.transfer(file, pages.start, long);
+            pages.for_each(|page| self.cache.insert(file, page, self.now + wait));
+            bytes += long;
+        }
+        self.reclaim();
+        bytes
+    }
+
+    fn reclaim(&mut self) {
+        let gone = self.cache.reclaim(self.now);
+        let unread = gone.iter().filter(|place| self.ours.remove(*place)).count();
+        self.felt.wasted += unread as u64 * PAGE;
+        for (file, pages) in ranges(&gone) {
+            let file = self.key(file);
+            self.tell(Observation::Removed { file, pages, by: Actor::Reclaim });
+        }
     }
 
     fn carry_out(&mut self, order: Order) {
@@ -343,7 +399,10 @@ impl<'a> Sim<'a> {
                 (0..self.queued.len()).min_by_key(|i| (self.queued[*i].0, self.queued[*i].1)).unwrap();
             let (_, order, file, extent) = self.queued.swap_remove(first);
             self.running += 1;
-            self.jobs.insert(order, Job { file, extent, waiting: 0, bytes: 0, began: self.now });
+            self.jobs.insert(
+                order,
+                Job { file, extent, pieces: VecDeque::new(), waiting: 0, bytes: 0, began: self.now },
+            );
             let wait = if self.named.insert(file) { self.world.latency } else { 0 };
             self.plan(wait, Due::Opened { order });
         }
@@ -359,46 +418,26 @@ impl<'a> Sim<'a> {
                     Extent::Ranges(ranges) => ranges.clone(),
                     Extent::Shape(anchors) => resolve(anchors, size),
                 };
-                let mut pieces = Vec::new();
+                let mut pieces: Vec<std::ops::Range<u64>> = Vec::new();
                 for page in ranges.into_iter().flatten().filter(|page| *page < pages_of(size)) {
-                    if self.cache.contains_key(&(file, page)) {
+                    if self.cache.ready(file, page).is_some() {
                         continue;
                     }
                     match pieces.last_mut() {
-                        Some((start, end)) if *end == page && page - *start < PIECE => *end = page + 1,
-                        _ => pieces.push((page, page + 1)),
+                        Some(piece) if piece.end == page && page - piece.start < PIECE => piece.end += 1,
+                        _ => pieces.push(page..page + 1),
                     }
                 }
-                if pieces.is_empty() {
-                    self.done(order);
-                    return;
+                if let Some(job) = self.jobs.get_mut(&order) {
+                    job.pieces = pieces.into();
                 }
-                self.sight(file);
-                for (start, end) in pieces {
-                    let wait = self.transfer(file, start, (end - start) * PAGE);
-                    for page in start..end {
-                        self.cache.insert((file, page), self.now + wait);
-                        self.ours.insert((file, page));
-                    }
-                    self.felt.fetched += (end * PAGE).min(size) - start * PAGE;
-                    if let Some(job) = self.jobs.get_mut(&order) {
-                        job.waiting += 1;
-                        job.bytes += (end - start) * PAGE;
-                    }
-                    self.tell(Observation::Added {
-                        file: self.key(file),
-                        pages: start..end,
-                        by: Actor::Agent,
-                    });
-                    self.plan(wait, Due::Arrived { file, start, end, order: Some(order) });
-                }
+                self.go_on(order);
             }
-            Due::Arrived { order: Some(order), .. } => {
-                let job = self.jobs.get_mut(&order).unwrap();
-                job.waiting -= 1;
-                if job.waiting == 0 {
-                    self.done(order);
+            Due::Arrived { order } => {
+                if let Some(job) = self.jobs.get_mut(&order) {
+                    job.waiting -= 1;
                 }
+                self.go_on(order);
             }
             Due::Listed { order, dir } => {
                 let entries = self.world.dirs.get(&dir).cloned().unwrap_or_default();
@@ -411,8 +450,45 @@ impl<'a> Sim<'a> {
                     entries,
                 });
             }
-            Due::Arrived { .. } | Due::Reader(_) | Due::Tick => {}
+            Due::Reader(_) | Due::Tick => {}
         }
+    }
+
+    /// Asks for pieces as far as an order's window goes.
+    fn go_on(&mut self, order: u64) {
+        let Some(job) = self.jobs.get_mut(&order) else { return };
+        let file = job.file;
+        let size = self.world.files[file].1;
+        let mut asked = Vec::new();
+        while job.waiting < WINDOW
+            && let Some(piece) = job.pieces.pop_front()
+        {
+            let missing: Vec<(usize, u64)> = piece
+                .filter(|page| self.cache.ready(file, *page).is_none())
+                .map(|page| (file, page))
+                .collect();
+            for (_, pages) in ranges(&missing) {
+                job.waiting += 1;
+                job.bytes += (pages.end - pages.start) * PAGE;
+                asked.push(pages);
+            }
+        }
+        if job.waiting == 0 {
+            self.done(order);
+            return;
+        }
+        for pages in asked {
+            self.sight(file);
+            let wait = self.transfer(file, pages.start, (pages.end - pages.start) * PAGE);
+            for page in pages.clone() {
+                self.cache.insert(file, page, self.now + wait);
+                self.ours.insert((file, page));
+            }
+            self.felt.fetched += (pages.end * PAGE).min(size) - pages.start * PAGE;
+            self.tell(Observation::Added { file: self.key(file), pages, by: Actor::Agent });
+            self.plan(wait, Due::Arrived { order });
+        }
+        self.reclaim();
     }
 
     fn done(&mut self, order: u64) {

@@ -223,6 +223,11 @@ impl Stranger {
         world.keeps = self.keeps;
         world.think = self.think;
         world.jitter = self.jitter;
+        // Few switch the kernel's own read-ahead off.
+        world.read_ahead = if self.seed % 4 == 3 { 0 } else { 32 };
+        if self.seed % 5 == 2 {
+            world.room = (READ / 4 / PAGE) as usize;
+        }
         let order = shuffled(self.files, self.seed + 5);
         world.created(|file| order[file] as u64);
         if dice.chance(50) {
