@@ -1,6 +1,7 @@
 //! Files met again that begin no epoch: the guesses go on, and the order that is kept is that of the whole set.
 
-use crate::sim::{Sim, Step, World, restart, shuffled, whole};
+use crate::sim::{Sim, restart};
+use crate::world::{Step, World, shuffled, whole};
 use agent_core::{Core, Limits};
 
 /// One epoch without a profile, then one with what the first left. Gives the seconds of both.

@@ -3,7 +3,8 @@
 //! The bounds are the product's promises (docs/benchmarks.md) where virtual time can tell; the real
 //! figures come from `cargo xtask bench first-light`.
 
-use crate::sim::{Felt, Sim, Step, World, restart, shuffled, whole};
+use crate::sim::{Felt, Sim, restart};
+use crate::world::{Step, World, shuffled, whole};
 use agent_core::{Core, Limits};
 
 fn fresh() -> Core {

@@ -1,9 +1,10 @@
 //! Who reads a file does not wait for all of the next one, however large that is and however sure.
 
-use agent_core::{Actor, Core, Extent, Limits, Nanos, Observation, Order, OrderId, Outcome, PAGE, Pages};
+use agent_core::{Core, Extent, Limits, Order, PAGE};
 
 use crate::folders::{Folders, Who, named};
-use crate::sim::{Sim, Step, World, restart};
+use crate::sim::{Sim, restart};
+use crate::world::{Step, World};
 
 #[test]
 fn a_known_large_file_does_not_take_the_link_from_the_one_being_read() {

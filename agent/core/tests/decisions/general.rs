@@ -1,6 +1,7 @@
 //! Readers that resemble none of the benchmark's: what the core makes of them must be worth having, or cost nothing.
 
-use crate::sim::{Sim, Step, World, restart, shuffled, whole};
+use crate::sim::{Sim, restart};
+use crate::world::{Step, World, shuffled, whole};
 use agent_core::{Core, Limits};
 
 fn fresh() -> Core {

@@ -4,6 +4,8 @@
 
 mod folders;
 mod kernel;
+mod world;
+
 mod sim;
 
 mod again;

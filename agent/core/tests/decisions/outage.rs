@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use agent_core::{Observation, Order, Outcome};
 
 use crate::folders::{FILES, Folders, Who, named};
-use crate::sim::shuffled;
+use crate::world::shuffled;
 
 /// At the start of an epoch whose set is known from the one before.
 fn known_epoch() -> Folders {

@@ -1,6 +1,7 @@
 //! Each pattern is told apart, from generated reads: what the core calls it, and that it pays.
 
-use crate::sim::{Sim, Step, World, shuffled, whole};
+use crate::sim::Sim;
+use crate::world::{Step, World, shuffled, whole};
 use agent_core::{Core, Limits};
 
 /// Runs the readers and returns what the core calls their pattern, with the evidence.

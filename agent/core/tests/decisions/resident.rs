@@ -1,7 +1,7 @@
 //! What lies in memory already is not asked for again and again.
 
 use crate::folders::{FILES, Folders, SIZE, Who};
-use crate::sim::shuffled;
+use crate::world::shuffled;
 
 #[test]
 fn a_walk_over_what_lies_in_memory_is_left_alone_until_it_misses() {

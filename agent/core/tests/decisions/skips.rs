@@ -1,6 +1,7 @@
 //! Readers that skip parts of a file: what was fetched and not read is never taken for read.
 
-use crate::sim::{MOUNT, Sim, Step, World};
+use crate::sim::{MOUNT, Sim};
+use crate::world::{Step, World};
 use agent_core::{Actor, Core, Extent, FileKey, Limits, Nanos, Observation, Order, PAGE, Pages, Reader, Via};
 
 /// What a reader of these pages of a large file has, and what the core says of it: bytes read, and fate.

@@ -5,7 +5,8 @@
 
 use std::ops::Range;
 
-use crate::sim::{Felt, Sim, Step, World, restart, shuffled};
+use crate::sim::{Felt, Sim, restart};
+use crate::world::{Step, World, shuffled};
 use agent_core::{Core, Limits, PAGE, pages_of};
 
 /// Seeds of every day.

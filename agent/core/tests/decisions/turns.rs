@@ -1,6 +1,7 @@
 //! Readers that take turns: among places of one file, among files of several kinds, from burst to burst.
 
-use crate::sim::{Sim, Step, World, shuffled, whole};
+use crate::sim::Sim;
+use crate::world::{Step, World, shuffled, whole};
 use agent_core::{Core, Limits};
 
 /// Of a run of these readers, in per cent of what was read: what a prediction had brought, and what one brought in
